@@ -1,0 +1,1 @@
+"""The HTTP face: parse, transact or query, answer."""

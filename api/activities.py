@@ -1,0 +1,267 @@
+"""Activities as their owner and others see them; editing, deleting, and the track."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import asdict
+from psycopg import AsyncConnection
+
+from api.codec import Title, answer, body_of, no_content
+from api.dependencies import CurrentUser, ServicesDep, reads
+from api.openapi import answers, json_body
+from api.pages import Cursor, Limit, place_of
+from api.services import Services
+from domain import activity as rules
+from domain.activity import ActivityMissing
+from domain.errors import DomainError
+from domain.events.activity import BestEffort, DeviceTotals, Source
+from domain.measures import ActivityId, Sport, UserId, Visibility
+from domain.recordings.recording import Column
+from domain.user import UserMissing
+from projections.activities import Card, cards, cards_of
+from projections.people import follows, people
+
+router = APIRouter(tags=["activities"])
+
+
+class ActivityCard(Struct, frozen=True, kw_only=True):
+    """An activity in a list."""
+
+    activity_id: ActivityId
+    user_id: UserId
+    display_name: str
+    title: str
+    sport: Sport
+    visibility: Visibility
+    started_at: datetime
+    utc_offset_s: int
+    distance_m: float
+    elapsed_s: float
+    moving_s: float
+    elevation_gain_m: float
+    avg_speed_mps: float | None
+    avg_heart_rate_bpm: float | None
+    polyline: str | None
+    kudos_count: int = 0  # reactions and comments are not kept yet: there are none
+    comment_count: int = 0
+
+
+class Activity(ActivityCard, frozen=True, kw_only=True):
+    """An activity whole."""
+
+    distance_source: str  # recorded, positions or device
+    max_speed_mps: float | None
+    max_heart_rate_bpm: float | None
+    avg_cadence_spm: float | None
+    calories_kcal: float | None
+    points: int
+    bbox: tuple[float, float, float, float] | None  # south, west, north, east
+    splits: Sequence[Any]
+    splits_mi: Sequence[Any]
+    laps: Sequence[Any]
+    best_efforts: Sequence[BestEffort]
+    device: DeviceTotals
+    source: Source
+    warnings: Sequence[str]
+
+
+class ActivityPatch(Struct, frozen=True, forbid_unknown_fields=True):
+    """What to change; what is left out stays."""
+
+    title: Title | UnsetType = UNSET
+    visibility: Visibility | UnsetType = UNSET
+    sport: Sport | UnsetType = UNSET
+
+
+class ActivityPage(Struct, frozen=True):
+    """A page of activities, the latest start first."""
+
+    items: list[ActivityCard]
+    next_cursor: str | None
+
+
+class Track(Struct, frozen=True):
+    """Columns of one length, in SI units; null where a point lacks the value."""
+
+    activity_id: UUID
+    points: int
+    columns: Mapping[str, list[float | None]]
+
+
+class UnknownColumn(DomainError):
+    """There is no such column."""
+
+    code = "invalid-parameter"
+
+
+@router.get("/activities/{activity_id}", responses=answers(401, 404, ok=Activity))
+async def activity(
+    request: Request,
+    activity_id: UUID,
+    user_id: CurrentUser,
+    services: ServicesDep,
+    fresh: Annotated[dict[str, str], Depends(reads("activities", "people"))],
+) -> Response:
+    """One activity. Missing, deleted and hidden ones get the same 404."""
+    return answer(request, await read_activity(services, user_id, ActivityId(activity_id)), fresh)
+
+
+async def read_activity(services: Services, user_id: UserId, activity_id: ActivityId) -> Activity:
+    """The activity as this user may see it; `ActivityMissing`."""
+    async with services.read_models.connection() as connection:
+        card = await visible_card(connection, user_id, activity_id)
+        person = (await people(connection, [card.user_id])).get(card.user_id)
+    details = await services.tracks.details(card.user_id, activity_id)
+    measured = card.measured
+    return Activity(
+        **asdict(card_seen(card, person.display_name if person else "")),
+        distance_source=measured.distance_source,
+        max_speed_mps=measured.max_speed_mps,
+        max_heart_rate_bpm=measured.max_heart_rate_bpm,
+        avg_cadence_spm=measured.avg_cadence_spm,
+        calories_kcal=measured.calories_kcal,
+        points=measured.points,
+        bbox=measured.bbox,
+        splits=_listed(details, "splits_km"),
+        splits_mi=_listed(details, "splits_mi"),
+        laps=_listed(details, "laps"),
+        best_efforts=measured.best_efforts,
+        device=measured.device,
+        source=card.source,
+        warnings=measured.warnings,
+    )
+
+
+def _listed(details: Mapping[str, object], name: str) -> Sequence[object]:
+    found = details.get(name, ())
+    return found if isinstance(found, list) else ()
+
+
+async def visible_card(connection: AsyncConnection, user_id: UserId, activity_id: ActivityId) -> Card:
+    """The card, if this user may see the activity; `ActivityMissing`."""
+    card = (await cards(connection, [activity_id])).get(activity_id)
+    if card is None or not await _may_see(connection, user_id, card):
+        raise ActivityMissing
+    return card
+
+
+async def _may_see(connection: AsyncConnection, user_id: UserId, card: Card) -> bool:
+    if card.user_id == user_id or card.visibility is Visibility.PUBLIC:
+        return True
+    return card.visibility is Visibility.FOLLOWERS and await follows(connection, user_id, card.user_id)
+
+
+def card_seen(card: Card, display_name: str) -> ActivityCard:
+    """The card with its runner's name."""
+    return ActivityCard(
+        activity_id=card.activity_id,
+        user_id=card.user_id,
+        display_name=display_name,
+        title=card.title,
+        sport=card.sport,
+        visibility=card.visibility,
+        started_at=card.started_at,
+        utc_offset_s=card.utc_offset_s,
+        distance_m=card.distance_m,
+        elapsed_s=card.elapsed_s,
+        moving_s=card.moving_s,
+        elevation_gain_m=card.elevation_gain_m,
+        avg_speed_mps=card.measured.avg_speed_mps,
+        avg_heart_rate_bpm=card.measured.avg_heart_rate_bpm,
+        polyline=card.measured.polyline,
+    )
+
+
+@router.patch(
+    "/activities/{activity_id}",
+    status_code=204,
+    openapi_extra=json_body(ActivityPatch),
+    responses=answers(401, 404, 422, no_content=None),
+)
+async def edit(
+    activity_id: UUID,
+    patch: Annotated[ActivityPatch, Depends(body_of(ActivityPatch))],
+    user_id: CurrentUser,
+    services: ServicesDep,
+) -> Response:
+    """Change an own activity's title, visibility or sport."""
+    changes = {name: value for name, value in asdict(patch).items() if value is not UNSET}
+    now = services.clock()
+    position = await services.streams.transact(
+        rules.Activity, activity_id, user_id, lambda it: it.edit(user_id, now, **changes)
+    )
+    return no_content(position)
+
+
+@router.delete("/activities/{activity_id}", status_code=204, responses=answers(401, 404, no_content=None))
+async def delete(activity_id: UUID, user_id: CurrentUser, services: ServicesDep) -> Response:
+    """Remove an own activity from everything. Removing twice changes nothing."""
+    now = services.clock()
+    position = await services.streams.transact(rules.Activity, activity_id, user_id, lambda it: it.delete(user_id, now))
+    return no_content(position)
+
+
+@router.get("/activities/{activity_id}/track", responses=answers(401, 404, 422, ok=Track))
+async def track(
+    request: Request,
+    activity_id: UUID,
+    user_id: CurrentUser,
+    services: ServicesDep,
+    fresh: Annotated[dict[str, str], Depends(reads("activities", "people"))],
+    columns: Annotated[str | None, Query(max_length=200)] = None,
+    max_points: Annotated[int | None, Query(ge=2, le=1_000_000)] = None,
+) -> Response:
+    """The recorded points, by column. `columns=t,lat,lon` for some of them; `max_points` thins them out evenly,
+    the first and the last kept.
+    """
+    wanted = _columns(columns)
+    async with services.read_models.connection() as connection:
+        card = await visible_card(connection, user_id, ActivityId(activity_id))
+    found = await services.tracks.columns(card.user_id, card.activity_id, wanted, max_points)
+    if found is None:
+        raise ActivityMissing
+    return answer(request, Track(activity_id, max(map(len, found.values()), default=0), found), fresh)
+
+
+def _columns(names: str | None) -> list[Column] | None:
+    if names is None:
+        return None
+    try:
+        return [Column(name.strip()) for name in names.split(",")]
+    except ValueError:
+        raise UnknownColumn(f"columns: name some of {', '.join(Column)}, with commas between them.") from None
+
+
+@router.get("/users/{runner_id}/activities", responses=answers(400, 401, 404, ok=ActivityPage))
+async def activities_of(
+    request: Request,
+    runner_id: UUID,
+    user_id: CurrentUser,
+    services: ServicesDep,
+    fresh: Annotated[dict[str, str], Depends(reads("activities", "people"))],
+    limit: Limit = 20,
+    cursor: Cursor = None,
+) -> Response:
+    """A runner's activities, as far as this user may see them."""
+    owner, scope = UserId(runner_id), (user_id, "activities", runner_id)
+    before = place_of(cursor, services, *scope)
+    async with services.read_models.connection() as connection:
+        person = (await people(connection, [owner])).get(owner)
+        if person is None:
+            raise UserMissing
+        found = await cards_of(connection, owner, await _seen_as(connection, user_id, owner), before, limit)
+    more = (
+        services.cursors.write((found[-1].started_at, found[-1].activity_id), *scope) if len(found) == limit else None
+    )
+    return answer(request, ActivityPage([card_seen(card, person.display_name) for card in found], more), fresh)
+
+
+async def _seen_as(connection: AsyncConnection, user_id: UserId, owner: UserId) -> list[Visibility]:
+    if user_id == owner:
+        return list(Visibility)
+    followed = await follows(connection, user_id, owner)
+    return [Visibility.PUBLIC, Visibility.FOLLOWERS] if followed else [Visibility.PUBLIC]

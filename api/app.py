@@ -1,0 +1,32 @@
+"""The app: routers, problems and one OpenAPI document over the services it is handed."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from fastapi import APIRouter, FastAPI
+
+from api import activities, feed, following, goals, health, openapi, problems, sessions, summaries, uploads, users
+from api.services import Services
+
+
+def create_app(
+    services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None
+) -> FastAPI:
+    """An app without globals: tests make as many as they like."""
+    app = FastAPI(
+        title="Cairn",
+        version="1",
+        description="The open backend of a running-tracker app. Every write may be sent again, any number of times.",
+        lifespan=lifespan,
+        docs_url="/docs",
+        redoc_url=None,
+    )
+    app.state.services = services
+    contract = APIRouter(prefix="/v1")
+    for resource in (users, sessions, uploads, activities, feed, summaries, goals, following):
+        contract.include_router(resource.router)
+    app.include_router(contract)
+    app.include_router(health.router)
+    problems.install(app)
+    openapi.install(app)
+    return app

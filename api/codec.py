@@ -1,0 +1,76 @@
+"""JSON in and out: strict decoding with caps, strong ETags, and 304 for what a client has already."""
+
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+from fastapi import Request, Response
+from msgspec import Meta, Struct
+
+from api.bodies import UnsupportedMediaType, read_body
+from domain.errors import DomainError
+
+MAX_JSON_BYTES: Final = 64 * 1024
+
+S = TypeVar("S", bound=Struct)
+
+Title = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00]*\S[^\x00]*$")]
+Name = Annotated[str, Meta(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f]*[^\s\x00-\x1f][^\x00-\x1f]*$")]
+
+
+class MalformedBody(DomainError):
+    """The body is not the JSON that was meant."""
+
+    code = "malformed-body"
+
+
+class InvalidBody(DomainError):
+    """The body is JSON, with a value that does not fit."""
+
+    code = "invalid-body"
+
+
+def body_of(kind: type[S]) -> Callable[[Request], Awaitable[S]]:
+    """A dependency that reads the request's JSON as `kind`, unknown fields refused."""
+    decoder = msgspec.json.Decoder(kind, strict=True)
+
+    async def read(request: Request) -> S:
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise UnsupportedMediaType("Send JSON with the header Content-Type: application/json.")
+        raw = await read_body(request, MAX_JSON_BYTES)
+        try:
+            return decoder.decode(raw)
+        except msgspec.ValidationError as error:
+            raise InvalidBody("A value does not fit.", [_without_input(error)]) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise MalformedBody("The body is not valid JSON in UTF-8.") from None
+
+    return read
+
+
+def _without_input(error: msgspec.ValidationError) -> str:
+    """A message names places, types and unknown fields; an enum's message repeats the value, which is cut off."""
+    text = str(error)
+    return "Invalid value" + text[text.rindex(" - at") :] if "enum value" in text and " - at" in text else text[:200]
+
+
+def answer(request: Request, payload: object, headers: Mapping[str, str] | None = None) -> Response:
+    """The payload as JSON with a strong ETag (RFC 9110, 8.8.3); 304 when the client has it already."""
+    body = msgspec.json.encode(payload)
+    etag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
+    more = {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Authorization", **(headers or {})}
+    known = request.headers.get("if-none-match", "")
+    if known == "*" or etag in (tag.strip().removeprefix("W/") for tag in known.split(",", 50)):
+        return Response(status_code=304, headers=more)
+    return Response(body, 200, more, "application/json")
+
+
+def created(payload: object, headers: Mapping[str, str], status: int = 201) -> Response:
+    """An answer to a write that tells something."""
+    return Response(msgspec.json.encode(payload), status, {**headers, "Cache-Control": "no-store"}, "application/json")
+
+
+def no_content(position: str) -> Response:
+    """An answer to a write that has nothing to tell but its place: a later read may wait for it."""
+    return Response(status_code=204, headers={"Cairn-Position": position})

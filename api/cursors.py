@@ -1,0 +1,53 @@
+"""Cursors of pages: a place in an ordered list, bound to who asked and for what, so that none can be made up."""
+
+import base64
+import binascii
+import hashlib
+import hmac
+import struct
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from domain.errors import DomainError
+
+_MAC_BYTES: Final = 16
+_LENGTH: Final = 8 + 16 + _MAC_BYTES
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+Place = tuple[datetime, UUID]
+
+
+class MalformedCursor(DomainError):
+    """The cursor is not one that this list gave to this user: leave it out to start from the first page."""
+
+    code = "malformed-cursor"
+
+
+class Cursors:
+    """Writes and reads cursors under a key."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def write(self, place: Place, *scope: object) -> str:
+        """The cursor of a place, for the same scope only (user, route, filters)."""
+        started_at, item_id = place
+        packed = struct.pack(">q16s", (started_at - _EPOCH) // timedelta(microseconds=1), item_id.bytes)
+        return base64.urlsafe_b64encode(packed + self._mac(packed, scope)).rstrip(b"=").decode()
+
+    def read(self, cursor: str, *scope: object) -> Place:
+        """The place behind a cursor; `MalformedCursor` for anything that `write` did not make for this scope."""
+        try:
+            raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            raise MalformedCursor from None
+        packed, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
+        if len(raw) != _LENGTH or not hmac.compare_digest(mac, self._mac(packed, scope)):
+            raise MalformedCursor
+        micros, item_id = struct.unpack(">q16s", packed)
+        return _EPOCH + timedelta(microseconds=micros), UUID(bytes=item_id)
+
+    def _mac(self, packed: bytes, scope: tuple[object, ...]) -> bytes:
+        named = "\x1f".join(map(str, scope)).encode()
+        return hmac.digest(self._key, named + b"\x1f" + packed, hashlib.sha256)[:_MAC_BYTES]

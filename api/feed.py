@@ -1,0 +1,38 @@
+"""The feed: one's own runs and those of the runners one follows."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from api.activities import ActivityPage, card_seen
+from api.codec import answer
+from api.dependencies import CurrentUser, ServicesDep, reads
+from api.openapi import answers
+from api.pages import Cursor, Limit, place_of
+from projections.activities import cards
+from projections.feed import feed_page
+from projections.people import people
+
+router = APIRouter(tags=["feed"])
+
+
+@router.get("/feed", responses=answers(400, 401, ok=ActivityPage))
+async def feed(
+    request: Request,
+    user_id: CurrentUser,
+    services: ServicesDep,
+    fresh: Annotated[dict[str, str], Depends(reads("feed", "activities", "people"))],
+    limit: Limit = 20,
+    cursor: Cursor = None,
+) -> Response:
+    """A page of the feed, the latest start first: three queries, whatever its length."""
+    before = place_of(cursor, services, user_id, "feed")
+    async with services.read_models.connection() as connection:
+        entries = await feed_page(connection, user_id, before, limit)
+        shown = await cards(connection, [activity_id for activity_id, _ in entries])
+        names = await people(connection, list({card.user_id for card in shown.values()}))
+    # the feed and the cards are filled side by side: an entry may be a moment ahead of its card
+    found = [shown[activity_id] for activity_id, _ in entries if activity_id in shown]
+    items = [card_seen(card, names[card.user_id].display_name) for card in found if card.user_id in names]
+    more = services.cursors.write(entries[-1][1], user_id, "feed") if len(entries) == limit else None
+    return answer(request, ActivityPage(items, more), fresh)

@@ -1,0 +1,9 @@
+"""Dates by a runner's own calendar."""
+
+from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
+
+
+def today_of(time_zone: str | None, now: datetime) -> date:
+    """The date it is for a runner; by UTC for one who named no zone."""
+    return now.astimezone(ZoneInfo(time_zone) if time_zone else UTC).date()

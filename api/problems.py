@@ -1,0 +1,129 @@
+"""Refusals as answers: RFC 9457 problem details with a public `code`. No input is echoed, at most 20 errors told."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from msgspec import Struct
+from starlette.exceptions import HTTPException
+
+from domain.errors import DomainError
+
+_log = logging.getLogger(__name__)
+
+MAX_ERRORS: Final = 20
+
+STATUSES: Final[Mapping[str, int]] = {
+    "not-found": 404,
+    "recording-differs": 409,
+    "recording-unreadable": 422,
+    "recording-empty": 422,
+    "stream-contended": 503,
+    "unavailable": 503,
+    "email-taken": 409,
+    "sign-in-refused": 401,
+    "token-refused": 401,
+    "cannot-follow-yourself": 422,
+    "goal-ends-before-it-starts": 422,
+    "goal-needs-an-end": 422,
+    "malformed-position": 400,
+    "malformed-cursor": 400,
+    "malformed-body": 400,
+    "malformed-idempotency-key": 400,
+    "invalid-body": 422,
+    "invalid-parameter": 422,
+    "body-too-large": 413,
+    "unsupported-media-type": 415,
+    "unsupported-encoding": 415,
+    "recording-format-unknown": 415,
+    "activity-id-reserved": 422,
+    "track-damaged": 503,
+}
+_RETRY_AFTER: Final[Mapping[str, str]] = {"stream-contended": "1", "unavailable": "2", "track-damaged": "60"}
+
+
+class Problem(Struct, kw_only=True, omit_defaults=True):
+    """Problem details (RFC 9457). Clients match on `code`; `title` and `detail` are for people."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: Sequence[str] = ()
+
+
+def problem(code: str, detail: str, *, status: int | None = None, errors: Sequence[str] = ()) -> Problem:
+    """The problem of a code; `status` only for codes that HTTP itself names."""
+    told = STATUSES[code] if status is None else status
+    return Problem(
+        type=f"urn:cairn:problem:{code}",
+        title=HTTPStatus(told).phrase,
+        status=told,
+        code=code,
+        detail=detail,
+        errors=list(errors)[:MAX_ERRORS],
+    )
+
+
+def answer_problem(found: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    """The problem as an answer."""
+    more = dict(headers or {})
+    if found.code in _RETRY_AFTER:
+        more["Retry-After"] = _RETRY_AFTER[found.code]
+    if found.status == HTTPStatus.UNAUTHORIZED:
+        more["WWW-Authenticate"] = 'Bearer realm="cairn"'
+    more["Cache-Control"] = "no-store"
+    return Response(msgspec.json.encode(found), found.status, more, "application/problem+json")
+
+
+def install(app: FastAPI) -> None:
+    """Answer every refusal, HTTP error and bug with a problem."""
+    app.add_exception_handler(DomainError, _refused)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _bug)
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, DomainError):
+        raise error
+    if error.code == NOT_FOUND.code:
+        return answer_problem(NOT_FOUND)  # hidden, deleted and missing look alike, byte for byte
+    errors = error.args[1] if len(error.args) > 1 else ()
+    detail = str(error.args[0]) if error.args else " ".join((error.__doc__ or "").split())
+    return answer_problem(problem(error.code, detail, errors=errors))
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return answer_problem(NOT_FOUND)
+    phrase = HTTPStatus(error.status_code).phrase
+    code = phrase.lower().replace(" ", "-")
+    return answer_problem(problem(code, str(error.detail), status=error.status_code), error.headers)
+
+
+async def _invalid(_request: Request, error: Exception) -> Response:
+    """A path or query parameter. An id that is no UUID names nothing: the same 404 as a missing one."""
+    if not isinstance(error, RequestValidationError):
+        raise error
+    places = [(str(found["loc"][0]), str(found["loc"][-1]), str(found["msg"])) for found in error.errors()]
+    if any(where == "path" for where, _, _ in places):
+        return answer_problem(NOT_FOUND)
+    errors = [f"{name}: {message}" for _, name, message in places]
+    return answer_problem(problem("invalid-parameter", "A query parameter or header is not valid.", errors=errors))
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    detail = "This is a fault of the server's. It was logged; the same request is safe to repeat later."
+    return answer_problem(problem("internal-error", detail, status=500))
+
+
+NOT_FOUND: Final = problem("not-found", "There is nothing here, or nothing that this user may see.")

@@ -1,0 +1,68 @@
+"""What the API is handed: every part that is not plain Python, by what the API needs of it."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from psycopg import AsyncConnection
+
+from api.cursors import Cursors
+from api.tokens import Tokens
+from domain.accounts import Accounts
+from domain.measures import ActivityId, UserId
+from domain.recordings.recording import Column, Format
+from domain.streams import Streams
+from domain.uploads import Inbox
+
+
+class ReadModels(Protocol):
+    """The tables of the projections."""
+
+    def connection(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A connection for a few queries; `StoreUnavailable` when there is none to be had soon."""
+        ...
+
+    async def reach(self, token: str, names: Sequence[str], timeout_seconds: float) -> bool:
+        """Wait until these projections have passed the position; whether they did. `MalformedPosition`."""
+        ...
+
+
+class Hints(Protocol):
+    """The ingest queue, as far as the API goes."""
+
+    async def add(self, activity_id: ActivityId) -> None:
+        """Say that an upload waits. Never fails: the sweeper finds what a lost hint meant."""
+        ...
+
+
+class Tracks(Protocol):
+    """What ingest made of a recording, besides the summary in its event."""
+
+    async def columns(
+        self, user_id: UserId, activity_id: ActivityId, columns: Collection[Column] | None, max_points: int | None
+    ) -> Mapping[str, list[float | None]] | None:
+        """The track's columns, all of one length; None when there is no track. `TrackDamaged`."""
+        ...
+
+    async def details(self, user_id: UserId, activity_id: ActivityId) -> Mapping[str, object]:
+        """Splits and laps; empty when there are none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Services:
+    """One of each. Tests give an in-memory store where rules and HTTP are meant."""
+
+    streams: Streams
+    inbox: Inbox
+    hints: Hints
+    tracks: Tracks
+    accounts: Accounts
+    read_models: ReadModels
+    tokens: Tokens
+    cursors: Cursors
+    sniff: Callable[[bytes], Format | None]
+    clock: Callable[[], datetime]
+    ready: Callable[[], Mapping[str, str]]  # what is missing, by part, with what to do; empty when all is there

@@ -1,0 +1,115 @@
+"""Sums over days, weeks, months, years and all time."""
+
+from calendar import monthrange
+from collections.abc import Iterable
+from datetime import UTC, date, timedelta
+from enum import StrEnum
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from msgspec import Struct
+
+from api.codec import answer
+from api.dependencies import CurrentUser, ServicesDep, reads
+from api.openapi import answers
+from domain.measures import Sport
+from projections.summaries import Day, days
+
+router = APIRouter(tags=["summaries"])
+
+
+class SummaryPeriod(StrEnum):
+    """How long each sum is. Weeks start on Monday (ISO 8601)."""
+
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    YEAR = "year"
+    ALL = "all"
+
+
+class Sums(Struct, kw_only=True):
+    """What was done, added up: activities, metres, seconds, seconds, metres."""
+
+    count: int = 0
+    distance_m: float = 0.0
+    elapsed_s: float = 0.0
+    moving_s: float = 0.0
+    elevation_gain_m: float = 0.0
+
+    def add(self, day: Day) -> None:
+        """Count the day in."""
+        self.count += day.count
+        self.distance_m += day.distance_m
+        self.elapsed_s += day.elapsed_s
+        self.moving_s += day.moving_s
+        self.elevation_gain_m += day.elevation_gain_m
+
+
+class Summary(Sums, kw_only=True):
+    """A period's sums, over every sport asked for, and by sport."""
+
+    period: SummaryPeriod
+    starts_on: date | None  # None: all time
+    ends_on: date | None
+    sport: Sport | None
+    by_sport: dict[Sport, Sums]
+
+
+class Summaries(Struct, frozen=True):
+    """Periods in which something was done, the latest first."""
+
+    items: list[Summary]
+    next_cursor: str | None = None  # the whole span is in one page
+
+
+@router.get("/me/summaries", responses=answers(401, 422, ok=Summaries))
+async def summaries(
+    request: Request,
+    user_id: CurrentUser,
+    services: ServicesDep,
+    fresh: Annotated[dict[str, str], Depends(reads("summaries"))],
+    period: SummaryPeriod = SummaryPeriod.WEEK,
+    first: Annotated[date | None, Query(alias="from")] = None,
+    last: Annotated[date | None, Query(alias="to")] = None,
+    sport: Sport | None = None,
+) -> Response:
+    """Sums by period, by the local dates of the runs. `from` and `to` (both counted) widen to whole periods;
+    without them it is all there is, and for days the last year.
+    """
+    today = services.clock().astimezone(UTC).date()
+    if first is None:
+        first = today - timedelta(days=366) if period is SummaryPeriod.DAY else date.min
+    starts_on = _bounds(period, first)[0] or date.min
+    ends_on = _bounds(period, last or date.max)[1] or date.max
+    async with services.read_models.connection() as connection:
+        found = await days(connection, user_id, starts_on, ends_on)
+    wanted = (day for day in found if sport is None or day.sport is sport)
+    return answer(request, Summaries(_summed(wanted, period, sport)), fresh)
+
+
+def _summed(found: Iterable[Day], period: SummaryPeriod, sport: Sport | None) -> list[Summary]:
+    sums: dict[Any, Summary] = {}
+    for day in found:
+        starts_on, ends_on = bounds = _bounds(period, day.local_date)
+        if bounds not in sums:
+            sums[bounds] = Summary(period=period, starts_on=starts_on, ends_on=ends_on, sport=sport, by_sport={})
+        sums[bounds].add(day)
+        sums[bounds].by_sport.setdefault(day.sport, Sums()).add(day)
+    return list(reversed(sums.values()))
+
+
+def _bounds(period: SummaryPeriod, day: date) -> tuple[date | None, date | None]:
+    """First and last day of the period that holds the day."""
+    match period:
+        case SummaryPeriod.DAY:
+            return day, day
+        case SummaryPeriod.WEEK:
+            monday = day - timedelta(days=day.weekday())
+            return monday, monday + min(timedelta(days=6), date.max - monday)
+        case SummaryPeriod.MONTH:
+            return day.replace(day=1), day.replace(day=monthrange(day.year, day.month)[1])
+        case SummaryPeriod.YEAR:
+            return date(day.year, 1, 1), date(day.year, 12, 31)
+        case SummaryPeriod.ALL:
+            return None, None

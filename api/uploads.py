@@ -1,0 +1,167 @@
+"""Handing in a recording: durable first, then acked; what becomes of it is told under `/upload`."""
+
+import asyncio
+import hashlib
+import re
+import time
+from typing import Annotated, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+from msgspec import Struct
+
+from api.activities import Activity, read_activity
+from api.bodies import read_body
+from api.codec import answer, created
+from api.dependencies import CurrentUser, RecordingUser, ServicesDep
+from api.openapi import answers, file_body
+from api.problems import Problem, answer_problem, problem
+from api.services import Services
+from domain.activity import ActivityMissing
+from domain.errors import DomainError
+from domain.measures import RESERVED_VERSION, ActivityId, Sport, UserId, Visibility
+from domain.recordings.recording import EmptyRecording
+from domain.uploads import Manifest, Status, Verdict
+
+router = APIRouter(tags=["activities"])
+
+MAX_RECORDING_BYTES: Final = 48 * 1024 * 1024  # a week at one point a second, as wordy GPX
+_MAX_WAIT_SECONDS: Final = 30.0
+_POLL_SECONDS: Final = 0.05
+_TYPES: Final = (
+    "application/vnd.ant.fit",
+    "application/gpx+xml",
+    "application/vnd.garmin.tcx+xml",
+    "application/json",
+)
+
+
+class UploadState(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What has become of an upload."""
+
+    activity_id: ActivityId
+    status: Status
+    status_url: str
+    activities: tuple[ActivityId, ...] = ()  # when ready: more than one for a file of several sessions
+    duplicate_of: ActivityId | None = None
+    problem: Problem | None = None
+
+
+class UnknownFormat(DomainError):
+    """The body is no recording that can be read."""
+
+    code = "recording-format-unknown"
+
+
+class ReservedActivityId(DomainError):
+    """UUIDs of version 8 are the server's own: make a random one (version 4 or 7) for each run."""
+
+    code = "activity-id-reserved"
+
+
+@router.put(
+    "/activities/{activity_id}",
+    status_code=202,
+    openapi_extra=file_body(*_TYPES),
+    responses=answers(400, 401, 404, 409, 413, 415, 422, accepted=UploadState, created=Activity),
+)
+async def upload(
+    request: Request,
+    activity_id: UUID,
+    user_id: RecordingUser,
+    services: ServicesDep,
+    title: Annotated[str | None, Query(min_length=1, max_length=200, pattern=r"^[^\x00]*\S[^\x00]*$")] = None,
+    visibility: Visibility | None = None,
+    sport: Sport | None = None,
+) -> Response:
+    """Hand in a run: a FIT, GPX, TCX or JSON file, as it is or with Content-Encoding gzip or zstd.
+
+    The app chooses the id, once for each run. 202 means that the bytes are safe: the phone may forget them.
+    The same bytes again get the same answer; other bytes under the same id get 409 `recording-differs`.
+    With `Prefer: wait=10` the answer is the activity (201), or why there is none, if it is known in that time.
+    """
+    if activity_id.version == RESERVED_VERSION:
+        raise ReservedActivityId
+    body = await read_body(request, MAX_RECORDING_BYTES)
+    if not body:
+        raise EmptyRecording("The body is empty: send the recorded file's bytes.")
+    if services.sniff(body) is None:
+        raise UnknownFormat("The body is no FIT, GPX, TCX or JSON recording: send the file as the device wrote it.")
+    manifest = Manifest(
+        activity_id=ActivityId(activity_id),
+        user_id=user_id,
+        sha256=await asyncio.to_thread(lambda: hashlib.sha256(body).hexdigest()),
+        size=len(body),
+        received_at=services.clock(),
+        title=title,
+        visibility=visibility,
+        sport=sport,
+    )
+    await services.inbox.accept(manifest, body)
+    verdict = await services.inbox.verdict(manifest.activity_id)
+    if verdict is None:
+        await services.hints.add(manifest.activity_id)
+        verdict = await _wait(services, manifest.activity_id, _preferred_wait(request))
+    if verdict is not None and _preferred_wait(request) > 0:
+        return await _final(services, user_id, manifest.activity_id, verdict)
+    state = _state(manifest.activity_id, verdict)
+    return created(state, {"Location": state.status_url, **_position(verdict)}, status=202)
+
+
+@router.get("/activities/{activity_id}/upload", responses=answers(401, 404, ok=UploadState))
+async def upload_state(request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep) -> Response:
+    """What has become of an upload: processing, ready, failed (with the problem) or duplicate (naming the first).
+
+    Once ready, the answer's `Cairn-Position` makes a later read see the activity.
+    """
+    manifest = await services.inbox.manifest(ActivityId(activity_id))
+    if manifest is None or manifest.user_id != user_id:
+        raise ActivityMissing
+    verdict = await services.inbox.verdict(manifest.activity_id)
+    return answer(request, _state(manifest.activity_id, verdict), _position(verdict))
+
+
+def _state(activity_id: ActivityId, verdict: Verdict | None) -> UploadState:
+    status_url = f"/v1/activities/{activity_id}/upload"
+    if verdict is None:
+        return UploadState(activity_id=activity_id, status="processing", status_url=status_url)
+    fault = verdict.fault
+    return UploadState(
+        activity_id=activity_id,
+        status=verdict.status,
+        status_url=status_url,
+        activities=verdict.activities,
+        duplicate_of=verdict.duplicate_of,
+        problem=None if fault is None else problem(fault.code, fault.detail),
+    )
+
+
+async def _final(services: Services, user_id: UserId, activity_id: ActivityId, verdict: Verdict) -> Response:
+    """The activity, if there is just one to show; the problem, if there is none."""
+    if verdict.fault is not None:
+        return answer_problem(problem(verdict.fault.code, verdict.fault.detail))
+    if verdict.status == "ready" and verdict.position is not None and len(verdict.activities) == 1:
+        await services.read_models.reach(verdict.position, ("activities", "people"), _MAX_WAIT_SECONDS)
+        seen = await read_activity(services, user_id, verdict.activities[0])
+        headers = {"Location": f"/v1/activities/{seen.activity_id}", **_position(verdict)}
+        return created(seen, headers)
+    return created(_state(activity_id, verdict), _position(verdict), status=202)
+
+
+def _position(verdict: Verdict | None) -> dict[str, str]:
+    return {} if verdict is None or verdict.position is None else {"Cairn-Position": verdict.position}
+
+
+async def _wait(services: Services, activity_id: ActivityId, seconds: float) -> Verdict | None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        await asyncio.sleep(_POLL_SECONDS)
+        if (verdict := await services.inbox.verdict(activity_id)) is not None:
+            return verdict
+    return None
+
+
+def _preferred_wait(request: Request) -> float:
+    """Seconds of `Prefer: wait=N` (RFC 7240, 4.3), 0 without it."""
+    found = re.search(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,4})", request.headers.get("prefer", ""))
+    return min(float(found[1]), _MAX_WAIT_SECONDS) if found else 0.0

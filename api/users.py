@@ -1,0 +1,149 @@
+"""Accounts and profiles."""
+
+from typing import Annotated, Literal
+from uuid import UUID
+from zoneinfo import available_timezones
+
+from fastapi import APIRouter, Depends, Header, Request, Response
+from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import asdict, replace
+
+from api.codec import InvalidBody, Name, answer, body_of, created, no_content
+from api.dependencies import CurrentUser, ServicesDep, reads
+from api.openapi import answers, json_body
+from api.sessions import Email, Password, Signed, signed
+from domain.errors import DomainError
+from domain.measures import UserId, Visibility, derived_id
+from domain.user import User, UserMissing, user_stream_id
+from projections.people import follows, people
+
+router = APIRouter(tags=["users"])
+
+
+class Registration(Struct, frozen=True, forbid_unknown_fields=True):
+    """A new account."""
+
+    email: Email
+    password: Password
+    display_name: Name
+    user_id: UUID | None = None  # chosen by the app, so that a lost answer can be asked for again
+
+
+class Me(Struct, frozen=True, kw_only=True):
+    """One's own profile."""
+
+    user_id: UserId
+    email: str | None
+    display_name: str
+    time_zone: str | None
+    units: str
+    default_visibility: Visibility
+
+
+class ProfilePatch(Struct, frozen=True, forbid_unknown_fields=True):
+    """What to change; what is left out stays."""
+
+    display_name: Name | UnsetType = UNSET
+    time_zone: Annotated[str, Meta(max_length=64)] | UnsetType | None = UNSET
+    units: Literal["metric", "imperial"] | UnsetType = UNSET
+    default_visibility: Visibility | UnsetType = UNSET
+
+
+class Runner(Struct, frozen=True, kw_only=True):
+    """Somebody's profile, as seen by the one who asks."""
+
+    user_id: UserId
+    display_name: str
+    followers: int
+    following: int
+    followed_by_me: bool
+
+
+@router.post(
+    "/users",
+    status_code=201,
+    openapi_extra=json_body(Registration),
+    responses=answers(400, 409, 415, 422, created=Signed),
+)
+async def register(
+    registration: Annotated[Registration, Depends(body_of(Registration))],
+    services: ServicesDep,
+    idempotency_key: Annotated[str | None, Header(max_length=258)] = None,
+) -> Response:
+    """Open an account and sign in.
+
+    Safe to repeat with the same `user_id`, or the same `Idempotency-Key`: the account is opened once, and each
+    answer signs in anew. 409 `email-taken` when the address is another account's.
+    """
+    user_id = UserId(registration.user_id) if registration.user_id else _keyed(registration.email, idempotency_key)
+    holder = await services.accounts.claim(registration.email, registration.password, user_id)
+    now = services.clock()
+    position = await services.streams.transact(
+        User, user_stream_id(holder), holder, lambda user: user.register(registration.display_name.strip(), now)
+    )
+    session = await services.accounts.sign_in(holder)
+    return created(signed(session, services), {"Cairn-Position": position, "Location": f"/v1/users/{holder}"})
+
+
+def _keyed(email: str, idempotency_key: str | None) -> UserId | None:
+    """The same key with the same address is the same account, also years later."""
+    if idempotency_key is None:
+        return None
+    key = idempotency_key.strip().removeprefix('"').removesuffix('"')
+    if not 0 < len(key) <= 255 or not key.isascii():
+        raise MalformedIdempotencyKey
+    return UserId(derived_id("registration", email.strip().casefold(), key))
+
+
+class MalformedIdempotencyKey(DomainError):
+    """Idempotency-Key is 1 to 255 ASCII characters, bare or in double quotes."""
+
+    code = "malformed-idempotency-key"
+
+
+@router.get("/me", responses=answers(401, ok=Me))
+async def me(request: Request, user_id: CurrentUser, services: ServicesDep) -> Response:
+    """One's own profile, from the account itself: never behind."""
+    profile = (await services.streams.load(User, user_stream_id(user_id))).profile
+    return answer(request, Me(user_id=user_id, email=await services.accounts.email(user_id), **asdict(profile)))
+
+
+@router.patch(
+    "/me", status_code=204, openapi_extra=json_body(ProfilePatch), responses=answers(401, 422, no_content=None)
+)
+async def change_profile(
+    patch: Annotated[ProfilePatch, Depends(body_of(ProfilePatch))], user_id: CurrentUser, services: ServicesDep
+) -> Response:
+    """Change the profile. A change of time zone counts for later runs."""
+    changes = {name: value for name, value in asdict(patch).items() if value is not UNSET}
+    if changes.get("time_zone") is not None and changes["time_zone"] not in available_timezones():
+        raise InvalidBody("time_zone: send an IANA name such as Europe/Berlin, or null.")
+    now = services.clock()
+    position = await services.streams.transact(
+        User, user_stream_id(user_id), user_id, lambda user: user.change_profile(replace(user.profile, **changes), now)
+    )
+    return no_content(position)
+
+
+@router.get("/users/{runner_id}", responses=answers(401, 404, ok=Runner))
+async def runner(
+    request: Request,
+    runner_id: UUID,
+    user_id: CurrentUser,
+    services: ServicesDep,
+    fresh: Annotated[dict[str, str], Depends(reads("people"))],
+) -> Response:
+    """Somebody's public profile."""
+    async with services.read_models.connection() as connection:
+        person = (await people(connection, [UserId(runner_id)])).get(UserId(runner_id))
+        if person is None:
+            raise UserMissing
+        followed = await follows(connection, user_id, person.user_id)
+    seen = Runner(
+        user_id=person.user_id,
+        display_name=person.display_name,
+        followers=person.followers,
+        following=person.following,
+        followed_by_me=followed,
+    )
+    return answer(request, seen, fresh)

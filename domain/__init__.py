@@ -1,0 +1,1 @@
+"""The rules of running: facts, decisions, refusals. No I/O, no clock, no randomness."""

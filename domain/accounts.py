@@ -1,0 +1,70 @@
+"""Signing in: who may, and the tokens that stand for it. Secrets live in tables of their own, never in the log."""
+
+from typing import Protocol
+from uuid import UUID
+
+from msgspec import Struct
+
+from domain.errors import DomainError
+from domain.measures import UserId
+
+
+class SignedIn(Struct, frozen=True):
+    """A session of one device, and the one refresh token that continues it."""
+
+    user_id: UserId
+    session_id: UUID
+    refresh_token: str
+
+
+class Accounts(Protocol):
+    """E-mail addresses, passwords and sessions."""
+
+    async def claim(self, email: str, password: str, user_id: UserId | None) -> UserId:
+        """Reserve the address for a new account, and return whose it is.
+
+        The same address and password again give the same user. `EmailTaken` when it is somebody else's.
+        """
+        ...
+
+    async def email(self, user_id: UserId) -> str | None:
+        """The address of an account."""
+        ...
+
+    async def authenticate(self, email: str, password: str) -> UserId:
+        """Whose these are; `SignInRefused` without saying which of the two is wrong."""
+        ...
+
+    async def sign_in(self, user_id: UserId) -> SignedIn:
+        """Begin a session."""
+        ...
+
+    async def refresh(self, refresh_token: str) -> SignedIn:
+        """The next token of the session. The last one again within 30 s gives the same; later it ends the session."""
+        ...
+
+    async def sign_out(self, session_id: UUID) -> None:
+        """End the session. Ending it twice changes nothing."""
+        ...
+
+    def ended(self, session_id: UUID) -> bool:
+        """Whether the session has ended, as of about a second ago at most."""
+        ...
+
+
+class EmailTaken(DomainError):
+    """Another account has this e-mail address."""
+
+    code = "email-taken"
+
+
+class SignInRefused(DomainError):
+    """The e-mail address and the password do not belong together."""
+
+    code = "sign-in-refused"
+
+
+class TokenRefused(DomainError):
+    """The token is unknown, expired, used up or ended: sign in again."""
+
+    code = "token-refused"

@@ -1,0 +1,111 @@
+"""One activity: recorded once, edited by its owner, deleted by its owner."""
+
+from datetime import datetime
+from typing import Self
+from uuid import uuid5
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from domain.errors import DomainError, UnknownEvent
+from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityRecorded, Source, Tally
+from domain.events.event import Event
+from domain.measures import ActivityId, Sport, UserId, Visibility
+
+
+def session_activity_id(upload_id: ActivityId, session: int) -> ActivityId:
+    """The activity of one of several sessions in a file: the same file sent again meets the same activities."""
+    return ActivityId(uuid5(upload_id, str(session)))
+
+
+class Activity(Struct, frozen=True):
+    """Only what the rules need. What screens need is a projection."""
+
+    user_id: UserId | None = None  # None: nothing recorded yet
+    activity_id: ActivityId | None = None
+    source: Source | None = None
+    title: str = ""
+    visibility: Visibility = Visibility.PRIVATE
+    tally: Tally | None = None
+    deleted: bool = False
+
+    def record(self, recorded: ActivityRecorded) -> list[Event]:
+        """Take the recording in. The same bytes again change nothing, also after the run was deleted."""
+        if self.user_id is None:
+            return [recorded]
+        if self.user_id != recorded.user_id or not _same_bytes(self.source, recorded.source):
+            raise RecordingDiffers
+        return []
+
+    def edit(
+        self,
+        user_id: UserId,
+        at: datetime,
+        *,
+        title: str | None = None,
+        visibility: Visibility | None = None,
+        sport: Sport | None = None,
+    ) -> list[Event]:
+        """Change what is given. What is already so changes nothing."""
+        activity_id, tally = self._owned_by(user_id)
+        edited = ActivityEdited(
+            user_id=user_id,
+            activity_id=activity_id,
+            title=self.title if title is None else title,
+            visibility=visibility or self.visibility,
+            sport=sport or tally.sport,
+            tally=tally,
+            at=at,
+        )
+        if (edited.title, edited.visibility, edited.sport) == (self.title, self.visibility, tally.sport):
+            return []
+        return [edited]
+
+    def delete(self, user_id: UserId, at: datetime) -> list[Event]:
+        """Remove it from everything. Removing twice changes nothing."""
+        if self.deleted and self.user_id == user_id:
+            return []
+        activity_id, tally = self._owned_by(user_id)
+        return [ActivityDeleted(user_id=user_id, activity_id=activity_id, tally=tally, at=at)]
+
+    def _owned_by(self, user_id: UserId) -> tuple[ActivityId, Tally]:
+        if self.user_id != user_id or self.deleted or self.activity_id is None or self.tally is None:
+            raise ActivityMissing
+        return self.activity_id, self.tally
+
+    def evolve(self, event: Event) -> Self:
+        """The activity after `event`."""
+        match event:
+            case ActivityRecorded():
+                return replace(
+                    self,
+                    user_id=event.user_id,
+                    activity_id=event.activity_id,
+                    source=event.source,
+                    title=event.title,
+                    visibility=event.visibility,
+                    tally=event.tally,
+                )
+            case ActivityEdited(title=title, visibility=visibility, sport=sport, tally=tally):
+                return replace(self, title=title, visibility=visibility, tally=replace(tally, sport=sport))
+            case ActivityDeleted():
+                return replace(self, deleted=True)
+            case _:
+                raise UnknownEvent(self, event)
+
+
+def _same_bytes(one: Source | None, other: Source) -> bool:
+    """A later parser may name the device otherwise: the bytes decide."""
+    return one is not None and (one.sha256, one.session) == (other.sha256, other.session)
+
+
+class ActivityMissing(DomainError):
+    """There is no such activity, or it is another runner's, or it was deleted: all the same from outside."""
+
+    code = "not-found"
+
+
+class RecordingDiffers(DomainError):
+    """This activity id already has another recording: a new run needs a new id."""
+
+    code = "recording-differs"

@@ -1,0 +1,1 @@
+"""Loops beside the API: ingest, projection, and the `cairn` command."""

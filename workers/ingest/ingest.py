@@ -1,0 +1,173 @@
+"""One upload from its manifest to its verdict."""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from domain.activity import Activity, RecordingDiffers, session_activity_id
+from domain.events.activity import ActivityRecorded, Source, Tally
+from domain.measures import ActivityId, Sport, UserId
+from domain.recordings.reading import Reading, SessionRead
+from domain.recordings.recording import UnreadableRecording
+from domain.streams import Streams
+from domain.uploads import BodyDamaged, Fault, Inbox, Manifest, Verdict
+from domain.user import Profile, User, user_stream_id
+from workers.ingest.ports import Attempts, Claims, Reader, TrackStore
+
+_log = logging.getLogger(__name__)
+
+MAX_ATTEMPTS: Final = 5
+
+
+class Ingest:
+    """Takes uploads in, each exactly once in effect: ids are derived, so that a repeat meets what is there."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        streams: Streams,
+        reader: Reader,
+        tracks: TrackStore,
+        claims: Claims,
+        attempts: Attempts,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._inbox = inbox
+        self._streams = streams
+        self._reader = reader
+        self._tracks = tracks
+        self._claims = claims
+        self._attempts = attempts
+        self._clock = clock
+
+    async def process(self, activity_id: ActivityId) -> Verdict | None:
+        """The upload's verdict, made durable; None when nothing was accepted under this id.
+
+        Raises what may pass (a store that is away, a crashed reader): the same call again later is safe.
+        """
+        manifest = await self._inbox.manifest(activity_id)
+        if manifest is None:
+            return None
+        verdict = await self._inbox.verdict(activity_id)
+        if verdict is None:
+            verdict = await self._judge(manifest, await self._attempts.begin(activity_id))
+            _log.info("%s is %s", activity_id, verdict.fault.code if verdict.fault else verdict.status)
+        await self._inbox.close(activity_id, verdict)
+        await self._attempts.end(activity_id)
+        return verdict
+
+    async def _judge(self, manifest: Manifest, attempt: int) -> Verdict:
+        if attempt > MAX_ATTEMPTS:
+            return _failed("processing-failed", "Reading this recording failed repeatedly. Its bytes are kept.")
+        try:
+            reading = await self._reader.read(await self._inbox.body(manifest))
+            holder = await self._holder(manifest)
+            if holder != manifest.activity_id:
+                return Verdict(status="duplicate", duplicate_of=holder)
+            return await self._record(manifest, reading)
+        except UnreadableRecording as refusal:
+            return _failed(refusal.code, refusal.reason)
+        except BodyDamaged:
+            return _failed("body-damaged", "The stored bytes are damaged: send the recording again under a new id.")
+        except RecordingDiffers as refusal:
+            return _failed(refusal.code, "This activity id already has another recording: a new run needs a new id.")
+
+    async def _holder(self, manifest: Manifest) -> ActivityId:
+        """Whose the bytes are: the first upload's, until everything that became of it is deleted."""
+        owner = manifest.user_id, manifest.sha256
+        holder = await self._claims.claim(*owner, manifest.activity_id)
+        if holder == manifest.activity_id:
+            return holder
+        verdict = await self._inbox.verdict(holder)
+        if verdict is None or verdict.status != "ready":
+            return holder
+        for activity_id in verdict.activities:
+            if not (await self._streams.load(Activity, activity_id)).deleted:
+                return holder
+        return await self._claims.pass_on(*owner, holder, manifest.activity_id)
+
+    async def _record(self, manifest: Manifest, reading: Reading) -> Verdict:
+        profile = (await self._streams.load(User, user_stream_id(manifest.user_id))).profile
+        many = len(reading.sessions) > 1
+        activity_ids, position = [], None
+        for index, session in enumerate(reading.sessions):
+            activity_id = session_activity_id(manifest.activity_id, index) if many else manifest.activity_id
+            await self._tracks.keep(manifest.user_id, activity_id, session)
+            event = _recorded(
+                manifest, profile, reading, session, activity_id, index if many else None, at=self._clock()
+            )
+            decide = partial(Activity.record, recorded=event)
+            position = await self._streams.transact(Activity, activity_id, manifest.user_id, decide)
+            activity_ids.append(activity_id)
+        return Verdict(status="ready", activities=tuple(activity_ids), position=position)
+
+
+def _failed(code: str, detail: str) -> Verdict:
+    return Verdict(status="failed", fault=Fault(code, detail))
+
+
+def _recorded(
+    manifest: Manifest,
+    profile: Profile,
+    reading: Reading,
+    session: SessionRead,
+    activity_id: ActivityId,
+    index: int | None,
+    *,
+    at: datetime,
+) -> ActivityRecorded:
+    started_at = session.started_at or manifest.received_at
+    offset = _utc_offset(profile, reading, started_at)
+    local = started_at + offset
+    sport = manifest.sport or session.sport
+    return ActivityRecorded(
+        user_id=UserId(manifest.user_id),
+        activity_id=activity_id,
+        title=manifest.title or session.title or _usual_title(sport, local),
+        visibility=manifest.visibility or profile.default_visibility,
+        started_at=started_at,
+        utc_offset_s=int(offset.total_seconds()),
+        tally=Tally(
+            sport=sport,
+            local_date=local.date(),
+            distance_m=session.distance_m,
+            elapsed_s=session.elapsed_s,
+            moving_s=session.moving_s,
+            elevation_gain_m=session.elevation_gain_m,
+        ),
+        measured=session.measured,
+        source=Source(format=reading.format, sha256=manifest.sha256, device=reading.device, session=index),
+        at=at,
+    )
+
+
+def _utc_offset(profile: Profile, reading: Reading, started_at: datetime) -> timedelta:
+    """The runner's own zone; else what the file says; else UTC."""
+    if profile.time_zone is not None:
+        return started_at.astimezone(ZoneInfo(profile.time_zone)).utcoffset() or timedelta()
+    return timedelta(seconds=reading.utc_offset_s or 0)
+
+
+_DAYTIMES: Final = ((5, "Night"), (11, "Morning"), (14, "Lunch"), (17, "Afternoon"), (22, "Evening"), (24, "Night"))
+_NOUNS: Final = {
+    Sport.RUNNING: "run",
+    Sport.WALKING: "walk",
+    Sport.HIKING: "hike",
+    Sport.CYCLING: "ride",
+    Sport.SWIMMING: "swim",
+    Sport.ROWING: "row",
+    Sport.SKIING: "ski",
+    Sport.SKATING: "skate",
+    Sport.TRANSITION: "transition",
+    Sport.FITNESS: "workout",
+    Sport.OTHER: "activity",
+}
+
+
+def _usual_title(sport: Sport, local: datetime) -> str:
+    """Such as "Morning run": what a runner would say who is not asked to name it."""
+    daytime = next(name for until, name in _DAYTIMES if local.hour < until)
+    return f"{daytime} {_NOUNS[sport]}"
