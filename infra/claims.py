@@ -19,10 +19,10 @@ class PostgresClaims:
             row = await found.fetchone()
         return ActivityId(row[0]) if row else activity_id
 
-    async def pass_on(self, user_id: UserId, sha256: str, holder: ActivityId, activity_id: ActivityId) -> ActivityId:
+    async def hand_over(self, user_id: UserId, sha256: str, holder: ActivityId, activity_id: ActivityId) -> ActivityId:
         """Take the bytes over from this holder; whose they are, when another was faster."""
         async with self._database.connection() as connection:
-            await connection.execute(_PASS_ON, (activity_id, user_id, bytes.fromhex(sha256), holder))
+            await connection.execute(_HAND_OVER, (activity_id, user_id, bytes.fromhex(sha256), holder))
         return await self.claim(user_id, sha256, activity_id)
 
 
@@ -49,7 +49,7 @@ _CLAIM: Final = """
     INSERT INTO recording_claims AS c (user_id, sha256, activity_id) VALUES (%s, %s, %s)
     ON CONFLICT (user_id, sha256) DO UPDATE SET activity_id = c.activity_id RETURNING activity_id
 """
-_PASS_ON: Final = """
+_HAND_OVER: Final = """
     UPDATE recording_claims SET activity_id = %s WHERE user_id = %s AND sha256 = %s AND activity_id = %s
 """
 _BEGIN: Final = """

@@ -49,6 +49,14 @@ class OwnedEvent(StoredEvent):
         return self.owner_id.bytes[-1] % PARTITIONS
 
 
+class _Datastore(PostgresDatastore):
+    """The library's pool, without its look at composite types, which we do not use: a process must be able to start
+    while Postgres is down."""
+
+    def register_type_adapters(self) -> None:
+        """Nothing to register, so nothing to connect for."""
+
+
 class PostgresRecorder(PostgresApplicationRecorder):
     """The library's recorder over our columns. Appends hold its table lock, so that readers skip no position.
 
@@ -100,7 +108,13 @@ class PostgresRecorder(PostgresApplicationRecorder):
             return row["last"] if row else None
 
     def read(self, after: int, limit: int) -> list[Recorded]:
-        """The next events of the whole log after a position, in order."""
+        """The next events of the whole log after a position, in order. `StoreUnavailable`, `UndecodableEvent`."""
+        try:
+            return self._read(after, limit)
+        except _LOST as error:
+            raise StoreUnavailable from error
+
+    def _read(self, after: int, limit: int) -> list[Recorded]:
         with self.datastore.get_connection() as connection, connection.cursor(binary=True) as cursor:
             cursor.execute(_READ, (after, limit))
             return [
@@ -140,7 +154,7 @@ _READ: Final = """
 def postgres_recorder(database_url: str, *, connections: int) -> PostgresRecorder:
     """A recorder with a pool of its own, opened at first use. The tables are made by `cairn migrate`."""
     given = {name: str(value) for name, value in conninfo_to_dict(database_url).items() if value is not None}
-    datastore = PostgresDatastore(
+    datastore = _Datastore(
         dbname=given.pop("dbname", "postgres"),
         host=given.pop("host", "localhost"),
         port=given.pop("port", "5432"),

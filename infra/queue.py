@@ -33,7 +33,10 @@ class IngestQueue:
             _log.warning("queue unreachable, the sweeper will find the upload: %s", error)
 
     async def take(self, wait_seconds: float) -> tuple[bytes, ActivityId] | None:
-        """The next hint, or one that a dead worker left; None when none comes in time. `StoreUnavailable` while Valkey is away."""
+        """The next hint, or one that a dead worker left; None when none comes in time.
+
+        `StoreUnavailable` while Valkey is away.
+        """
         try:
             return await self._take(wait_seconds)
         except (RedisError, OSError) as error:

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
 from psycopg import AsyncConnection, Connection, OperationalError
@@ -11,6 +11,7 @@ from psycopg.sql import SQL, Identifier
 from psycopg_pool import AsyncConnectionPool
 
 from domain.errors import StoreUnavailable
+from domain.events.event import Recorded
 from infra.positions import from_token
 from projections import PROJECTIONS
 from projections.projection import Projection, statement
@@ -33,33 +34,38 @@ def make_tables(connection: Connection, projections: Sequence[Projection] = PROJ
             )
 
 
-def position_of(connection: Connection, projection: Projection) -> int:
-    """How far the projection is in the log."""
-    row = connection.execute(
-        "SELECT position FROM projection_positions WHERE name = %s AND version = %s",
-        (projection.name, projection.version),
-    ).fetchone()
-    return int(row[0]) if row else 0
+class ViewWriter:
+    """The projector's hand on the tables. Implements `workers.projector.Views`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def position(self, projection: Projection) -> int:
+        """How far the projection is in the log."""
+        try:
+            row = self._connection.execute(
+                "SELECT position FROM projection_positions WHERE name = %s AND version = %s",
+                (projection.name, projection.version),
+            ).fetchone()
+        except OperationalError as error:
+            raise StoreUnavailable from error
+        return int(row[0]) if row else 0
+
+    def apply(self, projection: Projection, page: Sequence[Recorded], after: int, ceiling: int) -> None:
+        """Rows and position commit together, unless the position is no longer `after`: another worker was first."""
+        try:
+            with self._connection.transaction():
+                moved = self._connection.execute(_MOVE, (ceiling, projection.name, projection.version, after))
+                if moved.rowcount == 1:
+                    projection.apply(page, self._connection)
+        except OperationalError as error:
+            raise StoreUnavailable from error
 
 
-class PositionMoved(Exception):
-    """Another worker applied the page first. Its rows are there; read the position again."""
-
-
-@contextmanager
-def advance(connection: Connection, projection: Projection, after: int, ceiling: int) -> Iterator[None]:
-    """Rows written inside commit together with the position; `PositionMoved` when `after` is no longer it."""
-    with connection.transaction():
-        moved = connection.execute(
-            """
-            UPDATE projection_positions SET position = %s, updated_at = now()
-            WHERE name = %s AND version = %s AND position = %s
-            """,
-            (ceiling, projection.name, projection.version, after),
-        )
-        if moved.rowcount != 1:
-            raise PositionMoved
-        yield
+_MOVE: Final = """
+    UPDATE projection_positions SET position = %s, updated_at = now()
+    WHERE name = %s AND version = %s AND position = %s
+"""
 
 
 class ReadModels:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
+from domain.errors import StoreUnavailable
 from domain.events.event import Recorded
 from projections.projection import Projection
 
@@ -21,8 +22,8 @@ class Views(Protocol):
         """How far the projection is."""
         ...
 
-    def apply(self, projection: Projection, page: Sequence[Recorded], after: int, ceiling: int) -> bool:
-        """Rows and position in one transaction; False when another worker was first."""
+    def apply(self, projection: Projection, page: Sequence[Recorded], after: int, ceiling: int) -> None:
+        """Rows and position in one transaction, unless another worker was first. `StoreUnavailable`."""
         ...
 
 
@@ -53,7 +54,9 @@ class Projector:
             return 0
         try:
             self._views.apply(projection, page, after, page[-1].position)
-        except (ArithmeticError, LookupError, TypeError, ValueError) as fault:  # what a wrong fold raises
+        except StoreUnavailable:
+            raise
+        except Exception as fault:  # noqa: BLE001 - a wrong fold may raise anything, and stops its projection only
             self._retry_at[projection.name] = time.monotonic() + _RETRY_SECONDS
             _log.exception("%s stands still after position %d: its fold fails", projection.name, after, exc_info=fault)
             return 0

@@ -87,7 +87,7 @@ class Ingest:
         for activity_id in verdict.activities:
             if not (await self._streams.load(Activity, activity_id)).deleted:
                 return holder
-        return await self._claims.pass_on(*owner, holder, manifest.activity_id)
+        return await self._claims.hand_over(*owner, holder, manifest.activity_id)
 
     async def _record(self, manifest: Manifest, reading: Reading) -> Verdict:
         profile = (await self._streams.load(User, user_stream_id(manifest.user_id))).profile

@@ -21,7 +21,7 @@ class Claims(Protocol):
         """Take the bytes for this upload, unless another has them; whose they are."""
         ...
 
-    async def pass_on(self, user_id: UserId, sha256: str, holder: ActivityId, activity_id: ActivityId) -> ActivityId:
+    async def hand_over(self, user_id: UserId, sha256: str, holder: ActivityId, activity_id: ActivityId) -> ActivityId:
         """Take the bytes over from an upload whose activities were deleted; whose they are."""
         ...
 

@@ -1,0 +1,96 @@
+"""The API process: settings in, an app on a port out."""
+
+import argparse
+import asyncio
+import gc
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import uvicorn
+
+from api.app import create_app
+from api.cursors import Cursors
+from api.services import Services
+from api.tokens import Tokens
+from infra.bootstrap import Parts, now, open_parts
+from infra.formats import sniff
+from infra.settings import Settings, SettingsError, load_settings
+
+_log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Serve until a signal. `python -m api.main --help` names the options; settings come by environment."""
+    parser = argparse.ArgumentParser(prog="cairn api", description="Serve the HTTP API.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--data", type=Path, required=True)
+    given = parser.parse_args()
+    try:
+        settings = load_settings(given.data, os.environ)
+    except SettingsError as fault:
+        sys.exit(f"cairn api: {fault}")
+    logging.basicConfig(level=settings.log_level, format="%(levelname)s %(name)s: %(message)s")
+    sys.exit(asyncio.run(serve(settings, given.host, given.port)))
+
+
+async def serve(settings: Settings, host: str, port: int) -> int:
+    """Serve until a signal or a fault that nothing here can mend; the exit code."""
+    async with open_parts(settings) as parts:
+        app = create_app(services_of(parts, settings), lifespan=lambda _app: _watching(parts, server))
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                host=host,
+                port=port,
+                log_level=settings.log_level.lower(),
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,  # a forged X-Forwarded-For is ignored
+                timeout_graceful_shutdown=25,
+            )
+        )
+        await server.serve()
+        if parts.checks.fatal is not None:
+            _log.critical("%s", parts.checks.fatal)
+            return 1
+        return 0 if server.started else 1
+
+
+@asynccontextmanager
+async def _watching(parts: Parts, server: uvicorn.Server) -> AsyncIterator[None]:
+    async def look() -> None:
+        await parts.checks.look_for_ever()
+        server.should_exit = True
+
+    looking = asyncio.create_task(look())
+    parts.accounts.watch()
+    gc.collect()
+    gc.freeze()  # what start-up made is never garbage: collections stay short
+    yield
+    looking.cancel()
+
+
+def services_of(parts: Parts, settings: Settings) -> Services:
+    """The API's services over real parts."""
+    return Services(
+        streams=parts.streams,
+        inbox=parts.inbox,
+        hints=parts.queue,
+        tracks=parts.tracks,
+        accounts=parts.accounts,
+        read_models=parts.read_models,
+        tokens=Tokens([(key.kid, key.secret) for key in settings.token_keys]),
+        cursors=Cursors(settings.cursor_key),
+        sniff=sniff,
+        clock=now,
+        ready=parts.checks.missing,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""The composition root: settings in, wired parts out. `api.main` and `workers.cli` make their services of them."""
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from os import getpid
+from typing import Final
+
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from infra.accounts import PostgresAccounts
+from infra.claims import PostgresAttempts, PostgresClaims
+from infra.event_store import EventStore, postgres_recorder
+from infra.inbox import ObjectInbox
+from infra.objects import Objects, objects_at
+from infra.queue import IngestQueue
+from infra.server_checks import ServerChecks
+from infra.settings import Settings
+from infra.tracks import ObjectTracks
+from infra.vault import Vault
+from infra.views import ReadModels
+from infra.wakeup import Bell, Ear
+
+_STORE_CONNECTIONS: Final = 8  # of each process, for appends
+_READ_CONNECTIONS: Final = 8  # of each process, for queries
+
+
+def now() -> datetime:
+    """The clock that everything is handed."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything that talks to a server or a disk."""
+
+    streams: EventStore
+    read_models: ReadModels
+    objects: Objects
+    inbox: ObjectInbox
+    tracks: ObjectTracks
+    queue: IngestQueue
+    accounts: PostgresAccounts
+    claims: PostgresClaims
+    attempts: PostgresAttempts
+    checks: ServerChecks
+
+
+@asynccontextmanager
+async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
+    """Parts that connect when they are first needed: a server that is away is waited for, not required."""
+    redis = AsyncRedis.from_url(
+        settings.redis_url,
+        protocol=2,
+        socket_connect_timeout=0.5,
+        socket_timeout=5.0,  # longer than a blocking read waits
+        retry=AsyncRetry(NoBackoff(), 1),  # a connection may have died while it was idle
+    )
+    vault = Vault(settings.master_key)
+    read_models = ReadModels(settings.database_url, connections=_READ_CONNECTIONS)
+    recorder = postgres_recorder(settings.database_url, connections=_STORE_CONNECTIONS)
+    streams = EventStore(recorder, threads=_STORE_CONNECTIONS, appended=Bell(redis).ring)
+    objects = objects_at(settings.object_store_url)
+    accounts = PostgresAccounts(read_models, streams, vault, settings.cursor_key)
+    checks = ServerChecks(settings.database_url, redis, vault)
+    await read_models.open()
+    try:
+        yield Parts(
+            streams=streams,
+            read_models=read_models,
+            objects=objects,
+            inbox=ObjectInbox(objects),
+            tracks=ObjectTracks(objects),
+            queue=IngestQueue(redis, consumer=f"{socket.gethostname()}-{getpid()}"),
+            accounts=accounts,
+            claims=PostgresClaims(read_models),
+            attempts=PostgresAttempts(read_models),
+            checks=checks,
+        )
+    finally:
+        await accounts.close()
+        streams.close()
+        await read_models.close()
+        await redis.aclose()
+
+
+def open_ear(settings: Settings) -> Ear:
+    """A projector's own connection to the bell."""
+    redis = Redis.from_url(
+        settings.redis_url, protocol=2, socket_connect_timeout=0.5, socket_timeout=5.0, retry=Retry(NoBackoff(), 0)
+    )
+    return Ear(redis)

@@ -1,0 +1,87 @@
+"""What must be true of the servers: refused settings, the right key, the right tables; and what is missing now."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+import psycopg
+from psycopg import Connection
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from infra.vault import Vault, WrongMasterKey
+
+_LOOK_SECONDS: Final = 1.0
+_LATEST: Final = "0001"  # of `infra/migrations/versions`
+
+# A 2xx means durable: none of these may be off (https://www.postgresql.org/docs/18/runtime-config-wal.html).
+_DURABLE: Final = ("fsync", "synchronous_commit", "full_page_writes")
+
+
+class UnsafeServer(Exception):
+    """The Postgres server would lose what was acked. The message names the setting."""
+
+
+class MigrationMissing(Exception):
+    """The database's tables are not those of this code."""
+
+
+def check_server(connection: Connection, vault: Vault) -> None:
+    """Raise what makes this database unusable: `UnsafeServer`, `MigrationMissing`, `WrongMasterKey`."""
+    for name in _DURABLE:
+        row = connection.execute("SELECT current_setting(%s)", (name,)).fetchone()
+        if row is not None and row[0] == "off":
+            raise UnsafeServer(f"Postgres runs with {name} = off, which loses acked writes: set it to on.")
+    check_tables(connection)
+    vault.check(connection)
+
+
+def check_tables(connection: Connection) -> None:
+    """Raise `MigrationMissing` unless the tables are of this code's version."""
+    made = connection.execute("SELECT to_regclass('alembic_version') IS NOT NULL").fetchone()
+    row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if made and made[0] else None
+    if row is None or row[0] != _LATEST:
+        found = f"of version {row[0]}" if row else "missing"
+        raise MigrationMissing(f"the database's tables are {found}, this code needs {_LATEST}: run cairn migrate.")
+
+
+class ServerChecks:
+    """Looks again and again, and keeps what it saw for `/readyz`."""
+
+    def __init__(self, database_url: str, redis: Redis, vault: Vault) -> None:
+        self._database_url = database_url
+        self._redis = redis
+        self._vault = vault
+        self._missing: dict[str, str] = {"postgres": "not looked at yet", "valkey": "not looked at yet"}
+        self.fatal: str | None = None  # a wrong key or unsafe server: nothing should go on
+
+    def missing(self) -> Mapping[str, str]:
+        """What is missing now, by part, with what is known of the reason."""
+        return self._missing
+
+    async def look_for_ever(self) -> None:
+        """Look each second until cancelled, or until something is found that nothing can mend."""
+        while self.fatal is None:
+            found = {"postgres": await asyncio.to_thread(self._postgres), "valkey": await self._valkey()}
+            self._missing = {part: reason for part, reason in found.items() if reason is not None}
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def _postgres(self) -> str | None:
+        try:
+            with psycopg.connect(self._database_url, connect_timeout=2, autocommit=True) as connection:
+                check_server(connection, self._vault)
+        except (UnsafeServer, WrongMasterKey) as fault:
+            self.fatal = str(fault)
+            return self.fatal
+        except MigrationMissing as fault:
+            return str(fault)
+        except psycopg.Error:
+            return "does not answer"
+        return None
+
+    async def _valkey(self) -> str | None:
+        try:
+            await self._redis.ping()
+        except (RedisError, OSError):
+            return "does not answer: slower, and nothing is lost"
+        return None

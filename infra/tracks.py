@@ -1,0 +1,59 @@
+"""Tracks and details in the object store: written once by ingest, read by the API."""
+
+import asyncio
+from collections.abc import Collection, Mapping
+
+import msgspec
+import numpy as np
+
+from domain.measures import ActivityId, UserId
+from domain.recordings.reading import SessionRead, TrackDamaged
+from domain.recordings.recording import Column, FloatColumn
+from infra.formats.track import CorruptTrack, decode
+from infra.objects import Objects
+
+_DECIMALS = {Column.LAT: 7, Column.LON: 7}  # degrees: a centimetre; all else to the thousandth
+
+
+class ObjectTracks:
+    """Implements `api.services.Tracks` and `workers.ingest.ports.TrackStore`."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    async def keep(self, user_id: UserId, activity_id: ActivityId, session: SessionRead) -> None:
+        """Make both durable. The same again changes nothing."""
+        await self._objects.put_new(_key("tracks", user_id, activity_id), session.track)
+        await self._objects.put_new(_key("details", user_id, activity_id), session.details)
+
+    async def columns(
+        self, user_id: UserId, activity_id: ActivityId, columns: Collection[Column] | None, max_points: int | None
+    ) -> Mapping[str, list[float | None]] | None:
+        """The columns asked for that the track has, all of one length; None when there is no track."""
+        blob = await self._objects.get(_key("tracks", user_id, activity_id))
+        if blob is None:
+            return None
+        try:
+            return await asyncio.to_thread(_listed, blob, columns, max_points)
+        except CorruptTrack as damage:
+            raise TrackDamaged from damage
+
+    async def details(self, user_id: UserId, activity_id: ActivityId) -> Mapping[str, object]:
+        """Splits and laps; empty when there are none."""
+        found = await self._objects.get(_key("details", user_id, activity_id))
+        return {} if found is None else msgspec.json.decode(found, type=dict[str, object])
+
+
+def _key(kind: str, user_id: UserId, activity_id: ActivityId) -> str:
+    return f"{kind}/{user_id}/{activity_id}"
+
+
+def _listed(blob: bytes, columns: Collection[Column] | None, max_points: int | None) -> dict[str, list[float | None]]:
+    return {str(name): _plain(name, values) for name, values in decode(blob, columns, max_points).items()}
+
+
+def _plain(name: Column, values: FloatColumn) -> list[float | None]:
+    rounded = np.round(values, _DECIMALS.get(name, 3)).astype(object)
+    rounded[np.isnan(values)] = None
+    plain: list[float | None] = rounded.tolist()
+    return plain

@@ -1,0 +1,57 @@
+"""Real servers for the tests: one Postgres and one Valkey for all, a database of its own for each test that asks."""
+
+import os
+from collections.abc import Iterator
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import Connection
+from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL, Identifier
+
+from infra import migrations
+from infra.views import make_tables
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> str:
+    return os.environ["CAIRN_TEST_POSTGRES"]
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> str:
+    return os.environ["CAIRN_TEST_VALKEY"]
+
+
+@pytest.fixture(scope="session")
+def template(postgres_url: str) -> str:
+    """A migrated database to copy: a copy takes milliseconds."""
+    name = f"template_{uuid4().hex}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+    url = make_conninfo(postgres_url, dbname=name)
+    migrations.upgrade(url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        make_tables(connection)
+    return name
+
+
+@pytest.fixture
+def database_url(postgres_url: str, template: str) -> Iterator[str]:
+    """An empty, migrated database."""
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(
+            SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(Identifier(name), Identifier(template))
+        )
+        yield make_conninfo(postgres_url, dbname=name)
+        connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Connection]:
+    """A connection to it."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("SET timezone = 'UTC'")
+        yield connection

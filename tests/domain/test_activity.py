@@ -1,0 +1,67 @@
+import pytest
+from msgspec.structs import replace
+
+from domain.activity import Activity, ActivityMissing, RecordingDiffers, session_activity_id
+from domain.events.activity import ActivityDeleted, ActivityEdited
+from domain.measures import ActivityId, Sport, Visibility
+from tests.scenarios import ANNA, BEN, MAY_2, given, run
+
+RUN = run(ANNA)
+DELETED = ActivityDeleted(user_id=ANNA, activity_id=RUN.activity_id, tally=RUN.tally, at=MAY_2)
+
+
+def test_a_recording_becomes_an_activity() -> None:
+    assert Activity().record(RUN) == [RUN]
+
+
+def test_the_same_bytes_again_change_nothing() -> None:
+    again = replace(RUN, at=MAY_2, source=replace(RUN.source, device="named by a later parser"))
+    assert given(Activity, RUN).record(again) == []
+
+
+def test_the_same_bytes_do_not_bring_a_deleted_run_back() -> None:
+    assert given(Activity, RUN, DELETED).record(RUN) == []
+
+
+def test_other_bytes_under_the_same_id_are_refused() -> None:
+    with pytest.raises(RecordingDiffers):
+        given(Activity, RUN).record(replace(RUN, source=replace(RUN.source, sha256="ff")))
+
+
+def test_an_edit_carries_what_counted_before() -> None:
+    [edited] = given(Activity, RUN).edit(ANNA, MAY_2, sport=Sport.HIKING)
+    assert isinstance(edited, ActivityEdited)
+    assert (edited.sport, edited.tally.sport) == (Sport.HIKING, Sport.RUNNING)
+    assert (edited.title, edited.visibility) == (RUN.title, RUN.visibility)
+
+
+def test_after_a_change_of_sport_deleting_takes_the_new_sport_away() -> None:
+    edited = given(Activity, RUN).edit(ANNA, MAY_2, sport=Sport.HIKING)
+    [deleted] = given(Activity, RUN, *edited).delete(ANNA, MAY_2)
+    assert isinstance(deleted, ActivityDeleted)
+    assert deleted.tally == replace(RUN.tally, sport=Sport.HIKING)
+
+
+def test_an_edit_to_what_is_so_changes_nothing() -> None:
+    assert given(Activity, RUN).edit(ANNA, MAY_2, title=RUN.title, visibility=Visibility.PUBLIC) == []
+
+
+@pytest.mark.parametrize("state", [Activity(), given(Activity, RUN, DELETED), given(Activity, run(BEN))])
+def test_missing_deleted_and_foreign_activities_are_all_missing(state: Activity) -> None:
+    with pytest.raises(ActivityMissing):
+        state.edit(ANNA, MAY_2, title="mine")
+
+
+def test_deleting_twice_changes_nothing() -> None:
+    assert given(Activity, RUN).delete(ANNA, MAY_2) == [DELETED]
+    assert given(Activity, RUN, DELETED).delete(ANNA, MAY_2) == []
+
+
+def test_nobody_deletes_anothers_activity() -> None:
+    with pytest.raises(ActivityMissing):
+        given(Activity, RUN).delete(BEN, MAY_2)
+
+
+def test_sessions_of_a_file_always_get_the_same_ids() -> None:
+    upload = ActivityId(RUN.activity_id)
+    assert session_activity_id(upload, 1) == session_activity_id(upload, 1) != session_activity_id(upload, 0)

@@ -1,0 +1,151 @@
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+from psycopg import Connection
+
+from domain.accounts import EmailTaken, SignInRefused, TokenRefused
+from domain.measures import UserId
+from domain.user import User, user_stream_id
+from infra.accounts import PostgresAccounts
+from infra.event_store import EventStore, postgres_recorder
+from infra.vault import Vault, WrongMasterKey
+from infra.views import ReadModels
+from tests.scenarios import ANNA, BEN, MAY_1
+
+EMAIL, PASSWORD = "anna@example.com", "correct horse"
+
+
+class Opened:
+    """Accounts with what they stand on."""
+
+    def __init__(self, database_url: str) -> None:
+        self.streams = EventStore(postgres_recorder(database_url, connections=2))
+        self.read_models = ReadModels(database_url, connections=4)
+        self.accounts = PostgresAccounts(self.read_models, self.streams, Vault(b"m" * 32), b"t" * 32)
+
+    async def register(self, user_id: UserId | None = ANNA, email: str = EMAIL, password: str = PASSWORD) -> UserId:
+        holder = await self.accounts.claim(email, password, user_id)
+        await self.streams.transact(User, user_stream_id(holder), holder, lambda user: user.register("Anna", MAY_1))
+        return holder
+
+
+@pytest.fixture
+async def opened(database_url: str) -> AsyncIterator[Opened]:
+    made = Opened(database_url)
+    await made.read_models.open()
+    yield made
+    await made.accounts.close()
+    made.streams.close()
+    await made.read_models.close()
+
+
+async def test_who_registered_can_sign_in_however_the_address_is_written(opened: Opened) -> None:
+    await opened.register()
+    assert await opened.accounts.authenticate(" Anna@Example.com ", PASSWORD) == ANNA
+    assert await opened.accounts.email(ANNA) == EMAIL
+
+
+@pytest.mark.parametrize(("email", "password"), [(EMAIL, "wrong horse"), ("ben@example.com", PASSWORD)])
+async def test_a_wrong_password_and_an_unknown_address_are_refused_alike(
+    opened: Opened, email: str, password: str
+) -> None:
+    await opened.register()
+    with pytest.raises(SignInRefused):
+        await opened.accounts.authenticate(email, password)
+
+
+async def test_registering_again_with_the_same_id_is_the_same_account(opened: Opened) -> None:
+    assert await opened.register() == await opened.register()
+
+
+@pytest.mark.parametrize(
+    ("user_id", "password"), [(BEN, PASSWORD), (None, PASSWORD), (ANNA, "another one"), (None, "another one")]
+)
+async def test_an_address_belongs_to_its_first_account(
+    opened: Opened, user_id: UserId | None, password: str
+) -> None:
+    await opened.register()
+    with pytest.raises(EmailTaken):
+        await opened.accounts.claim(EMAIL, password, user_id)
+
+
+async def test_a_registration_that_was_cut_off_can_be_finished_or_taken_over(opened: Opened) -> None:
+    holder = await opened.accounts.claim(EMAIL, PASSWORD, None)
+    with pytest.raises(SignInRefused):
+        await opened.accounts.authenticate(EMAIL, PASSWORD)
+    assert await opened.accounts.claim(EMAIL, PASSWORD, None) == holder
+    assert await opened.register(BEN, password="another one") == BEN
+    assert await opened.accounts.authenticate(EMAIL, "another one") == BEN
+
+
+async def test_nobody_registers_under_anothers_user_id(opened: Opened) -> None:
+    await opened.register()
+    with pytest.raises(EmailTaken):
+        await opened.accounts.claim("ben@example.com", PASSWORD, ANNA)
+
+
+async def test_a_refresh_token_leads_to_the_next(opened: Opened) -> None:
+    first = await opened.accounts.sign_in(ANNA)
+    second = await opened.accounts.refresh(first.refresh_token)
+    third = await opened.accounts.refresh(second.refresh_token)
+    assert third.user_id == ANNA
+    assert third.session_id == first.session_id
+    assert len({first.refresh_token, second.refresh_token, third.refresh_token}) == 3
+
+
+async def test_a_client_that_lost_the_answer_gets_the_same_again(opened: Opened) -> None:
+    first = await opened.accounts.sign_in(ANNA)
+    assert await opened.accounts.refresh(first.refresh_token) == await opened.accounts.refresh(first.refresh_token)
+
+
+async def test_a_token_that_comes_again_after_its_successor_ends_the_session(opened: Opened) -> None:
+    first = await opened.accounts.sign_in(ANNA)
+    second = await opened.accounts.refresh(first.refresh_token)
+    third = await opened.accounts.refresh(second.refresh_token)
+    with pytest.raises(TokenRefused):
+        await opened.accounts.refresh(first.refresh_token)
+    with pytest.raises(TokenRefused):
+        await opened.accounts.refresh(third.refresh_token)
+    assert opened.accounts.ended(first.session_id)
+
+
+async def test_after_the_grace_a_used_token_ends_the_session(opened: Opened, database: Connection) -> None:
+    first = await opened.accounts.sign_in(ANNA)
+    second = await opened.accounts.refresh(first.refresh_token)
+    database.execute("UPDATE refresh_tokens SET used_at = used_at - interval '31 s'")
+    with pytest.raises(TokenRefused):
+        await opened.accounts.refresh(first.refresh_token)
+    with pytest.raises(TokenRefused):
+        await opened.accounts.refresh(second.refresh_token)
+
+
+async def test_signing_out_ends_the_session(opened: Opened) -> None:
+    session = await opened.accounts.sign_in(ANNA)
+    await opened.accounts.sign_out(session.session_id)
+    await opened.accounts.sign_out(session.session_id)
+    assert opened.accounts.ended(session.session_id)
+    with pytest.raises(TokenRefused):
+        await opened.accounts.refresh(session.refresh_token)
+
+
+async def test_an_unknown_token_and_session_are_refused_quietly(opened: Opened) -> None:
+    with pytest.raises(TokenRefused):
+        await opened.accounts.refresh("made up")
+    await opened.accounts.sign_out(uuid4())
+
+
+async def test_no_secret_stands_in_the_tables(opened: Opened, database: Connection) -> None:
+    await opened.register()
+    session = await opened.accounts.sign_in(ANNA)
+    stored = str(database.execute("SELECT c::text, r::text FROM credentials c, refresh_tokens r").fetchall())
+    stored += str(database.execute("SELECT convert_from(state, 'utf8') FROM stored_events").fetchall())
+    for secret in (EMAIL, PASSWORD, session.refresh_token, EMAIL.encode().hex(), session.refresh_token.encode().hex()):
+        assert secret not in stored
+
+
+def test_another_master_key_is_refused(database: Connection) -> None:
+    Vault(b"m" * 32).check(database)
+    Vault(b"m" * 32).check(database)
+    with pytest.raises(WrongMasterKey, match="CAIRN_MASTER_KEY"):
+        Vault(b"x" * 32).check(database)

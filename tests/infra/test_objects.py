@@ -1,0 +1,61 @@
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from domain.errors import StoreUnavailable
+from infra.objects import FolderObjects, Objects, objects_at
+
+
+@pytest.fixture
+async def objects(tmp_path: Path) -> AsyncIterator[Objects]:
+    yield objects_at(f"file://{tmp_path}/objects%20of%20ours")
+
+
+async def test_what_is_put_is_got(objects: Objects) -> None:
+    assert await objects.put_new("bodies/one", b"bytes")
+    assert await objects.get("bodies/one") == b"bytes"
+
+
+async def test_what_is_not_there_is_none(objects: Objects) -> None:
+    assert await objects.get("bodies/none") is None
+
+
+async def test_the_first_writer_stays(objects: Objects) -> None:
+    assert await objects.put_new("key", b"first")
+    assert not await objects.put_new("key", b"second")
+    assert await objects.get("key") == b"first"
+
+
+async def test_of_many_writers_at_once_just_one_is_first(objects: Objects) -> None:
+    firsts = await asyncio.gather(*(objects.put_new("key", b"%d" % n) for n in range(16)))
+    assert sum(firsts) == 1
+    assert await objects.get("key") == b"%d" % firsts.index(True)
+
+
+async def test_deleting_twice_is_fine(objects: Objects) -> None:
+    await objects.put_new("key", b"")
+    await objects.delete("key")
+    await objects.delete("key")
+    assert await objects.get("key") is None
+
+
+async def test_keys_are_those_of_one_folder(objects: Objects) -> None:
+    for key in ("pending/a", "pending/b", "verdicts/a"):
+        await objects.put_new(key, b"")
+    assert {key async for key, _ in objects.keys("pending")} == {"pending/a", "pending/b"}
+    assert [key async for key, _ in objects.keys("nothing")] == []
+
+
+async def test_half_written_files_are_never_seen(tmp_path: Path) -> None:
+    objects = FolderObjects(tmp_path)
+    await objects.put_new("pending/a", b"")
+    (tmp_path / "pending" / ".0123.part").write_bytes(b"ha")
+    assert [key async for key, _ in objects.keys("pending")] == ["pending/a"]
+
+
+async def test_a_store_that_cannot_write_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"in the way of a folder")
+    with pytest.raises(StoreUnavailable):
+        await FolderObjects(tmp_path).put_new("file/key", b"bytes")

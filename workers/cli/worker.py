@@ -1,0 +1,90 @@
+"""`cairn worker`: the loops beside the API, in one process or in one each."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import threading
+from typing import Final
+
+import psycopg
+
+from domain.errors import StoreUnavailable
+from infra.bootstrap import now, open_ear, open_parts
+from infra.event_store import PostgresRecorder, postgres_recorder
+from infra.reader import ProcessReader
+from infra.server_checks import MigrationMissing, check_server
+from infra.settings import Settings
+from infra.vault import Vault
+from infra.views import ViewWriter, make_tables
+from infra.wakeup import Ear
+from projections import PROJECTIONS
+from workers.ingest.ingest import Ingest
+from workers.ingest.loop import IngestLoop
+from workers.projector import Projector
+
+_log = logging.getLogger(__name__)
+
+_POLL_SECONDS: Final = 0.1  # of the log, when the bell stays silent
+_RETRY_SECONDS: Final = 1.0
+
+
+def run_projector(settings: Settings, stop: threading.Event) -> None:
+    """Keep the read models at the end of the log until told to stop. A Postgres that is away is waited for."""
+    recorder, ear = postgres_recorder(settings.database_url, connections=2), open_ear(settings)
+    while not stop.is_set():
+        try:
+            with psycopg.connect(settings.database_url, autocommit=True, connect_timeout=5) as connection:
+                check_server(connection, Vault(settings.master_key))
+                make_tables(connection)
+                _project(recorder, ViewWriter(connection), ear, stop)
+        except (psycopg.OperationalError, StoreUnavailable, MigrationMissing) as away:
+            _log.warning("waiting for Postgres: %s", str(away).strip() or "it does not answer")
+            stop.wait(_RETRY_SECONDS)
+    recorder.datastore.close()
+
+
+def _project(recorder: PostgresRecorder, views: ViewWriter, ear: Ear, stop: threading.Event) -> None:
+    projector = Projector(PROJECTIONS, recorder.read, views)
+    _log.info("ready")
+    while not stop.is_set():
+        if projector.turn() == 0:
+            ear.wait(_POLL_SECONDS)
+
+
+async def run_ingest(settings: Settings) -> None:
+    """Take uploads in until cancelled. Servers that are away are waited for."""
+    reader = ProcessReader()
+    try:
+        async with open_parts(settings) as parts:
+            ingest = Ingest(parts.inbox, parts.streams, reader, parts.tracks, parts.claims, parts.attempts, clock=now)
+            await asyncio.to_thread(_check_once_reachable, settings)
+            _log.info("ready")
+            await IngestLoop(ingest, parts.inbox, parts.queue, clock=now).run()
+    finally:
+        reader.close()
+
+
+def _check_once_reachable(settings: Settings) -> None:
+    with contextlib.suppress(psycopg.OperationalError, MigrationMissing):  # waited for later
+        with psycopg.connect(settings.database_url, autocommit=True, connect_timeout=5) as connection:
+            check_server(connection, Vault(settings.master_key))
+
+
+async def run_workers(settings: Settings, kinds: frozenset[str]) -> None:
+    """Run these loops until SIGTERM or Ctrl-C. A wrong key or an unsafe server ends them all, and is raised."""
+    stop, told = threading.Event(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    tasks = [asyncio.create_task(told.wait())]
+    if "projector" in kinds:
+        tasks.append(asyncio.create_task(asyncio.to_thread(run_projector, settings, stop)))
+    if "ingest" in kinds:
+        tasks.append(asyncio.create_task(run_ingest(settings)))
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
