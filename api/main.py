@@ -17,8 +17,9 @@ from api.cursors import Cursors
 from api.services import Services
 from api.tokens import Tokens
 from infra.bootstrap import Parts, now, open_parts
+from infra.faults import Fault
 from infra.formats import sniff
-from infra.settings import Settings, SettingsError, load_settings
+from infra.settings import LOG_FORMAT, Settings, load_settings
 
 _log = logging.getLogger(__name__)
 
@@ -32,9 +33,9 @@ def main() -> None:
     given = parser.parse_args()
     try:
         settings = load_settings(given.data, os.environ)
-    except SettingsError as fault:
+    except Fault as fault:
         sys.exit(f"cairn api: {fault}")
-    logging.basicConfig(level=settings.log_level, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=settings.log_level, format=LOG_FORMAT)
     sys.exit(asyncio.run(serve(settings, given.host, given.port)))
 
 

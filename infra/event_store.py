@@ -51,7 +51,8 @@ class OwnedEvent(StoredEvent):
 
 class _Datastore(PostgresDatastore):
     """The library's pool, without its look at composite types, which we do not use: a process must be able to start
-    while Postgres is down."""
+    while Postgres is down.
+    """
 
     def register_type_adapters(self) -> None:
         """Nothing to register, so nothing to connect for."""

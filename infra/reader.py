@@ -9,7 +9,6 @@ from typing import Final
 
 import msgspec
 
-from domain.events.activity import BestEffort, DeviceTotals, Measured
 from domain.recordings.analysis import analyse
 from domain.recordings.reading import ReaderFailed, Reading, SessionRead
 from domain.recordings.recording import Session
@@ -75,4 +74,20 @@ def read(body: bytes) -> Reading:
         device=recording.device_name,
         utc_offset_s=recording.utc_offset_s,
         sessions=tuple(_read_session(session, recording.warnings) for session in recording.sessions),
+    )
+
+
+def _read_session(session: Session, warnings: tuple[str, ...]) -> SessionRead:
+    found = analyse(session, warnings)
+    return SessionRead(
+        sport=session.sport,
+        title=session.title,
+        started_at=session.started_at,
+        distance_m=found.distance_m,
+        elapsed_s=found.elapsed_s,
+        moving_s=found.moving_s,
+        elevation_gain_m=found.elevation_gain_m,
+        measured=found.measured,
+        details=msgspec.json.encode(found.details),
+        track=encode(session.columns),
     )

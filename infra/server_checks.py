@@ -9,6 +9,7 @@ from psycopg import Connection
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from infra.faults import Fault
 from infra.vault import Vault, WrongMasterKey
 
 _LOOK_SECONDS: Final = 1.0
@@ -18,11 +19,11 @@ _LATEST: Final = "0001"  # of `infra/migrations/versions`
 _DURABLE: Final = ("fsync", "synchronous_commit", "full_page_writes")
 
 
-class UnsafeServer(Exception):
+class UnsafeServer(Fault):
     """The Postgres server would lose what was acked. The message names the setting."""
 
 
-class MigrationMissing(Exception):
+class MigrationMissing(Fault):
     """The database's tables are not those of this code."""
 
 

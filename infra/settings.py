@@ -9,11 +9,20 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from infra.faults import Fault
+from infra.instance import find
+from infra.secrets import load_secrets
+
 _KEY_BYTES: Final = 32
+_SCHEMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "DATABASE_URL": ("postgresql", "postgres"),
+    "REDIS_URL": ("redis", "rediss", "unix"),
+    "OBJECT_STORE_URL": ("file", "s3"),
+}
+_KEYS: Final = ("CAIRN_MASTER_KEY", "CAIRN_TOKEN_KEYS", "CAIRN_CURSOR_KEY")
+_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
-
-class SettingsError(Exception):
-    """A setting is missing or not valid. The message names it and says what to do, and tells no secret."""
+LOG_FORMAT: Final = "%(levelname)s %(name)s: %(message)s"  # the supervisor adds who and when
 
 
 class TokenKey(Struct, frozen=True):
@@ -33,38 +42,71 @@ class Settings(Struct, frozen=True, kw_only=True):
     master_key: bytes
     token_keys: tuple[TokenKey, ...]  # the first signs, all verify
     cursor_key: bytes
-    log_level: str = "INFO"
+    log_level: str
 
 
 def load_settings(data: Path, environ: Mapping[str, str]) -> Settings:
-    """Settings from the environment; `SettingsError`."""
-    keys = _text(environ, "CAIRN_TOKEN_KEYS").split(",")
+    """Settings from the environment, else from the instance and the secrets in the data folder.
+
+    `Fault` names what is missing or not valid, says what to do, and tells no secret.
+    """
+    found = dict(load_secrets(data))
+    running = find(data)
+    if running is not None:
+        found["DATABASE_URL"] = running.database_url
+        found["REDIS_URL"] = running.redis_url
+        found["OBJECT_STORE_URL"] = running.object_store_url
+    found |= {name: given for name in (*_SCHEMES, *_KEYS) if (given := environ.get(name, "").strip())}
+    for name in (*_SCHEMES, *_KEYS):
+        if name not in found:
+            raise Fault(f"{name} is not set, and no instance runs in {data}: start ./cairn up there, or set {name}.")
+    for name in _SCHEMES:
+        check_url(name, found[name])
     return Settings(
         data=data,
-        database_url=_url(environ, "DATABASE_URL", ("postgresql", "postgres")),
-        redis_url=_url(environ, "REDIS_URL", ("redis", "rediss", "unix")),
-        object_store_url=_url(environ, "OBJECT_STORE_URL", ("file", "s3")),
-        master_key=_key("CAIRN_MASTER_KEY", _text(environ, "CAIRN_MASTER_KEY")),
-        token_keys=tuple(
-            TokenKey(kid, _key("CAIRN_TOKEN_KEYS", secret)) for kid, _, secret in (key.partition(":") for key in keys)
-        ),
-        cursor_key=_key("CAIRN_CURSOR_KEY", _text(environ, "CAIRN_CURSOR_KEY")),
-        log_level=environ.get("CAIRN_LOG_LEVEL", "INFO").upper(),
+        database_url=found["DATABASE_URL"],
+        redis_url=found["REDIS_URL"],
+        object_store_url=found["OBJECT_STORE_URL"],
+        master_key=_key("CAIRN_MASTER_KEY", found["CAIRN_MASTER_KEY"]),
+        token_keys=tuple(_token_key(text) for text in found["CAIRN_TOKEN_KEYS"].split(",")),
+        cursor_key=_key("CAIRN_CURSOR_KEY", found["CAIRN_CURSOR_KEY"]),
+        log_level=log_level(environ),
     )
 
 
-def _text(environ: Mapping[str, str], name: str) -> str:
-    value = environ.get(name, "").strip()
-    if not value:
-        raise SettingsError(f"{name} is not set: start ./cairn up in this data folder, or set it.")
-    return value
+def external_urls(environ: Mapping[str, str]) -> dict[str, str]:
+    """The servers that the environment names, by variable, each of the right form; `Fault`."""
+    given = {name: value for name in _SCHEMES if (value := environ.get(name, "").strip())}
+    for name, value in given.items():
+        check_url(name, value)
+    return given
 
 
-def _url(environ: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str:
-    value = _text(environ, name)
-    if urlsplit(value).scheme not in schemes:
-        raise SettingsError(f"{name} must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}.")
-    return value
+def check_url(name: str, value: str) -> None:
+    """`Fault` when the value has not the form that this setting needs."""
+    parts = urlsplit(value)
+    if parts.scheme not in _SCHEMES[name]:
+        forms = " or ".join(f"{scheme}://" for scheme in _SCHEMES[name])
+        raise Fault(f"{name} must begin with {forms}.")
+    if parts.scheme == "file" and (parts.netloc or not parts.path.startswith("/")):
+        raise Fault(f"{name} must name an absolute folder: file:///var/lib/cairn/objects.")
+    if parts.scheme == "s3" and not parts.netloc:
+        raise Fault(f"{name} must name a bucket: s3://bucket/prefix.")
+
+
+def log_level(environ: Mapping[str, str]) -> str:
+    """CAIRN_LOG_LEVEL; `Fault`."""
+    level = environ.get("CAIRN_LOG_LEVEL", "INFO").upper()
+    if level not in _LEVELS:
+        raise Fault(f"CAIRN_LOG_LEVEL must be one of {', '.join(_LEVELS)}.")
+    return level
+
+
+def _token_key(text: str) -> TokenKey:
+    kid, colon, secret = text.strip().partition(":")
+    if not (kid and colon):
+        raise Fault("CAIRN_TOKEN_KEYS must be KEY_ID:BASE64, several with commas between them, the signing one first.")
+    return TokenKey(kid, _key("CAIRN_TOKEN_KEYS", secret))
 
 
 def _key(name: str, text: str) -> bytes:
@@ -73,5 +115,5 @@ def _key(name: str, text: str) -> bytes:
     except (binascii.Error, ValueError):
         key = b""
     if len(key) != _KEY_BYTES:
-        raise SettingsError(f"{name} must be the base64 of {_KEY_BYTES} bytes, as `openssl rand -base64 32` prints.")
+        raise Fault(f"{name} must be the base64 of {_KEY_BYTES} bytes, as `openssl rand -base64 32` prints.")
     return key

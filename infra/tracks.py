@@ -8,11 +8,9 @@ import numpy as np
 
 from domain.measures import ActivityId, UserId
 from domain.recordings.reading import SessionRead, TrackDamaged
-from domain.recordings.recording import Column, FloatColumn
+from domain.recordings.recording import DECIMALS, Column, FloatColumn
 from infra.formats.track import CorruptTrack, decode
 from infra.objects import Objects
-
-_DECIMALS = {Column.LAT: 7, Column.LON: 7}  # degrees: a centimetre; all else to the thousandth
 
 
 class ObjectTracks:
@@ -53,7 +51,7 @@ def _listed(blob: bytes, columns: Collection[Column] | None, max_points: int | N
 
 
 def _plain(name: Column, values: FloatColumn) -> list[float | None]:
-    rounded = np.round(values, _DECIMALS.get(name, 3)).astype(object)
+    rounded = np.round(values, DECIMALS[name]).astype(object)
     rounded[np.isnan(values)] = None
     plain: list[float | None] = rounded.tolist()
     return plain

@@ -10,10 +10,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from psycopg import Connection
 
+from infra.faults import Fault
+
 _NONCE_BYTES: Final = 12  # NIST SP 800-38D, 8.2.1
 
 
-class WrongMasterKey(Exception):
+class WrongMasterKey(Fault):
     """The database was made with another master key. Its message says what to do."""
 
 

@@ -56,5 +56,5 @@ class Ear:
 
     def _listen(self) -> None:
         if self._heard is None and time.monotonic() >= self._connect_at:
-            self._heard = self._redis.pubsub(ignore_subscribe_messages=True)
+            self._heard = PubSub(self._redis.connection_pool, ignore_subscribe_messages=True)
             self._heard.subscribe(_CHANNEL)

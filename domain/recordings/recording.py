@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,22 @@ class Column(StrEnum):
     POWER = "power_w"
     SPEED = "speed_mps"
     TEMPERATURE = "temperature_c"
+
+
+# Decimals that are kept: a centimetre on the ground, and finer than any device measures. What a file says beyond is
+# noise of its number format, rounded when it is parsed.
+DECIMALS: Final[Mapping[Column, int]] = {
+    Column.T: 3,
+    Column.LAT: 7,
+    Column.LON: 7,
+    Column.ALTITUDE: 2,
+    Column.DISTANCE: 2,
+    Column.HEART_RATE: 1,
+    Column.CADENCE: 2,
+    Column.POWER: 1,
+    Column.SPEED: 3,
+    Column.TEMPERATURE: 1,
+}
 
 
 @dataclass(frozen=True, slots=True)

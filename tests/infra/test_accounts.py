@@ -62,9 +62,7 @@ async def test_registering_again_with_the_same_id_is_the_same_account(opened: Op
 @pytest.mark.parametrize(
     ("user_id", "password"), [(BEN, PASSWORD), (None, PASSWORD), (ANNA, "another one"), (None, "another one")]
 )
-async def test_an_address_belongs_to_its_first_account(
-    opened: Opened, user_id: UserId | None, password: str
-) -> None:
+async def test_an_address_belongs_to_its_first_account(opened: Opened, user_id: UserId | None, password: str) -> None:
     await opened.register()
     with pytest.raises(EmailTaken):
         await opened.accounts.claim(EMAIL, password, user_id)

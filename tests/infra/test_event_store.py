@@ -91,7 +91,9 @@ async def test_who_always_comes_second_is_told_so(database_url: str) -> None:
     def overtaken(user: User) -> list[ProfileChanged]:
         nonlocal version
         version += 1
-        event = OwnedEvent(stream, version, "user.registered@1", b'{"at":"2026-05-01T08:00:00Z","display_name":"A"}', ANNA)
+        event = OwnedEvent(
+            stream, version, "user.registered@1", b'{"at":"2026-05-01T08:00:00Z","display_name":"A"}', ANNA
+        )
         recorder.insert_events([event])
         return [ProfileChanged(display_name=user.profile.display_name, at=MAY_1)]
 

@@ -1,5 +1,4 @@
 import hashlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -29,8 +28,8 @@ def manifest(body: bytes = BODY) -> Manifest:
 
 
 @pytest.fixture
-async def inbox(tmp_path: Path) -> AsyncIterator[ObjectInbox]:
-    yield ObjectInbox(FolderObjects(tmp_path))
+def inbox(tmp_path: Path) -> ObjectInbox:
+    return ObjectInbox(FolderObjects(tmp_path))
 
 
 async def waiting(inbox: ObjectInbox) -> list[ActivityId]:

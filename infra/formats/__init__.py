@@ -1,0 +1,38 @@
+"""Formats of recordings: what bytes are, and what they hold."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from domain.recordings.recording import Format, Recording, UnreadableRecording
+from infra.formats.fit import parse_fit
+from infra.formats.gpx import parse_gpx
+from infra.formats.json_points import parse_json
+from infra.formats.tcx import parse_tcx
+
+_HEAD_BYTES: Final = 4096  # a root element stands before this
+_ROOT: Final = re.compile(rb"<\s*(?:\w+:)?(gpx|TrainingCenterDatabase)[\s>/]", re.IGNORECASE)
+_PARSERS: Final[Mapping[Format, Callable[[bytes], Recording]]] = {
+    Format.FIT: parse_fit,
+    Format.GPX: parse_gpx,
+    Format.TCX: parse_tcx,
+    Format.JSON: parse_json,
+}
+
+
+def sniff(data: bytes) -> Format | None:
+    """The format by what the bytes say, whatever they are called; None when they are no recording."""
+    if data[8:12] == b".FIT":
+        return Format.FIT
+    head = data[:_HEAD_BYTES].replace(b"\0", b"")  # also in UTF-16
+    if (root := _ROOT.search(head)) is not None:
+        return Format.GPX if root[1].lower() == b"gpx" else Format.TCX
+    return Format.JSON if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else None
+
+
+def parse(data: bytes) -> Recording:
+    """The recording in the bytes; `UnreadableRecording` says what is wrong and what to do, nothing else is raised."""
+    found = sniff(data)
+    if found is None:
+        raise UnreadableRecording("The bytes are no FIT, GPX, TCX or JSON recording: send the file as it was recorded.")
+    return _PARSERS[found](data)

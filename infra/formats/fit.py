@@ -1,0 +1,239 @@
+"""FIT activities: sessions, their records as columns, the device's totals, laps and pauses."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domain.measures import Metres, Seconds, Sport
+from domain.recordings.recording import (
+    DECIMALS,
+    Column,
+    DeviceTotals,
+    EmptyRecording,
+    FloatColumn,
+    Format,
+    Lap,
+    Recording,
+    Session,
+)
+from infra.formats import fit_profile as profile
+from infra.formats.fit_messages import Messages, Walk, walk
+
+_QUARTER: Final = 900  # seconds: offsets of time zones are multiples of it
+_LARGEST_OFFSET: Final = 14 * 3600
+_ON_FOOT: Final = (Sport.RUNNING, Sport.WALKING, Sport.HIKING)
+
+
+def parse_fit(data: bytes) -> Recording:
+    """The activity in a FIT file, with what a truncated or damaged one still holds.
+
+    Cadence on foot is in steps of both feet a minute: FIT counts one foot's.
+    """
+    found = walk(data)
+    records, sessions = found.of(data, profile.RECORD), found.of(data, profile.SESSION)
+    if len(records) == 0 and len(sessions) == 0:
+        raise EmptyRecording("The FIT file holds no recorded points and no session: send an activity file.")
+    times = records.timestamps()
+    warnings = [*found.warnings, *_clock_warnings(times)]
+    return Recording(
+        format=Format.FIT,
+        sessions=tuple(_sessions(data, found, records, times, sessions)),
+        device_name=_device_name(data, found),
+        utc_offset_s=_utc_offset(found.of(data, profile.ACTIVITY)),
+        warnings=tuple(warnings),
+    )
+
+
+def _clock_warnings(times: FloatColumn) -> list[str]:
+    known = times[~np.isnan(times)]
+    if len(known) and known.min() < profile.UNSET_CLOCK:
+        return ["clock-unset: the device's clock was not set; times are as it told them"]
+    return []
+
+
+def _sessions(data: bytes, found: Walk, records: Messages, times: FloatColumn, sessions: Messages) -> list[Session]:
+    columns, sports = _columns(records), sessions.column(profile.SESSION_SPORT)
+    starts = sessions.column(profile.START_TIME)
+    owner = _owners(times, starts)
+    laps, pauses = found.of(data, profile.LAP), _resumes(found.of(data, profile.EVENT))
+    lap_owner = _owners(laps.column(profile.START_TIME), starts)
+    titles = [text.split(b"\0")[0].decode("utf-8", "replace") for text in found.of(data, profile.SPORT).blobs(3)]
+    made = []
+    for index in range(max(1, len(sessions))):
+        mine = owner == index
+        sport = profile.SPORTS.get(int(np.nan_to_num(sports[index], nan=-1)), Sport.OTHER) if len(sessions) else None
+        made.append(
+            _session(
+                {name: column[mine] for name, column in columns.items()},
+                times[mine],
+                sport or _sport_of(found.of(data, profile.SPORT)),
+                starts[index] if len(sessions) else np.nan,
+                _totals(sessions, index),
+                _laps(laps, lap_owner == index),
+                pauses,
+                titles[0] if len(titles) == 1 and titles[0] else None,
+            )
+        )
+    return [session for session in made if len(session) or session.device.distance_m or session.device.elapsed_s]
+
+
+def _owners(times: FloatColumn, starts: FloatColumn) -> NDArray[np.int64]:
+    """The session of each time: the last one that began by then, the first for what came before all."""
+    if len(starts) < 2:
+        return np.zeros(len(times), np.int64)
+    order = np.argsort(starts, kind="stable")
+    place = np.clip(np.searchsorted(starts[order], times, side="right") - 1, 0, None)
+    return order[place].astype(np.int64)
+
+
+def _session(
+    columns: dict[Column, FloatColumn],
+    times: FloatColumn,
+    sport: Sport,
+    start: float,
+    device: DeviceTotals,
+    laps: tuple[Lap, ...],
+    pauses: FloatColumn,
+    title: str | None,
+) -> Session:
+    known = times[~np.isnan(times)]
+    begin = float(known[0]) if len(known) else float(start)
+    if sport in _ON_FOOT and Column.CADENCE in columns:
+        columns[Column.CADENCE] = columns[Column.CADENCE] * 2
+    if len(known):
+        columns[Column.T] = times - begin
+    present = {name: column for name, column in columns.items() if not np.isnan(column).all()}
+    resumed = pauses[(pauses > begin) & (pauses <= (known[-1] if len(known) else begin))]
+    breaks = np.unique(np.searchsorted(np.maximum.accumulate(np.nan_to_num(times, nan=-1.0)), resumed))
+    return Session(
+        sport=sport,
+        started_at=_moment(begin),
+        columns=present,
+        device=device,
+        laps=laps,
+        title=title,
+        breaks=tuple(int(index) for index in breaks if 0 < index < len(times)),
+    )
+
+
+def _columns(records: Messages) -> dict[Column, FloatColumn]:
+    columns = {name: records.column(field) for name, field in profile.RECORD_FIELDS.items()}
+    columns[Column.ALTITUDE] = np.round(records.column(*profile.ALTITUDE), DECIMALS[Column.ALTITUDE])  # 0.2 m - 500 m
+    columns[Column.SPEED] = records.column(*profile.SPEED)
+    columns[Column.CADENCE] = columns[Column.CADENCE] + np.nan_to_num(records.column(profile.FRACTIONAL_CADENCE))
+    outside = (np.abs(columns[Column.LAT]) > 90) | ((columns[Column.LAT] == 0) & (columns[Column.LON] == 0))
+    for name in (Column.LAT, Column.LON):
+        columns[name] = np.where(outside, np.nan, columns[name])
+    packed = records.blobs(profile.COMPRESSED_SPEED_DISTANCE)
+    if any(packed) and np.isnan(columns[Column.DISTANCE]).all():
+        columns[Column.SPEED], columns[Column.DISTANCE] = _unpacked(packed)
+    return columns
+
+
+def _unpacked(packed: list[bytes]) -> tuple[FloatColumn, FloatColumn]:
+    """Speed and distance of `compressed_speed_distance`: twelve bits each; the distance rolls over every 256 m."""
+    triples = np.array([list(blob) if len(blob) == 3 and blob != b"\xff\xff\xff" else [-1] * 3 for blob in packed])
+    missing = triples[:, 0] < 0
+    speed = np.where(missing, np.nan, (triples[:, 0] | (triples[:, 1] & 0x0F) << 8) / 100)
+    raw = (triples[:, 1] >> 4 | triples[:, 2] << 4)[~missing]
+    distance = np.full(len(packed), np.nan)
+    distance[~missing] = np.cumsum(np.diff(raw, prepend=0) % 4096) / 16
+    return speed, distance
+
+
+def _totals(sessions: Messages, index: int) -> DeviceTotals:
+    if index >= len(sessions):
+        return DeviceTotals()
+
+    def told(*fields: profile.Field) -> float | None:
+        value = float(sessions.column(*fields)[index])
+        return None if np.isnan(value) else value
+
+    return DeviceTotals(
+        distance_m=_metres(told(profile.DISTANCE)),
+        elapsed_s=_seconds(told(profile.ELAPSED)),
+        timer_s=_seconds(told(profile.TIMER)),
+        ascent_m=_metres(told(profile.ASCENT)),
+        avg_heart_rate_bpm=told(profile.AVG_HEART_RATE),
+        max_heart_rate_bpm=told(profile.MAX_HEART_RATE),
+        avg_cadence_spm=told(profile.AVG_CADENCE),
+        max_speed_mps=told(*profile.MAX_SPEED),
+        calories_kcal=told(profile.CALORIES),
+    )
+
+
+def _laps(laps: Messages, mine: NDArray[np.bool_]) -> tuple[Lap, ...]:
+    rows = zip(
+        laps.column(profile.START_TIME)[mine],
+        laps.column(profile.ELAPSED)[mine],
+        laps.column(profile.DISTANCE)[mine],
+        strict=True,
+    )
+    return tuple(
+        Lap(
+            _moment(start),
+            _seconds(None if np.isnan(elapsed) else float(elapsed)),
+            _metres(None if np.isnan(distance) else float(distance)),
+        )
+        for start, elapsed, distance in rows
+    )
+
+
+def _resumes(events: Messages) -> FloatColumn:
+    """When the timer was started after a stop."""
+    kinds, types, times = events.column(profile.EVENT_KIND), events.column(profile.EVENT_TYPE), events.timestamps()
+    stopped, resumed = False, []
+    for kind, what, at in zip(kinds, types, times, strict=True):
+        if kind != profile.TIMER_EVENT or np.isnan(at):
+            continue
+        if what in profile.TIMER_STOPS:
+            stopped = True
+        elif what == profile.TIMER_START and stopped:
+            stopped = False
+            resumed.append(float(at))
+    return np.array(resumed, float)
+
+
+def _sport_of(messages: Messages) -> Sport:
+    """The sport of a file that lost its session: the sport message comes first."""
+    if len(messages) == 0:
+        return Sport.OTHER
+    return profile.SPORTS.get(int(np.nan_to_num(messages.column(profile.Field(0))[0], nan=-1)), Sport.OTHER)
+
+
+def _device_name(data: bytes, found: Walk) -> str | None:
+    file_id, devices = found.of(data, profile.FILE_ID), found.of(data, profile.DEVICE_INFO)
+    for blob in [*file_id.blobs(profile.FILE_PRODUCT_NAME), *devices.blobs(profile.DEVICE_PRODUCT_NAME)]:
+        if name := blob.split(b"\0")[0].decode("utf-8", "replace").strip():
+            return name[:80]
+    if len(file_id) == 0 or np.isnan(maker := file_id.column(profile.MANUFACTURER)[0]):
+        return None
+    product = file_id.column(profile.PRODUCT)[0]
+    name = profile.MANUFACTURERS.get(int(maker), f"manufacturer {int(maker)}")
+    return name if np.isnan(product) else f"{name} {int(product)}"
+
+
+def _utc_offset(activities: Messages) -> int | None:
+    """Local time minus UTC, to the quarter of an hour, if the file tells a believable one."""
+    if len(activities) == 0:
+        return None
+    offset = (activities.column(profile.LOCAL_TIMESTAMP) - activities.timestamps())[0]
+    if np.isnan(offset) or abs(offset) > _LARGEST_OFFSET + _QUARTER / 2:
+        return None
+    return int(round(offset / _QUARTER) * _QUARTER)
+
+
+def _moment(seconds: float) -> datetime | None:
+    if np.isnan(seconds):
+        return None
+    return datetime.fromtimestamp(profile.EPOCH, UTC) + timedelta(seconds=float(seconds))
+
+
+def _metres(value: float | None) -> Metres | None:
+    return None if value is None else Metres(value)
+
+
+def _seconds(value: float | None) -> Seconds | None:
+    return None if value is None else Seconds(value)

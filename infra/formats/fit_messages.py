@@ -1,0 +1,246 @@
+"""The messages of a FIT file: one walk gathers where they are, numpy then decodes all of a kind at once.
+
+Follows the FIT protocol (developer.garmin.com/fit/protocol): chained files, definitions in both byte orders,
+compressed timestamp headers, developer fields (skipped by their size). What a broken file holds before the
+fault is kept.
+"""
+
+import struct
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domain.recordings.recording import FloatColumn, UnreadableRecording
+from infra.formats.fit_profile import TIMESTAMP, Field
+
+MAX_MESSAGES: Final = 2_000_000
+
+
+class _Base(NamedTuple):
+    code: str  # numpy's, without byte order
+    invalid: int | None
+
+
+# by base type number (the low five bits): numpy type and the value that means "none"
+_BASES: Final = {
+    0x00: _Base("u1", 0xFF),
+    0x01: _Base("i1", 0x7F),
+    0x02: _Base("u1", 0xFF),
+    0x03: _Base("i2", 0x7FFF),
+    0x04: _Base("u2", 0xFFFF),
+    0x05: _Base("i4", 0x7FFFFFFF),
+    0x06: _Base("u4", 0xFFFFFFFF),
+    0x08: _Base("f4", None),
+    0x09: _Base("f8", None),
+    0x0A: _Base("u1", 0),
+    0x0B: _Base("u2", 0),
+    0x0C: _Base("u4", 0),
+    0x0D: _Base("u1", 0xFF),
+    0x0E: _Base("i8", 0x7FFFFFFFFFFFFFFF),
+    0x0F: _Base("u8", 0xFFFFFFFFFFFFFFFF),
+    0x10: _Base("u8", 0),
+}
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the fields of a definition are: number -> (offset, size, base type)."""
+
+    message: int
+    order: str  # "<" or ">"
+    places: tuple[tuple[int, int, int, int], ...]
+    size: int  # of a data message without its header byte, developer fields included
+
+
+@dataclass
+class _Group:
+    """All data messages of one layout, by where they start."""
+
+    layout: _Layout
+    starts: list[int] = field(default_factory=list)
+
+
+class Messages:
+    """The data messages of one kind, in the order of the file."""
+
+    def __init__(self, data: bytes, groups: list[_Group], stamps: dict[int, int]) -> None:
+        self._groups = groups
+        self._bytes = np.frombuffer(data, np.uint8)
+        self._stamps = stamps
+        starts = np.concatenate([np.array(group.starts, np.int64) for group in groups] or [np.empty(0, np.int64)])
+        self._starts = starts
+        self._order = np.argsort(starts, kind="stable")
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def column(self, *fields: Field) -> FloatColumn:
+        """The field's values, NaN where a message has none; of several fields the first that has one."""
+        values = np.full(len(self), np.nan)
+        for wanted in reversed(fields):
+            found = self._raw(wanted.number) / wanted.scale - wanted.offset
+            values = np.where(np.isnan(found), values, found)
+        return values
+
+    def timestamps(self) -> FloatColumn:
+        """Seconds since FIT's epoch, also those told by compressed headers."""
+        values = self.column(Field(TIMESTAMP))
+        if self._stamps:
+            told = np.array([self._stamps.get(int(start), -1) for start in self._starts[self._order]], float)
+            values = np.where(told >= 0, told, values)
+        return values
+
+    def blobs(self, number: int) -> list[bytes]:
+        """The field's bytes as they are, empty where a message has none."""
+        found: dict[int, bytes] = {}
+        for group in self._groups:
+            for place, offset, size, _ in group.layout.places:
+                if place == number:
+                    found |= {at: self._bytes[at + offset : at + offset + size].tobytes() for at in group.starts}
+        return [found.get(int(start), b"") for start in self._starts[self._order]]
+
+    def _raw(self, number: int) -> FloatColumn:
+        parts = [_decode(self._bytes, group, number) for group in self._groups]
+        whole = np.concatenate(parts or [np.empty(0)])
+        return np.take(whole, self._order)
+
+
+def _decode(data: NDArray[np.uint8], group: _Group, number: int) -> FloatColumn:
+    nothing = np.full(len(group.starts), np.nan)
+    for place, offset, size, base_type in group.layout.places:
+        base = _BASES.get(base_type)
+        if place != number or base is None:
+            continue
+        kind = np.dtype(group.layout.order + base.code)
+        if size < kind.itemsize or size % kind.itemsize:
+            return nothing  # neither one value nor an array of them: the definition is wrong
+        rows = np.array(group.starts, np.int64)[:, None] + np.arange(offset, offset + kind.itemsize)
+        raw = data[rows].view(kind)[:, 0]
+        values = raw.astype(np.float64)
+        if base.invalid is not None:
+            values[raw == base.invalid] = np.nan
+        return values
+    return nothing
+
+
+@dataclass
+class Walk:
+    """What a walk over the bytes found: groups by message number, times of compressed headers, and its end."""
+
+    groups: dict[_Layout, _Group] = field(default_factory=dict)
+    stamps: dict[int, int] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    count: int = 0
+
+    def of(self, data: bytes, message: int) -> Messages:
+        """All messages of one kind."""
+        return Messages(data, [group for group in self.groups.values() if group.layout.message == message], self.stamps)
+
+
+def walk(data: bytes) -> Walk:
+    """Find the messages of all chained files. Never raises for a broken file: what comes before the fault counts."""
+    found, at = Walk(), 0
+    while at + 12 <= len(data) and data[at + 8 : at + 12] == b".FIT" and data[at] >= 12:
+        begin = at + data[at]
+        end = begin + struct.unpack_from("<I", data, at + 4)[0]
+        if end > len(data):
+            found.warnings.append("truncated: the file ends early; what it holds up to there was kept")
+        stopped = _walk_file(data, begin, min(end, len(data)), found)
+        if stopped is not None:
+            found.warnings.append(f"damaged: {stopped}; what comes before was kept")
+        elif end + 2 <= len(data) and crc(data[at:end]) != struct.unpack_from("<H", data, end)[0]:
+            found.warnings.append("checksum: the file's checksum does not match; all of it was read")
+        at = end + 2
+    return found
+
+
+def _walk_file(data: bytes, at: int, end: int, found: Walk) -> str | None:
+    """Walk one file's messages; why it stopped before the end, if it did."""
+    local: dict[int, tuple[_Layout, list[int]]] = {}
+    time_of: dict[_Layout, tuple[int, str] | None] = {}
+    last = 0  # timestamp, for compressed headers
+    while at < end:
+        header = data[at]
+        if header & 0xC0 == 0x40:
+            read = _definition(data, at, end)
+            if read is None:
+                return None  # cut off within a definition: told as truncated
+            layout, at = read
+            group = found.groups.setdefault(layout, _Group(layout))
+            local[header & 0x0F] = (layout, group.starts)
+            time_of.setdefault(layout, _time_place(layout))
+            continue
+        number = (header >> 5) & 0x03 if header & 0x80 else header & 0x0F
+        known = local.get(number)
+        if known is None:
+            return f"message type {number} at byte {at} was never defined"
+        layout, starts = known
+        at += 1
+        if at + layout.size > end:
+            return None
+        if header & 0x80:  # five bits of seconds that roll over
+            last += ((header & 0x1F) - (last & 0x1F)) & 0x1F
+            found.stamps[at] = last
+        elif (place := time_of[layout]) is not None:
+            stamp = struct.unpack_from(place[1], data, at + place[0])[0]
+            last = last if stamp == 0xFFFFFFFF else stamp
+        starts.append(at)
+        at += layout.size
+        found.count += 1
+        if found.count > MAX_MESSAGES:
+            raise UnreadableRecording(f"The file has more than {MAX_MESSAGES:,} messages: split it.")
+    return None
+
+
+def _definition(data: bytes, at: int, end: int) -> tuple[_Layout, int] | None:
+    """The definition message at a place, and where it ends; None when it is cut off."""
+    has_developer_fields = bool(data[at] & 0x20)
+    if at + 6 > end:
+        return None
+    order = ">" if data[at + 2] == 1 else "<"
+    message, count = struct.unpack_from(order + "H", data, at + 3)[0], data[at + 5]
+    at += 6
+    if at + 3 * count + has_developer_fields > end:
+        return None
+    places, offset = [], 0
+    for number, size, base in struct.iter_unpack("BBB", data[at : at + 3 * count]):
+        places.append((number, offset, size, base & 0x1F))
+        offset += size
+    at += 3 * count
+    if has_developer_fields:
+        developer = data[at + 1 : at + 1 + 3 * data[at]]
+        at += 1 + 3 * data[at]
+        if at > end:
+            return None
+        offset += sum(developer[1::3])
+    return _Layout(message, order, tuple(places), offset), at
+
+
+def _time_place(layout: _Layout) -> tuple[int, str] | None:
+    for number, offset, size, _ in layout.places:
+        if number == TIMESTAMP and size == 4:
+            return offset, layout.order + "I"
+    return None
+
+
+def crc(data: bytes) -> int:
+    """FIT's CRC-16 (polynomial 0xA001, reflected), sixteen bits at a time by table (FIT SDK, "CRC")."""
+    value = 0
+    for byte in data:
+        value = (value >> 8) ^ _CRC_TABLE[(value ^ byte) & 0xFF]
+    return value
+
+
+def _crc_table() -> tuple[int, ...]:
+    table = []
+    for byte in range(256):
+        value = byte
+        for _ in range(8):
+            value = (value >> 1) ^ 0xA001 if value & 1 else value >> 1
+        table.append(value)
+    return tuple(table)
+
+
+_CRC_TABLE: Final = _crc_table()

@@ -1,0 +1,103 @@
+"""What we read of the FIT profile (Garmin FIT SDK, Profile.xlsx 21.x): message and field numbers, scales, sports."""
+
+from typing import Final, NamedTuple
+
+from domain.measures import Sport
+from domain.recordings.recording import Column
+
+EPOCH: Final = 631_065_600  # 1989-12-31T00:00:00Z as Unix time: FIT's second 0
+UNSET_CLOCK: Final = 0x1000_0000  # times below count from the device's last start, not from the epoch
+
+FILE_ID, SPORT, SESSION, LAP, RECORD, EVENT, DEVICE_INFO, ACTIVITY = 0, 12, 18, 19, 20, 21, 23, 34
+
+TIMESTAMP: Final = 253
+
+
+class Field(NamedTuple):
+    """A numeric field: its value is raw / scale - offset."""
+
+    number: int
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+RECORD_FIELDS: Final = {
+    Column.LAT: Field(0, 2**31 / 180),  # semicircles
+    Column.LON: Field(1, 2**31 / 180),
+    Column.HEART_RATE: Field(3),
+    Column.CADENCE: Field(4),
+    Column.DISTANCE: Field(5, 100),
+    Column.POWER: Field(7),
+    Column.TEMPERATURE: Field(13),
+}
+ALTITUDE: Final = (Field(78, 5, 500), Field(2, 5, 500))  # the enhanced one first
+SPEED: Final = (Field(73, 1000), Field(6, 1000))
+FRACTIONAL_CADENCE: Final = Field(53, 128)
+COMPRESSED_SPEED_DISTANCE: Final = 8  # three bytes: 12 bits of m/s * 100, 12 bits of m * 16 that roll over
+
+START_TIME: Final = Field(2)
+SESSION_SPORT: Final = Field(5)
+ELAPSED: Final = Field(7, 1000)
+TIMER: Final = Field(8, 1000)
+DISTANCE: Final = Field(9, 100)
+CALORIES: Final = Field(11)
+MAX_SPEED: Final = (Field(125, 1000), Field(15, 1000))
+AVG_HEART_RATE: Final = Field(16)
+MAX_HEART_RATE: Final = Field(17)
+AVG_CADENCE: Final = Field(18)
+ASCENT: Final = Field(22)
+
+EVENT_KIND: Final = Field(0)
+EVENT_TYPE: Final = Field(1)
+TIMER_EVENT: Final = 0
+TIMER_START: Final = 0
+TIMER_STOPS: Final = (1, 4, 8, 9)  # stop, stop_all, stop_disable, stop_disable_all
+
+LOCAL_TIMESTAMP: Final = Field(5)
+MANUFACTURER: Final = Field(1)
+PRODUCT: Final = Field(2)
+FILE_PRODUCT_NAME: Final = 8
+DEVICE_PRODUCT_NAME: Final = 27
+
+MANUFACTURERS: Final = {
+    1: "Garmin",
+    13: "Dynastream",
+    15: "Dynastream",
+    23: "Suunto",
+    32: "Wahoo",
+    38: "o_synce",
+    40: "Concept2",
+    69: "Stages",
+    70: "Sigma",
+    71: "TomTom",
+    73: "Wattbike",
+    76: "Moxy",
+    89: "Tacx",
+    95: "Stryd",
+    123: "Polar",
+    255: "development",
+    260: "Zwift",
+    265: "Strava",
+    282: "The Sufferfest",
+    289: "Hammerhead",
+    294: "Coros",
+}
+
+SPORTS: Final = {
+    1: Sport.RUNNING,
+    2: Sport.CYCLING,
+    3: Sport.TRANSITION,
+    4: Sport.FITNESS,
+    5: Sport.SWIMMING,
+    10: Sport.FITNESS,
+    11: Sport.WALKING,
+    12: Sport.SKIING,
+    13: Sport.SKIING,
+    15: Sport.ROWING,
+    16: Sport.HIKING,
+    17: Sport.HIKING,
+    21: Sport.CYCLING,
+    30: Sport.SKATING,
+    33: Sport.SKATING,
+    35: Sport.HIKING,
+}

@@ -1,0 +1,119 @@
+"""A FIT activity file from a session: file id, timer events, records, one lap, session and activity."""
+
+import struct
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from domain.measures import Sport
+from domain.recordings.recording import Column, FloatColumn, Session
+from infra.formats import fit_profile as profile
+from infra.formats.fit_messages import crc
+
+_U8, _ENUM, _S8, _U16, _S32, _U32 = 0x02, 0x00, 0x01, 0x84, 0x85, 0x86  # base types
+_CODES: Final = {_U8: "B", _ENUM: "B", _S8: "b", _U16: "H", _S32: "i", _U32: "I"}
+_INVALID: Final = {_U8: 0xFF, _ENUM: 0xFF, _S8: 0x7F, _U16: 0xFFFF, _S32: 0x7FFFFFFF, _U32: 0xFFFFFFFF}
+_ON_FOOT: Final = (Sport.RUNNING, Sport.WALKING, Sport.HIKING)
+_DEVELOPMENT: Final = 255  # the manufacturer id that is free for everyone
+_ACTIVITY_FILE: Final = 4
+
+
+class _Out(NamedTuple):
+    """A field to write."""
+
+    number: int
+    base: int
+
+
+_RECORD: Final = (
+    (_Out(0, _S32), Column.LAT, profile.RECORD_FIELDS[Column.LAT]),
+    (_Out(1, _S32), Column.LON, profile.RECORD_FIELDS[Column.LON]),
+    (_Out(2, _U16), Column.ALTITUDE, profile.ALTITUDE[1]),
+    (_Out(3, _U8), Column.HEART_RATE, profile.RECORD_FIELDS[Column.HEART_RATE]),
+    (_Out(4, _U8), Column.CADENCE, profile.RECORD_FIELDS[Column.CADENCE]),
+    (_Out(5, _U32), Column.DISTANCE, profile.RECORD_FIELDS[Column.DISTANCE]),
+    (_Out(6, _U16), Column.SPEED, profile.SPEED[1]),
+    (_Out(7, _U16), Column.POWER, profile.RECORD_FIELDS[Column.POWER]),
+    (_Out(13, _S8), Column.TEMPERATURE, profile.RECORD_FIELDS[Column.TEMPERATURE]),
+)
+
+
+def write_fit(session: Session) -> bytes:
+    """The session as a watch would write it, times to the second. It must have times (`started_at` and column t)."""
+    if session.started_at is None or Column.T not in session.columns:
+        raise ValueError("a FIT activity needs times")
+    begin = int(session.started_at.timestamp()) - profile.EPOCH
+    seconds = np.rint(session.columns[Column.T]).astype(np.int64)
+    elapsed, end = int(seconds[-1]), begin + int(seconds[-1])
+    paused = sum(int(seconds[at] - seconds[at - 1]) for at in session.breaks)
+    sport = next((number for number, known in profile.SPORTS.items() if known is session.sport), 0)
+    distance = float(np.nanmax(session.columns.get(Column.DISTANCE, np.zeros(1))))
+    sums: list[tuple[_Out, int]] = [
+        (_Out(253, _U32), end),
+        (_Out(2, _U32), begin),
+        (_Out(7, _U32), elapsed * 1000),
+        (_Out(8, _U32), (elapsed - paused) * 1000),
+        (_Out(9, _U32), round(distance * 100)),
+    ]
+    body = b"".join(
+        [
+            _message(profile.FILE_ID, _file_id(begin)),
+            _event(begin, profile.TIMER_START),
+            _records(session, (begin + seconds).tolist(), [(at, begin + int(seconds[at])) for at in session.breaks]),
+            _event(end, profile.TIMER_STOPS[1]),
+            _message(profile.LAP, [*sums, (_Out(254, _U16), 0)]),
+            _message(profile.SESSION, [*sums, (_Out(5, _ENUM), sport), (_Out(26, _U16), 1)]),
+            _message(profile.ACTIVITY, [(_Out(253, _U32), end), (_Out(0, _U32), elapsed * 1000), (_Out(1, _U16), 1)]),
+        ]
+    )
+    header = struct.pack("<BBHI4s", 14, 0x20, 2195, len(body), b".FIT")
+    head = header + struct.pack("<H", crc(header))
+    return head + body + struct.pack("<H", crc(head + body))
+
+
+def _file_id(created: int) -> list[tuple[_Out, int]]:
+    return [
+        (_Out(0, _ENUM), _ACTIVITY_FILE),
+        (_Out(1, _U16), _DEVELOPMENT),
+        (_Out(2, _U16), 0),
+        (_Out(4, _U32), created),
+    ]
+
+
+def _event(at: int, kind: int) -> bytes:
+    fields = [(_Out(253, _U32), at), (_Out(0, _ENUM), profile.TIMER_EVENT), (_Out(1, _ENUM), kind)]
+    return _message(profile.EVENT, fields)
+
+
+def _records(session: Session, stamps: Sequence[int], breaks: list[tuple[int, int]]) -> bytes:
+    """Local message 1, defined once; around a break the timer stops after one record and starts with the next."""
+    present = [(out, _raw(session, name, field, out.base)) for out, name, field in _RECORD if name in session.columns]
+    outs = [_Out(253, _U32), *(out for out, _ in present)]
+    pack = struct.Struct("<B" + "".join(_CODES[out.base] for out in outs)).pack
+    written, resumes = [_definition(1, profile.RECORD, outs)], dict(breaks)
+    for index, stamp in enumerate(stamps):
+        if index in resumes:
+            written += [_event(int(stamps[index - 1]), profile.TIMER_STOPS[1]), _event(resumes[index], 0)]
+        written.append(pack(1, int(stamp), *(int(values[index]) for _, values in present)))
+    return b"".join(written)
+
+
+def _raw(session: Session, name: Column, field: profile.Field, base: int) -> FloatColumn:
+    values = session.columns[name]
+    if name is Column.CADENCE and session.sport in _ON_FOOT:
+        values = values / 2
+    scaled = np.rint((values + field.offset) * field.scale)
+    return np.where(np.isnan(scaled), _INVALID[base], scaled)
+
+
+def _definition(local: int, message: int, outs: Sequence[_Out]) -> bytes:
+    fields = b"".join(struct.pack("BBB", out.number, struct.calcsize(_CODES[out.base]), out.base) for out in outs)
+    return struct.pack("<BBBHB", 0x40 | local, 0, 0, message, len(outs)) + fields
+
+
+def _message(message: int, fields: list[tuple[_Out, int]]) -> bytes:
+    """A definition of local message 0 and one message of it."""
+    outs = [out for out, _ in fields]
+    layout = "<B" + "".join(_CODES[out.base] for out in outs)
+    return _definition(0, message, outs) + struct.pack(layout, 0, *(value for _, value in fields))

@@ -1,0 +1,57 @@
+"""Recordings as JSON: columns of points, named and measured as `/track` gives them."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+import msgspec
+import numpy as np
+from msgspec import Meta, Struct
+
+from domain.measures import Sport
+from domain.recordings.recording import (
+    DECIMALS,
+    Column,
+    EmptyRecording,
+    Format,
+    Recording,
+    Session,
+    UnreadableRecording,
+)
+from infra.formats.table import MAX_POINTS
+
+_Values = Annotated[list[float | None], Meta(max_length=MAX_POINTS)]
+
+
+class _Document(Struct, forbid_unknown_fields=True):
+    started_at: Annotated[datetime, Meta(tz=True)]
+    points: dict[Column, _Values]
+    sport: Sport = Sport.OTHER
+    title: Annotated[str, Meta(max_length=200)] | None = None
+    device: Annotated[str, Meta(max_length=80)] | None = None
+
+
+_DECODER: Final = msgspec.json.Decoder(_Document)
+
+
+def parse_json(data: bytes) -> Recording:
+    """`{started_at, points: {t: [0, 1, ...], lat: [...], lon: [...], ...}, sport?, title?, device?}`."""
+    try:
+        document = _DECODER.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        reason = str(error)[:200] if isinstance(error, msgspec.ValidationError) else "it is no valid JSON in UTF-8"
+        raise UnreadableRecording(f"The JSON recording cannot be read: {reason}.") from None
+    if len({len(values) for values in document.points.values()}) > 1:
+        raise UnreadableRecording("The columns in `points` must be of one length, with null where a value is missing.")
+    columns = {name: np.round(np.array(values, np.float64), DECIMALS[name]) for name, values in document.points.items()}
+    if not any(len(column) for column in columns.values()):
+        raise EmptyRecording("The JSON recording holds no point: put them in `points`, column by column.")
+    for name, limit in ((Column.LAT, 90.0), (Column.LON, 180.0)):
+        if name in columns and np.nanmax(np.abs(columns[name]), initial=0.0) > limit:
+            raise UnreadableRecording(f"points.{name} must be between -{limit:.0f} and {limit:.0f} degrees.")
+    session = Session(
+        sport=document.sport,
+        started_at=document.started_at.astimezone(UTC),
+        columns={name: column for name, column in columns.items() if not np.isnan(column).all()},
+        title=document.title,
+    )
+    return Recording(Format.JSON, (session,), device_name=document.device)

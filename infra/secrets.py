@@ -1,0 +1,71 @@
+"""The keys of an instance in `DIR/secrets/`: made once, readable by their owner only, never written over."""
+
+import base64
+import json
+import os
+import secrets
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from infra.faults import Fault
+
+_FILES: Final = {"CAIRN_MASTER_KEY": "master.key", "CAIRN_TOKEN_KEYS": "tokens.json", "CAIRN_CURSOR_KEY": "cursor.key"}
+
+
+def load_secrets(data: Path) -> Mapping[str, str]:
+    """The keys by the names of their variables; empty when there are none. `Fault` when only some are there."""
+    folder = data / "secrets"
+    present = [file for file in _FILES.values() if (folder / file).exists()]
+    if not present:
+        return {}
+    missing = sorted(set(_FILES.values()) - set(present))
+    if missing:
+        raise Fault(f"{folder} lacks {', '.join(missing)}: put back what your backup of the secrets has.")
+    return {name: _read(folder / file) for name, file in _FILES.items()}
+
+
+def make_secrets(data: Path) -> None:
+    """Make the keys of a new instance, all or none: the folder appears whole."""
+    folder, unfinished = data / "secrets", data / f"secrets.{uuid4().hex}"
+    unfinished.mkdir(mode=0o700)
+    _write(unfinished / "master.key", _key())
+    _write(unfinished / "tokens.json", json.dumps({f"k-{secrets.token_hex(4)}": _key()}))
+    _write(unfinished / "cursor.key", _key())
+    _sync(unfinished)
+    unfinished.rename(folder)
+    _sync(data)
+
+
+def _key() -> str:
+    return base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def _write(path: Path, text: str) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(handle)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _read(path: Path) -> str:
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        raise Fault(f"{path} can be read by others: run chmod 600 {path}.")
+    try:
+        text = path.read_text().strip()
+        if path.suffix != ".json":
+            return text
+        return ",".join(f"{kid}:{secret}" for kid, secret in json.loads(text).items())
+    except (OSError, ValueError, AttributeError):
+        raise Fault(f"{path} is not as it was made: put back what your backup of the secrets has.") from None

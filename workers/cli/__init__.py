@@ -1,0 +1,1 @@
+"""The `cairn` command: a module for each group of commands."""

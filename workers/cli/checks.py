@@ -1,0 +1,40 @@
+"""`cairn test`: every check and every test, the quick ones first."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import click
+
+from workers.cli.options import CHECKOUT
+
+_BIN: Final = Path(sys.executable).parent
+_CODE: Final = ("domain", "projections", "infra", "api", "workers", "tests")
+_CHECKS: Final[tuple[tuple[str, ...], ...]] = (
+    ("ruff", "format", "--check", "."),
+    ("ruff", "check", "."),
+    ("lint-imports",),
+    ("deptry", "."),
+    ("vulture",),
+    ("mypy",),
+    ("pytest", "-m", "not system"),
+    ("pytest", "-m", "system"),
+)
+
+
+@click.command("test", context_settings={"ignore_unknown_options": True})
+@click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
+def test_command(pytest_arguments: Sequence[str]) -> None:
+    """Run all checks and tests, stopping at the first that fails. With arguments: pytest alone, with them."""
+    checks = [("pytest", *pytest_arguments)] if pytest_arguments else _CHECKS
+    for check in checks:
+        click.secho(f"== {' '.join(check)}", bold=True)
+        began = time.monotonic()
+        code = subprocess.run([_BIN / check[0], *check[1:]], cwd=CHECKOUT, check=False).returncode
+        if code != 0:
+            click.secho(f"== {' '.join(check)} failed (exit code {code})", fg="red", bold=True, err=True)
+            sys.exit(code)
+        click.secho(f"== fine, {time.monotonic() - began:.0f} s", dim=True)

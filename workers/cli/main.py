@@ -1,0 +1,46 @@
+"""The `cairn` command."""
+
+import logging
+import os
+import sys
+
+import click
+
+from infra.faults import Fault
+from infra.settings import LOG_FORMAT, log_level
+from workers.cli.checks import test_command
+from workers.cli.demo import demo_command
+from workers.cli.importing import import_command
+from workers.cli.serving import api_command, migrate_command, worker_command
+from workers.cli.up import up_command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option("0.1.0", prog_name="cairn")
+def cairn() -> None:
+    r"""Cairn: the open backend of a running-tracker app.
+
+    \b
+    First run:
+      ./cairn demo            everything, with runners and runs in it
+      ./cairn up              everything, empty: API, workers, Postgres, Valkey
+      ./cairn import FOLDER --email you@example.com --password ...
+    """
+
+
+for command in (up_command, demo_command, import_command, api_command, worker_command, migrate_command, test_command):
+    cairn.add_command(command)
+
+
+def main() -> None:
+    """Run the command; what a person can mend is told in one line."""
+    try:
+        logging.basicConfig(level=log_level(os.environ), format=LOG_FORMAT)
+        cairn(prog_name="cairn")
+    except Fault as fault:
+        click.echo(f"cairn: {fault}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""`cairn api`, `cairn worker`, `cairn migrate`: the parts that `cairn up` starts, one by one."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import click
+import psycopg
+
+from infra import migrations
+from infra.faults import Fault
+from infra.server_checks import check_server
+from infra.settings import Settings, load_settings
+from infra.vault import Vault
+from infra.views import make_tables
+from workers.cli.options import CHECKOUT, data_option
+from workers.cli.worker import run_workers
+
+
+@click.command("api")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="The port to listen on.")
+@data_option
+def api_command(host: str, port: int, data: Path) -> None:
+    """Serve the HTTP API.
+
+    Servers come by DATABASE_URL, REDIS_URL and OBJECT_STORE_URL, or from the instance that runs in --data.
+    """
+    load_settings(data, os.environ)  # its faults are told here, in one line
+    os.chdir(CHECKOUT)
+    arguments = ["--host", host, "--port", str(port), "--data", str(data)]
+    os.execv(sys.executable, [sys.executable, "-m", "api.main", *arguments])  # noqa: S606 - our own module, no shell
+
+
+@click.command("worker")
+@click.argument("kinds", nargs=-1, type=click.Choice(["projector", "ingest"]))
+@data_option
+def worker_command(kinds: tuple[str, ...], data: Path) -> None:
+    """Run the loops beside the API: projector, ingest, or both when none is named. Any number may run."""
+    settings = load_settings(data, os.environ)
+    asyncio.run(run_workers(settings, frozenset(kinds or ("projector", "ingest"))))
+
+
+@click.command("migrate")
+@data_option
+def migrate_command(data: Path) -> None:
+    """Bring the database's tables to this version of the code. Safe to repeat."""
+    before, after = migrate(load_settings(data, os.environ))
+    click.echo(f"the tables are of version {after}" + ("" if before == after else f" (before: {before or 'none'})"))
+
+
+def migrate(settings: Settings) -> tuple[str | None, str | None]:
+    """Make or change the tables; their versions before and after. `Fault`."""
+    try:
+        with psycopg.connect(settings.database_url, autocommit=True, connect_timeout=5) as connection:
+            versions = migrations.upgrade(settings.database_url)
+            check_server(connection, Vault(settings.master_key))
+            make_tables(connection)
+    except psycopg.OperationalError as error:
+        raise Fault(f"the Postgres of DATABASE_URL cannot be used: {str(error).strip()}") from None
+    return versions

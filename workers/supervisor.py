@@ -1,0 +1,160 @@
+"""Starts services in order, prefixes what they print, restarts what crashes, and stops them in reverse order."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+_FIRST_PAUSE: Final = 0.2  # seconds before a restart, doubling up to
+_LONGEST_PAUSE: Final = 30.0
+_HEALTHY_SECONDS: Final = 30.0  # after which the pause begins anew
+_PROBE_SECONDS: Final = 0.05
+_LAST_LINES: Final = 8
+_COLOURS: Final = ("36", "33", "32", "35", "34")
+
+
+class ServiceFailed(Exception):
+    """A service did not become ready. The message has its last lines."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """One child process. `ready` is asked, in a thread, until it says yes."""
+
+    name: str
+    argv: Sequence[str]
+    environ: Mapping[str, str]
+    ready: Callable[[], bool]
+    stop_signal: signal.Signals = signal.SIGTERM
+    grace_seconds: float = 30.0
+    before_exec: Callable[[], None] | None = None
+
+
+@dataclass
+class _Child:
+    service: Service
+    process: asyncio.subprocess.Process | None = None
+    keeper: asyncio.Task[None] | None = None
+    failures: int = 0  # in a row
+    last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LAST_LINES))
+
+
+class Supervisor:
+    """Services that live and end together with this process."""
+
+    def __init__(self, log: Callable[[str, str], None]) -> None:
+        self._log = log
+        self._children: list[_Child] = []
+        self._stopping = asyncio.Event()
+
+    async def start(self, *services: Service, timeout_seconds: float = 60.0) -> None:
+        """Start these, and return when all are ready; `ServiceFailed` when one crashes thrice or takes too long."""
+        children = [_Child(service) for service in services]
+        for child in children:
+            self._children.append(child)
+            child.keeper = asyncio.create_task(self._keep(child))
+        deadline = time.monotonic() + timeout_seconds
+        for child in children:
+            while not await asyncio.to_thread(child.service.ready):
+                if child.failures >= 3 or time.monotonic() > deadline:
+                    lines = "\n".join(f"  {line}" for line in child.last_lines)
+                    raise ServiceFailed(f"{child.service.name} does not start. Its last lines:\n{lines}")
+                await asyncio.sleep(_PROBE_SECONDS)
+            self._log(child.service.name, "ready")
+
+    async def stop(self) -> None:
+        """Stop all, the last started first: each gets its signal, its grace, and then the end."""
+        self._stopping.set()
+        for child in reversed(self._children):
+            await self._halt(child)
+        for child in self._children:
+            if child.keeper is not None:
+                child.keeper.cancel()
+        await asyncio.gather(*(child.keeper for child in self._children if child.keeper), return_exceptions=True)
+
+    async def _keep(self, child: _Child) -> None:
+        pause = _FIRST_PAUSE
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            code = await self._run(child)
+            if self._stopping.is_set():
+                return
+            healthy = time.monotonic() - began >= _HEALTHY_SECONDS
+            pause = _FIRST_PAUSE if healthy else min(pause * 2, _LONGEST_PAUSE)
+            child.failures = 1 if healthy else child.failures + 1
+            self._log(child.service.name, f"ended {_told(code)}; starting it again in {pause:.1f} s")
+            await asyncio.sleep(pause)
+
+    async def _run(self, child: _Child) -> int:
+        service = child.service
+        child.process = await asyncio.create_subprocess_exec(
+            *service.argv,
+            env=dict(service.environ),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for us, who then stop them in order
+            preexec_fn=service.before_exec,
+        )
+        reading = asyncio.create_task(self._read(child, child.process))
+        code = await child.process.wait()
+        with contextlib.suppress(TimeoutError):  # a grandchild may hold the pipe open
+            await asyncio.wait_for(reading, 1.0)
+        return code
+
+    async def _read(self, child: _Child, process: asyncio.subprocess.Process) -> None:
+        if process.stdout is None:
+            return
+        while chunk := await _line(process.stdout):
+            text = chunk.decode(errors="replace").rstrip()
+            child.last_lines.append(text)
+            self._log(child.service.name, text)
+
+    async def _halt(self, child: _Child) -> None:
+        process = child.process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(child.service.stop_signal)
+        try:
+            await asyncio.wait_for(process.wait(), child.service.grace_seconds)
+        except TimeoutError:
+            self._log(child.service.name, "does not end by itself: ending it")
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+
+
+async def _line(stream: asyncio.StreamReader) -> bytes:
+    """A line, or a piece of one that is too long for the buffer."""
+    try:
+        return await stream.readuntil(b"\n")
+    except asyncio.IncompleteReadError as rest:
+        return rest.partial
+    except asyncio.LimitOverrunError as long:
+        return await stream.read(long.consumed)
+
+
+def _told(code: int) -> str:
+    return f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+
+
+def prefixed_log(width: int = 9) -> Callable[[str, str], None]:
+    """Lines on standard output with their service's name before them, in colour on a terminal."""
+    colours: dict[str, str] = {}
+
+    def log(name: str, text: str) -> None:
+        if sys.stdout.isatty():
+            colour = colours.setdefault(name, _COLOURS[len(colours) % len(_COLOURS)])
+            sys.stdout.write(f"\x1b[{colour}m{name:>{width}} |\x1b[0m {text}\n")
+        else:
+            sys.stdout.write(f"{name:>{width}} | {text}\n")
+        sys.stdout.flush()
+
+    return log
