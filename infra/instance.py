@@ -15,7 +15,10 @@ from msgspec import Struct
 from infra.faults import Fault
 
 _LOCK: Final = "lock"
+_SERVERS_LOCK: Final = "servers.lock"
 _FILE: Final = "instance.json"
+_LOOK_SECONDS: Final = 0.25  # `find` takes the lock for an instant too
+_LEFTOVER_SECONDS: Final = 60.0  # a Postgres that is told to stop first writes its checkpoint
 
 
 class Instance(Struct, frozen=True, kw_only=True):
@@ -31,9 +34,8 @@ class Instance(Struct, frozen=True, kw_only=True):
 @contextmanager
 def hold(data: Path) -> Iterator[None]:
     """Be the one instance of this folder; `Fault` names the one that is. Its death ends the hold, however it dies."""
-    path = data / _LOCK
-    with path.open("a+") as file:
-        if not _lock(file):
+    with _open(data / _LOCK) as file:
+        if not _lock(file, _LOOK_SECONDS):
             file.seek(0)
             pid = file.read().strip() or "unknown"
             raise Fault(
@@ -48,21 +50,47 @@ def hold(data: Path) -> Iterator[None]:
             (data / _FILE).unlink(missing_ok=True)
 
 
-def _lock(file: IO[str]) -> bool:
-    for _ in range(5):  # `find` takes the lock for an instant too
+@contextmanager
+def hold_servers(data: Path) -> Iterator[int]:
+    """A lock to hand to the servers as an open file: it is held until the last of them has ended.
+
+    An instance that was killed leaves servers that are still stopping. Waits for those; `Fault` when they stay.
+    """
+    with _open(data / _SERVERS_LOCK) as file:
+        if not _lock(file, _LEFTOVER_SECONDS):
+            raise Fault(
+                f"servers of an instance that was killed still run in {data}: `fuser {data / _SERVERS_LOCK}` "
+                f"names their processes; end them, and start again."
+            )
+        yield file.fileno()
+
+
+def _open(path: Path) -> IO[str]:
+    try:
+        return path.open("a+")
+    except OSError as error:
+        raise Fault(f"{path} cannot be written ({error.strerror}): choose another folder with --data.") from None
+
+
+def _lock(file: IO[str], seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if time.monotonic() > until:
+                return False
             time.sleep(0.05)
         else:
             return True
-    return False
 
 
 def announce(data: Path, instance: Instance) -> None:
     """Make the instance findable: all at once, so that no command reads half of it."""
     unfinished = data / f"{_FILE}.{os.getpid()}"
-    unfinished.write_bytes(msgspec.json.encode(instance))
+    handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)  # an address may have a password
+    with os.fdopen(handle, "wb") as file:
+        file.write(msgspec.json.encode(instance))
     unfinished.replace(data / _FILE)
 
 

@@ -4,12 +4,16 @@ import ctypes
 import os
 import pwd
 import signal
+import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from infra.faults import Fault
+AS_WE_ARE: Final = "-"
+IN_NAMESPACE: Final = "+"  # anything else is the name of an account
 
+_CHECKOUT: Final = Path(__file__).parents[1]
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 _CLONE_NEWUSER: Final = 0x10000000  # unshare(2)
 
@@ -36,22 +40,31 @@ def drop_root() -> None:
     Path("/proc/self/gid_map").write_text(f"{nobody.pw_gid} 0 1")
 
 
+def become(account: str) -> None:
+    """Be this account from now on, with nothing of root left."""
+    entry = pwd.getpwnam(account)
+    os.setgroups([])
+    os.setgid(entry.pw_gid)
+    os.setuid(entry.pw_uid)
+    os.chdir("/")  # the folder that root was in may be closed to the account
+
+
+def child_command(argv: Sequence[str], *, on_death: signal.Signals, identity: str = AS_WE_ARE) -> list[str]:
+    """The command that runs `argv` as a child of this process which gets `on_death` when this process dies."""
+    # -S: no packages are needed, and looking for them takes longer than all the rest
+    step = [sys.executable, "-S", "-P", "-m", "infra.child"]
+    return [*step, str(os.getpid()), str(int(on_death)), identity, *argv]
+
+
+def child_environ() -> Mapping[str, str]:
+    """An environment that `child_command` can start in, and that has nothing of the user's own."""
+    return {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "PYTHONPATH": str(_CHECKOUT)}
+
+
 def can_drop_root() -> bool:
     """Whether `drop_root` works here, tried in a child."""
-    child = os.fork()
-    if child == 0:
-        try:
-            drop_root()
-        except (OSError, KeyError):
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-def require_droppable_root() -> None:
-    """`Fault` where an embedded Postgres cannot run: as root without user namespaces."""
-    if os.geteuid() == 0 and not (sys.platform == "linux" and can_drop_root()):
-        raise Fault(
-            "Postgres refuses to run as root, and this system allows no user namespaces: "
-            "run cairn as an ordinary user, or set DATABASE_URL to a Postgres of yours."
-        )
+    if sys.platform != "linux":
+        return False
+    argv = child_command([sys.executable, "-S", "-c", ""], on_death=signal.SIGKILL, identity=IN_NAMESPACE)
+    done = subprocess.run(argv, env=child_environ(), capture_output=True, check=False)  # noqa: S603 - Python itself
+    return done.returncode == 0

@@ -13,34 +13,41 @@ from uuid import uuid4
 from infra.faults import Fault
 
 _FILES: Final = {"CAIRN_MASTER_KEY": "master.key", "CAIRN_TOKEN_KEYS": "tokens.json", "CAIRN_CURSOR_KEY": "cursor.key"}
+_KEY_BYTES: Final = 32
 
 
 def load_secrets(data: Path) -> Mapping[str, str]:
-    """The keys by the names of their variables; empty when there are none. `Fault` when only some are there."""
+    """The keys by the names of their variables; empty when there are none. `Fault` when only some can be used."""
     folder = data / "secrets"
-    present = [file for file in _FILES.values() if (folder / file).exists()]
-    if not present:
+    try:
+        present = set(os.listdir(folder)) if folder.exists() else set()
+    except OSError as error:
+        raise Fault(f"{folder} cannot be read by this user ({error.strerror}): run cairn as its owner.") from None
+    missing = sorted(set(_FILES.values()) - present)
+    if len(missing) == len(_FILES):
         return {}
-    missing = sorted(set(_FILES.values()) - set(present))
     if missing:
         raise Fault(f"{folder} lacks {', '.join(missing)}: put back what your backup of the secrets has.")
     return {name: _read(folder / file) for name, file in _FILES.items()}
 
 
 def make_secrets(data: Path) -> None:
-    """Make the keys of a new instance, all or none: the folder appears whole."""
+    """Make the keys of a new instance, all or none: the folder appears whole. `Fault` where something is already."""
     folder, unfinished = data / "secrets", data / f"secrets.{uuid4().hex}"
     unfinished.mkdir(mode=0o700)
     _write(unfinished / "master.key", _key())
     _write(unfinished / "tokens.json", json.dumps({f"k-{secrets.token_hex(4)}": _key()}))
     _write(unfinished / "cursor.key", _key())
     _sync(unfinished)
-    unfinished.rename(folder)
+    try:
+        unfinished.rename(folder)
+    except OSError:  # not empty, or no folder
+        raise Fault(f"{folder} has something in it that is no secret of cairn: move it away.") from None
     _sync(data)
 
 
 def _key() -> str:
-    return base64.b64encode(secrets.token_bytes(32)).decode()
+    return base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()
 
 
 def _write(path: Path, text: str) -> None:
@@ -60,12 +67,14 @@ def _sync(folder: Path) -> None:
 
 
 def _read(path: Path) -> str:
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise Fault(f"{path} can be read by others: run chmod 600 {path}.")
+    """What the variable would hold; `Fault` names the file, and nothing of what is in it."""
     try:
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise Fault(f"{path} can be read by others: run chmod 600 {path}.")
         text = path.read_text().strip()
-        if path.suffix != ".json":
-            return text
-        return ",".join(f"{kid}:{secret}" for kid, secret in json.loads(text).items())
-    except (OSError, ValueError, AttributeError):
+        keys = json.loads(text) if path.suffix == ".json" else {"": text}
+        if not keys or any(len(base64.b64decode(key, validate=True)) != _KEY_BYTES for key in keys.values()):
+            raise ValueError
+    except (OSError, ValueError, AttributeError, TypeError):
         raise Fault(f"{path} is not as it was made: put back what your backup of the secrets has.") from None
+    return ",".join(f"{kid}:{key}" for kid, key in keys.items()) if path.suffix == ".json" else text

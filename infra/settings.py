@@ -8,6 +8,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from msgspec import Struct
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
 
 from infra.faults import Fault
 from infra.instance import find
@@ -19,9 +21,9 @@ _SCHEMES: Final[Mapping[str, tuple[str, ...]]] = {
     "REDIS_URL": ("redis", "rediss", "unix"),
     "OBJECT_STORE_URL": ("file", "s3"),
 }
-_KEYS: Final = ("CAIRN_MASTER_KEY", "CAIRN_TOKEN_KEYS", "CAIRN_CURSOR_KEY")
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
+KEY_NAMES: Final = ("CAIRN_MASTER_KEY", "CAIRN_TOKEN_KEYS", "CAIRN_CURSOR_KEY")
 LOG_FORMAT: Final = "%(levelname)s %(name)s: %(message)s"  # the supervisor adds who and when
 
 
@@ -56,10 +58,11 @@ def load_settings(data: Path, environ: Mapping[str, str]) -> Settings:
         found["DATABASE_URL"] = running.database_url
         found["REDIS_URL"] = running.redis_url
         found["OBJECT_STORE_URL"] = running.object_store_url
-    found |= {name: given for name in (*_SCHEMES, *_KEYS) if (given := environ.get(name, "").strip())}
-    for name in (*_SCHEMES, *_KEYS):
+    found |= {name: given for name in (*_SCHEMES, *KEY_NAMES) if (given := environ.get(name, "").strip())}
+    for name in (*_SCHEMES, *KEY_NAMES):
         if name not in found:
-            raise Fault(f"{name} is not set, and no instance runs in {data}: start ./cairn up there, or set {name}.")
+            lacking = "there are no secrets" if name in KEY_NAMES else "no instance runs"
+            raise Fault(f"{name} is not set, and {lacking} in {data}: start ./cairn up there, or set {name}.")
     for name in _SCHEMES:
         check_url(name, found[name])
     return Settings(
@@ -83,14 +86,22 @@ def external_urls(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def check_url(name: str, value: str) -> None:
-    """`Fault` when the value has not the form that this setting needs."""
-    parts = urlsplit(value)
-    if parts.scheme not in _SCHEMES[name]:
-        forms = " or ".join(f"{scheme}://" for scheme in _SCHEMES[name])
+    """`Fault` when the value has not the form that this setting needs. It is not repeated: it may hold a password."""
+    scheme = value.partition("://")[0]
+    if scheme not in _SCHEMES[name]:
+        forms = " or ".join(f"{known}://" for known in _SCHEMES[name])
         raise Fault(f"{name} must begin with {forms}.")
-    if parts.scheme == "file" and (parts.netloc or not parts.path.startswith("/")):
+    try:
+        if name == "DATABASE_URL":
+            conninfo_to_dict(value)  # several hosts are allowed there, which urlsplit does not know
+            return
+        parts = urlsplit(value)
+        _ = parts.port  # looked at when asked for
+    except (ProgrammingError, ValueError):
+        raise Fault(f"{name} is not an address: {scheme}://USER:PASSWORD@HOST:PORT/NAME is one.") from None
+    if scheme == "file" and (parts.netloc or not parts.path.startswith("/")):
         raise Fault(f"{name} must name an absolute folder: file:///var/lib/cairn/objects.")
-    if parts.scheme == "s3" and not parts.netloc:
+    if scheme == "s3" and not parts.netloc:
         raise Fault(f"{name} must name a bucket: s3://bucket/prefix.")
 
 

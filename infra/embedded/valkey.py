@@ -1,7 +1,6 @@
 """An embedded Valkey 9, reached through a socket that only its owner may use."""
 
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -11,7 +10,7 @@ from redis.exceptions import RedisError
 
 from infra.embedded.places import private_folder, socket_folder
 from infra.embedded.wheels import program
-from infra.processes import end_with_parent
+from infra.processes import child_command
 
 
 class EmbeddedValkey:
@@ -33,22 +32,22 @@ class EmbeddedValkey:
     def argv(self) -> list[str]:
         """The server's command. Queues are never evicted; what is lost in a power cut can be rebuilt."""
         options = {
-            "port": "0",
+            "port": "0",  # the socket is the only way in
             "unixsocket": str(self._socket),
             "unixsocketperm": "700",
-            "dir": str(private_folder(self._folder)),
+            "dir": str(self._folder),
             "appendonly": "yes",
             "appendfsync": "everysec",
             "save": "",
             "maxmemory-policy": "noeviction",
             "loglevel": "warning",
         }
-        return [str(self._program), *(part for name, value in options.items() for part in (f"--{name}", value))]
+        arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+        return child_command([str(self._program), *arguments], on_death=self.stop_signal)
 
-    @property
-    def before_exec(self) -> Callable[[], None]:
-        """What the child does before it becomes the server."""
-        return lambda: end_with_parent(signal.SIGTERM)
+    def make(self) -> None:
+        """Make the data folder if there is none."""
+        private_folder(self._folder)
 
     def is_ready(self) -> bool:
         """Whether it answers."""

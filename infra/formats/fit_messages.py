@@ -103,8 +103,9 @@ class Messages:
 
     def _raw(self, number: int) -> FloatColumn:
         parts = [_decode(self._bytes, group, number) for group in self._groups]
-        whole = np.concatenate(parts or [np.empty(0)])
-        return np.take(whole, self._order)
+        column: FloatColumn = np.concatenate(parts or [np.empty(0)])
+        ordered: FloatColumn = column[self._order]
+        return ordered
 
 
 def _decode(data: NDArray[np.uint8], group: _Group, number: int) -> FloatColumn:
@@ -118,7 +119,7 @@ def _decode(data: NDArray[np.uint8], group: _Group, number: int) -> FloatColumn:
             return nothing  # neither one value nor an array of them: the definition is wrong
         rows = np.array(group.starts, np.int64)[:, None] + np.arange(offset, offset + kind.itemsize)
         raw = data[rows].view(kind)[:, 0]
-        values = raw.astype(np.float64)
+        values: FloatColumn = raw.astype(np.float64)
         if base.invalid is not None:
             values[raw == base.invalid] = np.nan
         return values

@@ -12,6 +12,7 @@ from domain.recordings.recording import (
     DECIMALS,
     Column,
     EmptyRecording,
+    FloatColumn,
     Format,
     Recording,
     Session,
@@ -42,7 +43,7 @@ def parse_json(data: bytes) -> Recording:
         raise UnreadableRecording(f"The JSON recording cannot be read: {reason}.") from None
     if len({len(values) for values in document.points.values()}) > 1:
         raise UnreadableRecording("The columns in `points` must be of one length, with null where a value is missing.")
-    columns = {name: np.round(np.array(values, np.float64), DECIMALS[name]) for name, values in document.points.items()}
+    columns = {name: _column(name, values) for name, values in document.points.items()}
     if not any(len(column) for column in columns.values()):
         raise EmptyRecording("The JSON recording holds no point: put them in `points`, column by column.")
     for name, limit in ((Column.LAT, 90.0), (Column.LON, 180.0)):
@@ -55,3 +56,8 @@ def parse_json(data: bytes) -> Recording:
         title=document.title,
     )
     return Recording(Format.JSON, (session,), device_name=document.device)
+
+
+def _column(name: Column, values: _Values) -> FloatColumn:
+    column: FloatColumn = np.array(values, np.float64)
+    return np.round(column, DECIMALS[name])

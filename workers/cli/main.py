@@ -36,6 +36,8 @@ def main() -> None:
     """Run the command; what a person can mend is told in one line."""
     try:
         logging.basicConfig(level=log_level(os.environ), format=LOG_FORMAT)
+        for chatty in ("alembic", "httpx"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
         cairn(prog_name="cairn")
     except Fault as fault:
         click.echo(f"cairn: {fault}", err=True)

@@ -3,33 +3,37 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
-import urllib.error
-import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 import click
-import psycopg
-from redis import Redis
-from redis.exceptions import RedisError
 
 from infra.embedded.places import private_folder
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.embedded.valkey import EmbeddedValkey
 from infra.faults import Fault
-from infra.instance import Instance, announce, hold
-from infra.processes import end_with_parent
+from infra.instance import Instance, announce, hold, hold_servers
+from infra.processes import child_command, child_environ
 from infra.secrets import load_secrets, make_secrets
-from infra.settings import external_urls, load_settings
+from infra.settings import KEY_NAMES, external_urls, load_settings
+from workers.cli.addresses import (
+    answers,
+    http_url,
+    psql_address,
+    require_free,
+    require_postgres,
+    require_valkey,
+    without_password,
+)
 from workers.cli.options import CHECKOUT, data_option
 from workers.cli.serving import migrate
 from workers.supervisor import Service, ServiceFailed, Supervisor, prefixed_log
 
-_KEYS: Final = ("CAIRN_MASTER_KEY", "CAIRN_TOKEN_KEYS", "CAIRN_CURSOR_KEY")
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_RECOVERY_SECONDS: Final = 900.0  # a server that was cut off reads its log again first: some GB at most
+_CHECKPOINT_SECONDS: Final = 60.0  # that a server may take to write all down when it stops
 
 
 @click.command("up")
@@ -44,30 +48,24 @@ def up_command(host: str, port: int, data: Path) -> None:
     """
     external = external_urls(os.environ)
     private_folder(data)
-    _require_free(host, port)
     with hold(data):
-        try:
-            asyncio.run(_Up(data, host, port, external).run())
-        except ServiceFailed as failure:
-            raise Fault(str(failure)) from None
-
-
-def _require_free(host: str, port: int) -> None:
-    try:
-        with socket.create_server((host, port)):
-            return
-    except OSError as error:
-        raise Fault(f"port {port} on {host} cannot be used ({error.strerror}): choose another with --port.") from None
+        require_free(host, port)
+        with hold_servers(data) as servers_lock:
+            try:
+                asyncio.run(_Up(data, host, port, external, servers_lock).run())
+            except ServiceFailed as failure:
+                raise Fault(str(failure)) from None
 
 
 class _Up:
     """One start of everything."""
 
-    def __init__(self, data: Path, host: str, port: int, external: Mapping[str, str]) -> None:
+    def __init__(self, data: Path, host: str, port: int, external: Mapping[str, str], servers_lock: int) -> None:
         self._data = data
         self._host = host
         self._port = port
         self._external = external
+        self._servers_lock = servers_lock
         self._log = prefixed_log()
         self._supervisor = Supervisor(self._log)
 
@@ -96,17 +94,10 @@ class _Up:
         postgres = None if "DATABASE_URL" in self._external else EmbeddedPostgres(self._data)
         valkey = None if "REDIS_URL" in self._external else EmbeddedValkey(self._data)
         self._require_secrets(postgres)
-        servers = []
-        if postgres is not None:
-            self._log("cairn", "preparing Postgres")
-            await asyncio.to_thread(postgres.make)
-            servers.append(_server("postgres", postgres))
-        if valkey is not None:
-            servers.append(_server("valkey", valkey))
-        await self._supervisor.start(*servers)
+        await self._start_servers(postgres, valkey)
         instance = Instance(
             pid=os.getpid(),
-            api_url=f"http://{self._host}:{self._port}",
+            api_url=http_url(self._host, self._port),
             database_url=postgres.url if postgres else self._external["DATABASE_URL"],
             redis_url=valkey.url if valkey else self._external["REDIS_URL"],
             object_store_url=self._external.get("OBJECT_STORE_URL", (self._data / "objects").as_uri()),
@@ -117,20 +108,48 @@ class _Up:
             "REDIS_URL": instance.redis_url,
             "OBJECT_STORE_URL": instance.object_store_url,
             "PYTHONPATH": str(CHECKOUT),
+            "PYTHONSAFEPATH": "1",  # our packages, never a folder of the same name where the user happens to be
             "PYTHONUNBUFFERED": "1",
         }
-        await asyncio.to_thread(_require_reachable, instance)
         await asyncio.to_thread(migrate, load_settings(self._data, environ))
-        await self._supervisor.start(*self._processes(instance, environ))
+        await self._supervisor.start(*self._processes(environ))
         return instance
+
+    async def _start_servers(self, postgres: EmbeddedPostgres | None, valkey: EmbeddedValkey | None) -> None:
+        """The embedded ones; servers of the operator's own must answer, before anything starts on them."""
+        servers = []
+        if postgres is None:
+            await asyncio.to_thread(require_postgres, self._external["DATABASE_URL"])
+        else:
+            if postgres.is_new:
+                self._log("cairn", "making the database (once)")
+            await asyncio.to_thread(postgres.make)
+            servers.append(self._server("postgres", postgres))
+        if valkey is None:
+            await asyncio.to_thread(require_valkey, self._external["REDIS_URL"])
+        else:
+            valkey.make()
+            servers.append(self._server("valkey", valkey))
+        await self._supervisor.start(*servers, timeout_seconds=_RECOVERY_SECONDS)
+
+    def _server(self, name: str, server: EmbeddedPostgres | EmbeddedValkey) -> Service:
+        return Service(
+            name,
+            server.argv,
+            child_environ(),
+            ready=server.is_ready,
+            stop_signal=server.stop_signal,
+            grace_seconds=_CHECKPOINT_SECONDS,
+            pass_fds=(self._servers_lock,),
+        )
 
     def _require_secrets(self, postgres: EmbeddedPostgres | None) -> None:
         """Keys are made with a new database of ours, and never for one that was made with others."""
-        if load_secrets(self._data) or all(os.environ.get(name) for name in _KEYS):
+        if load_secrets(self._data) or all(os.environ.get(name) for name in KEY_NAMES):
             return
         if postgres is None:
             raise Fault(
-                f"with a DATABASE_URL of yours the keys must be given: set {', '.join(_KEYS)} "
+                f"with a DATABASE_URL of yours the keys must be given: set {', '.join(KEY_NAMES)} "
                 f"(each key is what `openssl rand -base64 32` prints; CAIRN_TOKEN_KEYS is KEY_ID:BASE64)."
             )
         if not postgres.is_new:
@@ -140,24 +159,20 @@ class _Up:
             )
         make_secrets(self._data)
 
-    def _processes(self, instance: Instance, environ: Mapping[str, str]) -> list[Service]:
+    def _processes(self, environ: Mapping[str, str]) -> list[Service]:
+        """The workers, and the API last, so that it is the first to stop."""
         data = ["--data", str(self._data)]
-        api = ["api.main", "--host", self._host, "--port", str(self._port), *data]
         worker = ["workers.cli.main", "worker", *data]
+        api = ["api.main", "--host", self._host, "--port", str(self._port), *data]
 
-        def process(name: str, module: list[str], ready_url: str | None = None) -> Service:
-            return Service(
-                name,
-                [sys.executable, "-m", *module],
-                environ,
-                ready=(lambda: _answers(ready_url)) if ready_url else lambda: True,
-                before_exec=end_with_parent,
-            )
+        def process(name: str, module: list[str], ready: Callable[[], bool] | None = None) -> Service:
+            argv = child_command([sys.executable, "-m", *module], on_death=signal.SIGKILL)
+            return Service(name, argv, environ, ready)
 
         return [
-            process("api", api, f"{instance.api_url}/readyz"),
             process("projector", [*worker, "projector"]),
             process("ingest", [*worker, "ingest"]),
+            process("api", api, lambda: answers(self._host, self._port, "/readyz")),
         ]
 
     def _tell(self, instance: Instance) -> None:
@@ -165,52 +180,11 @@ class _Up:
             "ready",
             f"  API        {instance.api_url}/v1",
             f"  API docs   {instance.api_url}/docs",
-            f"  Postgres   {_without_password(instance.database_url)}",
-            f"  Valkey     {_without_password(instance.redis_url)}",
+            f"  Postgres   {psql_address(instance.database_url)}",
+            f"  Valkey     {without_password(instance.redis_url)}",
             f"  objects    {instance.object_store_url}",
             f"  data       {self._data}   (its secrets/ belongs in a backup of its own)",
             "  Ctrl-C stops everything.",
         )
         for line in lines:
             self._log("cairn", line)
-
-
-def _server(name: str, server: EmbeddedPostgres | EmbeddedValkey) -> Service:
-    return Service(
-        name,
-        server.argv,
-        {"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
-        ready=server.is_ready,
-        stop_signal=server.stop_signal,
-        before_exec=server.before_exec,
-    )
-
-
-def _require_reachable(instance: Instance) -> None:
-    """Servers of the operator's own: a wrong address is told before anything starts on it."""
-    try:
-        psycopg.connect(instance.database_url, connect_timeout=5).close()
-    except psycopg.Error as error:
-        raise Fault(f"the Postgres of DATABASE_URL does not answer: {str(error).strip()}") from None
-    redis = Redis.from_url(instance.redis_url, socket_timeout=5, socket_connect_timeout=5)
-    try:
-        redis.ping()
-    except (RedisError, OSError) as error:
-        raise Fault(f"the Valkey or Redis of REDIS_URL does not answer: {error}") from None
-    finally:
-        redis.close()
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - our own address
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-def _without_password(url: str) -> str:
-    """The address with the password left out."""
-    scheme, found, rest = url.partition("://")
-    user, at, host = rest.rpartition("@")
-    return f"{scheme}{found}{user.partition(':')[0]}{at}{host}"

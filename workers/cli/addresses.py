@@ -1,0 +1,75 @@
+"""Addresses: whether a port is free, whether a server answers, and how to write one down without its password."""
+
+import http.client
+import socket
+from typing import Final
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from redis import Redis
+from redis.exceptions import RedisError
+
+from infra.faults import Fault
+
+_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not bound here
+
+
+def http_url(host: str, port: int) -> str:
+    """Where an API on this host and port is reached from this machine."""
+    reached = _EVERYWHERE.get(host, host)
+    return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
+
+
+def require_free(host: str, port: int) -> None:
+    """`Fault` when nothing can listen there."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, port), family=family):
+            return
+    except OSError as error:
+        raise Fault(
+            f"port {port} on {host} cannot be used ({error.strerror}): choose another with --port or --host."
+        ) from None
+
+
+def answers(host: str, port: int, path: str) -> bool:
+    """Whether a GET there is answered with 200. No proxy of the user's environment is asked."""
+    connection = http.client.HTTPConnection(_EVERYWHERE.get(host, host), port, timeout=2)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def require_postgres(url: str) -> None:
+    """`Fault` when no Postgres answers."""
+    try:
+        psycopg.connect(url, connect_timeout=5).close()
+    except psycopg.Error as error:
+        raise Fault(f"the Postgres of DATABASE_URL does not answer: {str(error).strip()}") from None
+
+
+def require_valkey(url: str) -> None:
+    """`Fault` when neither a Valkey nor a Redis answers."""
+    redis = Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5)
+    try:
+        redis.ping()
+    except (RedisError, OSError) as error:
+        raise Fault(f"the Valkey or Redis of REDIS_URL does not answer: {error}") from None
+    finally:
+        redis.close()
+
+
+def psql_address(url: str) -> str:
+    """What to hand to psql: without passwords."""
+    return make_conninfo(**{name: value for name, value in conninfo_to_dict(url).items() if "password" not in name})
+
+
+def without_password(url: str) -> str:
+    """The address with the password left out."""
+    scheme, found, rest = url.partition("://")
+    user, at, host = rest.rpartition("@")
+    return f"{scheme}{found}{user.partition(':')[0]}{at}{host}"
