@@ -20,6 +20,7 @@ def create_app(
         lifespan=lifespan,
         docs_url="/docs",
         redoc_url=None,
+        redirect_slashes=False,  # a path with a slash too many names nothing
     )
     app.state.services = services
     contract = APIRouter(prefix="/v1")

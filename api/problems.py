@@ -54,7 +54,7 @@ class Problem(Struct, kw_only=True, omit_defaults=True):
     status: int
     code: str
     detail: str
-    errors: Sequence[str] = ()
+    errors: tuple[str, ...] = ()
 
 
 def problem(code: str, detail: str, *, status: int | None = None, errors: Sequence[str] = ()) -> Problem:
@@ -66,7 +66,7 @@ def problem(code: str, detail: str, *, status: int | None = None, errors: Sequen
         status=told,
         code=code,
         detail=detail,
-        errors=list(errors)[:MAX_ERRORS],
+        errors=tuple(errors)[:MAX_ERRORS],
     )
 
 

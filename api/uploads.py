@@ -70,7 +70,7 @@ async def upload(
     activity_id: UUID,
     user_id: RecordingUser,
     services: ServicesDep,
-    title: Annotated[str | None, Query(min_length=1, max_length=200, pattern=r"^[^\x00]*\S[^\x00]*$")] = None,
+    title: Annotated[str | None, Query(min_length=1, max_length=200, pattern=r"^[^\x00]*[^\s\x00][^\x00]*$")] = None,
     visibility: Visibility | None = None,
     sport: Sport | None = None,
 ) -> Response:

@@ -1,6 +1,6 @@
 """Real servers for the tests: one Postgres and one Valkey for all, a database of its own for each test that asks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import psycopg
@@ -41,16 +41,24 @@ def template(postgres_url: str) -> str:
     return name
 
 
+@pytest.fixture(scope="session")
+def fresh_database(postgres_url: str, template: str) -> Callable[[], str]:
+    """Makes empty, migrated databases, which go with the server."""
+
+    def make() -> str:
+        name = f"test_{uuid4().hex}"
+        copy = SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(Identifier(name), Identifier(template))
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            connection.execute(copy)
+        return make_conninfo(postgres_url, dbname=name)
+
+    return make
+
+
 @pytest.fixture
-def database_url(postgres_url: str, template: str) -> Iterator[str]:
-    """An empty, migrated database."""
-    name = f"test_{uuid4().hex}"
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute(
-            SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(Identifier(name), Identifier(template))
-        )
-        yield make_conninfo(postgres_url, dbname=name)
-        connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+def database_url(fresh_database: Callable[[], str]) -> str:
+    """A database of the test's own."""
+    return fresh_database()
 
 
 @pytest.fixture

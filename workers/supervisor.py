@@ -75,12 +75,15 @@ class Supervisor:
             child.keeper = asyncio.create_task(self._keep(child))
         deadline = time.monotonic() + timeout_seconds
         for child in children:
-            while not await child.is_ready():
-                if child.failures >= _MOST_FAILURES or time.monotonic() > deadline:
-                    lines = "\n".join(f"  {line}" for line in child.last_lines) or "  (it printed nothing)"
-                    raise ServiceFailed(f"{child.service.name} does not start. Its last lines:\n{lines}")
-                await asyncio.sleep(_PROBE_SECONDS)
+            await self._wait(child, deadline)
             self._log(child.service.name, "ready")
+
+    async def _wait(self, child: _Child, deadline: float) -> None:
+        while not await child.is_ready():
+            if child.failures >= _MOST_FAILURES or time.monotonic() > deadline:
+                lines = "\n".join(f"  {line}" for line in child.last_lines) or "  (it printed nothing)"
+                raise ServiceFailed(f"{child.service.name} does not start. Its last lines:\n{lines}")
+            await asyncio.sleep(_PROBE_SECONDS)
 
     async def stop(self) -> None:
         """Stop all, the last started first: each gets its signal, its grace, and then the end."""

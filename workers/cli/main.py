@@ -18,14 +18,14 @@ from workers.cli.up import up_command
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option("0.1.0", prog_name="cairn")
 def cairn() -> None:
-    r"""Cairn: the open backend of a running-tracker app.
+    """Cairn: the open backend of a running-tracker app.
 
     \b
     First run:
       ./cairn demo            everything, with runners and runs in it
       ./cairn up              everything, empty: API, workers, Postgres, Valkey
       ./cairn import FOLDER --email you@example.com --password ...
-    """
+    """  # noqa: D301 - \b is click's mark for lines to be left as they are
 
 
 for command in (up_command, demo_command, import_command, api_command, worker_command, migrate_command, test_command):
@@ -36,6 +36,7 @@ def main() -> None:
     """Run the command; what a person can mend is told in one line."""
     try:
         logging.basicConfig(level=log_level(os.environ), format=LOG_FORMAT)
+        logging.getLogger("alembic").setLevel(logging.WARNING)  # `migrate` says what it did
         for chatty in ("alembic", "httpx"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
         cairn(prog_name="cairn")

@@ -1,0 +1,113 @@
+"""The API over real parts in this process, with a projector and an ingest loop beside it."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from msgspec import Struct
+
+from api.app import create_app
+from api.main import services_of
+from infra.bootstrap import Parts, now, open_parts
+from infra.reader import ProcessReader
+from infra.settings import Settings, TokenKey
+from workers.cli.worker import run_projector
+from workers.ingest.ingest import Ingest
+from workers.ingest.loop import IngestLoop
+
+
+class World(Struct):
+    """The whole line, in one process."""
+
+    http: httpx.AsyncClient
+    parts: Parts
+    settings: Settings
+
+    async def runner(self, name: str = "Anna") -> "Runner":
+        """Somebody new, signed in."""
+        email = f"{name.lower()}-{uuid4().hex}@example.com"
+        body = {"email": email, "password": "correct horse", "display_name": name}
+        answer = await self.http.post("/v1/users", json=body)
+        assert answer.status_code == 201, answer.text
+        return Runner(self.http, UUID(answer.json()["user_id"]), email, answer.json())
+
+
+class Runner(Struct):
+    """A signed-in user who makes requests."""
+
+    http: httpx.AsyncClient
+    user_id: UUID
+    email: str
+    tokens: dict[str, Any]
+
+    async def __call__(self, method: str, path: str, **more: Any) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self.tokens['access_token']}", **more.pop("headers", {})}
+        return await self.http.request(method, f"/v1{path}", headers=headers, **more)
+
+    async def get(self, path: str, after: str | None = None, **more: Any) -> Any:
+        """The JSON of a read; `after` is the position of a write that it must see."""
+        headers = {"Cairn-Min-Position": after} if after else {}
+        answer = await self("GET", path, headers=headers, **more)
+        assert answer.status_code == 200, answer.text
+        assert "Cairn-Stale" not in answer.headers
+        return answer.json()
+
+    async def run(self, body: bytes, activity_id: UUID | None = None, **query: str) -> str:
+        """Hand a recording in and wait for it: the position that its activity is seen from."""
+        answer = await self(
+            "PUT", f"/activities/{activity_id or uuid4()}", content=body, params=query, headers={"Prefer": "wait=20"}
+        )
+        assert answer.status_code == 201, answer.text
+        return str(answer.headers["Cairn-Position"])
+
+
+@pytest.fixture(scope="session")
+async def world(
+    fresh_database: Callable[[], str], redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[World]:
+    """One for all tests of HTTP: each makes runners of its own."""
+    data: Path = tmp_path_factory.mktemp("world")
+    settings = Settings(
+        data=data,
+        database_url=fresh_database(),
+        redis_url=redis_url,
+        object_store_url=(data / "objects").as_uri(),
+        master_key=b"m" * 32,
+        token_keys=(TokenKey("k1", b"t" * 32),),
+        cursor_key=b"c" * 32,
+        log_level="WARNING",
+    )
+    stop = threading.Event()
+    reader = ProcessReader()
+    async with open_parts(settings) as parts:
+        ingest = Ingest(parts.inbox, parts.streams, reader, parts.tracks, parts.claims, parts.attempts, clock=now)
+        loops = [
+            asyncio.create_task(IngestLoop(ingest, parts.inbox, parts.queue, clock=now).run()),
+            asyncio.create_task(asyncio.to_thread(run_projector, settings, stop)),
+        ]
+        transport = httpx.ASGITransport(create_app(services_of(parts, settings)), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://cairn") as http:
+            yield World(http, parts, settings)
+        stop.set()
+        loops[0].cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(*loops)
+        reader.close()
+
+
+@pytest.fixture
+async def anna(world: World) -> Runner:
+    """A runner of this test's own."""
+    return await world.runner("Anna")
+
+
+@pytest.fixture
+async def ben(world: World) -> Runner:
+    """Another one."""
+    return await world.runner("Ben")

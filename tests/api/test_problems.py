@@ -1,0 +1,97 @@
+import json
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from api.problems import STATUSES
+from domain.errors import DomainError
+from tests.api.conftest import Runner, World
+
+JSON = {"Content-Type": "application/json"}
+
+
+def refusals(kind: type[DomainError] = DomainError) -> Iterator[type[DomainError]]:
+    for refusal in kind.__subclasses__():
+        yield refusal
+        yield from refusals(refusal)
+
+
+@pytest.mark.parametrize("refusal", list(refusals()), ids=lambda refusal: refusal.__name__)
+def test_every_refusal_has_a_status_and_says_something(refusal: type[DomainError]) -> None:
+    assert refusal.code in STATUSES
+    assert len(refusal.__doc__ or "") > 20
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"null", 422),
+        (b"[]", 422),
+        (b'{"title": "a"} trailing', 400),
+        (b'{"title": "a"', 400),
+        (b'{"title": NaN}', 400),
+        (b'{"title": "\xff"}', 400),
+        (b'{"title": "\\ud800"}', 400),
+        (b'{"title": "\\u0000"}', 422),
+        ('{"title": "a"}'.encode("utf-16"), 400),
+        (b"[" * 60_000, 422),
+        (b'{"title": ' + b"9" * 5_000 + b"}", 422),
+        (b'{"title": "' + b"x" * 70_000 + b'"}', 413),
+    ],
+    ids=range(13),
+)
+async def test_bad_json_is_refused_without_an_echo(anna: Runner, body: bytes, status: int) -> None:
+    answer = await anna("PATCH", f"/activities/{uuid4()}", content=body, headers=JSON)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert len(answer.content) < 1_000
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "", "application/xml"])
+async def test_json_is_sent_as_json(anna: Runner, content_type: str) -> None:
+    answer = await anna("PATCH", "/me", content=b"{}", headers={"Content-Type": content_type})
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported-media-type")
+
+
+@pytest.mark.parametrize(
+    "path", ["/activities/x", "/activities/%00", "/activities/..%2f", "/nothing", "/users/1/followers"]
+)
+async def test_what_names_nothing_is_not_found(anna: Runner, path: str) -> None:
+    missing = await anna("GET", f"/activities/{uuid4()}")
+    answer = await anna("GET", path)
+    assert (answer.status_code, answer.content) == (404, missing.content)
+
+
+async def test_a_wrong_method_is_told_which_are_right(anna: Runner) -> None:
+    answer = await anna("POST", "/feed")
+    assert (answer.status_code, answer.json()["code"]) == (405, "method-not-allowed")
+    assert "GET" in answer.headers["Allow"]
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=many", "limit=1e9", f"cursor={'x' * 300}"])
+async def test_wrong_parameters_are_named_and_not_echoed(anna: Runner, query: str) -> None:
+    answer = await anna("GET", f"/feed?{query}")
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid-parameter")
+    assert query.partition("=")[2] not in answer.text.replace("100", "")
+
+
+async def test_health_says_what_is_there(world: World) -> None:
+    assert (await world.http.get("/livez")).status_code == 200
+    ready = await world.http.get("/readyz")
+    assert ready.json()["status"] in ("ready", "waiting")
+
+
+async def test_openapi_describes_every_body_and_answer(world: World) -> None:
+    document = (await world.http.get("/openapi.json")).json()
+    text = json.dumps(document)
+    schemas = document["components"]["schemas"]
+    references = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
+    assert references <= set(schemas)
+    assert {"Activity", "ActivityPage", "GoalWish", "Problem", "Registration", "UploadState"} <= set(schemas)
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            assert operation["responses"], (path, method)
+            if method in ("post", "patch"):
+                assert operation["requestBody"]["content"], (path, method)

@@ -1,0 +1,179 @@
+import gzip
+from uuid import uuid4
+
+import pytest
+import zstandard
+
+from domain.measures import derived_id
+from tests.api.conftest import Runner
+from tests.recordings import TCX, fit, gpx
+
+NO_POINTS = b'<gpx version="1.1" xmlns="http://www.topografix.com/GPX/1/1"><trk><trkseg/></trk></gpx>'
+
+
+async def verdict(runner: Runner, body: bytes) -> dict[str, object]:
+    """What becomes of a body, as the answer to a PUT that waits."""
+    answer = await runner("PUT", f"/activities/{uuid4()}", content=body, headers={"Prefer": "wait=20"})
+    return {"status": answer.status_code, **answer.json()}
+
+
+@pytest.mark.parametrize(("body", "format_"), [(fit(), "fit"), (gpx(), "gpx"), (TCX, "tcx")])
+async def test_a_recording_becomes_an_activity(anna: Runner, body: bytes, format_: str) -> None:
+    activity_id = uuid4()
+    accepted = await anna("PUT", f"/activities/{activity_id}", content=body, headers={"Prefer": "wait=20"})
+    assert accepted.status_code == 201
+    seen = await anna.get(f"/activities/{activity_id}")
+    assert seen == accepted.json()
+    assert seen["source"]["format"] == format_
+    assert seen["sport"] == "running"
+    assert seen["distance_m"] == pytest.approx(200 if format_ == "tcx" else 3_000, rel=0.01)
+
+
+async def test_an_upload_is_acked_at_once_and_its_state_can_be_asked(anna: Runner) -> None:
+    activity_id = uuid4()
+    accepted = await anna("PUT", f"/activities/{activity_id}", content=fit(2), params={"title": "Before work"})
+    assert accepted.status_code == 202
+    assert accepted.json()["status_url"] == f"/v1/activities/{activity_id}/upload" == accepted.headers["Location"]
+    again = await anna("PUT", f"/activities/{activity_id}", content=fit(2), headers={"Prefer": "wait=20"})
+    state = await anna("GET", f"/activities/{activity_id}/upload")
+    assert state.json()["status"] == "ready"
+    assert state.json()["activities"] == [str(activity_id)]
+    assert again.json()["title"] == "Before work"
+    assert (await anna.get("/feed", after=state.headers["Cairn-Position"]))["items"][0]["title"] == "Before work"
+
+
+async def test_the_same_again_adds_nothing(anna: Runner) -> None:
+    activity_id = uuid4()
+    positions = [await anna.run(fit(3), activity_id) for _ in range(3)]
+    assert len(set(positions)) == 1
+    summaries = await anna.get("/me/summaries", after=positions[0])
+    assert [week["count"] for week in summaries["items"]] == [1]
+
+
+async def test_other_bytes_under_the_same_id_are_refused(anna: Runner) -> None:
+    activity_id = uuid4()
+    await anna.run(fit(4), activity_id)
+    answer = await anna("PUT", f"/activities/{activity_id}", content=fit(5))
+    assert (answer.status_code, answer.json()["code"]) == (409, "recording-differs")
+
+
+async def test_the_same_bytes_under_another_id_are_a_duplicate_that_names_the_first(anna: Runner) -> None:
+    first, second = uuid4(), uuid4()
+    position = await anna.run(fit(6), first)
+    answer = await anna("PUT", f"/activities/{second}", content=fit(6), headers={"Prefer": "wait=20"})
+    assert (answer.json()["status"], answer.json()["duplicate_of"]) == ("duplicate", str(first))
+    assert (await anna("GET", f"/activities/{second}")).status_code == 404
+    assert [week["count"] for week in (await anna.get("/me/summaries", after=position))["items"]] == [1]
+
+
+async def test_a_deleted_run_can_be_handed_in_anew(anna: Runner) -> None:
+    first = uuid4()
+    await anna.run(fit(7), first)
+    await anna("DELETE", f"/activities/{first}")
+    position = await anna.run(fit(7))
+    assert [week["count"] for week in (await anna.get("/me/summaries", after=position))["items"]] == [1]
+
+
+async def test_two_runners_may_hand_in_the_same_bytes(anna: Runner, ben: Runner) -> None:
+    await anna.run(fit(8))
+    await ben.run(fit(8))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "packed"),
+    [("gzip", gzip.compress(gpx(9))), ("zstd", zstandard.compress(gpx(9))), ("GZIP", gzip.compress(gpx(9)))],
+)
+async def test_packed_bodies_are_the_bytes_within(anna: Runner, encoding: str, packed: bytes) -> None:
+    activity_id = uuid4()
+    answer = await anna(
+        "PUT",
+        f"/activities/{activity_id}",
+        content=packed,
+        headers={"Content-Encoding": encoding, "Prefer": "wait=20"},
+    )
+    assert answer.status_code == 201
+    assert (await anna("PUT", f"/activities/{activity_id}", content=gpx(9))).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "code"),
+    [
+        (b"", {}, 422, "recording-empty"),
+        (b"no recording at all", {}, 415, "recording-format-unknown"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(99), {"Content-Type": "image/png"}, 415, "recording-format-unknown"),
+        (bytes(48 * 1024 * 1024 + 1), {}, 413, "body-too-large"),
+        (gzip.compress(bytes(60 * 1024 * 1024)), {"Content-Encoding": "gzip"}, 413, "body-too-large"),
+        (zstandard.compress(bytes(60 * 1024 * 1024)), {"Content-Encoding": "zstd"}, 413, "body-too-large"),
+        (gzip.compress(fit())[:-9], {"Content-Encoding": "gzip"}, 400, "malformed-body"),
+        (zstandard.compress(fit())[:9], {"Content-Encoding": "zstd"}, 400, "malformed-body"),
+        (b"not packed", {"Content-Encoding": "gzip"}, 400, "malformed-body"),
+        (fit(), {"Content-Encoding": "br"}, 415, "unsupported-encoding"),
+        (fit(), {"Content-Encoding": "gzip, gzip"}, 415, "unsupported-encoding"),
+    ],
+    ids=range(11),
+)
+async def test_what_is_no_recording_is_refused_at_once(
+    anna: Runner, body: bytes, headers: dict[str, str], status: int, code: str
+) -> None:
+    activity_id = uuid4()
+    answer = await anna("PUT", f"/activities/{activity_id}", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert len(answer.json()["detail"]) > 20
+    assert (await anna("GET", f"/activities/{activity_id}/upload")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (NO_POINTS, "recording-empty"),
+        (b'<?xml version="1.0"?><!DOCTYPE gpx [<!ENTITY a "b">]><gpx/>', "recording-unreadable"),
+        (b'<gpx version="1.1"><trk><trkseg><trkpt lat="1"', "recording-empty"),
+        (fit()[:30], "recording-empty"),
+        (b"{}", "recording-unreadable"),
+        (b'{"started_at": "2026-05-01T00:00:00Z", "points": {}}', "recording-empty"),
+        (b"<TrainingCenterDatabase/>", "recording-empty"),
+    ],
+    ids=range(7),
+)
+async def test_what_turns_out_to_hold_no_run_fails_with_a_reason(anna: Runner, body: bytes, code: str) -> None:
+    activity_id = uuid4()
+    answer = await anna("PUT", f"/activities/{activity_id}", content=body, headers={"Prefer": "wait=20"})
+    assert (answer.status_code, answer.json()["code"]) == (422, code)
+    state = await anna.get(f"/activities/{activity_id}/upload")
+    assert state["status"] == "failed"
+    assert state["problem"] == answer.json()
+    assert (await anna("GET", f"/activities/{activity_id}")).status_code == 404
+
+
+async def test_a_truncated_file_gives_what_it_holds_and_says_so(anna: Runner) -> None:
+    whole = fit(10, kilometres=5)
+    seen = await verdict(anna, whole[: len(whole) // 2])
+    assert seen["status"] == 201
+    assert 2_000 < float(str(seen["distance_m"])) < 3_000
+    assert "truncated" in str(seen["warnings"])
+
+
+async def test_an_id_that_the_server_may_derive_is_refused(anna: Runner) -> None:
+    answer = await anna("PUT", f"/activities/{derived_id('follow', anna.user_id)}", content=fit())
+    assert (answer.status_code, answer.json()["code"]) == (422, "activity-id-reserved")
+
+
+@pytest.mark.parametrize("query", ["visibility=everyone", "sport=chess", "title=", "title=%00", "title=%20"])
+async def test_wrong_parameters_are_named(anna: Runner, query: str) -> None:
+    answer = await anna("PUT", f"/activities/{uuid4()}?{query}", content=fit())
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid-parameter")
+    assert query.partition("=")[0] in answer.json()["errors"][0]
+
+
+async def test_a_file_of_several_sessions_gives_an_activity_for_each(anna: Runner) -> None:
+    second = TCX.replace(b"2026-05-02T06", b"2026-05-02T09").split(b"<Activities>")[1].split(b"</Activities>")[0]
+    body = TCX.replace(b"</Activities>", second + b"</Activities>")
+    activity_id = uuid4()
+    answer = await anna("PUT", f"/activities/{activity_id}", content=body, headers={"Prefer": "wait=20"})
+    state = await anna("GET", f"/activities/{activity_id}/upload")
+    assert answer.status_code == 202
+    assert state.json()["status"] == "ready"
+    assert len(state.json()["activities"]) == 2
+    summaries = await anna.get("/me/summaries?period=day&from=2026-05-01", after=state.headers["Cairn-Position"])
+    assert [day["count"] for day in summaries["items"]] == [2]

@@ -1,0 +1,127 @@
+import asyncio
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from infra.embedded.postgres import EmbeddedPostgres
+from infra.faults import Fault
+from infra.processes import IN_NAMESPACE, can_drop_root, child_command, child_environ
+from tests.servers import running, start, stop
+from workers.supervisor import Service, Supervisor
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+def postmaster(folder: Path) -> int:
+    return int((folder / "postgres" / "postmaster.pid").read_text().split()[0])
+
+
+def test_what_was_acked_is_meant_to_be_durable(postgres_url: str) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        for name in ("fsync", "synchronous_commit", "full_page_writes"):
+            assert connection.execute(f"SHOW {name}").fetchone() == ("on",)
+
+
+def test_a_session_that_does_nothing_in_a_transaction_is_ended(postgres_url: str) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        assert connection.execute("SHOW idle_in_transaction_session_timeout").fetchone() == ("30s",)
+
+
+def test_text_is_unicode_and_sorts_alike_on_every_machine(postgres_url: str) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        row = connection.execute(
+            "SELECT pg_encoding_to_char(encoding), datcollate FROM pg_database WHERE datname = 'cairn'"
+        ).fetchone()
+    assert row == ("UTF8", "C.UTF-8")
+
+
+def test_only_the_owner_may_use_the_socket(folder: Path) -> None:
+    with running(EmbeddedPostgres, folder):
+        assert stat.S_IMODE((folder / "run").stat().st_mode) == 0o700
+        assert stat.S_IMODE((folder / "run" / ".s.PGSQL.5432").stat().st_mode) == 0o700
+
+
+async def test_rows_survive_a_killed_server_which_is_started_again(folder: Path) -> None:
+    server = EmbeddedPostgres(folder)
+    server.make()
+    supervisor = Supervisor(lambda _name, _line: None)
+    service = Service("postgres", server.argv, child_environ(), server.is_ready, server.stop_signal)
+    await supervisor.start(service)
+    try:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute("CREATE TABLE kept AS SELECT generate_series(1, 1000) AS id")
+        killed = postmaster(folder)
+        os.kill(killed, signal.SIGKILL)
+        while postmaster(folder) == killed or not await asyncio.to_thread(server.is_ready):
+            await asyncio.sleep(0.05)
+        with psycopg.connect(server.url) as connection:
+            assert connection.execute("SELECT count(*) FROM kept").fetchone() == (1000,)
+    finally:
+        await supervisor.stop()
+
+
+def test_a_start_cut_off_while_the_folder_is_made_begins_again(tmp_path: Path) -> None:
+    (tmp_path / "postgres.unfinished").mkdir()
+    (tmp_path / "postgres.unfinished" / "half").write_text("written")
+    with running(EmbeddedPostgres, tmp_path) as server:
+        assert server.is_ready()
+    assert not (tmp_path / "postgres.unfinished").exists()
+
+
+def test_a_folder_of_another_major_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "postgres" / "PG_VERSION").write_text("17\n")
+    with pytest.raises(Fault, match="was made by Postgres 17, this is Postgres 18"):
+        EmbeddedPostgres(tmp_path).make()
+
+
+def test_a_folder_that_is_not_of_postgres_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "postgres").mkdir()
+    with pytest.raises(Fault, match="is not a data folder of Postgres"):
+        EmbeddedPostgres(tmp_path).make()
+
+
+@pytest.mark.parametrize("name", ["a, 'b' %c", "deep" * 30])
+def test_any_data_folder_will_do(tmp_path: Path, name: str) -> None:
+    with running(EmbeddedPostgres, tmp_path / name) as server, psycopg.connect(server.url) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+STARTS = """
+import os, sys
+from pathlib import Path
+from infra.embedded.postgres import EmbeddedPostgres
+from tests.servers import running
+with running(EmbeddedPostgres, Path(sys.argv[1])) as server:
+    print(os.geteuid() == 0, server.argv[server.argv.index("infra.child") + 3])
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user runs every test here as one")
+@pytest.mark.skipif(not can_drop_root(), reason="no user namespaces here to be an ordinary user in")
+def test_an_ordinary_user_runs_it_as_itself(tmp_path: Path) -> None:
+    argv = child_command([sys.executable, "-c", STARTS, str(tmp_path)], on_death=signal.SIGKILL, identity=IN_NAMESPACE)
+    assert (
+        subprocess.run(argv, env=child_environ(), stdout=subprocess.PIPE, text=True, check=True).stdout == "False -\n"
+    )
+
+
+def test_a_server_started_again_has_its_rows(folder: Path) -> None:
+    server = EmbeddedPostgres(folder)
+    for expected in ([], [(1,)]):
+        process = start(server)
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS stone (id int)")
+            assert connection.execute("SELECT id FROM stone").fetchall() == expected
+            connection.execute("INSERT INTO stone VALUES (1)")
+        stop(server, process)
+        assert process.returncode == 0

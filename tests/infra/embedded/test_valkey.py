@@ -1,0 +1,40 @@
+import stat
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from infra.embedded.valkey import EmbeddedValkey
+from tests.servers import running, start, stop
+
+
+def test_what_was_written_survives_a_killed_server(tmp_path: Path) -> None:
+    server = EmbeddedValkey(tmp_path)
+    process = start(server)
+    redis = Redis.from_url(server.url)
+    redis.xadd("queue", {"id": "1"})
+    process.kill()
+    process.wait()
+    redis.close()
+    process = start(server)
+    try:
+        assert redis.xlen("queue") == 1
+    finally:
+        redis.close()
+        stop(server, process)
+
+
+def test_nothing_is_evicted_when_memory_is_short(redis_url: str) -> None:
+    with Redis.from_url(redis_url) as redis:
+        assert redis.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+
+
+def test_only_the_owner_may_use_the_socket(tmp_path: Path) -> None:
+    with running(EmbeddedValkey, tmp_path):
+        assert stat.S_IMODE((tmp_path / "run" / "valkey.sock").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("name", ["a, 'b' %c", "deep" * 30])
+def test_any_data_folder_will_do(tmp_path: Path, name: str) -> None:
+    with running(EmbeddedValkey, tmp_path / name) as server, Redis.from_url(server.url) as redis:
+        assert redis.ping()

@@ -1,0 +1,73 @@
+import base64
+from pathlib import Path
+
+import pytest
+
+from infra.faults import Fault
+from infra.instance import Instance, announce, hold
+from infra.secrets import make_secrets
+from infra.settings import load_settings
+
+KEY = base64.b64encode(b"k" * 32).decode()
+ENVIRON = {
+    "DATABASE_URL": "postgresql://cairn:hidden@db1:5432,db2:5432/cairn",
+    "REDIS_URL": "redis://:hidden@cache:6379/0",
+    "OBJECT_STORE_URL": "s3://runs/prefix",
+    "CAIRN_MASTER_KEY": KEY,
+    "CAIRN_TOKEN_KEYS": f"new:{KEY}, old:{KEY}",
+    "CAIRN_CURSOR_KEY": KEY,
+}
+
+
+def test_the_environment_alone_is_enough(tmp_path: Path) -> None:
+    settings = load_settings(tmp_path, ENVIRON)
+    assert settings.database_url == ENVIRON["DATABASE_URL"]
+    assert settings.master_key == b"k" * 32
+    assert [key.kid for key in settings.token_keys] == ["new", "old"]
+    assert settings.log_level == "INFO"
+
+
+def test_a_running_instance_and_its_secrets_are_enough(tmp_path: Path) -> None:
+    make_secrets(tmp_path)
+    urls = {"database_url": "postgresql:///a", "redis_url": "redis://b", "object_store_url": "file:///c"}
+    with hold(tmp_path):
+        announce(tmp_path, Instance(pid=1, api_url="http://d", **urls))
+        settings = load_settings(tmp_path, {})
+        assert {name: getattr(settings, name) for name in urls} == urls
+        assert load_settings(tmp_path, {"REDIS_URL": "redis://mine"}).redis_url == "redis://mine"
+
+
+def test_without_an_instance_the_first_thing_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Fault, match=r"DATABASE_URL is not set, and no instance runs in .*: start \./cairn up there"):
+        load_settings(tmp_path, {})
+
+
+@pytest.mark.parametrize("name", ["CAIRN_MASTER_KEY", "CAIRN_TOKEN_KEYS", "CAIRN_CURSOR_KEY"])
+def test_without_secrets_the_missing_key_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(Fault, match=f"{name} is not set, and there are no secrets in"):
+        load_settings(tmp_path, {**ENVIRON, name: " "})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("DATABASE_URL", "mysql://u:hidden@h/d", "must begin with postgresql:// or postgres://"),
+        ("DATABASE_URL", "postgresql://u:hidden@[::1/d", "is not an address"),
+        ("DATABASE_URL", "postgresql://u:hidden@h/d?colour=red", "is not an address"),
+        ("REDIS_URL", "localhost:6379", "must begin with redis:// or rediss:// or unix://"),
+        ("REDIS_URL", "redis://:hidden@h:port", "is not an address"),
+        ("OBJECT_STORE_URL", "file://objects", "must name an absolute folder"),
+        ("OBJECT_STORE_URL", "s3:///prefix", "must name a bucket"),
+        ("OBJECT_STORE_URL", "https://bucket", "must begin with file:// or s3://"),
+        ("CAIRN_MASTER_KEY", "hidden", "must be the base64 of 32 bytes"),
+        ("CAIRN_CURSOR_KEY", base64.b64encode(b"hidden").decode(), "must be the base64 of 32 bytes"),
+        ("CAIRN_TOKEN_KEYS", KEY, "must be KEY_ID:BASE64"),
+        ("CAIRN_TOKEN_KEYS", "k:hidden", "must be the base64 of 32 bytes"),
+        ("CAIRN_LOG_LEVEL", "loud", "must be one of DEBUG, INFO, WARNING, ERROR"),
+    ],
+)
+def test_a_wrong_value_is_named_and_not_repeated(tmp_path: Path, name: str, value: str, told: str) -> None:
+    with pytest.raises(Fault) as fault:
+        load_settings(tmp_path, {**ENVIRON, name: value})
+    assert str(fault.value).startswith(f"{name} {told}")
+    assert "hidden" not in str(fault.value)

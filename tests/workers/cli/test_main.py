@@ -1,0 +1,124 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra.processes import child_environ
+
+KEYS = ("DATABASE_URL", "REDIS_URL", "OBJECT_STORE_URL")
+
+
+def cairn(*arguments: object, cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "workers.cli.main", *map(str, arguments)],
+        env={**child_environ(), **environ},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        timeout=60,
+    )
+
+
+def test_help_lists_the_commands_and_a_first_run() -> None:
+    told = cairn("--help").stdout
+    for part in ("./cairn demo ", "./cairn up ", "  migrate ", "  worker ", "  import ", "  test "):
+        assert part in told
+    assert "\\b" not in told
+    assert "\n  First run:\n" in told
+
+
+@pytest.mark.parametrize("command", ["up", "demo", "api", "worker", "migrate", "import"])
+def test_every_command_takes_a_data_folder(command: str) -> None:
+    assert "--data DIRECTORY" in cairn(command, "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["upp"], "Did you mean 'up'?"),
+        (["up", "--prot", "1"], "'--port'"),
+        (["up", "--port", "70000"], "--port"),
+        (["worker", "mailer"], "'projector', 'ingest'"),
+    ],
+)
+def test_a_wrong_command_line_is_told_with_the_right_one(arguments: list[str], told: str) -> None:
+    done = cairn(*arguments)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["api", "worker", "migrate"])
+def test_without_an_instance_a_command_says_what_to_do_in_one_line(command: str, tmp_path: Path) -> None:
+    done = cairn(command, "--data", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"cairn: DATABASE_URL is not set, and no instance runs in {tmp_path}: start ./cairn up")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_data_folder_may_come_by_environment(tmp_path: Path) -> None:
+    assert f"no instance runs in {tmp_path}:" in cairn("worker", CAIRN_DATA=str(tmp_path)).stderr
+
+
+def test_a_relative_data_folder_is_below_where_the_user_is(tmp_path: Path) -> None:
+    assert f"no instance runs in {tmp_path}/here:" in cairn("worker", "--data", "here", cwd=tmp_path).stderr
+
+
+def test_a_wrong_setting_is_told_in_one_line(tmp_path: Path) -> None:
+    done = cairn("up", "--data", tmp_path, DATABASE_URL="mysql://h/d")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "cairn: DATABASE_URL must begin with postgresql:// or postgres://.\n",
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_of_ones_own_that_does_not_answer_is_told_before_anything_starts(tmp_path: Path) -> None:
+    key = "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s="
+    keys = {"CAIRN_MASTER_KEY": key, "CAIRN_TOKEN_KEYS": f"k:{key}", "CAIRN_CURSOR_KEY": key}
+    done = cairn("up", "--port", 8219, "--data", tmp_path, DATABASE_URL="postgresql:///d?host=/nowhere", **keys)
+    assert done.returncode == 1
+    assert "cairn: the Postgres of DATABASE_URL does not answer:" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "valkey").exists()
+
+
+def test_keys_are_never_made_for_a_database_of_ones_own(tmp_path: Path) -> None:
+    done = cairn("up", "--port", 8219, "--data", tmp_path, DATABASE_URL="postgresql:///d?host=/nowhere")
+    assert done.returncode == 1
+    assert "the keys must be given: set CAIRN_MASTER_KEY, CAIRN_TOKEN_KEYS, CAIRN_CURSOR_KEY" in done.stderr
+    assert not (tmp_path / "secrets").exists()
+
+
+def test_a_database_without_its_secrets_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "postgres").mkdir()
+    done = cairn("up", "--port", 8219, "--data", tmp_path)
+    assert done.returncode == 1
+    assert f"cairn: {tmp_path}/secrets is missing, and the data there was made with it: put back" in done.stderr
+    assert not (tmp_path / "secrets").exists()
+
+
+@pytest.mark.parametrize("inside", ["file", "file/deeper"])
+def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path: Path, inside: str) -> None:
+    (tmp_path / "file").write_text("no folder")
+    done = cairn("up", "--data", tmp_path / inside)
+    assert done.returncode in {1, 2}
+    assert str(tmp_path / "file") in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    done = cairn("up", "--data", tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "cannot be written by this user: choose another folder with --data." in done.stderr
+
+
+def test_checks_pass_on_what_failed() -> None:
+    done = cairn("test", "--no-such-flag")
+    assert done.returncode == 4
+    assert "pytest --no-such-flag failed (exit code 4)" in done.stderr
