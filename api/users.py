@@ -90,13 +90,13 @@ def _keyed(email: str, idempotency_key: str | None) -> UserId | None:
     if idempotency_key is None:
         return None
     key = idempotency_key.strip().removeprefix('"').removesuffix('"')
-    if not 0 < len(key) <= 255 or not key.isascii():
+    if not 0 < len(key) <= 255 or not (key.isascii() and key.isprintable()):
         raise MalformedIdempotencyKey
     return UserId(derived_id("registration", email.strip().casefold(), key))
 
 
 class MalformedIdempotencyKey(DomainError):
-    """Idempotency-Key is 1 to 255 ASCII characters, bare or in double quotes."""
+    """Idempotency-Key is 1 to 255 printable ASCII characters, bare or in double quotes."""
 
     code = "malformed-idempotency-key"
 

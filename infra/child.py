@@ -1,6 +1,6 @@
 """The last step before a server's own program: tie it to its parent, and stop being root for one that refuses root.
 
-`python -m infra.child PARENT_PID SIGNAL IDENTITY PROGRAM [ARGUMENT...]`; `infra.processes.child_command` writes that line.
+`python -m infra.child PARENT_PID SIGNAL IDENTITY PROGRAM [ARGUMENT...]`: `infra.processes.child_command` writes that.
 A step of its own, rather than code between fork and exec, because a process with threads must not run Python there.
 """
 

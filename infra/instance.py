@@ -41,6 +41,7 @@ def hold(data: Path) -> Iterator[None]:
             raise Fault(
                 f"an instance runs in {data} already (process {pid}): stop it, or choose another folder with --data."
             )
+        (data / _FILE).unlink(missing_ok=True)  # of one that was killed
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

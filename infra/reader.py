@@ -2,6 +2,7 @@
 
 import asyncio
 import multiprocessing
+import os
 import resource
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -57,12 +58,15 @@ def _pool() -> ProcessPoolExecutor:
         1,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_limit,
+        initargs=(os.getpid(),),
         max_tasks_per_child=_FILES_A_PROCESS,
     )
 
 
-def _limit() -> None:
+def _limit(parent: int) -> None:
     end_with_parent()
+    if os.getppid() != parent:
+        os._exit(0)  # it died before it could be heard of
     resource.setrlimit(resource.RLIMIT_AS, (_BYTES, _BYTES))
 
 

@@ -20,7 +20,7 @@ def load_secrets(data: Path) -> Mapping[str, str]:
     """The keys by the names of their variables; empty when there are none. `Fault` when only some can be used."""
     folder = data / "secrets"
     try:
-        present = set(os.listdir(folder)) if folder.exists() else set()
+        present = {file.name for file in folder.iterdir()} if folder.exists() else set()
     except OSError as error:
         raise Fault(f"{folder} cannot be read by this user ({error.strerror}): run cairn as its owner.") from None
     missing = sorted(set(_FILES.values()) - present)
@@ -69,12 +69,18 @@ def _sync(folder: Path) -> None:
 def _read(path: Path) -> str:
     """What the variable would hold; `Fault` names the file, and nothing of what is in it."""
     try:
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise Fault(f"{path} can be read by others: run chmod 600 {path}.")
-        text = path.read_text().strip()
-        keys = json.loads(text) if path.suffix == ".json" else {"": text}
-        if not keys or any(len(base64.b64decode(key, validate=True)) != _KEY_BYTES for key in keys.values()):
-            raise ValueError
+        closed = not stat.S_IMODE(path.stat().st_mode) & 0o077
+        value = _value(path.read_text().strip(), is_json=path.suffix == ".json")
     except (OSError, ValueError, AttributeError, TypeError):
         raise Fault(f"{path} is not as it was made: put back what your backup of the secrets has.") from None
-    return ",".join(f"{kid}:{key}" for kid, key in keys.items()) if path.suffix == ".json" else text
+    if not closed:
+        raise Fault(f"{path} can be read by others: run chmod 600 {path}.")
+    return value
+
+
+def _value(text: str, *, is_json: bool) -> str:
+    """The text as a variable; one of several errors when it holds anything but whole keys."""
+    keys: dict[str, str] = json.loads(text) if is_json else {"": text}
+    if {len(base64.b64decode(key, validate=True)) for key in keys.values()} != {_KEY_BYTES}:
+        raise ValueError
+    return ",".join(f"{kid}:{key}" for kid, key in keys.items()) if is_json else text

@@ -44,7 +44,7 @@ class _Child:
     process: asyncio.subprocess.Process | None = None
     keeper: asyncio.Task[None] | None = None
     began: float = 0.0  # on the monotonic clock
-    stopping: bool = False
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
     failures: int = 0  # in a row
     last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LAST_LINES))
 
@@ -80,6 +80,8 @@ class Supervisor:
 
     async def _wait(self, child: _Child, deadline: float) -> None:
         while not await child.is_ready():
+            if child.keeper is not None and child.keeper.done():
+                child.keeper.result()  # it could not even be run
             if child.failures >= _MOST_FAILURES or time.monotonic() > deadline:
                 lines = "\n".join(f"  {line}" for line in child.last_lines) or "  (it printed nothing)"
                 raise ServiceFailed(f"{child.service.name} does not start. Its last lines:\n{lines}")
@@ -88,66 +90,84 @@ class Supervisor:
     async def stop(self) -> None:
         """Stop all, the last started first: each gets its signal, its grace, and then the end."""
         for child in self._children:
-            child.stopping = True
+            child.stopping.set()
         for child in reversed(self._children):
             await self._halt(child)
-        keepers = [child.keeper for child in self._children if child.keeper is not None]
-        for keeper in keepers:
-            keeper.cancel()
-        await asyncio.gather(*keepers, return_exceptions=True)
+
+    async def _halt(self, child: _Child) -> None:
+        if child.keeper is None:
+            return
+        _signal(child)
+        _, late = await asyncio.wait({child.keeper}, timeout=child.service.grace_seconds)
+        if late and child.process is not None:
+            self._log(child.service.name, "does not end by itself: ending it")
+            _end_group(child.process)
+            await asyncio.wait({child.keeper})
 
     async def _keep(self, child: _Child) -> None:
         pause = _FIRST_PAUSE
-        while not child.stopping:
+        while not child.stopping.is_set():
             code = await self._run(child)
-            if child.stopping:
+            if child.stopping.is_set():
                 return
             if time.monotonic() - child.began >= _HEALTHY_SECONDS:
                 pause, child.failures = _FIRST_PAUSE, 0
             child.failures += 1
             self._log(child.service.name, f"ended {_told(code)}; starting it again in {pause:.1f} s")
-            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(child.stopping.wait(), pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _run(self, child: _Child) -> int:
+        """One life of the process.
+
+        Its output has a pipe of ours: asyncio's own would make `wait` wait for grandchildren that hold it open, and a
+        killed service would never be started again.
+        """
         service = child.service
         child.began = time.monotonic()
-        child.process = await asyncio.create_subprocess_exec(
-            *service.argv,
-            env=dict(service.environ),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for us, who then stop them in order
-            pass_fds=service.pass_fds,
-        )
-        reading = asyncio.create_task(self._read(child, child.process))
+        output, into = os.pipe()
+        try:
+            child.process = await asyncio.create_subprocess_exec(
+                *service.argv,
+                env=dict(service.environ),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=into,
+                stderr=into,
+                start_new_session=True,  # Ctrl-C is for us, who then stop them in order
+                pass_fds=service.pass_fds,
+            )
+        except OSError:
+            os.close(output)
+            raise
+        finally:
+            os.close(into)
+        if child.stopping.is_set():  # told while the process was being made
+            _signal(child)
+        reading = asyncio.create_task(self._read(child, output))
         code = await child.process.wait()
         _end_group(child.process)
         with contextlib.suppress(TimeoutError):  # a grandchild in a group of its own may hold the pipe open
             await asyncio.wait_for(reading, 1.0)
         return code
 
-    async def _read(self, child: _Child, process: asyncio.subprocess.Process) -> None:
-        if process.stdout is None:
-            return
-        while chunk := await _line(process.stdout):
-            text = chunk.decode(errors="replace").rstrip()
-            child.last_lines.append(text)
-            self._log(child.service.name, text)
-
-    async def _halt(self, child: _Child) -> None:
-        process = child.process
-        if process is None or process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(child.service.stop_signal)
+    async def _read(self, child: _Child, output: int) -> None:
+        stream = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(stream)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(output, "rb"))
         try:
-            await asyncio.wait_for(process.wait(), child.service.grace_seconds)
-        except TimeoutError:
-            self._log(child.service.name, "does not end by itself: ending it")
-            _end_group(process)
-            await process.wait()
+            while chunk := await _line(stream):
+                text = chunk.decode(errors="replace").rstrip()
+                child.last_lines.append(text)
+                self._log(child.service.name, text)
+        finally:
+            transport.close()
+
+
+def _signal(child: _Child) -> None:
+    if child.process is not None and child.process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            child.process.send_signal(child.service.stop_signal)
 
 
 def _end_group(process: asyncio.subprocess.Process) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import random
 import time
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, Final, Self
 from uuid import UUID, uuid4
 
@@ -49,9 +48,7 @@ class Client:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         await self._http.aclose()
 
     @property
@@ -83,7 +80,7 @@ class Client:
 
     async def upload_state(self, activity_id: UUID) -> Json:
         """What has become of an upload. Once it is ready, later reads see the activity."""
-        return await self._json("GET", f"/activities/{activity_id}/upload")
+        return await self.get(f"/activities/{activity_id}/upload")
 
     async def follow(self, user_id: UUID) -> None:
         """Follow a runner."""
@@ -93,25 +90,29 @@ class Client:
         """Set or change a goal."""
         await self._send("PUT", f"/me/goals/{goal_id}", json=dict(goal))
 
+    async def get(self, path: str) -> Json:
+        """Any read of the contract, by its path below `/v1`; it sees this client's writes."""
+        return await self._json("GET", path)
+
     async def activity(self, activity_id: UUID | str) -> Json:
         """One activity."""
-        return await self._json("GET", f"/activities/{activity_id}")
+        return await self.get(f"/activities/{activity_id}")
 
     async def activities(self, user_id: UUID) -> list[Json]:
         """The first page of a runner's activities, the latest start first."""
-        return list((await self._json("GET", f"/users/{user_id}/activities"))["items"])
+        return list((await self.get(f"/users/{user_id}/activities"))["items"])
 
     async def feed(self, limit: int = 20) -> list[Json]:
         """The first page of the feed."""
-        return list((await self._json("GET", f"/feed?limit={limit}"))["items"])
+        return list((await self.get(f"/feed?limit={limit}"))["items"])
 
     async def summaries(self, period: str = "week") -> list[Json]:
         """Sums by period, the latest first."""
-        return list((await self._json("GET", f"/me/summaries?period={period}"))["items"])
+        return list((await self.get(f"/me/summaries?period={period}"))["items"])
 
     async def goals(self) -> list[Json]:
         """Goals with their progress."""
-        return list((await self._json("GET", "/me/goals"))["items"])
+        return list((await self.get("/me/goals"))["items"])
 
     async def _json(self, method: str, path: str, body: object = None, *, signed_in: bool = True) -> Json:
         return _decoded(await self._send(method, path, json=body, signed_in=signed_in))

@@ -18,8 +18,6 @@ _LONG_STEP_M: Final = 10_000.0  # beyond this, radii at the middle latitude are 
 _MAX_SPEED: Final = {Sport.RUNNING: 12.5, Sport.WALKING: 12.5, Sport.HIKING: 12.5, Sport.SWIMMING: 5.0}
 _MAX_SPEED_ELSE: Final = 40.0  # m/s: a descent on a bicycle, a ski
 _CLOCK_JUMP_S: Final = 86_400.0  # a step longer than a day is the clock's, not the runner's
-
-
 _HEIGHTS_M: Final = (-500.0, 9_000.0)  # from the Dead Sea's shore to Everest
 
 
@@ -91,9 +89,9 @@ def _drop_outliers(t: FloatColumn, timed: NDArray[np.bool_], lat: FloatColumn, l
     return dropped
 
 
-def too_fast(t: FloatColumn, steps: FloatColumn, sport: Sport) -> NDArray[np.bool_]:
-    """Which steps between neighbours nobody could make in this sport."""
-    return steps / np.maximum(np.diff(t), 1.0) > _MAX_SPEED.get(sport, _MAX_SPEED_ELSE)
+def too_fast(t: FloatColumn, steps: FloatColumn, sport: Sport, at_least_s: float = 1.0) -> NDArray[np.bool_]:
+    """Which steps between neighbours nobody could make in this sport, each given this much time at the least."""
+    return steps > np.maximum(np.diff(t), at_least_s) * _MAX_SPEED.get(sport, _MAX_SPEED_ELSE)
 
 
 def step_lengths(lat: FloatColumn, lon: FloatColumn) -> FloatColumn:

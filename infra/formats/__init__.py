@@ -11,6 +11,7 @@ from infra.formats.json_points import parse_json
 from infra.formats.tcx import parse_tcx
 
 _HEAD_BYTES: Final = 4096  # a root element stands before this
+_BEFORE_TEXT: Final = b"\xef\xbb\xbf\xff\xfe \t\r\n"  # byte order marks and white space
 _ROOT: Final = re.compile(rb"<\s*(?:\w+:)?(gpx|TrainingCenterDatabase)[\s>/]", re.IGNORECASE)
 _PARSERS: Final[Mapping[Format, Callable[[bytes], Recording]]] = {
     Format.FIT: parse_fit,
@@ -21,13 +22,16 @@ _PARSERS: Final[Mapping[Format, Callable[[bytes], Recording]]] = {
 
 
 def sniff(data: bytes) -> Format | None:
-    """The format by what the bytes say, whatever they are called; None when they are no recording."""
+    """The format by what the first bytes say, whatever they are called; None when they are no recording."""
     if data[8:12] == b".FIT":
         return Format.FIT
-    head = data[:_HEAD_BYTES].replace(b"\0", b"")  # also in UTF-16
-    if (root := _ROOT.search(head)) is not None:
-        return Format.GPX if root[1].lower() == b"gpx" else Format.TCX
-    return Format.JSON if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else None
+    head = data[:_HEAD_BYTES].replace(b"\0", b"").lstrip(_BEFORE_TEXT)  # the NULs are UTF-16's
+    if head.startswith(b"{"):
+        return Format.JSON
+    root = _ROOT.search(head) if head.startswith(b"<") else None
+    if root is None:
+        return None
+    return Format.GPX if root[1].lower() == b"gpx" else Format.TCX
 
 
 def parse(data: bytes) -> Recording:

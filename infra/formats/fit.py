@@ -17,12 +17,15 @@ from domain.recordings.recording import (
     Lap,
     Recording,
     Session,
+    UnreadableRecording,
 )
 from infra.formats import fit_profile as profile
 from infra.formats.fit_messages import Messages, Walk, walk
+from infra.formats.table import MAX_POINTS
 
 _QUARTER: Final = 900  # seconds: offsets of time zones are multiples of it
 _LARGEST_OFFSET: Final = 14 * 3600
+_LAST_SECOND: Final = 2**32  # in 2125
 _ON_FOOT: Final = (Sport.RUNNING, Sport.WALKING, Sport.HIKING)
 
 
@@ -33,27 +36,23 @@ def parse_fit(data: bytes) -> Recording:
     """
     found = walk(data)
     records, sessions = found.of(data, profile.RECORD), found.of(data, profile.SESSION)
-    if len(records) == 0 and len(sessions) == 0:
+    if len(records) > MAX_POINTS:
+        raise UnreadableRecording(f"The file has more than {MAX_POINTS:,} points: split it.")
+    made = _sessions(data, found, records, sessions)
+    if not made:
         raise EmptyRecording("The FIT file holds no recorded points and no session: send an activity file.")
-    times = records.timestamps()
-    warnings = [*found.warnings, *_clock_warnings(times)]
     return Recording(
         format=Format.FIT,
-        sessions=tuple(_sessions(data, found, records, times, sessions)),
+        sessions=tuple(made),
         device_name=_device_name(data, found),
         utc_offset_s=_utc_offset(found.of(data, profile.ACTIVITY)),
-        warnings=tuple(warnings),
+        warnings=tuple(found.warnings),
     )
 
 
-def _clock_warnings(times: FloatColumn) -> list[str]:
-    known = times[~np.isnan(times)]
-    if len(known) and known.min() < profile.UNSET_CLOCK:
-        return ["clock-unset: the device's clock was not set; times are as it told them"]
-    return []
-
-
-def _sessions(data: bytes, found: Walk, records: Messages, times: FloatColumn, sessions: Messages) -> list[Session]:
+def _sessions(data: bytes, found: Walk, records: Messages, sessions: Messages) -> list[Session]:
+    """A session for each session message, or one for all records when the file lost it."""
+    times = records.timestamps()
     columns, sports = _columns(records), sessions.column(profile.SESSION_SPORT)
     starts = sessions.column(profile.START_TIME)
     owner = _owners(times, starts)
@@ -123,9 +122,9 @@ def _columns(records: Messages) -> dict[Column, FloatColumn]:
     columns[Column.ALTITUDE] = np.round(records.column(*profile.ALTITUDE), DECIMALS[Column.ALTITUDE])  # 0.2 m - 500 m
     columns[Column.SPEED] = records.column(*profile.SPEED)
     columns[Column.CADENCE] = columns[Column.CADENCE] + np.nan_to_num(records.column(profile.FRACTIONAL_CADENCE))
-    outside = (np.abs(columns[Column.LAT]) > 90) | ((columns[Column.LAT] == 0) & (columns[Column.LON] == 0))
-    for name in (Column.LAT, Column.LON):
-        columns[name] = np.where(outside, np.nan, columns[name])
+    lat, lon = columns[Column.LAT], columns[Column.LON]
+    nowhere = (np.abs(lat) > 90) | (np.abs(lon) > 180) | ((lat == 0) & (lon == 0))  # both 0: no fix yet
+    columns[Column.LAT], columns[Column.LON] = (np.where(nowhere, np.nan, axis) for axis in (lat, lon))
     packed = records.blobs(profile.COMPRESSED_SPEED_DISTANCE)
     if any(packed) and np.isnan(columns[Column.DISTANCE]).all():
         columns[Column.SPEED], columns[Column.DISTANCE] = _unpacked(packed)
@@ -148,8 +147,7 @@ def _totals(sessions: Messages, index: int) -> DeviceTotals:
         return DeviceTotals()
 
     def told(*fields: profile.Field) -> float | None:
-        value = float(sessions.column(*fields)[index])
-        return None if np.isnan(value) else value
+        return _told(float(sessions.column(*fields)[index]))
 
     return DeviceTotals(
         distance_m=_metres(told(profile.DISTANCE)),
@@ -172,11 +170,7 @@ def _laps(laps: Messages, mine: NDArray[np.bool_]) -> tuple[Lap, ...]:
         strict=True,
     )
     return tuple(
-        Lap(
-            _moment(start),
-            _seconds(None if np.isnan(elapsed) else float(elapsed)),
-            _metres(None if np.isnan(distance) else float(distance)),
-        )
+        Lap(_moment(start), _seconds(_told(float(elapsed))), _metres(_told(float(distance))))
         for start, elapsed, distance in rows
     )
 
@@ -225,8 +219,13 @@ def _utc_offset(activities: Messages) -> int | None:
     return int(round(offset / _QUARTER) * _QUARTER)
 
 
+def _told(value: float) -> float | None:
+    """A total, None when there is none: it cannot be negative."""
+    return value if value >= 0 else None
+
+
 def _moment(seconds: float) -> datetime | None:
-    if np.isnan(seconds):
+    if not 0 <= seconds <= _LAST_SECOND:
         return None
     return datetime.fromtimestamp(profile.EPOCH, UTC) + timedelta(seconds=float(seconds))
 

@@ -13,9 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.recordings.recording import FloatColumn, UnreadableRecording
+from infra.formats.fit_crc import crc
 from infra.formats.fit_profile import TIMESTAMP, Field
 
-MAX_MESSAGES: Final = 2_000_000
+_MAX_MESSAGES: Final = 2_000_000
+_MAX_LAYOUTS: Final = 2_000  # different definitions: real files have some tens
+_LARGEST: Final = 1e12  # no quantity that we read comes near; beyond, times overflow
 
 
 class _Base(NamedTuple):
@@ -120,6 +123,7 @@ def _decode(data: NDArray[np.uint8], group: _Group, number: int) -> FloatColumn:
         rows = np.array(group.starts, np.int64)[:, None] + np.arange(offset, offset + kind.itemsize)
         raw = data[rows].view(kind)[:, 0]
         values: FloatColumn = raw.astype(np.float64)
+        values[~(np.abs(values) < _LARGEST)] = np.nan
         if base.invalid is not None:
             values[raw == base.invalid] = np.nan
         return values
@@ -170,6 +174,10 @@ def _walk_file(data: bytes, at: int, end: int, found: Walk) -> str | None:
                 return None  # cut off within a definition: told as truncated
             layout, at = read
             group = found.groups.setdefault(layout, _Group(layout))
+            if len(found.groups) > _MAX_LAYOUTS:
+                raise UnreadableRecording(
+                    f"The FIT file defines over {_MAX_LAYOUTS:,} kinds of messages: it is broken."
+                )
             local[header & 0x0F] = (layout, group.starts)
             time_of.setdefault(layout, _time_place(layout))
             continue
@@ -190,8 +198,8 @@ def _walk_file(data: bytes, at: int, end: int, found: Walk) -> str | None:
         starts.append(at)
         at += layout.size
         found.count += 1
-        if found.count > MAX_MESSAGES:
-            raise UnreadableRecording(f"The file has more than {MAX_MESSAGES:,} messages: split it.")
+        if found.count > _MAX_MESSAGES:
+            raise UnreadableRecording(f"The file has more than {_MAX_MESSAGES:,} messages: split it.")
     return None
 
 
@@ -224,24 +232,3 @@ def _time_place(layout: _Layout) -> tuple[int, str] | None:
         if number == TIMESTAMP and size == 4:
             return offset, layout.order + "I"
     return None
-
-
-def crc(data: bytes) -> int:
-    """FIT's CRC-16 (polynomial 0xA001, reflected), sixteen bits at a time by table (FIT SDK, "CRC")."""
-    value = 0
-    for byte in data:
-        value = (value >> 8) ^ _CRC_TABLE[(value ^ byte) & 0xFF]
-    return value
-
-
-def _crc_table() -> tuple[int, ...]:
-    table = []
-    for byte in range(256):
-        value = byte
-        for _ in range(8):
-            value = (value >> 1) ^ 0xA001 if value & 1 else value >> 1
-        table.append(value)
-    return tuple(table)
-
-
-_CRC_TABLE: Final = _crc_table()

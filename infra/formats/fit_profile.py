@@ -6,7 +6,6 @@ from domain.measures import Sport
 from domain.recordings.recording import Column
 
 EPOCH: Final = 631_065_600  # 1989-12-31T00:00:00Z as Unix time: FIT's second 0
-UNSET_CLOCK: Final = 0x1000_0000  # times below count from the device's last start, not from the epoch
 
 FILE_ID, SPORT, SESSION, LAP, RECORD, EVENT, DEVICE_INFO, ACTIVITY = 0, 12, 18, 19, 20, 21, 23, 34
 

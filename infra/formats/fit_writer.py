@@ -7,9 +7,11 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from domain.measures import Sport
+from domain.recordings.cleaning import clean
+from domain.recordings.distance import distance_of
 from domain.recordings.recording import Column, FloatColumn, Session
 from infra.formats import fit_profile as profile
-from infra.formats.fit_messages import crc
+from infra.formats.fit_crc import crc
 
 _U8, _ENUM, _S8, _U16, _S32, _U32 = 0x02, 0x00, 0x01, 0x84, 0x85, 0x86  # base types
 _CODES: Final = {_U8: "B", _ENUM: "B", _S8: "b", _U16: "H", _S32: "i", _U32: "I"}
@@ -40,15 +42,20 @@ _RECORD: Final = (
 
 
 def write_fit(session: Session) -> bytes:
-    """The session as a watch would write it, times to the second. It must have times (`started_at` and column t)."""
-    if session.started_at is None or Column.T not in session.columns:
-        raise ValueError("a FIT activity needs times")
-    begin = int(session.started_at.timestamp()) - profile.EPOCH
-    seconds = np.rint(session.columns[Column.T]).astype(np.int64)
+    """The session as a watch would write it, times to the second and never falling.
+
+    It must have times from 1990 to 2125 (`started_at` and column t), else ValueError. What FIT's fields cannot hold
+    is left out, point by point.
+    """
+    begin = -1 if session.started_at is None else int(session.started_at.timestamp()) - profile.EPOCH
+    track = clean(session)
+    if begin < 0 or not track.has_times or begin + track.t[-1] >= _INVALID[_U32]:
+        raise ValueError("a FIT activity needs times from 1990 to 2125")
+    seconds = np.rint(track.t).astype(np.int64)
     elapsed, end = int(seconds[-1]), begin + int(seconds[-1])
     paused = sum(int(seconds[at] - seconds[at - 1]) for at in session.breaks)
     sport = next((number for number, known in profile.SPORTS.items() if known is session.sport), 0)
-    distance = float(np.nanmax(session.columns.get(Column.DISTANCE, np.zeros(1))))
+    distance = distance_of(session, track).total_m
     sums: list[tuple[_Out, int]] = [
         (_Out(253, _U32), end),
         (_Out(2, _U32), begin),
@@ -104,7 +111,9 @@ def _raw(session: Session, name: Column, field: profile.Field, base: int) -> Flo
     if name is Column.CADENCE and session.sport in _ON_FOOT:
         values = values / 2
     scaled = np.rint((values + field.offset) * field.scale)
-    return np.where(np.isnan(scaled), _INVALID[base], scaled)
+    lowest = 0 if base in (_U8, _U16, _U32) else -_INVALID[base]
+    fits = (scaled >= lowest) & (scaled < _INVALID[base])  # NaN does not
+    return np.where(fits, scaled, _INVALID[base])
 
 
 def _definition(local: int, message: int, outs: Sequence[_Out]) -> bytes:
@@ -116,4 +125,5 @@ def _message(message: int, fields: list[tuple[_Out, int]]) -> bytes:
     """A definition of local message 0 and one message of it."""
     outs = [out for out, _ in fields]
     layout = "<B" + "".join(_CODES[out.base] for out in outs)
-    return _definition(0, message, outs) + struct.pack(layout, 0, *(value for _, value in fields))
+    values = (value if value < _INVALID[out.base] else _INVALID[out.base] for out, value in fields)
+    return _definition(0, message, outs) + struct.pack(layout, 0, *values)

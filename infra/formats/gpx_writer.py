@@ -1,5 +1,6 @@
 """GPX 1.1 from a session, with Garmin's TrackPointExtension for heart rate, cadence and temperature."""
 
+import re
 from datetime import timedelta
 from typing import Final
 
@@ -12,6 +13,7 @@ from domain.recordings.recording import Column, Session
 _GPX: Final = "http://www.topografix.com/GPX/1/1"
 _TPX: Final = "http://www.garmin.com/xmlschemas/TrackPointExtension/v1"
 _ON_FOOT: Final = (Sport.RUNNING, Sport.WALKING, Sport.HIKING)
+_NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, production 2
 _EXTENSIONS: Final = (("atemp", Column.TEMPERATURE), ("hr", Column.HEART_RATE), ("cad", Column.CADENCE))
 
 
@@ -21,13 +23,13 @@ def write_gpx(session: Session, creator: str = "Cairn") -> bytes:
     root = etree.Element(f"{{{_GPX}}}gpx", nsmap=namespaces, version="1.1", creator=creator)  # type: ignore[arg-type]  # the stubs know no default namespace
     track = etree.SubElement(root, f"{{{_GPX}}}trk")
     if session.title:
-        etree.SubElement(track, f"{{{_GPX}}}name").text = session.title
+        etree.SubElement(track, f"{{{_GPX}}}name").text = _NOT_XML.sub("", session.title)
     etree.SubElement(track, f"{{{_GPX}}}type").text = session.sport
     missing = np.full(len(session), np.nan)
     lat, lon = (session.columns.get(name, missing) for name in (Column.LAT, Column.LON))
-    segment = None
+    segment, breaks = None, frozenset(session.breaks)
     for index in range(len(session)):
-        if segment is None or index in session.breaks:
+        if segment is None or index in breaks:
             segment = etree.SubElement(track, f"{{{_GPX}}}trkseg")
         if not np.isnan(lat[index]) and not np.isnan(lon[index]):
             _write_point(segment, session, index)

@@ -1,5 +1,6 @@
 """Recordings as JSON: columns of points, named and measured as `/track` gives them."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
@@ -18,7 +19,7 @@ from domain.recordings.recording import (
     Session,
     UnreadableRecording,
 )
-from infra.formats.table import MAX_POINTS
+from infra.formats.table import MAX_POINTS, YEARS
 
 _Values = Annotated[list[float | None], Meta(max_length=MAX_POINTS)]
 
@@ -32,10 +33,15 @@ class _Document(Struct, forbid_unknown_fields=True):
 
 
 _DECODER: Final = msgspec.json.Decoder(_Document)
+_LARGEST: Final[Mapping[Column, float]] = {Column.T: 366 * 86_400.0, Column.LAT: 90.0, Column.LON: 180.0}
+_LARGEST_ELSE: Final = 1e9
 
 
 def parse_json(data: bytes) -> Recording:
-    """`{started_at, points: {t: [0, 1, ...], lat: [...], lon: [...], ...}, sport?, title?, device?}`."""
+    """`{started_at, points: {t: [0, 1, ...], lat: [...], lon: [...], ...}, sport?, title?, device?}`.
+
+    Cadence is what `/track` gives: on foot, the steps of both feet a minute.
+    """
     try:
         document = _DECODER.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -46,9 +52,12 @@ def parse_json(data: bytes) -> Recording:
     columns = {name: _column(name, values) for name, values in document.points.items()}
     if not any(len(column) for column in columns.values()):
         raise EmptyRecording("The JSON recording holds no point: put them in `points`, column by column.")
-    for name, limit in ((Column.LAT, 90.0), (Column.LON, 180.0)):
-        if name in columns and np.nanmax(np.abs(columns[name]), initial=0.0) > limit:
-            raise UnreadableRecording(f"points.{name} must be between -{limit:.0f} and {limit:.0f} degrees.")
+    for name, column in columns.items():
+        largest = _LARGEST.get(name, _LARGEST_ELSE)
+        if (np.abs(column) > largest).any():
+            raise UnreadableRecording(f"points.{name} must lie between -{largest:.0f} and {largest:.0f}.")
+    if document.started_at.year not in YEARS:
+        raise UnreadableRecording(f"started_at must be a time from {YEARS.start} on, and before {YEARS.stop}.")
     session = Session(
         sport=document.sport,
         started_at=document.started_at.astimezone(UTC),

@@ -110,7 +110,10 @@ def _header(blob: bytes) -> tuple[_Header, int]:
         raise CorruptTrack(f"no track blob of version {_VERSION}")
     if zlib.crc32(raw) != crc:
         raise CorruptTrack("the header does not match its checksum")
-    return msgspec.msgpack.decode(raw, type=_Header), _PREFIX.size + length
+    try:
+        return msgspec.msgpack.decode(raw, type=_Header), _PREFIX.size + length
+    except msgspec.DecodeError as error:
+        raise CorruptTrack("the header cannot be read") from error
 
 
 def _values(blob: bytes, begin: int, column: _Column, points: int) -> FloatColumn:

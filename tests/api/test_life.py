@@ -38,10 +38,11 @@ async def test_unfollowing_empties_the_feed(anna: Runner, ben: Runner) -> None:
 
 
 async def test_followers_are_listed_in_pages(world: World, anna: Runner) -> None:
+    positions = []
     for name in ("Ben", "Cara", "Dan"):
         runner = await world.runner(name)
-        position = (await runner("PUT", f"/me/following/{anna.user_id}")).headers["Cairn-Position"]
-    first = await anna.get(f"/users/{anna.user_id}/followers?limit=2", after=position)
+        positions.append((await runner("PUT", f"/me/following/{anna.user_id}")).headers["Cairn-Position"])
+    first = await anna.get(f"/users/{anna.user_id}/followers?limit=2", after=positions[-1])
     rest = await anna.get(f"/users/{anna.user_id}/followers?limit=2&cursor={first['next_cursor']}")
     assert [item["display_name"] for item in [*first["items"], *rest["items"]]] == ["Dan", "Cara", "Ben"]
 

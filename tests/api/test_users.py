@@ -70,8 +70,8 @@ async def test_a_registration_that_does_not_fit_is_refused(world: World, changes
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid-body")
 
 
-@pytest.mark.parametrize("key", ["", '""', "x" * 300, "schlüssel".encode()])
-async def test_an_idempotency_key_has_a_form(world: World, key: str | bytes) -> None:
+@pytest.mark.parametrize("key", ["", '""', "x" * 300, "a\tb"])
+async def test_an_idempotency_key_has_a_form(world: World, key: str) -> None:
     answer = await world.http.post("/v1/users", json=registration(), headers={"Idempotency-Key": key})
     assert answer.status_code in (400, 422)
 

@@ -15,8 +15,9 @@ HOLDS = """
 import sys, time
 from pathlib import Path
 from infra.instance import Instance, announce, hold
-with hold(Path(sys.argv[1])):
-    announce(Path(sys.argv[1]), Instance(pid=7, api_url="http://a", database_url="b", redis_url="c", object_store_url="d"))
+data = Path(sys.argv[1])
+with hold(data):
+    announce(data, Instance(pid=7, api_url="http://a", database_url="b", redis_url="c", object_store_url="d"))
     print("held", flush=True)
     time.sleep(60)
 """
@@ -55,7 +56,7 @@ def test_what_a_killed_instance_left_does_not_count(tmp_path: Path) -> None:
     assert (tmp_path / "instance.json").exists()
     assert find(tmp_path) is None
     with hold(tmp_path):
-        pass
+        assert find(tmp_path) is None, "the next one is not ready yet"
 
 
 def test_servers_that_are_still_stopping_are_waited_for(tmp_path: Path) -> None:

@@ -28,6 +28,12 @@ for number in (signal.SIGTERM, signal.SIGINT):
 print("serving", flush=True)
 time.sleep(60)
 """
+LEAVES_A_GRANDCHILD = """
+import subprocess, sys
+sleep = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
+print(subprocess.Popen(sleep, start_new_session=True).pid, flush=True)
+sys.exit(1)
+"""
 DOES_NOT_STOP = """
 import signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -110,6 +116,17 @@ async def test_what_crashes_is_started_again(supervisor: Supervisor, printed: Pr
             await asyncio.sleep(0.01)
 
 
+async def test_it_is_started_again_also_when_a_grandchild_holds_its_output(
+    supervisor: Supervisor, printed: Printed
+) -> None:
+    with pytest.raises(ServiceFailed):
+        await supervisor.start(script("api", LEAVES_A_GRANDCHILD, ready=None))
+    grandchildren = [int(line) for line in printed.of("api") if line.isdigit()]
+    assert len(grandchildren) >= 2
+    for grandchild in grandchildren:
+        os.kill(grandchild, signal.SIGKILL)
+
+
 async def test_what_crashes_again_and_again_waits_twice_as_long_each_time(
     supervisor: Supervisor, printed: Printed, tmp_path: Path
 ) -> None:
@@ -120,6 +137,11 @@ async def test_what_crashes_again_and_again_waits_twice_as_long_each_time(
     assert len(began) == 3
     assert began[1] - began[0] >= 0.2
     assert began[2] - began[1] >= 0.4
+
+
+async def test_a_program_that_is_not_there_ends_the_start(supervisor: Supervisor) -> None:
+    with pytest.raises(FileNotFoundError, match="/nowhere/server"):
+        await supervisor.start(Service("api", ["/nowhere/server"], {}))
 
 
 async def test_what_never_starts_ends_the_start_with_its_last_lines(supervisor: Supervisor) -> None:
@@ -173,7 +195,9 @@ async def test_lines_of_any_length_and_of_any_bytes_are_passed_on(supervisor: Su
 
 
 def test_a_closed_terminal_does_not_stop_the_stopping() -> None:
-    code = "import os; from workers.supervisor import prefixed_log; os.close(1); prefixed_log()('api', 'x'); os._exit(7)"
+    code = (
+        "import os; from workers.supervisor import prefixed_log; os.close(1); prefixed_log()('api', 'x'); os._exit(7)"
+    )
     done = subprocess.run([sys.executable, "-c", code], env=child_environ(), capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (7, b"")
 

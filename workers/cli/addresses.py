@@ -65,7 +65,9 @@ def require_valkey(url: str) -> None:
 
 def psql_address(url: str) -> str:
     """What to hand to psql: without passwords."""
-    return make_conninfo(**{name: value for name, value in conninfo_to_dict(url).items() if "password" not in name})
+    return make_conninfo(
+        "", **{name: str(part) for name, part in conninfo_to_dict(url).items() if "password" not in name}
+    )
 
 
 def without_password(url: str) -> str:

@@ -19,7 +19,7 @@ from workers.cli.addresses import (
     ("host", "url"),
     [
         ("127.0.0.1", "http://127.0.0.1:80"),
-        ("0.0.0.0", "http://127.0.0.1:80"),
+        ("0.0.0.0", "http://127.0.0.1:80"),  # noqa: S104 - nothing is bound
         ("::1", "http://[::1]:80"),
         ("::", "http://[::1]:80"),
     ],

@@ -1,18 +1,24 @@
 import os
+import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from infra.processes import child_environ
+from infra.processes import AS_WE_ARE, IN_NAMESPACE, can_drop_root, child_command, child_environ
 
-KEYS = ("DATABASE_URL", "REDIS_URL", "OBJECT_STORE_URL")
+MODULE = (sys.executable, "-P", "-m", "workers.cli.main")
 
 
-def cairn(*arguments: object, cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
+def cairn(
+    *arguments: object, command: Sequence[str] = MODULE, cwd: Path | None = None, **environ: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-P", "-m", "workers.cli.main", *map(str, arguments)],
+        [*command, *map(str, arguments)],
         env={**child_environ(), **environ},
         capture_output=True,
         text=True,
@@ -20,6 +26,12 @@ def cairn(*arguments: object, cwd: Path | None = None, **environ: str) -> subpro
         cwd=cwd,
         timeout=60,
     )
+
+
+@pytest.fixture
+def port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        return int(taken.getsockname()[1])
 
 
 def test_help_lists_the_commands_and_a_first_run() -> None:
@@ -55,7 +67,9 @@ def test_a_wrong_command_line_is_told_with_the_right_one(arguments: list[str], t
 def test_without_an_instance_a_command_says_what_to_do_in_one_line(command: str, tmp_path: Path) -> None:
     done = cairn(command, "--data", tmp_path)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"cairn: DATABASE_URL is not set, and no instance runs in {tmp_path}: start ./cairn up")
+    assert done.stderr.startswith(
+        f"cairn: DATABASE_URL is not set, and no instance runs in {tmp_path}: start ./cairn up"
+    )
     assert done.stderr.count("\n") == 1
 
 
@@ -76,26 +90,31 @@ def test_a_wrong_setting_is_told_in_one_line(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_of_ones_own_that_does_not_answer_is_told_before_anything_starts(tmp_path: Path) -> None:
+def test_a_server_of_ones_own_that_does_not_answer_is_told_before_anything_starts(tmp_path: Path, port: int) -> None:
     key = "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s="
-    keys = {"CAIRN_MASTER_KEY": key, "CAIRN_TOKEN_KEYS": f"k:{key}", "CAIRN_CURSOR_KEY": key}
-    done = cairn("up", "--port", 8219, "--data", tmp_path, DATABASE_URL="postgresql:///d?host=/nowhere", **keys)
+    done = cairn(
+        *("up", "--port", port, "--data", tmp_path),
+        DATABASE_URL="postgresql:///d?host=/nowhere",
+        CAIRN_MASTER_KEY=key,
+        CAIRN_TOKEN_KEYS=f"k:{key}",
+        CAIRN_CURSOR_KEY=key,
+    )
     assert done.returncode == 1
     assert "cairn: the Postgres of DATABASE_URL does not answer:" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "valkey").exists()
 
 
-def test_keys_are_never_made_for_a_database_of_ones_own(tmp_path: Path) -> None:
-    done = cairn("up", "--port", 8219, "--data", tmp_path, DATABASE_URL="postgresql:///d?host=/nowhere")
+def test_keys_are_never_made_for_a_database_of_ones_own(tmp_path: Path, port: int) -> None:
+    done = cairn("up", "--port", port, "--data", tmp_path, DATABASE_URL="postgresql:///d?host=/nowhere")
     assert done.returncode == 1
     assert "the keys must be given: set CAIRN_MASTER_KEY, CAIRN_TOKEN_KEYS, CAIRN_CURSOR_KEY" in done.stderr
     assert not (tmp_path / "secrets").exists()
 
 
-def test_a_database_without_its_secrets_is_refused(tmp_path: Path) -> None:
+def test_a_database_without_its_secrets_is_refused(tmp_path: Path, port: int) -> None:
     (tmp_path / "postgres").mkdir()
-    done = cairn("up", "--port", 8219, "--data", tmp_path)
+    done = cairn("up", "--port", port, "--data", tmp_path)
     assert done.returncode == 1
     assert f"cairn: {tmp_path}/secrets is missing, and the data there was made with it: put back" in done.stderr
     assert not (tmp_path / "secrets").exists()
@@ -110,10 +129,11 @@ def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path: Path, inside
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.skipif(os.geteuid() == 0 and not can_drop_root(), reason="root may write everywhere")
 def test_a_folder_that_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    done = cairn("up", "--data", tmp_path)
+    identity = IN_NAMESPACE if os.geteuid() == 0 else AS_WE_ARE
+    done = cairn("up", "--data", tmp_path, command=child_command(MODULE, on_death=signal.SIGKILL, identity=identity))
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "cannot be written by this user: choose another folder with --data." in done.stderr
 

@@ -1,0 +1,111 @@
+"""How far a session went, and which of its witnesses says so: the distance channel, the positions or the device."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from domain.measures import Sport
+from domain.recordings.cleaning import CleanTrack, step_lengths, too_fast
+from domain.recordings.recording import Column, FloatColumn, Session
+
+_SANE_RATIO: Final = 4.0  # between the recorded distance and that of the positions, either way
+_WORTH_COMPARING_M: Final = 100.0  # positions of a treadmill wander that far
+_FALLS: Final = 0.02  # of the distance: a channel that falls by more counts something else
+_CATCHING_UP_S: Final = 10.0  # after a tunnel the channel adds what it missed at once
+_FEW: Final = 0.1  # of the steps: when more are too fast, the sport is named wrongly, and the way was made
+_NOWHERE_MPS: Final = 100.0  # faster than any sport
+
+
+class DistanceSource(StrEnum):
+    """Which witness the distance was taken from, named as in answers."""
+
+    RECORDED = "recorded"
+    POSITIONS = "positions"
+    DEVICE = "device"
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Metres covered up to each point, never falling; all zero when only the device knows."""
+
+    column: FloatColumn
+    source: DistanceSource
+    leaps: int = 0  # steps that nobody could make, left out
+    fast: bool = False  # too fast all along for this sport; nothing was left out for it
+
+    @property
+    def total_m(self) -> float:
+        """Metres from the first point to the last."""
+        return float(self.column[-1]) if len(self.column) else 0.0
+
+
+def distance_of(session: Session, track: CleanTrack) -> Distance:
+    """The recorded channel when it is sane, else the way over the cleaned positions, else the device's total.
+
+    Sane is a channel that hardly ever falls and that is within a factor of four of the positions, if those
+    went anywhere: wheels and foot pods differ from GPS, but not by more.
+    """
+    walked, recorded = _walked(session, track), _recorded(session, track)
+    if recorded is not None and recorded.total_m > 0 and _agree(recorded.total_m, walked.total_m):
+        return recorded
+    if walked.total_m > 0 or walked.leaps:
+        return walked
+    if recorded is not None and (recorded.total_m > 0 or recorded.leaps):
+        return recorded
+    if session.device.distance_m:
+        return Distance(np.zeros(len(session)), DistanceSource.DEVICE)
+    return walked
+
+
+def _agree(recorded_m: float, walked_m: float) -> bool:
+    return walked_m < _WORTH_COMPARING_M or 1 / _SANE_RATIO < recorded_m / walked_m < _SANE_RATIO
+
+
+def _walked(session: Session, track: CleanTrack) -> Distance:
+    placed = np.flatnonzero(~np.isnan(track.lat) & ~np.isnan(track.lon))
+    if len(placed) < 2:
+        return Distance(np.zeros(len(session)), DistanceSource.POSITIONS)
+    steps, timed = step_lengths(track.lat[placed], track.lon[placed]), track.timed[placed]
+    told = timed[1:] & timed[:-1]
+    return _covered(DistanceSource.POSITIONS, session.sport, placed, track.t, steps, told, at_least_s=1.0)
+
+
+def _recorded(session: Session, track: CleanTrack) -> Distance | None:
+    """The distance channel from its start, small falls left out; None when there is none, or it falls too far."""
+    channel = session.columns.get(Column.DISTANCE, np.empty(0))
+    known = np.flatnonzero(~np.isnan(channel))
+    if len(known) < 2:
+        return None
+    reached = np.maximum.accumulate(channel[known])
+    if -np.minimum(np.diff(channel[known]), 0.0).sum() > _FALLS * (reached[-1] - reached[0]):
+        return None
+    counts_on = reached[0] > max(100.0, 0.1 * reached[-1])  # from an earlier session
+    if counts_on and known[0] > 0:
+        return None  # nobody knows what it would have said at the start
+    first = 0.0 if counts_on else max(0.0, float(reached[0]))
+    told = np.full(len(known) - 1, track.has_times)
+    return _covered(
+        DistanceSource.RECORDED, session.sport, known, track.t, np.diff(reached), told, _CATCHING_UP_S, first
+    )
+
+
+def _covered(
+    source: DistanceSource,
+    sport: Sport,
+    known: NDArray[np.int64],
+    t: FloatColumn,
+    steps: FloatColumn,
+    told: NDArray[np.bool_],
+    at_least_s: float,
+    first_m: float = 0.0,
+) -> Distance:
+    """Steps between known points summed up without leaps, and in between evenly."""
+    leaps = told & too_fast(t[known], steps, sport, at_least_s)
+    fast = bool(leaps.mean() > _FEW)
+    if fast:
+        leaps = told & (steps > np.maximum(np.diff(t[known]), at_least_s) * _NOWHERE_MPS)
+    covered = first_m + np.concatenate([[0.0], np.cumsum(np.where(leaps, 0.0, steps))])
+    return Distance(np.interp(np.arange(len(t)), known, covered), source, int(leaps.sum()), fast)

@@ -1,0 +1,116 @@
+"""Parts of a run: its kilometres and miles, and the fastest stretch of each standard distance."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from domain.events.activity import BestEffort
+from domain.recordings.cleaning import CleanTrack
+from domain.recordings.recording import FloatColumn
+
+KILOMETRE_M: Final = 1_000.0
+MILE_M: Final = 1_609.344
+_EFFORTS: Final = (
+    ("400 m", 400.0),
+    ("1/2 mile", MILE_M / 2),
+    ("1 km", KILOMETRE_M),
+    ("1 mile", MILE_M),
+    ("5 km", 5_000.0),
+    ("10 km", 10_000.0),
+    ("half marathon", 21_097.5),  # World Athletics, Technical Rule 55
+    ("marathon", 42_195.0),
+)
+_MOST_SPLITS: Final = 10_000  # no device moves so far: the channel is broken
+_SHORTEST_M: Final = 1.0  # what is left after the last mark, to be a split
+
+
+class Split(Struct, frozen=True, omit_defaults=True):
+    """One kilometre or mile; the last one is what is left."""
+
+    distance_m: float
+    elapsed_s: float
+    moving_s: float
+    elevation_gain_m: float = 0.0
+    avg_heart_rate_bpm: float | None = None
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Columns of one length that only grow, and the heart rate if there is one."""
+
+    t: FloatColumn
+    distance: FloatColumn
+    moved: FloatColumn
+    climbed: FloatColumn
+    heart_rate: FloatColumn | None
+
+
+def splits(sums: Sums, length_m: float) -> Sequence[Split]:
+    """Stretches of this length from the start, cut between points by interpolation, and the rest."""
+    if len(sums.t) < 2 or sums.t[-1] <= 0 or sums.distance[-1] <= 0:
+        return []
+    total = float(sums.distance[-1])
+    if total / length_m > _MOST_SPLITS:
+        return []
+    marks = np.append(np.arange(0.0, total, length_m), total)
+    at = _reached(marks, sums.distance)
+    points = np.arange(len(sums.t))
+    t, moved, climbed = (np.interp(at, points, column) for column in (sums.t, sums.moved, sums.climbed))
+    return [
+        Split(
+            distance_m=round(float(marks[i + 1] - marks[i]), 2),
+            elapsed_s=round(float(t[i + 1] - t[i]), 3),
+            moving_s=round(float(moved[i + 1] - moved[i]), 3),
+            elevation_gain_m=round(float(climbed[i + 1] - climbed[i]), 1),
+            avg_heart_rate_bpm=_mean(sums.heart_rate, int(at[i]), int(at[i + 1]) + 1),
+        )
+        for i in range(len(marks) - 1)
+        if marks[i + 1] - marks[i] >= _SHORTEST_M
+    ]
+
+
+def _reached(marks: FloatColumn, distance: FloatColumn) -> FloatColumn:
+    """The (fractional) index at which each distance was reached first."""
+    rising = _rising(distance)
+    return np.interp(marks, distance[rising], rising.astype(np.float64))
+
+
+def _rising(distance: FloatColumn) -> NDArray[np.int64]:
+    return np.flatnonzero(np.diff(distance, prepend=-1.0) > 0)
+
+
+def _mean(column: FloatColumn | None, begin: int, end: int) -> float | None:
+    known = np.empty(0) if column is None else column[begin:end]
+    known = known[known > 0]
+    return round(float(known.mean()), 1) if len(known) else None
+
+
+def best_efforts(track: CleanTrack, distance: FloatColumn) -> tuple[BestEffort, ...]:
+    """The fastest stretch of each standard distance, ending or starting at a point, by interpolation.
+
+    Elapsed time, pauses included. Only between the first and the last point that have a time of their own.
+    """
+    timed = np.flatnonzero(track.timed)
+    if len(timed) < 2:
+        return ()
+    span = slice(timed[0], timed[-1] + 1)
+    reached, times = distance[span] - distance[timed[0]], track.t[span]
+    rising = _rising(reached)
+    d, t = reached[rising], times[rising]
+    found = []
+    for name, length in _EFFORTS:
+        if d[-1] < length:
+            break
+        ends, starts = d >= length, d[-1] - d >= length
+        began = np.concatenate([np.interp(d[ends] - length, d, t), t[starts]])
+        elapsed = np.concatenate([t[ends], np.interp(d[starts] + length, d, t)]) - began
+        best = int(np.argmin(elapsed))
+        if elapsed[best] > 0:
+            found.append(
+                BestEffort(name, length, round(float(elapsed[best]), 2), round(max(0.0, float(began[best])), 2))
+            )
+    return tuple(found)

@@ -1,0 +1,167 @@
+"""The whole product as processes, killed one after the other while runs come in."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from itertools import cycle
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import UUID, uuid4
+
+import pytest
+
+from api.client import Client
+from infra.instance import Instance, find
+from tests.recordings import STARTED, fit, gpx
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+
+CHECKOUT = Path(__file__).parents[2]
+VICTIMS = ("api.main", " ingest ", " projector ", "bin/postgres", "valkey-server")
+UPLOADS = 60
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def descendants(pid: int) -> Iterator[tuple[int, str]]:
+    """Process ids and command lines below a process."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            command = Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
+            yield int(child), command
+            yield from descendants(int(child))
+
+
+def running(pid: int) -> bool:
+    """Whether a process is there and more than an entry that nobody has collected."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def await_end(pids: list[int]) -> None:
+    """Return when all have ended; fail after a while."""
+    deadline = time.monotonic() + 20
+    while alive := [pid for pid in pids if running(pid)]:
+        assert time.monotonic() < deadline, alive
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def up(data: Path) -> Iterator[tuple[subprocess.Popen[bytes], Instance]]:
+    """`cairn up` from ready until stopped."""
+    with (data.parent / "up.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "workers.cli.main", "up", "--port", str(free_port()), "--data", str(data)],
+            cwd=CHECKOUT,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            deadline = time.monotonic() + 60
+            while (instance := find(data)) is None:
+                assert process.poll() is None, (data.parent / "up.log").read_text()
+                assert time.monotonic() < deadline, (data.parent / "up.log").read_text()
+                time.sleep(0.1)
+            yield process, instance
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+
+
+@pytest.fixture
+def data() -> Iterator[Path]:
+    with TemporaryDirectory(prefix="cairn-") as folder:
+        yield Path(folder) / "data"
+
+
+async def kill_in_turn(supervisor: int, until: asyncio.Event) -> list[str]:
+    """kill -9 of one part after the other, each as it is found; what was killed."""
+    killed: list[str] = []
+    for victim in cycle(VICTIMS):
+        if until.is_set() and len(killed) >= len(VICTIMS):
+            return killed
+        for pid, command in descendants(supervisor):
+            if victim in command:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                killed.append(victim)
+                break
+        await asyncio.sleep(1.5)
+    return killed
+
+
+async def activities(client: Client) -> AsyncIterator[str]:
+    """All ids of the signed-in runner, page by page."""
+    cursor = ""
+    while True:
+        page = await client.get(f"/users/{client.user_id}/activities?limit=25{cursor}")
+        for item in page["items"]:
+            yield item["activity_id"]
+        if page["next_cursor"] is None:
+            return
+        cursor = f"&cursor={page['next_cursor']}"
+
+
+async def test_every_acked_run_becomes_one_activity_whatever_is_killed(data: Path) -> None:
+    with up(data) as (process, instance):
+        async with Client(instance.api_url) as client:
+            await client.register(f"{uuid4()}@example.com", "correct horse", "Anna", uuid4())
+            done, acked = asyncio.Event(), list[UUID]()
+            killing = asyncio.create_task(kill_in_turn(process.pid, done))
+            places = asyncio.Semaphore(4)
+
+            async def upload(number: int) -> None:
+                write = fit if number % 2 else gpx
+                activity_id = uuid4()
+                async with places:
+                    await client.upload(activity_id, write(number, kilometres=1, started_at=STARTED))
+                    acked.append(activity_id)
+                    await asyncio.sleep(0.5)
+
+            await asyncio.gather(*(upload(number) for number in range(UPLOADS)))
+            done.set()
+            killed = await killing
+            assert set(killed) == set(VICTIMS)
+
+            for activity_id in acked:
+                deadline = time.monotonic() + 60
+                while (state := await client.upload_state(activity_id))["status"] == "processing":
+                    assert time.monotonic() < deadline, (data.parent / "up.log").read_text()[-5000:]
+                    await asyncio.sleep(0.2)
+                assert state["status"] == "ready", state
+            seen = [activity_id async for activity_id in activities(client)]
+            assert sorted(seen) == sorted(map(str, acked))
+            summaries = await client.summaries("all")
+            assert [item["count"] for item in summaries] == [UPLOADS]
+
+
+async def test_data_is_kept_between_starts_and_nothing_is_left_running(data: Path) -> None:
+    with up(data) as (process, instance):
+        async with Client(instance.api_url) as client:
+            await client.register("anna@example.com", "correct horse", "Anna", uuid4())
+            await client.upload(uuid4(), fit(1))
+        started = [pid for pid, _ in descendants(process.pid)]
+    await_end(started)
+    with up(data) as (process, instance):
+        async with Client(instance.api_url) as client:
+            await client.sign_in("anna@example.com", "correct horse")
+            for _ in range(100):
+                if await client.feed():
+                    break
+                await asyncio.sleep(0.1)
+            assert len(await client.feed()) == 1
+        started = [pid for pid, _ in descendants(process.pid)]
+        process.kill()
+        await_end(started)
