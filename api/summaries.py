@@ -40,10 +40,10 @@ class Sums(Struct, kw_only=True):
     def add(self, day: Day) -> None:
         """Count the day in."""
         self.count += day.count
-        self.distance_m += day.distance_m
-        self.elapsed_s += day.elapsed_s
-        self.moving_s += day.moving_s
-        self.elevation_gain_m += day.elevation_gain_m
+        self.distance_m = round(self.distance_m + day.distance_m, 3)
+        self.elapsed_s = round(self.elapsed_s + day.elapsed_s, 3)
+        self.moving_s = round(self.moving_s + day.moving_s, 3)
+        self.elevation_gain_m = round(self.elevation_gain_m + day.elevation_gain_m, 3)
 
 
 class Summary(Sums, kw_only=True):

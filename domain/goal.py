@@ -103,8 +103,8 @@ def progress(target: Target, days: Iterable[tuple[Tally, int]], today: date) -> 
     return Progress(
         period_starts_on=first,
         period_ends_on=last,
-        progress=done,
-        fraction=done / target.target,
+        progress=round(done, 3),
+        fraction=round(done / target.target, 6),
         on_pace=done >= due,
     )
 

@@ -41,10 +41,11 @@ class Day(Struct, frozen=True, kw_only=True):
             local_date=self.local_date,
             sport=self.sport,
             count=self.count + count,
-            distance_m=self.distance_m + count * tally.distance_m,
-            elapsed_s=self.elapsed_s + count * tally.elapsed_s,
-            moving_s=self.moving_s + count * tally.moving_s,
-            elevation_gain_m=self.elevation_gain_m + count * tally.elevation_gain_m,
+            # to the millimetre and millisecond: the order of additions and what deletions leave must not show
+            distance_m=round(self.distance_m + count * tally.distance_m, 3),
+            elapsed_s=round(self.elapsed_s + count * tally.elapsed_s, 3),
+            moving_s=round(self.moving_s + count * tally.moving_s, 3),
+            elevation_gain_m=round(self.elevation_gain_m + count * tally.elevation_gain_m, 3),
         )
 
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -72,6 +73,21 @@ def test_two_at_the_same_time_set_up_once(checkout: Path) -> None:
         done = list(pool.map(lambda _: launch(checkout), range(2)))
     assert [each.returncode for each in done] == [0, 0]
     assert sum(SETTING_UP in each.stderr for each in done) == 1
+
+
+def test_a_kill_in_between_does_no_harm(checkout: Path) -> None:
+    killed = subprocess.Popen(
+        [sys.executable, str(checkout / "cairn")], env={"PATH": os.defpath}, stderr=subprocess.DEVNULL
+    )
+    while not (checkout / ".venv" / "bin").exists():
+        assert killed.poll() is None
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    done = launch(checkout)  # at once, while the installer of the killed one still writes
+    assert (done.returncode, done.stderr) == (0, f"{SETTING_UP}\n")
+    pip = subprocess.run([checkout / ".venv/bin/python", "-m", "pip", "check"], capture_output=True, check=False)
+    assert pip.returncode == 0
 
 
 def test_packages_that_cannot_be_installed_are_told_with_what_to_do(checkout: Path) -> None:

@@ -1,5 +1,6 @@
 """FIT activities: sessions, their records as columns, the device's totals, laps and pauses."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -26,6 +27,7 @@ from infra.formats.table import MAX_POINTS
 _QUARTER: Final = 900  # seconds: offsets of time zones are multiples of it
 _LARGEST_OFFSET: Final = 14 * 3600
 _LAST_SECOND: Final = 2**32  # in 2125
+_MAX_SESSIONS: Final = 100
 _ON_FOOT: Final = (Sport.RUNNING, Sport.WALKING, Sport.HIKING)
 
 
@@ -36,8 +38,8 @@ def parse_fit(data: bytes) -> Recording:
     """
     found = walk(data)
     records, sessions = found.of(data, profile.RECORD), found.of(data, profile.SESSION)
-    if len(records) > MAX_POINTS:
-        raise UnreadableRecording(f"The file has more than {MAX_POINTS:,} points: split it.")
+    if len(records) > MAX_POINTS or len(sessions) > _MAX_SESSIONS:
+        raise UnreadableRecording(f"The file has over {MAX_POINTS:,} points or {_MAX_SESSIONS} sessions: split it.")
     made = _sessions(data, found, records, sessions)
     if not made:
         raise EmptyRecording("The FIT file holds no recorded points and no session: send an activity file.")
@@ -59,7 +61,9 @@ def _sessions(data: bytes, found: Walk, records: Messages, sessions: Messages) -
     laps, pauses = found.of(data, profile.LAP), _resumes(found.of(data, profile.EVENT))
     lap_owner = _owners(laps.column(profile.START_TIME), starts)
     titles = [text.split(b"\0")[0].decode("utf-8", "replace") for text in found.of(data, profile.SPORT).blobs(3)]
-    made = []
+    if np.isnan(columns[Column.POWER]).all():
+        columns[Column.POWER] = _developer_power(found.of(data, profile.FIELD_DESCRIPTION), records)
+    totals, made = {name: sessions.column(*fields) for name, fields in profile.TOTALS.items()}, []
     for index in range(max(1, len(sessions))):
         mine = owner == index
         sport = profile.SPORTS.get(int(np.nan_to_num(sports[index], nan=-1)), Sport.OTHER) if len(sessions) else None
@@ -69,7 +73,7 @@ def _sessions(data: bytes, found: Walk, records: Messages, sessions: Messages) -
                 times[mine],
                 sport or _sport_of(found.of(data, profile.SPORT)),
                 starts[index] if len(sessions) else np.nan,
-                _totals(sessions, index),
+                _totals(totals, index) if len(sessions) else DeviceTotals(),
                 _laps(laps, lap_owner == index),
                 pauses,
                 titles[0] if len(titles) == 1 and titles[0] else None,
@@ -131,6 +135,16 @@ def _columns(records: Messages) -> dict[Column, FloatColumn]:
     return columns
 
 
+def _developer_power(descriptions: Messages, records: Messages) -> FloatColumn:
+    """Power from a foot pod's own field (Stryd and others), which a description in the file names."""
+    developers, numbers, bases = (descriptions.column(field) for field in profile.DESCRIBED)
+    for row, name in enumerate(descriptions.blobs(profile.DESCRIBED_NAME)):
+        told = (developers[row], numbers[row], bases[row])
+        if name.split(b"\0")[0].strip().lower() == b"power" and not np.isnan(told).any():
+            return records.developer_column(int(told[0]), int(told[1]), int(told[2]) & 0x1F)
+    return np.full(len(records), np.nan)
+
+
 def _unpacked(packed: list[bytes]) -> tuple[FloatColumn, FloatColumn]:
     """Speed and distance of `compressed_speed_distance`: twelve bits each; the distance rolls over every 256 m."""
     triples = np.array([list(blob) if len(blob) == 3 and blob != b"\xff\xff\xff" else [-1] * 3 for blob in packed])
@@ -142,23 +156,18 @@ def _unpacked(packed: list[bytes]) -> tuple[FloatColumn, FloatColumn]:
     return speed, distance
 
 
-def _totals(sessions: Messages, index: int) -> DeviceTotals:
-    if index >= len(sessions):
-        return DeviceTotals()
-
-    def told(*fields: profile.Field) -> float | None:
-        return _told(float(sessions.column(*fields)[index]))
-
+def _totals(columns: Mapping[str, FloatColumn], index: int) -> DeviceTotals:
+    told = {name: _told(float(column[index])) for name, column in columns.items()}
     return DeviceTotals(
-        distance_m=_metres(told(profile.DISTANCE)),
-        elapsed_s=_seconds(told(profile.ELAPSED)),
-        timer_s=_seconds(told(profile.TIMER)),
-        ascent_m=_metres(told(profile.ASCENT)),
-        avg_heart_rate_bpm=told(profile.AVG_HEART_RATE),
-        max_heart_rate_bpm=told(profile.MAX_HEART_RATE),
-        avg_cadence_spm=told(profile.AVG_CADENCE),
-        max_speed_mps=told(*profile.MAX_SPEED),
-        calories_kcal=told(profile.CALORIES),
+        distance_m=_metres(told["distance_m"]),
+        elapsed_s=_seconds(told["elapsed_s"]),
+        timer_s=_seconds(told["timer_s"]),
+        ascent_m=_metres(told["ascent_m"]),
+        avg_heart_rate_bpm=told["avg_heart_rate_bpm"],
+        max_heart_rate_bpm=told["max_heart_rate_bpm"],
+        avg_cadence_spm=told["avg_cadence_spm"],
+        max_speed_mps=told["max_speed_mps"],
+        calories_kcal=told["calories_kcal"],
     )
 
 

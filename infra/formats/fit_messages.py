@@ -1,7 +1,7 @@
 """The messages of a FIT file: one walk gathers where they are, numpy then decodes all of a kind at once.
 
 Follows the FIT protocol (developer.garmin.com/fit/protocol): chained files, definitions in both byte orders,
-compressed timestamp headers, developer fields (skipped by their size). What a broken file holds before the
+compressed timestamp headers, developer fields. What a broken file holds before the
 fault is kept.
 """
 
@@ -18,6 +18,7 @@ from infra.formats.fit_profile import TIMESTAMP, Field
 
 _MAX_MESSAGES: Final = 2_000_000
 _MAX_LAYOUTS: Final = 2_000  # different definitions: real files have some tens
+_MAX_CHAINED: Final = 100
 _LARGEST: Final = 1e12  # no quantity that we read comes near; beyond, times overflow
 
 
@@ -49,12 +50,13 @@ _BASES: Final = {
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where the fields of a definition are: number -> (offset, size, base type)."""
+    """Where the fields of a definition are: (number, offset, size, base type)."""
 
     message: int
     order: str  # "<" or ">"
     places: tuple[tuple[int, int, int, int], ...]
     size: int  # of a data message without its header byte, developer fields included
+    developer: tuple[tuple[int, int, int, int], ...] = ()  # (developer, number, offset, size)
 
 
 @dataclass
@@ -104,35 +106,50 @@ class Messages:
                     found |= {at: self._bytes[at + offset : at + offset + size].tobytes() for at in group.starts}
         return [found.get(int(start), b"") for start in self._starts[self._order]]
 
+    def developer_column(self, developer: int, number: int, base_type: int) -> FloatColumn:
+        """A developer's field, as its description tells it: the numbers of both, and the base type."""
+        parts = []
+        for group in self._groups:
+            places = [place[2:] for place in group.layout.developer if place[:2] == (developer, number)]
+            parts.append(_decode(self._bytes, group, *places[0], base_type) if places else _nothing(group))
+        return self._ordered(parts)
+
     def _raw(self, number: int) -> FloatColumn:
-        parts = [_decode(self._bytes, group, number) for group in self._groups]
+        parts = []
+        for group in self._groups:
+            places = [place[1:] for place in group.layout.places if place[0] == number]
+            parts.append(_decode(self._bytes, group, *places[0]) if places else _nothing(group))
+        return self._ordered(parts)
+
+    def _ordered(self, parts: list[FloatColumn]) -> FloatColumn:
         column: FloatColumn = np.concatenate(parts or [np.empty(0)])
         ordered: FloatColumn = column[self._order]
         return ordered
 
 
-def _decode(data: NDArray[np.uint8], group: _Group, number: int) -> FloatColumn:
-    nothing = np.full(len(group.starts), np.nan)
-    for place, offset, size, base_type in group.layout.places:
-        base = _BASES.get(base_type)
-        if place != number or base is None:
-            continue
-        kind = np.dtype(group.layout.order + base.code)
-        if size < kind.itemsize or size % kind.itemsize:
-            return nothing  # neither one value nor an array of them: the definition is wrong
-        rows = np.array(group.starts, np.int64)[:, None] + np.arange(offset, offset + kind.itemsize)
-        raw = data[rows].view(kind)[:, 0]
-        values: FloatColumn = raw.astype(np.float64)
-        values[~(np.abs(values) < _LARGEST)] = np.nan
-        if base.invalid is not None:
-            values[raw == base.invalid] = np.nan
-        return values
-    return nothing
+def _nothing(group: _Group) -> FloatColumn:
+    return np.full(len(group.starts), np.nan)
+
+
+def _decode(data: NDArray[np.uint8], group: _Group, offset: int, size: int, base_type: int) -> FloatColumn:
+    base = _BASES.get(base_type)
+    if base is None:
+        return _nothing(group)  # text
+    kind = np.dtype(group.layout.order + base.code)
+    if size < kind.itemsize or size % kind.itemsize:
+        return _nothing(group)  # neither one value nor an array of them: the definition is wrong
+    rows = np.array(group.starts, np.int64)[:, None] + np.arange(offset, offset + kind.itemsize)
+    raw = data[rows].view(kind)[:, 0]
+    values: FloatColumn = raw.astype(np.float64)
+    values[~(np.abs(values) < _LARGEST)] = np.nan
+    if base.invalid is not None:
+        values[raw == base.invalid] = np.nan
+    return values
 
 
 @dataclass
 class Walk:
-    """What a walk over the bytes found: groups by message number, times of compressed headers, and its end."""
+    """What a walk over the bytes found: groups by layout, times of compressed headers, faults, and messages."""
 
     groups: dict[_Layout, _Group] = field(default_factory=dict)
     stamps: dict[int, int] = field(default_factory=dict)
@@ -146,10 +163,14 @@ class Walk:
 
 def walk(data: bytes) -> Walk:
     """Find the messages of all chained files. Never raises for a broken file: what comes before the fault counts."""
-    found, at = Walk(), 0
+    found, at, files = Walk(), 0, 0
     while at + 12 <= len(data) and data[at + 8 : at + 12] == b".FIT" and data[at] >= 12:
+        files += 1
+        if files > _MAX_CHAINED:
+            raise UnreadableRecording(f"The file is a chain of over {_MAX_CHAINED} FIT files: send them one by one.")
         begin = at + data[at]
-        end = begin + struct.unpack_from("<I", data, at + 4)[0]
+        length = struct.unpack_from("<I", data, at + 4)[0]
+        end = begin + length if length else len(data) + 1  # a device that crashed never filled the length in
         if end > len(data):
             found.warnings.append("truncated: the file ends early; what it holds up to there was kept")
         stopped = _walk_file(data, begin, min(end, len(data)), found)
@@ -168,6 +189,9 @@ def _walk_file(data: bytes, at: int, end: int, found: Walk) -> str | None:
     last = 0  # timestamp, for compressed headers
     while at < end:
         header = data[at]
+        found.count += 1
+        if found.count > _MAX_MESSAGES:
+            raise UnreadableRecording(f"The file has more than {_MAX_MESSAGES:,} messages: split it.")
         if header & 0xC0 == 0x40:
             read = _definition(data, at, end)
             if read is None:
@@ -197,9 +221,6 @@ def _walk_file(data: bytes, at: int, end: int, found: Walk) -> str | None:
             last = last if stamp == 0xFFFFFFFF else stamp
         starts.append(at)
         at += layout.size
-        found.count += 1
-        if found.count > _MAX_MESSAGES:
-            raise UnreadableRecording(f"The file has more than {_MAX_MESSAGES:,} messages: split it.")
     return None
 
 
@@ -213,18 +234,20 @@ def _definition(data: bytes, at: int, end: int) -> tuple[_Layout, int] | None:
     at += 6
     if at + 3 * count + has_developer_fields > end:
         return None
-    places, offset = [], 0
+    places, own, offset = [], [], 0
     for number, size, base in struct.iter_unpack("BBB", data[at : at + 3 * count]):
         places.append((number, offset, size, base & 0x1F))
         offset += size
     at += 3 * count
     if has_developer_fields:
-        developer = data[at + 1 : at + 1 + 3 * data[at]]
-        at += 1 + 3 * data[at]
-        if at > end:
+        count, at = data[at], at + 1
+        if at + 3 * count > end:
             return None
-        offset += sum(developer[1::3])
-    return _Layout(message, order, tuple(places), offset), at
+        for number, size, developer in struct.iter_unpack("BBB", data[at : at + 3 * count]):
+            own.append((developer, number, offset, size))
+            offset += size
+        at += 3 * count
+    return _Layout(message, order, tuple(places), offset, tuple(own)), at
 
 
 def _time_place(layout: _Layout) -> tuple[int, str] | None:

@@ -7,7 +7,17 @@ from domain.recordings.recording import Column
 
 EPOCH: Final = 631_065_600  # 1989-12-31T00:00:00Z as Unix time: FIT's second 0
 
-FILE_ID, SPORT, SESSION, LAP, RECORD, EVENT, DEVICE_INFO, ACTIVITY = 0, 12, 18, 19, 20, 21, 23, 34
+FILE_ID, SPORT, SESSION, LAP, RECORD, EVENT, DEVICE_INFO, ACTIVITY, FIELD_DESCRIPTION = (
+    0,
+    12,
+    18,
+    19,
+    20,
+    21,
+    23,
+    34,
+    206,
+)
 
 TIMESTAMP: Final = 253
 
@@ -39,18 +49,26 @@ SESSION_SPORT: Final = Field(5)
 ELAPSED: Final = Field(7, 1000)
 TIMER: Final = Field(8, 1000)
 DISTANCE: Final = Field(9, 100)
-CALORIES: Final = Field(11)
-MAX_SPEED: Final = (Field(125, 1000), Field(15, 1000))
-AVG_HEART_RATE: Final = Field(16)
-MAX_HEART_RATE: Final = Field(17)
-AVG_CADENCE: Final = Field(18)
-ASCENT: Final = Field(22)
+TOTALS: Final = {
+    "distance_m": (DISTANCE,),
+    "elapsed_s": (ELAPSED,),
+    "timer_s": (TIMER,),
+    "ascent_m": (Field(22),),
+    "avg_heart_rate_bpm": (Field(16),),
+    "max_heart_rate_bpm": (Field(17),),
+    "avg_cadence_spm": (Field(18),),
+    "max_speed_mps": (Field(125, 1000), Field(15, 1000)),  # the enhanced one first
+    "calories_kcal": (Field(11),),
+}
 
 EVENT_KIND: Final = Field(0)
 EVENT_TYPE: Final = Field(1)
 TIMER_EVENT: Final = 0
 TIMER_START: Final = 0
 TIMER_STOPS: Final = (1, 4, 8, 9)  # stop, stop_all, stop_disable, stop_disable_all
+
+DESCRIBED: Final = (Field(0), Field(1), Field(2))  # developer, number and base type of a developer field
+DESCRIBED_NAME: Final = 3
 
 LOCAL_TIMESTAMP: Final = Field(5)
 MANUFACTURER: Final = Field(1)

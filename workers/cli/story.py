@@ -168,7 +168,7 @@ def _show_summaries(console: Console, items: Sequence[dict[str, Any]]) -> None:
 
 
 def _show_goals(console: Console, items: Sequence[dict[str, Any]]) -> None:
-    table = _table("goals", "goal", ("done", "right"), ("target", "right"), ("", "right"), "pace")
+    table = _table("goals", "goal", ("done", "right"), ("target", "right"), ("", "right"), "so far")
     for item in items:
         done, target = _measured(item["metric"], item["progress"]), _measured(item["metric"], item["target"])
         share, word = f"{item['fraction']:.0%}", "on pace" if item["on_pace"] else "behind"
