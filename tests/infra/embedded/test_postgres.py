@@ -91,6 +91,7 @@ def test_a_folder_that_is_not_of_postgres_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a, 'b' %c", "deep" * 30])
+@pytest.mark.usefixtures("place_for_sockets")
 def test_any_data_folder_will_do(tmp_path: Path, name: str) -> None:
     with running(EmbeddedPostgres, tmp_path / name) as server, psycopg.connect(server.url) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)

@@ -35,6 +35,7 @@ def test_only_the_owner_may_use_the_socket(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a, 'b' %c", "deep" * 30])
+@pytest.mark.usefixtures("place_for_sockets")
 def test_any_data_folder_will_do(tmp_path: Path, name: str) -> None:
     with running(EmbeddedValkey, tmp_path / name) as server, Redis.from_url(server.url) as redis:
         assert redis.ping()

@@ -1,0 +1,172 @@
+import struct
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from domain.measures import Sport
+from domain.recordings.recording import Column, EmptyRecording, Recording, UnreadableRecording
+from infra.formats import parse
+from infra.formats.fit_crc import crc
+from tests.infra.formats.fit_bytes import BEGIN, F64, RECORD, U8, U16, U32, data, define, fit_file, records, session
+
+STARTED = datetime(2021, 9, 8, 1, 46, 40, tzinfo=UTC)
+
+
+def codes(recording: Recording) -> list[str]:
+    return [warning.partition(":")[0] for warning in recording.warnings]
+
+
+def test_records_become_columns_with_the_session_s_totals() -> None:
+    recording = parse(fit_file(records(5), session(BEGIN, 4, 12)))
+    (only,) = recording.sessions
+    assert (only.sport, only.started_at) == (Sport.RUNNING, STARTED)
+    assert only.columns[Column.T].tolist() == [0, 1, 2, 3, 4]
+    assert only.columns[Column.DISTANCE].tolist() == [0, 3, 6, 9, 12]
+    assert only.columns[Column.HEART_RATE].tolist() == [120, 121, 122, 123, 124]
+    assert (only.device.distance_m, only.device.elapsed_s) == (12, 4)
+    assert recording.warnings == ()
+
+
+def test_big_endian_definitions_give_the_same() -> None:
+    big, little = parse(fit_file(records(5, order=">"))), parse(fit_file(records(5)))
+    for name, column in little.sessions[0].columns.items():
+        assert big.sessions[0].columns[name].tolist() == column.tolist()
+
+
+def test_compressed_timestamps_count_on_from_the_last_whole_one_and_roll_over() -> None:
+    fields = [(3, U8)]
+    first = data(0, RECORD, BEGIN, 100, 0)
+    stamps = [(BEGIN + seconds) & 0x1F for seconds in (1, 20, 40)]
+    later = b"".join(data(1, fields, 101, header=0x80 | 1 << 5 | stamp) for stamp in stamps)
+    recording = parse(fit_file(define(0, 20, RECORD), first, define(1, 20, fields), later))
+    assert recording.sessions[0].columns[Column.T].tolist() == [0, 1, 20, 40]
+
+
+def test_an_invalid_value_is_missing() -> None:
+    recording = parse(fit_file(records(2), data(0, RECORD, BEGIN + 2, 0xFF, 0xFFFFFFFF)))
+    assert np.isnan(recording.sessions[0].columns[Column.HEART_RATE][2])
+    assert np.isnan(recording.sessions[0].columns[Column.DISTANCE][2])
+
+
+def test_a_field_whose_size_is_no_multiple_of_its_type_is_missing_and_shifts_nothing() -> None:
+    definition = struct.pack("<BBBHB", 0x40, 0, 0, 20, 3) + bytes([253, 4, U32, 5, 3, U32, 3, 1, U8])
+    rows = b"".join(b"\0" + struct.pack("<I", BEGIN + i) + b"\1\2\3" + bytes([130 + i]) for i in range(3))
+    columns = parse(fit_file(definition, rows)).sessions[0].columns
+    assert Column.DISTANCE not in columns
+    assert columns[Column.HEART_RATE].tolist() == [130, 131, 132]
+
+
+def test_developer_fields_are_stepped_over_and_a_foot_pod_s_power_is_taken() -> None:
+    described = [(0, U8), (1, U8), (2, U8)]
+    head = struct.pack("<BBBHB", 0x42, 0, 0, 206, 4) + bytes([0, 1, U8, 1, 1, U8, 2, 1, U8, 3, 6, 0x07])
+    description = head + data(2, described, 0, 9, U16) + b"Power\0"
+    definition = define(0, 20, RECORD, developer=[(8, 3, 0), (9, 2, 0)])
+    rows = b"".join(data(0, RECORD, BEGIN + i, 120, 300 * i) + b"xyz" + struct.pack("<H", 250 + i) for i in range(3))
+    columns = parse(fit_file(description, definition, rows)).sessions[0].columns
+    assert columns[Column.POWER].tolist() == [250, 251, 252]
+    assert columns[Column.DISTANCE].tolist() == [0, 3, 6]
+
+
+def test_enhanced_speed_and_altitude_come_before_the_plain_ones() -> None:
+    fields = [(253, U32), (6, U16), (73, U32), (2, U16), (78, U32)]
+    rows = [
+        data(0, fields, BEGIN, 3000, 3100, 2600, 2700),
+        data(0, fields, BEGIN + 1, 3000, 0xFFFFFFFF, 2600, 0xFFFFFFFF),
+    ]
+    columns = parse(fit_file(define(0, 20, fields), *rows)).sessions[0].columns
+    assert columns[Column.SPEED].tolist() == [3.1, 3.0]
+    assert columns[Column.ALTITUDE].tolist() == [40, 20]
+
+
+def test_cadence_on_foot_counts_both_feet_and_on_a_bicycle_strokes() -> None:
+    fields = [(253, U32), (4, U8), (53, U8)]
+    row = define(0, 20, fields) + data(0, fields, BEGIN, 85, 64)  # 85 + 64/128 of one foot
+    running, cycling = (parse(fit_file(row, session(BEGIN, 1, 3, sport))).sessions[0] for sport in (1, 2))
+    assert running.columns[Column.CADENCE].tolist() == [171]
+    assert cycling.columns[Column.CADENCE].tolist() == [85.5]
+
+
+def test_several_sessions_share_the_records_out_by_time() -> None:
+    swim, ride = session(BEGIN, 10, 30, sport=5), session(BEGIN + 10, 5, 15, sport=2)
+    recording = parse(fit_file(records(15), swim, ride))
+    assert [(one.sport, len(one)) for one in recording.sessions] == [(Sport.SWIMMING, 10), (Sport.CYCLING, 5)]
+    assert recording.sessions[1].columns[Column.T].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_chained_files_are_read_through() -> None:
+    chained = fit_file(records(3)) + fit_file(records(4, first=BEGIN + 100))
+    assert len(parse(chained).sessions[0]) == 7
+
+
+def test_a_timer_stop_begins_a_new_segment() -> None:
+    event = [(253, U32), (0, 0x00), (1, 0x00)]
+    stop = define(2, 21, event) + data(2, event, BEGIN + 2, 0, 4) + data(2, event, BEGIN + 60, 0, 0)
+    more = b"".join(data(0, RECORD, BEGIN + 60 + i, 120, 900 + 300 * i) for i in range(3))
+    assert parse(fit_file(records(3), stop, more)).sessions[0].breaks == (3,)
+
+
+def test_the_local_time_gives_the_offset_rounded_to_a_quarter_hour() -> None:
+    fields = [(253, U32), (5, U32)]
+    told = [fit_file(records(1), define(3, 34, fields), data(3, fields, BEGIN, BEGIN + off)) for off in (7203, 90_000)]
+    assert [parse(file).utc_offset_s for file in told] == [7200, None]
+
+
+@pytest.mark.parametrize("missing", [1, 2, 3, 11])
+def test_a_truncated_fit_gives_what_it_holds(missing: int) -> None:
+    whole = fit_file(records(5))
+    recording = parse(whole[:-missing])
+    assert len(recording.sessions[0]) == (5 if missing <= 2 else 4)
+    assert codes(recording) == ([] if missing <= 2 else ["truncated"])
+
+
+def test_a_length_that_was_never_filled_in_is_a_truncation() -> None:
+    whole = bytearray(fit_file(records(5)))
+    whole[4:8] = bytes(4)
+    recording = parse(bytes(whole[:-2]))
+    assert (len(recording.sessions[0]), codes(recording)) == (5, ["truncated"])
+
+
+def test_a_wrong_checksum_is_a_warning() -> None:
+    whole = bytearray(fit_file(records(5)))
+    whole[-1] ^= 1
+    recording = parse(bytes(whole))
+    assert (len(recording.sessions[0]), codes(recording)) == (5, ["checksum"])
+
+
+def test_an_undefined_message_ends_the_reading_with_a_warning() -> None:
+    recording = parse(fit_file(records(3), b"\x05", records(3)))
+    assert (len(recording.sessions[0]), codes(recording)) == (3, ["damaged"])
+
+
+def test_a_fit_without_points_or_totals_is_empty() -> None:
+    with pytest.raises(EmptyRecording, match="send an activity file"):
+        parse(fit_file(define(0, 0, [(0, 0x00)]), b"\0\4"))
+
+
+def test_numbers_that_overflow_times_are_missing() -> None:
+    fields = [(253, F64), (3, U8)]
+    recording = parse(fit_file(define(0, 20, fields), data(0, fields, 1e300, 120), data(0, fields, 1e11, 121)))
+    assert recording.sessions[0].started_at is None
+
+
+def test_thousands_of_definitions_are_refused() -> None:
+    definitions = [define(0, number, [(1, U8)]) for number in range(3_000)]
+    with pytest.raises(UnreadableRecording, match="kinds of messages"):
+        parse(fit_file(*definitions))
+
+
+def test_a_chain_of_empty_files_is_refused() -> None:
+    with pytest.raises(UnreadableRecording, match="one by one"):
+        parse(fit_file(b"\x05") * 200)
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 5_000])
+def test_the_checksum_in_lanes_is_the_one_bit_by_bit(size: int) -> None:
+    content = np.random.default_rng(size).bytes(size)
+    value = 0
+    for byte in content:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ (0xA001 if value & 1 else 0)
+    assert crc(content) == value

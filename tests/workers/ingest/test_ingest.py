@@ -1,0 +1,201 @@
+"""One upload from manifest to verdict, and the loop that leaves none behind, over real servers."""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from msgspec.structs import replace
+
+from domain.activity import Activity
+from domain.measures import ActivityId, Sport, Visibility
+from domain.recordings.reading import ReaderFailed, Reading
+from domain.recordings.recording import UnreadableRecording
+from domain.uploads import Manifest, Verdict
+from domain.user import Profile, User, user_stream_id
+from infra.bootstrap import Parts, now, open_parts
+from infra.reader import ProcessReader
+from infra.settings import Settings, TokenKey
+from tests.recordings import STARTED, fit
+from tests.scenarios import ANNA, BEN, MAY_1
+from workers.ingest.ingest import MAX_ATTEMPTS, Ingest
+from workers.ingest.loop import IngestLoop
+from workers.ingest.ports import Reader
+
+RUN = fit(1, kilometres=1)
+
+
+class CrashingReader:
+    """What a file looks like that kills its reader each time."""
+
+    async def read(self, _body: bytes) -> Reading:
+        raise ReaderFailed("the reading process died")
+
+
+@pytest.fixture
+async def parts(fresh_database: Callable[[], str], redis_url: str, tmp_path: Path) -> AsyncIterator[Parts]:
+    settings = Settings(
+        data=tmp_path,
+        database_url=fresh_database(),
+        redis_url=redis_url,
+        object_store_url=tmp_path.as_uri(),
+        master_key=b"m" * 32,
+        token_keys=(TokenKey("k", b"t" * 32),),
+        cursor_key=b"c" * 32,
+        log_level="WARNING",
+    )
+    async with open_parts(settings) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+async def reader() -> AsyncIterator[ProcessReader]:
+    made = ProcessReader()
+    yield made
+    made.close()
+
+
+def ingest(parts: Parts, reader: Reader) -> Ingest:
+    return Ingest(parts.inbox, parts.streams, reader, parts.tracks, parts.claims, parts.attempts, clock=now)
+
+
+async def accepted(parts: Parts, body: bytes = RUN, **more: object) -> ActivityId:
+    """An upload in the inbox, as the API leaves it."""
+    manifest = Manifest(
+        activity_id=ActivityId(uuid4()),
+        user_id=ANNA,
+        sha256=hashlib.sha256(body).hexdigest(),
+        size=len(body),
+        received_at=MAY_1,
+    )
+    manifest = replace(manifest, **more)
+    await parts.inbox.accept(manifest, body)
+    return manifest.activity_id
+
+
+async def waiting(parts: Parts) -> list[ActivityId]:
+    return [activity_id async for activity_id, _ in parts.inbox.pending()]
+
+
+async def test_an_upload_becomes_an_activity(parts: Parts, reader: ProcessReader) -> None:
+    activity_id = await accepted(parts, title="Before work", sport=Sport.HIKING)
+    verdict = await ingest(parts, reader).process(activity_id)
+    assert verdict is not None
+    assert (verdict.status, verdict.activities) == ("ready", (activity_id,))
+    activity = await parts.streams.load(Activity, activity_id)
+    assert (activity.title, activity.user_id) == ("Before work", ANNA)
+    assert activity.tally is not None
+    assert activity.tally.sport is Sport.HIKING
+    assert activity.tally.local_date == STARTED.date()
+    assert await waiting(parts) == []
+    track = await parts.tracks.columns(ANNA, activity_id, None, None)
+    assert track is not None
+    assert len(track["t"]) > 100
+
+
+async def test_the_profile_decides_what_the_upload_leaves_open(parts: Parts, reader: ProcessReader) -> None:
+    wish = Profile(display_name="Anna", time_zone="Pacific/Auckland", default_visibility=Visibility.FOLLOWERS)
+    stream = user_stream_id(ANNA)
+    await parts.streams.transact(User, stream, ANNA, lambda user: user.register("Anna", MAY_1))
+    await parts.streams.transact(User, stream, ANNA, lambda user: user.change_profile(wish, MAY_1))
+    activity_id = await accepted(parts, fit(1, 1, STARTED + timedelta(hours=6)))
+    await ingest(parts, reader).process(activity_id)
+    activity = await parts.streams.load(Activity, activity_id)
+    assert activity.visibility is Visibility.FOLLOWERS
+    assert activity.tally is not None
+    assert activity.tally.local_date == STARTED.date() + timedelta(days=1)  # 13:00 UTC is 01:00 there
+
+
+async def test_processing_again_or_at_the_same_time_adds_nothing(parts: Parts, reader: ProcessReader) -> None:
+    activity_id = await accepted(parts)
+    one, other = ingest(parts, reader), ingest(parts, reader)
+    verdicts = await asyncio.gather(one.process(activity_id), other.process(activity_id))
+    verdicts.append(await one.process(activity_id))
+    assert {verdict.status for verdict in verdicts if verdict} == {"ready"}
+    assert len(await all_positions(parts)) == 1
+
+
+async def all_positions(parts: Parts) -> list[int]:
+    async with parts.read_models.connection() as connection:
+        found = await connection.execute("SELECT notification_id FROM stored_events")
+        return [position async for (position,) in found]
+
+
+async def test_cut_off_before_the_verdict_the_next_try_ends_the_same(parts: Parts, reader: ProcessReader) -> None:
+    activity_id = await accepted(parts)
+    first = await ingest(parts, reader).process(activity_id)
+    verdict_key = f"verdicts/{activity_id.hex[:2]}/{activity_id}"
+    await parts.objects.delete(verdict_key)
+    await parts.objects.put_new(f"pending/{activity_id}", b"")
+    again = await ingest(parts, reader).process(activity_id)
+    assert first is not None
+    assert again is not None
+    assert (again.status, again.activities) == (first.status, first.activities)
+    assert len(await all_positions(parts)) == 1
+
+
+async def test_the_same_bytes_of_one_runner_are_one_activity(parts: Parts, reader: ProcessReader) -> None:
+    first, second, of_ben = await accepted(parts), await accepted(parts), await accepted(parts, user_id=BEN)
+    taking_in = ingest(parts, reader)
+    await taking_in.process(first)
+    duplicate, other = await taking_in.process(second), await taking_in.process(of_ben)
+    assert duplicate == Verdict(status="duplicate", duplicate_of=first)
+    assert other is not None
+    assert other.status == "ready"
+
+
+async def test_a_recording_that_kills_its_reader_ends_after_some_tries(parts: Parts) -> None:
+    activity_id, taking_in = await accepted(parts), ingest(parts, CrashingReader())
+    for _ in range(MAX_ATTEMPTS):
+        with pytest.raises(ReaderFailed):
+            await taking_in.process(activity_id)
+    verdict = await taking_in.process(activity_id)
+    assert verdict is not None
+    assert verdict.fault is not None
+    assert verdict.fault.code == "processing-failed"
+    assert await waiting(parts) == []
+
+
+async def test_damaged_bytes_are_told_not_analysed(parts: Parts, reader: ProcessReader, tmp_path: Path) -> None:
+    activity_id = await accepted(parts)
+    next((tmp_path / "bodies" / str(ANNA)).iterdir()).write_bytes(b"flipped")
+    verdict = await ingest(parts, reader).process(activity_id)
+    assert verdict is not None
+    assert verdict.fault is not None
+    assert verdict.fault.code == "body-damaged"
+
+
+async def test_what_was_never_accepted_is_nothing(parts: Parts, reader: ProcessReader) -> None:
+    assert await ingest(parts, reader).process(ActivityId(uuid4())) is None
+
+
+async def test_a_reader_that_died_is_replaced(reader: ProcessReader) -> None:
+    reader._pool.submit(os._exit, 1)
+    with pytest.raises(ReaderFailed):
+        await reader.read(RUN)
+    assert len((await reader.read(RUN)).sessions) == 1
+
+
+async def test_a_refusal_comes_back_from_the_reader_whole(reader: ProcessReader) -> None:
+    with pytest.raises(UnreadableRecording, match="FIT, GPX, TCX or JSON"):
+        await reader.read(b"no recording")
+
+
+async def test_an_upload_whose_hint_was_lost_is_found(parts: Parts, reader: ProcessReader) -> None:
+    activity_id = await accepted(parts)
+    loop = asyncio.create_task(IngestLoop(ingest(parts, reader), parts.inbox, parts.queue, clock=now).run())
+    for _ in range(200):
+        if await parts.inbox.verdict(activity_id) is not None:
+            break
+        await asyncio.sleep(0.05)
+    loop.cancel()
+    with suppress(asyncio.CancelledError):
+        await loop
+    verdict = await parts.inbox.verdict(activity_id)
+    assert verdict is not None
+    assert verdict.status == "ready"
