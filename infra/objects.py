@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -131,7 +131,11 @@ class BucketObjects:
     """S3, or what speaks like it. The region, the keys and an endpoint come from the usual `AWS_*` variables."""
 
     def __init__(self, url: str) -> None:
-        self._store = S3Store.from_url(url)
+        self._store = S3Store.from_url(
+            url,
+            client_options={"connect_timeout": "2s", "timeout": "20s"},
+            retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)},  # then the phone tries again
+        )
 
     async def put_new(self, key: str, body: bytes) -> bool:
         """See `Objects`; by a conditional write (`If-None-Match: *`)."""

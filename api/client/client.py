@@ -12,14 +12,19 @@ import httpx
 PATIENCE_SECONDS: Final = 60.0  # a server that restarts is back within this
 _FIRST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 5.0
-_PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})  # worth another try
+_PASSING: Final = frozenset({408, 425, 429})  # of the 4xx, those that another try may mend
 _UNAUTHORIZED: Final = 401
+_NO_CONTENT: Final = 204
+# no proxy of the environment stands between this machine and itself
+_DIRECT: Final = {f"all://{host}": None for host in ("127.0.0.1", "localhost", "[::1]")}
 
 Json = dict[str, Any]
 
 
 class Refused(Exception):
-    """The server says no, and would say it again. `code` is the problem's, `problem` all of it."""
+    """The server says no, and would say it again. `problem` is what it says, `code` its code (docs/problems.md);
+    an empty `code` means that it was not the server, but something on the way to it.
+    """
 
     def __init__(self, status: int, problem: Json) -> None:
         super().__init__(problem.get("detail") or problem.get("title") or f"HTTP {status}")
@@ -33,13 +38,16 @@ class Unreachable(Exception):
 
 
 class Client:
-    """One signed-in user at one server. Use as `async with Client(url) as client`."""
+    """One signed-in user at one server. Use as `async with Client(url) as client`.
+
+    Calls raise `Refused` or `Unreachable`. A read sees the write that was answered last before it.
+    """
 
     def __init__(
         self, base_url: str, *, name: str = "cairn-client/0.1", patience_seconds: float = PATIENCE_SECONDS
     ) -> None:
         headers = {"Cairn-Client": f"{name}; device={uuid4()}"}
-        self._http = httpx.AsyncClient(base_url=f"{base_url.rstrip('/')}/v1", headers=headers, timeout=30.0)
+        self._http = httpx.AsyncClient(base_url=f"{base_url.rstrip('/')}/v1", headers=headers, timeout=30.0, mounts=_DIRECT)
         self.patience_seconds = patience_seconds
         self._tokens: Json = {}
         self._position: str | None = None
@@ -66,6 +74,10 @@ class Client:
     async def sign_in(self, email: str, password: str) -> None:
         """Begin a session."""
         self._tokens = await self._json("POST", "/sessions", {"email": email, "password": password}, signed_in=False)
+
+    async def me(self) -> Json:
+        """The own profile."""
+        return await self.get("/me")
 
     async def change_profile(self, **changes: object) -> None:
         """Set display_name, time_zone, units or default_visibility."""
@@ -129,7 +141,7 @@ class Client:
         signed_in: bool = True,
     ) -> httpx.Response:
         """Send until there is an answer that counts: with full jitter between tries, or when the server says."""
-        deadline, tries = time.monotonic() + self.patience_seconds, 0
+        deadline, tries, renewed = time.monotonic() + self.patience_seconds, 0, False
         while True:
             token = self._tokens.get("access_token")
             own = {**(headers or {}), **self._own_headers(method, signed_in=signed_in)}
@@ -138,9 +150,11 @@ class Client:
             except httpx.TransportError as error:
                 pause, reason = _jittered(tries), f"{type(error).__name__} {error}".strip()
             else:
-                if answer.status_code == _UNAUTHORIZED and signed_in and await self._refresh(token):
-                    continue
-                if answer.status_code not in _PASSING:
+                if answer.status_code == _UNAUTHORIZED and signed_in and not renewed:
+                    renewed = await self._refresh(token)  # only once: a new token that is refused stays refused
+                    if renewed:
+                        continue
+                if _counts(answer):
                     return self._checked(answer)
                 pause, reason = _told_pause(answer) or _jittered(tries), f"HTTP {answer.status_code}"
             tries += 1
@@ -170,15 +184,23 @@ class Client:
             if not self._tokens:
                 return False
             body = {"refresh_token": self._tokens["refresh_token"]}
-            answer = await self._http.post("/sessions/refresh", json=body)
-            if answer.is_error:
+            try:
+                self._tokens = await self._json("POST", "/sessions/refresh", body, signed_in=False)
+            except Refused:
                 return False
-            self._tokens = _decoded(answer)
             return True
 
 
+def _counts(answer: httpx.Response) -> bool:
+    """Whether this decides the request. A page is no success: captive portals answer 200 or 302 for the server."""
+    if answer.is_success:
+        kind = answer.headers.get("Content-Type", "")
+        return answer.status_code == _NO_CONTENT or kind.startswith("application/json")
+    return answer.is_client_error and answer.status_code not in _PASSING
+
+
 def _decoded(answer: httpx.Response) -> Json:
-    """The JSON object of an answer; empty when a proxy in between answered with something else."""
+    """The JSON object of an answer; empty when it is none."""
     try:
         found = answer.json()
     except ValueError:

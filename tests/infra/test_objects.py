@@ -1,15 +1,41 @@
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
+import httpx
 import pytest
+from moto.server import ThreadedMotoServer
 
 from domain.errors import StoreUnavailable
 from infra.objects import FolderObjects, Objects, objects_at
 
 
-@pytest.fixture
-def objects(tmp_path: Path) -> Objects:
-    return objects_at(f"file://{tmp_path}/objects%20of%20ours")
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """The address of an S3 API on this machine."""
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def objects(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Objects:
+    if request.param == "folder":
+        return objects_at(f"file://{tmp_path}/objects%20of%20ours")
+    endpoint, bucket = request.getfixturevalue("s3"), f"bucket-{uuid4().hex}"
+    for name, value in {
+        "AWS_ENDPOINT": endpoint,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    httpx.put(f"{endpoint}/{bucket}").raise_for_status()
+    return objects_at(f"s3://{bucket}/of/ours")
 
 
 async def test_what_is_put_is_got(objects: Objects) -> None:
@@ -58,3 +84,13 @@ async def test_a_store_that_cannot_write_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"in the way of a folder")
     with pytest.raises(StoreUnavailable):
         await FolderObjects(tmp_path).put_new("file/key", b"bytes")
+
+
+async def test_a_bucket_that_does_not_answer_is_said_to_be_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    with pytest.raises(StoreUnavailable):
+        await objects_at("s3://bucket/of/ours").get("key")

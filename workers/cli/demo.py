@@ -15,7 +15,7 @@ import click
 from api.client import Refused, Unreachable
 from infra.faults import Fault
 from infra.instance import find
-from infra.processes import end_with_parent
+from infra.processes import child_command
 from workers.cli.options import CHECKOUT, data_option
 from workers.cli.story import tell_story
 
@@ -71,12 +71,11 @@ async def _instance(data: Path, port: int, stopping: asyncio.Event) -> AsyncIter
         click.echo(f"using the instance that runs in {data}")
         yield running.api_url, asyncio.get_running_loop().create_future()
         return
-    command = [sys.executable, "-m", "workers.cli.main", "up", "--port", str(port), "--data", str(data)]
+    up = [sys.executable, "-P", "-m", "workers.cli.main", "up", "--port", str(port), "--data", str(data)]
     process = await asyncio.create_subprocess_exec(
-        *command,
+        *child_command(up, on_death=signal.SIGTERM),
         env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
         start_new_session=True,  # Ctrl-C is for us, who then stop it
-        preexec_fn=lambda: end_with_parent(signal.SIGTERM),
     )
     ended = asyncio.ensure_future(process.wait())
     try:

@@ -3,6 +3,8 @@
 import logging
 import os
 import sys
+import tomllib
+from typing import Final
 
 import click
 
@@ -11,12 +13,15 @@ from infra.settings import LOG_FORMAT, log_level
 from workers.cli.checks import test_command
 from workers.cli.demo import demo_command
 from workers.cli.importing import import_command
+from workers.cli.options import CHECKOUT
 from workers.cli.serving import api_command, migrate_command, worker_command
 from workers.cli.up import up_command
 
+_VERSION: Final[str] = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["version"]
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option("0.1.0", prog_name="cairn")
+@click.version_option(_VERSION, prog_name="cairn")
 def cairn() -> None:
     """Cairn: the open backend of a running-tracker app.
 

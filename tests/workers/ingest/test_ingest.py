@@ -114,7 +114,7 @@ async def test_the_profile_decides_what_the_upload_leaves_open(parts: Parts, rea
 async def test_processing_again_or_at_the_same_time_adds_nothing(parts: Parts, reader: ProcessReader) -> None:
     activity_id = await accepted(parts)
     one, other = ingest(parts, reader), ingest(parts, reader)
-    verdicts = await asyncio.gather(one.process(activity_id), other.process(activity_id))
+    verdicts = [*await asyncio.gather(one.process(activity_id), other.process(activity_id))]
     verdicts.append(await one.process(activity_id))
     assert {verdict.status for verdict in verdicts if verdict} == {"ready"}
     assert len(await all_positions(parts)) == 1

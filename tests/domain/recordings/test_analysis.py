@@ -1,0 +1,137 @@
+from datetime import UTC, datetime
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.measures import Sport
+from domain.recordings.analysis import Analysis, analyse
+from domain.recordings.recording import Column, Session
+from tests.domain.recordings.tracks import NAN, STARTED, made, seconds, totals
+
+T = seconds(1_001)
+
+
+def codes(found: Analysis) -> list[str]:
+    return [warning.partition(":")[0] for warning in found.measured.warnings]
+
+
+def test_a_plain_run_is_summed_up() -> None:
+    found = analyse(made(T, places_m=3 * T, distance_m=3 * T, heart_rate_bpm=np.where(T < 10, 0, 150), cadence_spm=T))
+    assert found.distance_m == 3_000
+    assert (found.elapsed_s, found.moving_s) == (1_000, 1_000)
+    assert (found.measured.avg_speed_mps, found.measured.avg_heart_rate_bpm) == (3, 150)
+    assert [effort.name for effort in found.measured.best_efforts] == ["400 m", "1/2 mile", "1 km", "1 mile"]
+    assert len(found.details.splits_km) == 3
+    assert found.measured.warnings == ()
+
+
+def test_elapsed_is_the_session_s_own_when_it_can_be() -> None:
+    assert analyse(made(T, device=totals(elapsed_s=1_200, timer_s=1_000))).elapsed_s == 1_200
+
+
+def test_elapsed_shorter_than_the_timer_is_passed_over() -> None:
+    assert analyse(made(T, device=totals(elapsed_s=500, timer_s=900))).elapsed_s == 1_000
+
+
+def test_a_session_of_totals_alone_counts_by_them() -> None:
+    found = analyse(Session(Sport.SWIMMING, STARTED, {}, device=totals(1_500, 2_000, 1_800)))
+    assert (found.distance_m, found.elapsed_s, found.moving_s) == (1_500, 2_000, 1_800)
+    assert found.measured.distance_source == "device"
+    assert "no-points" in codes(found)
+
+
+def test_no_device_total_leaks_into_ours() -> None:
+    device = totals(distance_m=9_000)
+    assert analyse(made(T, distance_m=3 * T, device=device)).distance_m == 3_000
+    assert analyse(made(T, distance_m=3 * T, device=device)).measured.device.distance_m == 9_000.0
+
+
+def test_without_times_there_is_a_way_and_no_duration() -> None:
+    found = analyse(made(places_m=3 * T, started_at=None))
+    assert found.distance_m == pytest.approx(3_000)
+    assert (found.elapsed_s, found.moving_s, found.measured.avg_speed_mps) == (0, 0, None)
+    assert codes(found) == ["no-times"]
+
+
+def test_best_efforts_are_for_those_on_foot_who_did_not_teleport() -> None:
+    leapt = np.where(T > 500, 3 * T + 100_000, 3 * T)
+    assert analyse(made(T, places_m=leapt)).measured.best_efforts == ()
+    assert "teleport" in codes(analyse(made(T, places_m=leapt)))
+    assert analyse(made(T, distance_m=leapt)).measured.best_efforts == ()
+    assert analyse(made(T, distance_m=3 * T, sport=Sport.CYCLING)).measured.best_efforts == ()
+
+
+def test_a_car_called_a_run_has_no_best_efforts() -> None:
+    found = analyse(made(T, places_m=25 * T))
+    assert (codes(found), found.measured.best_efforts) == (["too-fast"], ())
+
+
+def test_a_clock_that_was_never_set_is_told() -> None:
+    unset = datetime(1990, 1, 1, tzinfo=UTC)
+    assert "clock-unset" in codes(analyse(made(T, places_m=3 * T, started_at=unset)))
+
+
+def test_a_clock_that_jumped_is_told() -> None:
+    assert "clock-jump" in codes(analyse(made([0, 1, 2, 500_000, 500_001, 500_002], distance_m=[0, 3, 6, 9, 12, 15])))
+
+
+def test_the_file_s_own_warnings_come_first() -> None:
+    assert analyse(made(places_m=T), ["truncated: early"]).measured.warnings[0] == "truncated: early"
+
+
+@pytest.mark.parametrize(
+    "session",
+    [
+        made(),
+        made([0]),
+        made([0], places_m=[0]),
+        made([NAN, NAN], places_m=[NAN, NAN]),
+        made([5.0] * 1_000, places_m=[7.0] * 1_000),
+        made(seconds(1_000), places_m=np.full(1_000, 7.0)),
+        made([0, 1], distance_m=[NAN, NAN], heart_rate_bpm=[NAN, 0]),
+    ],
+)
+def test_next_to_nothing_sums_up_to_nothing(session: Session) -> None:
+    found = analyse(session)
+    assert found.distance_m == 0
+    assert found.measured.avg_speed_mps is None
+    assert found.measured.avg_heart_rate_bpm is None
+
+
+VALUES = st.floats(-1e9, 1e9) | st.just(NAN) | st.floats(0, 100)
+TRACKS = st.integers(0, 12).flatmap(
+    lambda length: st.fixed_dictionaries(
+        {},
+        optional={
+            name: st.lists(
+                st.floats(-90, 90) | st.just(NAN) if name is Column.LAT or name is Column.LON else VALUES,
+                min_size=length,
+                max_size=length,
+            ).map(np.array)
+            for name in Column
+        },
+    )
+)
+
+
+@given(TRACKS, st.sampled_from(list(Sport)), st.integers(1, 11))
+def test_whatever_was_recorded_the_sums_can_be(columns: dict[Column, np.ndarray], sport: Sport, resumed: int) -> None:
+    length = max(map(len, columns.values()), default=0)
+    session = Session(sport, STARTED, columns, breaks=(resumed,) if resumed < length else ())
+    found = analyse(session)
+    assert min(found.distance_m, found.elapsed_s, found.moving_s, found.elevation_gain_m) >= 0
+    assert found.moving_s <= found.elapsed_s + 0.001
+    assert b"NaN" not in msgspec.json.encode(found)
+    told = msgspec.to_builtins(found)
+    assert all(np.isfinite(value) for value in _numbers(told))
+
+
+def _numbers(told: object) -> list[float]:
+    if isinstance(told, dict):
+        return [number for value in told.values() for number in _numbers(value)]
+    if isinstance(told, list | tuple):
+        return [number for value in told for number in _numbers(value)]
+    return [told] if isinstance(told, float) else []

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyproj import Geod
+
+from domain.measures import Sport
+from domain.recordings.cleaning import clean, step_lengths
+from tests.domain.recordings.tracks import NAN, made, seconds
+
+LATITUDES, LONGITUDES = st.floats(-89, 89), st.floats(-180, 180)
+
+
+@given(LATITUDES, LONGITUDES, st.floats(-0.002, 0.002), st.floats(-0.002, 0.002))
+def test_a_short_step_is_the_geodesic_within_a_millimetre(lat: float, lon: float, north: float, east: float) -> None:
+    ends = np.array([lat, lat + north]), np.array([lon, lon + east])
+    geodesic = Geod(ellps="WGS84").inv(lon, lat, lon + east, lat + north)[2]
+    assert step_lengths(*ends)[0] == pytest.approx(geodesic, abs=1e-3, rel=1e-6)
+
+
+@given(LATITUDES, LONGITUDES, LATITUDES, LONGITUDES)
+def test_a_step_of_any_length_is_the_geodesic(lat: float, lon: float, to_lat: float, to_lon: float) -> None:
+    geodesic = Geod(ellps="WGS84").inv(lon, lat, to_lon, to_lat)[2]
+    step = step_lengths(np.array([lat, to_lat]), np.array([lon, to_lon]))[0]
+    assert step == pytest.approx(geodesic, abs=0.5, rel=1e-4)
+
+
+def test_a_step_over_the_date_line_is_short() -> None:
+    assert step_lengths(np.zeros(2), np.array([179.9999, -179.9999]))[0] == pytest.approx(22.26, abs=0.01)
+
+
+def test_time_never_runs_backwards_and_a_jump_of_days_counts_as_none() -> None:
+    track = clean(made([0, 1, 2, 1, 2, 1_000_000, 1_000_001]))
+    assert track.t.tolist() == [0, 1, 2, 2, 3, 3, 4]
+    assert track.clock_jumps == 2
+
+
+def test_missing_times_lie_evenly_between_their_neighbours() -> None:
+    track = clean(made([0, NAN, NAN, 3, 4, 5]))
+    assert track.t.tolist() == [0, 1, 2, 3, 4, 5]
+    assert track.timed.tolist() == [True, False, False, True, True, True]
+
+
+def test_a_clock_that_stands_still_or_is_mostly_missing_is_none() -> None:
+    assert not clean(made([5, 5, 5])).has_times
+    assert not clean(made([0, NAN, NAN, NAN, 4])).has_times
+
+
+def test_a_single_position_far_off_is_left_out() -> None:
+    places = 3.0 * seconds(50)
+    places[20] = 5_000
+    track = clean(made(seconds(50), places_m=places))
+    assert np.flatnonzero(np.isnan(track.lon)).tolist() == [20]
+    assert track.outliers == 1
+
+
+def test_a_track_that_is_fast_all_along_has_no_outliers() -> None:
+    assert clean(made(seconds(50), places_m=30 * seconds(50))).outliers == 0
+    assert clean(made(seconds(50), places_m=30 * seconds(50), sport=Sport.CYCLING)).outliers == 0
+
+
+def test_heights_that_nobody_runs_at_are_missing() -> None:
+    track = clean(made(seconds(4), altitude_m=[40, 12_607, -600, 41]))
+    assert np.isnan(track.altitude).tolist() == [False, True, True, False]

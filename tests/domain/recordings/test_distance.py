@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from domain.measures import Sport
+from domain.recordings.cleaning import clean
+from domain.recordings.distance import Distance, DistanceSource, distance_of
+from domain.recordings.recording import Session
+from tests.domain.recordings.tracks import NAN, made, seconds, totals
+
+T = seconds(1_001)
+
+
+def measured(session: Session) -> Distance:
+    return distance_of(session, clean(session))
+
+
+def test_the_recorded_channel_comes_first() -> None:
+    found = measured(made(T, places_m=3 * T, distance_m=3.1 * T, device=totals(9_999)))
+    assert found.source is DistanceSource.RECORDED
+    assert found.total_m == pytest.approx(3_100)
+
+
+def test_without_a_channel_the_positions_count() -> None:
+    found = measured(made(T, places_m=3 * T, device=totals(9_999)))
+    assert found.source is DistanceSource.POSITIONS
+    assert found.total_m == pytest.approx(3_000)
+
+
+def test_the_device_s_total_counts_only_when_there_is_neither() -> None:
+    found = measured(made(T, heart_rate_bpm=T, device=totals(5_000)))
+    assert found.source is DistanceSource.DEVICE
+    assert found.total_m == 0
+
+
+@pytest.mark.parametrize("channel", [np.zeros(1_001), 0.01 * T, 300 * T, np.where(T % 100 < 99, 3 * T, 0)])
+def test_a_channel_that_cannot_be_is_passed_over(channel: np.ndarray) -> None:
+    found = measured(made(T, places_m=3 * T, distance_m=channel))
+    assert found.source is DistanceSource.POSITIONS
+    assert found.total_m == pytest.approx(3_000)
+
+
+def test_a_channel_that_counts_on_from_an_earlier_session_starts_at_nothing() -> None:
+    assert measured(made(T, distance_m=40_000 + 3 * T)).total_m == pytest.approx(3_000)
+
+
+def test_what_the_channel_missed_lies_evenly_between_its_neighbours() -> None:
+    channel = 3 * T
+    channel[100:200] = NAN
+    assert measured(made(T, distance_m=channel)).column[150] == pytest.approx(450)
+
+
+def test_a_treadmill_s_wandering_positions_do_not_refute_its_channel() -> None:
+    found = measured(made(T, places_m=0.05 * T, distance_m=3 * T))
+    assert found.source is DistanceSource.RECORDED
+    assert found.total_m == pytest.approx(3_000)
+
+
+@pytest.mark.parametrize("column", ["distance_m", "places_m"])
+def test_a_leap_adds_nothing_and_is_counted(column: str) -> None:
+    leapt = np.where(T > 500, 3 * T + 1_000_000, 3 * T)
+    found = measured(made(T, **{column: leapt}))  # type: ignore[arg-type]  # a column or the places
+    assert found.total_m == pytest.approx(3_000, abs=5)
+    assert found.leaps == 1
+
+
+def test_what_a_channel_adds_at_once_after_a_tunnel_is_no_leap() -> None:
+    channel = np.where(T > 500, 3 * T + 60, 3 * T)
+    assert measured(made(T, distance_m=channel)).total_m == pytest.approx(3_060)
+
+
+def test_a_ride_called_a_run_keeps_its_way_and_is_too_fast() -> None:
+    found = measured(made(T, places_m=14 * T))
+    assert found.total_m == pytest.approx(14_000)
+    assert (found.leaps, found.fast) == (0, True)
+    assert not measured(made(T, places_m=14 * T, sport=Sport.CYCLING)).fast
+
+
+def test_two_points_a_thousand_kilometres_apart_in_a_second_are_no_run() -> None:
+    found = measured(made([0, 1], places_m=[0, 1_000_000], device=totals(1_000_000)))
+    assert (found.total_m, found.leaps) == (0, 1)

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+
+from domain.measures import Sport
+from domain.recordings.cleaning import CleanTrack, clean
+from domain.recordings.distance import distance_of
+from domain.recordings.motion import climb, max_speed, moving_time
+from domain.recordings.recording import FloatColumn, Session
+from tests.domain.recordings.tracks import made, seconds
+
+
+def moved(session: Session) -> float:
+    track = clean(session)
+    return float(moving_time(session, track, distance_of(session, track).column).sum())
+
+
+def climbed(heights: FloatColumn) -> float:
+    return float(climb(clean(made(seconds(len(heights)), altitude_m=heights)))[-1])
+
+
+def run_with_a_stand() -> FloatColumn:
+    """Three metres a second for 100 s, 60 s of standing, and 100 s more."""
+    return np.interp(seconds(261), [0, 100, 160, 260], [0, 300, 300, 600])
+
+
+def test_standing_is_not_moving() -> None:
+    assert moved(made(seconds(261), distance_m=run_with_a_stand())) == pytest.approx(200, abs=8)
+
+
+def test_standing_with_the_noise_of_gps_is_not_moving() -> None:
+    noise = np.random.default_rng(1).normal(0, 0.1, 261).cumsum() * 0.3
+    assert moved(made(seconds(261), places_m=run_with_a_stand() + noise)) == pytest.approx(200, abs=20)
+
+
+def test_a_stop_of_the_timer_is_not_moving() -> None:
+    t = np.concatenate([seconds(100), 400 + seconds(100)])
+    distance = 3 * np.concatenate([seconds(100), 99 + seconds(100)])
+    assert moved(made(t, distance_m=distance, breaks=(100,))) == pytest.approx(198, abs=1)
+
+
+def test_a_new_segment_after_which_the_runner_is_elsewhere_was_a_gap_in_reception() -> None:
+    t = np.concatenate([seconds(100), 200 + seconds(100)])
+    assert moved(made(t, places_m=3 * t, breaks=(100,))) == pytest.approx(299, abs=1)
+
+
+def test_on_a_trainer_all_time_counts_but_the_stops() -> None:
+    t = np.concatenate([seconds(100), 400 + seconds(100)])
+    assert moved(made(t, power_w=np.full(200, 200.0), breaks=(100,), sport=Sport.CYCLING)) == 198
+
+
+def test_a_slow_walk_of_smart_recording_is_moving() -> None:
+    t = 30 * seconds(50)
+    assert moved(made(t, distance_m=0.9 * t, sport=Sport.WALKING)) == t[-1]
+
+
+def test_a_hill_counts_once_up() -> None:
+    assert climbed(np.interp(seconds(601), [0, 300, 600], [0, 50, 0])) == pytest.approx(50, abs=1.5)
+
+
+def test_noise_below_a_metre_is_no_climb() -> None:
+    assert climbed(40 + 0.3 * np.sin(seconds(3_600) / 20)) == 0
+    assert climbed(40 + np.random.default_rng(1).normal(0, 0.5, 3_600)) < 5
+
+
+def test_small_rises_add_up_to_a_climb() -> None:
+    assert climbed(np.floor(seconds(601) / 20)) == pytest.approx(30, abs=1)
+
+
+def test_one_glitch_is_no_top_speed() -> None:
+    speed = np.full(100, 3.0)
+    speed[50] = 30
+    assert max_speed(*_of(made(seconds(100), speed_mps=speed))) == 3
+    speed[60:66] = 5
+    assert max_speed(*_of(made(seconds(100), speed_mps=speed))) == 5
+
+
+def test_without_a_speed_channel_the_distance_tells() -> None:
+    assert max_speed(*_of(made(seconds(100), distance_m=3 * seconds(100)))) == pytest.approx(3)
+
+
+def test_without_times_there_is_no_speed() -> None:
+    assert max_speed(*_of(made(places_m=3 * seconds(100)))) is None
+
+
+def _of(session: Session) -> tuple[Session, CleanTrack, FloatColumn]:
+    track = clean(session)
+    return session, track, distance_of(session, track).column

@@ -1,0 +1,49 @@
+import numpy as np
+import polyline
+import pytest
+
+from domain.recordings.cleaning import step_lengths
+from domain.recordings.preview import bounding_box, preview
+from tests.domain.recordings.tracks import NAN
+
+
+def circle(points: int, radius: float = 0.02) -> tuple[np.ndarray, np.ndarray]:
+    angle = np.linspace(0, 2 * np.pi, points)
+    return 52.5 + radius * np.sin(angle), 13.4 + radius * np.cos(angle)
+
+
+def test_a_preview_is_short_and_close_to_the_way() -> None:
+    lat, lon = circle(5_000)
+    text = preview(lat, lon)
+    assert text is not None
+    decoded = np.array(polyline.decode(text))
+    assert len(decoded) <= 120
+    assert len(text) < 600
+    length = step_lengths(decoded[:, 0], decoded[:, 1]).sum()
+    assert length == pytest.approx(step_lengths(lat, lon).sum(), rel=0.01)
+
+
+def test_a_wild_track_is_short_too() -> None:
+    random = np.random.default_rng(1)
+    text = preview(52 + random.normal(0, 0.1, 20_000), 13 + random.normal(0, 0.1, 20_000))
+    assert text is not None
+    assert len(polyline.decode(text)) <= 120
+
+
+def test_missing_positions_are_stepped_over_and_none_give_none() -> None:
+    lat, lon = np.array([52.5, NAN, 52.6]), np.array([13.4, NAN, 13.5])
+    assert polyline.decode(preview(lat, lon) or "") == [(52.5, 13.4), (52.6, 13.5)]
+    assert preview(np.full(3, NAN), np.full(3, NAN)) is None
+    assert bounding_box(np.full(3, NAN), np.full(3, NAN)) is None
+
+
+def test_standing_still_is_a_preview_too() -> None:
+    assert preview(np.full(100, 52.5), np.full(100, 13.4)) is not None
+
+
+def test_the_box_is_south_west_north_east() -> None:
+    assert bounding_box(np.array([1.0, 3.0]), np.array([7.0, 5.0])) == (1, 5, 3, 7)
+
+
+def test_the_box_over_the_date_line_goes_the_short_way() -> None:
+    assert bounding_box(np.array([0.0, 1.0]), np.array([179.5, -179.5])) == (0, 179.5, 1, -179.5)

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+
+from domain.recordings.cleaning import clean
+from domain.recordings.recording import FloatColumn
+from domain.recordings.stretches import KILOMETRE_M, MILE_M, Sums, best_efforts, splits
+from tests.domain.recordings.tracks import NAN, made, seconds
+
+STEADY = 4.0 * seconds(601)  # 2,400 m in ten minutes
+
+
+def sums(t: FloatColumn, distance: FloatColumn, heart_rate: FloatColumn | None = None) -> Sums:
+    return Sums(t, distance, moved=t, climbed=np.zeros(len(t)), heart_rate=heart_rate)
+
+
+def test_a_run_is_cut_at_every_kilometre_and_the_rest_is_a_split() -> None:
+    found = splits(sums(seconds(601), STEADY), KILOMETRE_M)
+    assert [split.distance_m for split in found] == [1_000, 1_000, 400]
+    assert [split.elapsed_s for split in found] == pytest.approx([250, 250, 100])
+
+
+def test_splits_are_cut_between_points() -> None:
+    found = splits(sums(np.array([0.0, 600.0]), np.array([0.0, 2_400.0])), KILOMETRE_M)
+    assert [split.elapsed_s for split in found] == pytest.approx([250, 250, 100])
+
+
+def test_miles_and_kilometres_add_up_alike() -> None:
+    for length in (KILOMETRE_M, MILE_M):
+        assert sum(split.distance_m for split in splits(sums(seconds(601), STEADY), length)) == pytest.approx(2_400)
+
+
+def test_a_standing_minute_belongs_to_the_split_it_ends() -> None:
+    distance = np.interp(seconds(661), [0, 250, 310, 660], [0, 1_000, 1_000, 2_400])
+    assert [split.elapsed_s for split in splits(sums(seconds(661), distance), KILOMETRE_M)][:2] == [250, 310]
+
+
+def test_each_split_has_its_own_heart_rate_and_zeros_are_no_rate() -> None:
+    rate = np.where(seconds(601) < 250, 120.0, 160.0)
+    rate[300:320] = 0
+    found = splits(sums(seconds(601), STEADY, rate), KILOMETRE_M)
+    assert [split.avg_heart_rate_bpm for split in found] == pytest.approx([120, 160, 160], abs=0.5)
+
+
+@pytest.mark.parametrize("distance", [np.zeros(601), 1e9 * seconds(601)])
+def test_no_distance_or_an_impossible_one_has_no_splits(distance: FloatColumn) -> None:
+    assert splits(sums(seconds(601), distance), KILOMETRE_M) == []
+
+
+def test_the_fastest_stretch_is_found_wherever_it_is() -> None:
+    pace = np.where((seconds(1_000) >= 400) & (seconds(1_000) < 500), 5.0, 3.0)
+    distance = np.concatenate([[0.0], np.cumsum(pace)])
+    session = made(seconds(1_001), distance_m=distance)
+    found = {effort.name: effort for effort in best_efforts(clean(session), distance)}
+    assert found["400 m"].elapsed_s == pytest.approx(80)
+    assert 400 <= found["400 m"].start_s <= 420
+    assert found["1 km"].elapsed_s == pytest.approx(100 + 500 / 3, abs=0.01)
+    assert "5 km" not in found
+
+
+def test_an_effort_of_exactly_the_whole_run_counts() -> None:
+    distance = 4.0 * seconds(101)
+    (effort,) = best_efforts(clean(made(seconds(101), distance_m=distance)), distance)
+    assert (effort.name, effort.elapsed_s, effort.start_s) == ("400 m", 100, 0)
+
+
+def test_a_pause_counts_in_an_effort() -> None:
+    distance = np.interp(seconds(301), [0, 100, 200, 300], [0, 200, 200, 400])
+    (effort,) = best_efforts(clean(made(seconds(301), distance_m=distance)), distance)
+    assert effort.elapsed_s == 300
+
+
+def test_a_stretch_without_times_is_no_effort() -> None:
+    t = np.where(seconds(400) < 150, NAN, seconds(400))
+    distance = 4.0 * seconds(400)
+    found = best_efforts(clean(made(t, distance_m=distance)), distance)
+    assert found[0].elapsed_s == pytest.approx(100)
+    assert found[-1].distance_m <= 4 * 250

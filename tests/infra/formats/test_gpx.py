@@ -1,0 +1,143 @@
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from domain.measures import Sport
+from domain.recordings.recording import Column, EmptyRecording, Recording, Session
+from infra.formats import parse
+
+STARTED = datetime(2026, 5, 1, 7, 0, tzinfo=UTC)
+
+
+def gpx(body: str, version: str = "1.1", root: str = "") -> bytes:
+    names = 'xmlns:g="urn:g" xmlns:c="urn:c"'
+    return (
+        f'<?xml version="1.0"?><gpx version="{version}" creator="Watch 7" '
+        f'xmlns="http://www.topografix.com/GPX/{version.replace(".", "/")}" {names}{root}>{body}</gpx>'
+    ).encode()
+
+
+def point(second: int, inside: str = "", lat: float = 52.5, time: str | None = None) -> str:
+    stamp = f"2026-05-01T07:00:{second:02}Z" if time is None else time
+    return f'<trkpt lat="{lat + second * 1e-5:.7f}" lon="13.4"><ele>40</ele><time>{stamp}</time>{inside}</trkpt>'
+
+
+def track(*segments: str, head: str = "") -> str:
+    return f"<trk>{head}" + "".join(f"<trkseg>{segment}</trkseg>" for segment in segments) + "</trk>"
+
+
+def only(recording: Recording) -> Session:
+    (session,) = recording.sessions
+    return session
+
+
+def codes(recording: Recording) -> list[str]:
+    return [warning.partition(":")[0] for warning in recording.warnings]
+
+
+def test_points_become_columns_and_segments_breaks() -> None:
+    recording = parse(gpx(track(point(0) + point(1), point(30) + point(31), head="<name>Tempo</name>")))
+    session = only(recording)
+    assert (session.started_at, session.title, recording.device_name) == (STARTED, "Tempo", "Watch 7")
+    assert session.columns[Column.T].tolist() == [0, 1, 30, 31]
+    assert session.columns[Column.LAT].tolist() == [52.5, 52.50001, 52.5003, 52.50031]
+    assert session.columns[Column.ALTITUDE].tolist() == [40] * 4
+    assert session.breaks == (2,)
+
+
+def test_an_empty_segment_is_no_break_of_its_own() -> None:
+    assert only(parse(gpx(track(point(0), "", point(1))))).breaks == (1,)
+
+
+@pytest.mark.parametrize(
+    ("extension", "column", "value"),
+    [
+        ("<extensions><g:TrackPointExtension><g:hr>150</g:hr></g:TrackPointExtension></extensions>", "heart", 150),
+        ("<extensions><c:hr>151</c:hr></extensions>", "heart", 151),
+        ("<extensions><heartrate>152</heartrate></extensions>", "heart", 152),
+        ("<extensions><g:TrackPointExtension><g:cad>85</g:cad></g:TrackPointExtension></extensions>", "cadence", 170),
+        ("<extensions><c:cadence>86</c:cadence></extensions>", "cadence", 172),
+        ("<extensions><power>260</power></extensions>", "power", 260),
+        ("<extensions><g:atemp>21.5</g:atemp></extensions>", "temperature", 21.5),
+        ("<extensions><c:distance>12.5</c:distance></extensions>", "distance", 12.5),
+        ("<speed>3.2</speed>", "speed", 3.2),
+    ],
+)
+def test_extensions_are_known_by_name_in_any_namespace(extension: str, column: str, value: float) -> None:
+    session = only(parse(gpx(track(point(0, extension), head="<type>running</type>"))))
+    (found,) = [values for name, values in session.columns.items() if name.startswith(column)]
+    assert found.tolist() == [value]
+
+
+def test_cadence_on_a_bicycle_is_not_doubled() -> None:
+    body = track(point(0, "<extensions><g:cad>85</g:cad></extensions>"), head="<type>cycling</type>")
+    assert only(parse(gpx(body))).columns[Column.CADENCE].tolist() == [85]
+
+
+@pytest.mark.parametrize(
+    ("head", "sport"),
+    [
+        ("<type>running</type>", Sport.RUNNING),
+        ("<type>9</type>", Sport.RUNNING),  # Strava's
+        ("<name>Running 10/2/17 7:49 am</name>", Sport.RUNNING),  # Runkeeper's
+        ("<name>Sunday</name>", Sport.OTHER),
+    ],
+)
+def test_the_sport_is_told_by_type_or_title(head: str, sport: Sport) -> None:
+    assert only(parse(gpx(track(point(0), head=head)))).sport is sport
+
+
+def test_version_1_0_reads_the_same() -> None:
+    assert len(only(parse(gpx(track(point(0, "<speed>3</speed>") + point(1)), version="1.0")))) == 2
+
+
+def test_utf_16_with_a_byte_order_mark_reads_the_same() -> None:
+    text = gpx(track(point(0))).decode().replace('<?xml version="1.0"?>', '<?xml version="1.0" encoding="UTF-16"?>')
+    assert len(only(parse(text.encode("utf-16")))) == 1
+
+
+def test_times_with_an_offset_are_taken_to_utc() -> None:
+    assert only(parse(gpx(track(point(0, time="2026-05-01T09:00:00+02:00"))))).started_at == STARTED
+
+
+def test_times_without_a_zone_are_taken_as_utc_with_a_warning() -> None:
+    recording = parse(gpx(track(point(0, time="2026-05-01T07:00:00"))))
+    assert only(recording).started_at == STARTED
+    assert codes(recording) == ["no-zone"]
+
+
+@pytest.mark.parametrize("time", ["", "yesterday", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "1650000000000"])
+def test_what_is_no_believable_time_is_missing(time: str) -> None:
+    session = only(parse(gpx(track(point(0, time=time) + point(1)))))
+    assert np.isnan(session.columns[Column.T][0])
+    assert session.columns[Column.T][1] == 0
+
+
+def test_a_position_that_is_nowhere_is_left_out_and_its_point_kept() -> None:
+    recording = parse(gpx(track(point(0, lat=91.0) + point(1))))
+    assert np.isnan(only(recording).columns[Column.LAT]).tolist() == [True, False]
+    assert codes(recording) == ["misplaced"]
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "1e999", "1_0", "1,5", "", "high"])
+def test_a_number_that_is_none_is_missing(text: str) -> None:
+    body = track(f'<trkpt lat="52" lon="13"><ele>{text}</ele></trkpt><trkpt lat="52" lon="13"><ele>1</ele></trkpt>')
+    assert np.isnan(only(parse(gpx(body))).columns[Column.ALTITUDE]).tolist() == [True, False]
+
+
+def test_what_comes_before_a_break_off_is_kept() -> None:
+    whole = gpx(track("".join(point(second) for second in range(10))))
+    recording = parse(whole[: whole.rindex(b"<trkpt") + 20])
+    assert (len(only(recording)), codes(recording)) == (9, ["truncated"])
+
+
+def test_an_unbound_prefix_costs_only_what_follows() -> None:
+    recording = parse(gpx(track(point(0) + point(1, "<extensions><x:hr>150</x:hr></extensions>") + point(2))))
+    assert len(only(recording)) >= 1
+
+
+def test_routes_and_waypoints_alone_are_refused_by_name() -> None:
+    body = '<wpt lat="1" lon="1"/><rte><rtept lat="1" lon="1"/><rtept lat="1" lon="2"/></rte>'
+    with pytest.raises(EmptyRecording, match="3 waypoints or route points"):
+        parse(gpx(body))

@@ -1,0 +1,49 @@
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+
+from domain.measures import Sport
+from domain.recordings.recording import Column, EmptyRecording, UnreadableRecording
+from infra.formats import parse
+
+
+def document(points: dict[str, list[Any]] | None = None, **others: Any) -> bytes:
+    columns = {"t": [0, 1], "lat": [52.5, None], "lon": [13.4, None], "cadence_spm": [170, 171]}
+    whole = {"started_at": "2026-05-01T09:00:00+02:00", "sport": "running", "points": points or columns, **others}
+    return json.dumps(whole).encode()
+
+
+def test_columns_are_taken_as_they_are_named() -> None:
+    (session,) = parse(document(title="Tempo")).sessions
+    assert (session.sport, session.title) == (Sport.RUNNING, "Tempo")
+    assert session.started_at == datetime(2026, 5, 1, 7, tzinfo=UTC)
+    assert session.columns[Column.CADENCE].tolist() == [170, 171]
+    assert np.isnan(session.columns[Column.LAT]).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (document({"t": [0, 1], "lat": [1]}), "of one length"),
+        (document({"lat": [91.0]}), "between -90 and 90"),
+        (document({"t": [1_700_000_000_000]}), "points.t must lie between"),
+        (document({"pulse": [1]}), "pulse"),
+        (document(started_at="2026-05-01T09:00:00"), "started_at"),
+        (document(started_at="2500-01-01T00:00:00Z"), "started_at must be a time"),
+        (document(surprise=1), "surprise"),
+        (b'{"started_at": ', "no valid JSON"),
+        (b"{" * 100_000, "no valid JSON"),
+        (b'{"title": "\xff"}', "no valid JSON"),
+    ],
+)
+def test_what_is_wrong_is_named(content: bytes, reason: str) -> None:
+    with pytest.raises(UnreadableRecording, match=reason):
+        parse(content)
+
+
+def test_no_points_are_empty() -> None:
+    with pytest.raises(EmptyRecording):
+        parse(document({"t": []}))

@@ -1,0 +1,78 @@
+"""Our sums beside the devices' own, on files of real devices when the folder is there."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from domain.recordings.analysis import Analysis, analyse
+from domain.recordings.recording import Recording, UnreadableRecording
+from infra.formats import parse
+from tests.infra.formats import real_files
+
+ROWS = real_files.index()
+BROKEN_BODY = ("truncated", "damaged")  # the device's totals speak of points that are lost
+pytestmark = pytest.mark.skipif(not ROWS, reason="no folder of real recordings beside the repository")
+
+
+def _read(row: Mapping[str, str]) -> tuple[Recording, Analysis] | None:
+    """The analysis of a file of one session, whole, that carries totals to compare with."""
+    try:
+        recording = parse((real_files.FOLDER / row["file"]).read_bytes())
+    except UnreadableRecording:
+        return None
+    damaged = any(warning.startswith(BROKEN_BODY) for warning in recording.warnings)
+    if len(recording.sessions) != 1 or damaged or float(row["device_distance_m"] or 0) <= 100:
+        return None
+    return recording, analyse(recording.sessions[0], recording.warnings)
+
+
+def test_distance_is_the_device_s_within_one_per_cent_in_nine_of_ten() -> None:
+    missed, compared = [], 0
+    for row in ROWS:
+        if (read := _read(row)) is None:
+            continue
+        compared += 1
+        told, ours = float(row["device_distance_m"]), read[1].distance_m
+        if abs(ours - told) > 0.01 * told:
+            missed.append(f"{row['file']}: {ours:.0f} m of {told:.0f} m, {read[1].measured.distance_source}")
+    assert compared >= 20
+    assert len(missed) <= 0.1 * compared, "\n".join(missed)
+
+
+def test_elapsed_time_is_the_device_s_within_two_seconds_in_nine_of_ten() -> None:
+    missed, compared = [], 0
+    for row in ROWS:
+        if not row["device_elapsed_s"] or (read := _read(row)) is None:
+            continue
+        compared += 1
+        told, ours = float(row["device_elapsed_s"]), read[1].elapsed_s
+        if abs(ours - told) > 2:
+            missed.append(f"{row['file']}: {ours:.0f} s of {told:.0f} s")
+    assert compared >= 15
+    assert len(missed) <= 0.1 * compared, "\n".join(missed)
+
+
+def test_heart_rate_is_the_device_s_within_two_beats_in_nine_of_ten() -> None:
+    pairs = []
+    for row in ROWS:
+        if row["device_avg_hr"] in ("", "0") or (read := _read(row)) is None:
+            continue
+        pairs.append((float(row["device_avg_hr"]), read[1].measured.avg_heart_rate_bpm or 0.0))
+    near = [abs(ours - told) <= 2 for told, ours in pairs]
+    assert sum(near) >= 0.9 * len(near)
+
+
+def test_every_file_gives_sums_that_can_be_or_is_refused() -> None:
+    for row in ROWS:
+        try:
+            recording = parse((real_files.FOLDER / row["file"]).read_bytes())
+        except UnreadableRecording as refusal:
+            assert "Send" in refusal.reason or "send" in refusal.reason, row["file"]  # noqa: PT017 - one of many files
+            continue
+        for session in recording.sessions:
+            found = analyse(session)
+            assert found.moving_s >= 0, row["file"]
+            assert len(found.measured.polyline or "") <= 600, row["file"]
+            assert sum(split.distance_m for split in found.details.splits_km) <= found.distance_m + 1, row["file"]
+            best = [effort.elapsed_s for effort in found.measured.best_efforts]
+            assert best == sorted(best), row["file"]
