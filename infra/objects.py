@@ -133,7 +133,8 @@ class BucketObjects:
     def __init__(self, url: str) -> None:
         self._store = S3Store.from_url(
             url,
-            client_options={"connect_timeout": "2s", "timeout": "20s"},
+            # whether an endpoint is http is the operator's choice, who wrote it
+            client_options={"allow_http": True, "connect_timeout": "2s", "timeout": "20s"},
             retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)},  # then the phone tries again
         )
 

@@ -47,7 +47,8 @@ class Client:
         self, base_url: str, *, name: str = "cairn-client/0.1", patience_seconds: float = PATIENCE_SECONDS
     ) -> None:
         headers = {"Cairn-Client": f"{name}; device={uuid4()}"}
-        self._http = httpx.AsyncClient(base_url=f"{base_url.rstrip('/')}/v1", headers=headers, timeout=30.0, mounts=_DIRECT)
+        address = f"{base_url.rstrip('/')}/v1"
+        self._http = httpx.AsyncClient(base_url=address, headers=headers, timeout=30.0, mounts=_DIRECT)
         self.patience_seconds = patience_seconds
         self._tokens: Json = {}
         self._position: str | None = None
@@ -65,10 +66,8 @@ class Client:
         return UUID(self._tokens["user_id"])
 
     async def register(self, email: str, password: str, display_name: str, user_id: UUID | None = None) -> None:
-        """Open an account and sign in. An own `user_id` makes a repeat safe."""
-        body = {"email": email, "password": password, "display_name": display_name}
-        if user_id is not None:
-            body["user_id"] = str(user_id)
+        """Open an account and sign in. A chosen `user_id` makes this call safe to repeat; each try of a call is."""
+        body = {"email": email, "password": password, "display_name": display_name, "user_id": str(user_id or uuid4())}
         self._tokens = await self._json("POST", "/users", body, signed_in=False)
 
     async def sign_in(self, email: str, password: str) -> None:

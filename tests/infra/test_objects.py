@@ -28,7 +28,6 @@ def objects(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     endpoint, bucket = request.getfixturevalue("s3"), f"bucket-{uuid4().hex}"
     for name, value in {
         "AWS_ENDPOINT": endpoint,
-        "AWS_ALLOW_HTTP": "true",
         "AWS_ACCESS_KEY_ID": "key",
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_REGION": "us-east-1",
@@ -88,7 +87,6 @@ async def test_a_store_that_cannot_write_says_so(tmp_path: Path) -> None:
 
 async def test_a_bucket_that_does_not_answer_is_said_to_be_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT", "http://127.0.0.1:1")
-    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
