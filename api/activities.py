@@ -19,7 +19,7 @@ from domain import activity as rules
 from domain.activity import ActivityMissing
 from domain.errors import DomainError
 from domain.events.activity import BestEffort, DeviceTotals, Source
-from domain.measures import ActivityId, Sport, UserId, Visibility
+from domain.measures import RESERVED_VERSION, ActivityId, Sport, UserId, Visibility
 from domain.recordings.recording import Column
 from domain.user import UserMissing
 from projections.activities import Card, cards, cards_of
@@ -189,6 +189,7 @@ async def edit(
     services: ServicesDep,
 ) -> Response:
     """Change an own activity's title, visibility or sport."""
+    _require_possible(activity_id)
     changes = {name: value for name, value in asdict(patch).items() if value is not UNSET}
     now = services.clock()
     position = await services.streams.transact(
@@ -200,9 +201,16 @@ async def edit(
 @router.delete("/activities/{activity_id}", status_code=204, responses=answers(401, 404, no_content=None))
 async def delete(activity_id: UUID, user_id: CurrentUser, services: ServicesDep) -> Response:
     """Remove an own activity from everything. Removing twice changes nothing."""
+    _require_possible(activity_id)
     now = services.clock()
     position = await services.streams.transact(rules.Activity, activity_id, user_id, lambda it: it.delete(user_id, now))
     return no_content(position)
+
+
+def _require_possible(activity_id: UUID) -> None:
+    """Ids that the server derives belong to streams of other kinds: there is no such activity."""
+    if activity_id.version == RESERVED_VERSION:
+        raise ActivityMissing
 
 
 @router.get("/activities/{activity_id}/track", responses=answers(401, 404, 422, ok=Track))

@@ -9,6 +9,7 @@ from api.codec import answer
 from api.dependencies import CurrentUser, ServicesDep, reads
 from api.openapi import answers
 from api.pages import Cursor, Limit, place_of
+from domain.measures import Visibility
 from projections.activities import cards
 from projections.feed import feed_page
 from projections.people import people
@@ -31,8 +32,9 @@ async def feed(
         entries = await feed_page(connection, user_id, before, limit)
         shown = await cards(connection, [activity_id for activity_id, _ in entries])
         names = await people(connection, list({card.user_id for card in shown.values()}))
-    # the feed and the cards are filled side by side: an entry may be a moment ahead of its card
+    # the feed and the cards are filled side by side: an entry may be a moment ahead of its card, or behind it
     found = [shown[activity_id] for activity_id, _ in entries if activity_id in shown]
-    items = [card_seen(card, names[card.user_id].display_name) for card in found if card.user_id in names]
+    seen = [card for card in found if card.visibility is not Visibility.PRIVATE and card.user_id in names]
+    items = [card_seen(card, names[card.user_id].display_name) for card in seen]
     more = services.cursors.write(entries[-1][1], user_id, "feed") if len(entries) == limit else None
     return answer(request, ActivityPage(items, more), fresh)

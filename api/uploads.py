@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import re
 import time
+from contextlib import suppress
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -142,9 +143,9 @@ async def _final(services: Services, user_id: UserId, activity_id: ActivityId, v
         return answer_problem(problem(verdict.fault.code, verdict.fault.detail))
     if verdict.status == "ready" and verdict.position is not None and len(verdict.activities) == 1:
         await services.read_models.reach(verdict.position, ("activities", "people"), _MAX_WAIT_SECONDS)
-        seen = await read_activity(services, user_id, verdict.activities[0])
-        headers = {"Location": f"/v1/activities/{seen.activity_id}", **_position(verdict)}
-        return created(seen, headers)
+        with suppress(ActivityMissing):  # deleted since, or the read models are further behind than anyone waits
+            seen = await read_activity(services, user_id, verdict.activities[0])
+            return created(seen, {"Location": f"/v1/activities/{seen.activity_id}", **_position(verdict)})
     return created(_state(activity_id, verdict), _position(verdict), status=202)
 
 

@@ -2,6 +2,9 @@ from uuid import uuid4
 
 import pytest
 
+from domain.follow import follow_id
+from domain.measures import UserId
+from domain.user import user_stream_id
 from tests.api.conftest import Runner
 from tests.recordings import STARTED, fit, gpx
 
@@ -85,6 +88,14 @@ async def test_an_edit_is_seen_everywhere(anna: Runner) -> None:
     assert (await anna.get(f"/activities/{activity_id}", after=position))["sport"] == "hiking"
     [week] = (await anna.get("/me/summaries", after=position))["items"]
     assert list(week["by_sport"]) == ["hiking"]
+
+
+async def test_streams_of_other_kinds_are_no_activities(anna: Runner, ben: Runner) -> None:
+    await anna("PUT", f"/me/following/{ben.user_id}")
+    for stream in (user_stream_id(UserId(anna.user_id)), follow_id(UserId(anna.user_id), UserId(ben.user_id))):
+        assert (await anna("DELETE", f"/activities/{stream}")).status_code == 404
+        assert (await anna("PATCH", f"/activities/{stream}", json={"title": "x"})).status_code == 404
+        assert (await anna("GET", f"/activities/{stream}")).status_code == 404
 
 
 @pytest.mark.parametrize("patch", [{"title": " "}, {"visibility": "all"}, {"distance_m": 42195}, {"title": None}, []])

@@ -74,6 +74,16 @@ async def test_a_deleted_run_can_be_handed_in_anew(anna: Runner) -> None:
     assert [week["count"] for week in (await anna.get("/me/summaries", after=position))["items"]] == [1]
 
 
+async def test_a_deleted_run_stays_deleted_when_it_comes_again_under_its_id(anna: Runner) -> None:
+    activity_id = uuid4()
+    await anna.run(fit(60), activity_id)
+    position = (await anna("DELETE", f"/activities/{activity_id}")).headers["Cairn-Position"]
+    await anna.get("/feed", after=position)
+    again = await anna("PUT", f"/activities/{activity_id}", content=fit(60), headers={"Prefer": "wait=5"})
+    assert (again.status_code, again.json()["status"]) == (202, "ready")
+    assert (await anna("GET", f"/activities/{activity_id}")).status_code == 404
+
+
 async def test_two_runners_may_hand_in_the_same_bytes(anna: Runner, ben: Runner) -> None:
     await anna.run(fit(8))
     await ben.run(fit(8))
