@@ -22,6 +22,8 @@ STATUSES: Final[Mapping[str, int]] = {
     "recording-differs": 409,
     "recording-unreadable": 422,
     "recording-empty": 422,
+    "processing-failed": 422,
+    "body-damaged": 422,
     "stream-contended": 503,
     "unavailable": 503,
     "email-taken": 409,

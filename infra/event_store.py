@@ -167,6 +167,7 @@ def postgres_recorder(database_url: str, *, connections: int) -> PostgresRecorde
         idle_in_transaction_session_timeout=30,
         pre_ping=True,
     )
+    datastore.pool.reconnect_timeout = 3.0  # then the next request connects: longer pauses would outlast the outage
     if isinstance(datastore.pool.kwargs, dict):
         datastore.pool.kwargs.update(given, connect_timeout=5)  # what the library has no argument for: sslmode, ...
     return PostgresRecorder(datastore, events_table_name=EVENTS_TABLE)

@@ -16,6 +16,7 @@ from infra.positions import from_token
 from projections import PROJECTIONS
 from projections.projection import Projection, statement
 
+RECONNECT_SECONDS: Final = 3.0  # then the next request connects: longer pauses would outlast the outage
 _POLL_SECONDS: Final = 0.02  # of the positions, while a read waits for one
 
 
@@ -78,6 +79,7 @@ class ReadModels:
             min_size=1,
             max_size=connections,
             timeout=2.0,
+            reconnect_timeout=RECONNECT_SECONDS,
             max_waiting=connections * 32,
             check=AsyncConnectionPool.check_connection,
             configure=_configure,

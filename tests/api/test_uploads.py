@@ -1,11 +1,14 @@
 import gzip
+import hashlib
 from uuid import uuid4
 
 import pytest
 import zstandard
 
-from domain.measures import derived_id
-from tests.api.conftest import Runner
+from domain.measures import ActivityId, UserId, derived_id
+from domain.uploads import Fault, Manifest, Verdict
+from infra.bootstrap import now
+from tests.api.conftest import Runner, World
 from tests.recordings import TCX, fit, gpx
 
 NO_POINTS = b'<gpx version="1.1" xmlns="http://www.topografix.com/GPX/1/1"><trk><trkseg/></trk></gpx>'
@@ -187,3 +190,22 @@ async def test_a_file_of_several_sessions_gives_an_activity_for_each(anna: Runne
     assert len(state.json()["activities"]) == 2
     summaries = await anna.get("/me/summaries?period=day&from=2026-05-01", after=state.headers["Cairn-Position"])
     assert [day["count"] for day in summaries["items"]] == [2]
+
+
+@pytest.mark.parametrize("code", ["processing-failed", "body-damaged", "recording-differs"])
+async def test_every_reason_that_ingest_gives_can_be_asked_for(world: World, anna: Runner, code: str) -> None:
+    activity_id = ActivityId(uuid4())
+    body = fit(70)
+    manifest = Manifest(
+        activity_id=activity_id,
+        user_id=UserId(anna.user_id),
+        sha256=hashlib.sha256(body).hexdigest(),
+        size=len(body),
+        received_at=now(),
+    )
+    await world.parts.inbox.accept(manifest, body)
+    await world.parts.inbox.close(activity_id, Verdict(status="failed", fault=Fault(code, "What to do.")))
+    state = await anna.get(f"/activities/{activity_id}/upload")
+    assert (state["status"], state["problem"]["code"]) == ("failed", code)
+    waited = await anna("PUT", f"/activities/{activity_id}", content=body, headers={"Prefer": "wait=1"})
+    assert (waited.status_code, waited.json()) == (state["problem"]["status"], state["problem"])

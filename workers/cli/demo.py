@@ -51,16 +51,23 @@ async def _demo(data: Path, port: int, folder: Path | None, *, stop_after: bool)
     async with _instance(data, port, stopping) as (address, ended):
         telling = asyncio.create_task(tell_story(address, folder))
         waiting = asyncio.create_task(stopping.wait())
-        await asyncio.wait({telling, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if telling.done():
-            telling.result()
-            if not stop_after:
-                click.echo("Ctrl-C stops everything.")
-                endings: list[asyncio.Future[Any]] = [waiting, ended]
-                await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
-        for task in (telling, waiting):
-            task.cancel()
-        await asyncio.gather(telling, waiting, return_exceptions=True)
+        try:
+            await _first(telling, waiting, ended)
+            if telling.done():
+                telling.result()
+                if not stop_after:
+                    click.echo("Ctrl-C stops everything.")
+                    await _first(waiting, ended)
+            if ended.done() and not stopping.is_set():
+                raise Fault("everything has stopped by itself: see above.")
+        finally:
+            telling.cancel()
+            waiting.cancel()
+            await asyncio.gather(telling, waiting, return_exceptions=True)
+
+
+async def _first(*endings: "asyncio.Future[Any]") -> None:
+    await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
 
 
 @asynccontextmanager

@@ -6,9 +6,11 @@ import hashlib
 import json
 import os
 import sys
+import time
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID, uuid5
@@ -29,15 +31,26 @@ _SUFFIXES: Final = (".fit", ".gpx", ".tcx", ".json")
 _ENTRY_SECONDS: Final = 5.0  # where nothing answers, waiting longer is no help
 _POLL_SECONDS: Final = 0.2
 _VERDICT_SECONDS: Final = 300.0
+_SHOWN_SECONDS: Final = 20.0  # from a verdict until its activity can be read
 
 Row = dict[str, Any]
+
+
+def _address(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not value.startswith(("http://", "https://")):
+        raise click.BadParameter("give it with its scheme, such as http://127.0.0.1:8000")
+    return value
 
 
 @click.command("import")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--email", required=True, help="The account's e-mail address.")
 @click.option("--password", envvar="CAIRN_PASSWORD", prompt=True, hide_input=True, help="Or by CAIRN_PASSWORD.")
-@click.option("--server", help="The API's address. Default: the instance in --data, else http://127.0.0.1:8000.")
+@click.option(
+    "--server",
+    callback=_address,
+    help="The API's address. Default: the instance in --data, else http://127.0.0.1:8000.",
+)
 @click.option("--jobs", type=click.IntRange(1, 32), default=4, show_default=True, help="Files on their way at once.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
 @data_option
@@ -52,8 +65,13 @@ def import_command(
     instance = find(data)
     address = server or (instance.api_url if instance else "http://127.0.0.1:8000")
     files, skipped = _collected(paths)
-    rows = asyncio.run(_import(address, email, password, files, jobs))
-    rows += [{"file": str(path), "verdict": "skipped", "note": "no .fit, .gpx, .tcx or .json file"} for path in skipped]
+    try:
+        rows = asyncio.run(_import(address, email, password, files, jobs))
+    except Unreachable as silence:
+        raise Fault(f"there is no answer from {address}: start ./cairn up, or name the --server. ({silence})") from None
+    rows += [
+        {"file": _named(path), "verdict": "skipped", "note": "no .fit, .gpx, .tcx or .json file"} for path in skipped
+    ]
     if as_json:
         click.echo(json.dumps({"files": rows, "counts": Counter(row["verdict"] for row in rows)}, indent=2))
     else:
@@ -73,28 +91,38 @@ def _collected(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
 
 async def _import(address: str, email: str, password: str, files: Sequence[Path], jobs: int) -> list[Row]:
     async with Client(address, name="cairn-import/0.1", patience_seconds=_ENTRY_SECONDS) as client:
-        await _enter(client, address, email, password)
+        await _enter(client, email, password)
         client.patience_seconds = PATIENCE_SECONDS
-        places, rows = asyncio.Semaphore(jobs), dict[Path, Row]()
-        with _progress() as progress:
-            task = progress.add_task("importing", total=len(files))
+        places = asyncio.Semaphore(jobs)
+        with _progress(len(files)) as tell:
 
-            async def bring(path: Path) -> None:
+            async def bring(path: Path) -> Row:
                 async with places:
-                    rows[path] = {"file": str(path), **await _bring(client, path)}
-                progress.advance(task)
+                    row = {"file": _named(path), **await _bring(client, path)}
+                tell(row)
+                return row
 
-            await asyncio.gather(*(bring(path) for path in files))
-        return [rows[path] for path in files]
+            return list(await asyncio.gather(*(bring(path) for path in files)))
 
 
-def _progress() -> Progress:
-    """On standard error, so that `--json` can be piped; silent where nobody watches."""
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[Row], None]]:
+    """Tells of each file that is done, on standard error, so that `--json` can be piped: a bar, or lines in a log."""
+    if not sys.stderr.isatty():
+        yield lambda row: click.echo(f"{row['verdict']}: {row['file']}", err=True)
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("importing", total=total)
+        yield lambda _row: progress.advance(task)
 
 
-async def _enter(client: Client, address: str, email: str, password: str) -> None:
+def _named(path: Path) -> str:
+    """The path as text that can be printed and written as JSON, whatever bytes it is made of."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+async def _enter(client: Client, email: str, password: str) -> None:
     """Sign in, or open the account that is not there yet."""
     try:
         await client.sign_in(email, password)
@@ -102,8 +130,6 @@ async def _enter(client: Client, address: str, email: str, password: str) -> Non
         if refusal.code != "sign-in-refused":
             raise Fault(f"signing in as {email} failed: {refusal}") from None
         await _register(client, email, password)
-    except Unreachable as silence:
-        raise Fault(f"there is no answer from {address}: start ./cairn up, or name the --server. ({silence})") from None
 
 
 async def _register(client: Client, email: str, password: str) -> None:
@@ -132,7 +158,8 @@ async def _bring(client: Client, path: Path) -> Row:
             state = await client.upload_state(activity_id)
         return await _row(client, state, known=known)
     except Refused as refusal:
-        return {"verdict": "refused", "note": _with_errors(refusal)}
+        about_the_file = refusal.code.startswith("recording-") or refusal.code == "body-too-large"
+        return {"verdict": "refused" if about_the_file else "not sent", "note": _with_errors(refusal)}
     except Unreachable as silence:
         return {"verdict": "not sent", "note": str(silence)}
 
@@ -154,7 +181,10 @@ async def _row(client: Client, state: Row, *, known: bool) -> Row:
     row: Row = {"verdict": state["status"], "note": "already there" if known else ""}
     match state["status"]:
         case "ready":
-            row["activities"] = [await _activity(client, activity_id) for activity_id in state["activities"]]
+            row["activities"] = [
+                await _activity(client, activity_id, 0 if known else _SHOWN_SECONDS)
+                for activity_id in state["activities"]
+            ]
         case "duplicate":
             row["note"] = f"the same bytes as {state['duplicate_of']}"
         case "failed":
@@ -164,14 +194,22 @@ async def _row(client: Client, state: Row, *, known: bool) -> Row:
     return row
 
 
-async def _activity(client: Client, activity_id: str) -> Row:
-    """What the report shows of an activity; all but its id is missing when it was deleted since."""
-    try:
-        seen = await client.activity(activity_id)
-    except Refused:
-        return {"activity_id": activity_id, "warnings": ["deleted"]}
+async def _activity(client: Client, activity_id: str, patience_seconds: float) -> Row:
+    """What the report shows of an activity; all but its id is missing when there is nothing to be seen by then."""
+    deadline = time.monotonic() + patience_seconds
+    while (seen := await _seen(client, activity_id)) is None:
+        if time.monotonic() >= deadline:
+            return {"activity_id": activity_id, "warnings": ["not to be seen: deleted, or not shown yet"]}
+        await asyncio.sleep(_POLL_SECONDS)  # the projector is behind by more than a read waits for
     shown = ("activity_id", "sport", "started_at", "distance_m", "distance_source", "elapsed_s", "moving_s", "points")
     return {name: seen[name] for name in shown} | {"device": seen["device"], "warnings": seen["warnings"]}
+
+
+async def _seen(client: Client, activity_id: str) -> Row | None:
+    try:
+        return await client.activity(activity_id)
+    except Refused:
+        return None
 
 
 def _with_errors(refusal: Refused) -> str:
@@ -179,7 +217,8 @@ def _with_errors(refusal: Refused) -> str:
 
 
 def _print(rows: Sequence[Row]) -> None:
-    console = Console(width=None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "140")))
+    width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "140"))
+    console = Console(width=width, markup=False, emoji=False, highlight=False)  # file names are nobody's markup
     table = Table("file", "verdict", "sport", "distance", "time", "note", box=None, pad_edge=False, header_style="bold")
     for row in rows:
         activities = row.get("activities") or [{}]

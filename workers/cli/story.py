@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from api.client import Client, Refused
+from infra.faults import Fault
 from infra.formats import sniff
 from infra.formats.fit_writer import write_fit
 from infra.formats.gpx_writer import write_gpx
@@ -51,6 +52,15 @@ class Runner:
         return f"{self.name.split()[0].lower()}@example.com"
 
 
+@dataclass(frozen=True)
+class Recording:
+    """A file to hand in."""
+
+    name: str
+    activity_id: UUID
+    body: bytes
+
+
 _ANNA, _BEN, _MIA, _LEO = "Anna Lind", "Ben Okafor", "Mia Sato", "Leo Costa"
 _RUNNERS: Final = (
     Runner(_ANNA, (52.5163, 13.3777), "Europe/Berlin", 318, (8.2, 12.5, 6.1, 18.0), (_BEN, _MIA)),
@@ -66,13 +76,15 @@ _GOALS: Final[tuple[dict[str, object], ...]] = (
 
 
 async def tell_story(address: str, folder: Path | None) -> None:
-    """Make the runners, bring their runs in, and print what each of them sees; all of it through the API."""
+    """Make the runners, bring their runs in, and print what each of them sees; all of it through the API.
+
+    `Fault` when a run gets no verdict, or an address is taken. A demo goes on with what one before it left undone.
+    """
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(Client(address, name="cairn-demo/0.1")) for _ in _RUNNERS]
         everyone = list(zip(clients, _RUNNERS, strict=True))
         for client, runner in everyone:
-            await client.register(runner.email, _PASSWORD, runner.name, runner.user_id)
-            await client.change_profile(time_zone=runner.time_zone)
+            await _enter(client, runner)
         for client, runner in everyone:
             for name in runner.follows:
                 await client.follow(uuid5(_NAMESPACE, name))
@@ -80,10 +92,21 @@ async def tell_story(address: str, folder: Path | None) -> None:
         dealt = _dealt(folder) if folder else [await _made_up(*one) for one in everyone]
         click.echo(f"bringing in {sum(map(len, dealt))} recordings")
         await asyncio.gather(*(_bring_in(client, files) for client, files in zip(clients, dealt, strict=True)))
-        console = Console(width=None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "100")))
+        width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", "100"))
+        console = Console(width=width, markup=False, emoji=False, highlight=False)  # titles are nobody's markup
         for client, runner in everyone:
             await _show(console, client, runner)
     _show_addresses(console, address)
+
+
+async def _enter(client: Client, runner: Runner) -> None:
+    try:
+        await client.register(runner.email, _PASSWORD, runner.name, runner.user_id)
+    except Refused as refusal:
+        if refusal.code != "email-taken":
+            raise
+        raise Fault(f"{runner.email} is somebody else's here: give the demo a folder of its own with --data.") from None
+    await client.change_profile(time_zone=runner.time_zone)
 
 
 async def _set_goals(client: Client, runner: Runner) -> None:
@@ -92,12 +115,13 @@ async def _set_goals(client: Client, runner: Runner) -> None:
         await client.set_goal(uuid5(runner.user_id, str(goal["metric"])), {**goal, "starts_on": new_year})
 
 
-async def _made_up(client: Client, runner: Runner) -> list[tuple[str, bytes]]:
-    """Runs of the last three weeks as a watch (FIT) and a phone (GPX) would write them; none if some are there."""
-    if await client.activities(runner.user_id):
-        return []
+async def _made_up(client: Client, runner: Runner) -> list[Recording]:
+    """Runs of the last three weeks as a watch (FIT) and a phone (GPX) would write them, less those that are there."""
     ended, files = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1), []
     for index, kilometres in enumerate(runner.kilometres):
+        activity_id = uuid5(runner.user_id, f"run {index}")  # not of the bytes: they tell the time of the first demo
+        if await _handed_in(client, activity_id):
+            continue
         length = timedelta(seconds=kilometres * runner.pace_s_per_km)
         run = simulate_run(
             seed=runner.user_id.int % 2**32 + index,
@@ -107,31 +131,48 @@ async def _made_up(client: Client, runner: Runner) -> list[tuple[str, bytes]]:
             home=runner.home,
         )
         kind, write = ("fit", write_fit) if index % 2 == 0 else ("gpx", write_gpx)
-        files.append((f"{runner.name} {index + 1}.{kind}", write(run)))
+        files.append(Recording(f"{runner.name} {index + 1}.{kind}", activity_id, write(run)))
     return files
 
 
-def _dealt(folder: Path) -> list[list[tuple[str, bytes]]]:
+async def _handed_in(client: Client, activity_id: UUID) -> bool:
+    try:
+        await client.upload_state(activity_id)
+    except Refused:
+        return False
+    return True
+
+
+def _dealt(folder: Path) -> list[list[Recording]]:
     """The recordings of a folder, dealt out among the runners."""
     found = [(path.name, path.read_bytes()) for path in sorted(folder.rglob("*")) if path.is_file()]
     recordings = [(name, body) for name, body in found if sniff(body) is not None]
-    return [recordings[index :: len(_RUNNERS)] for index in range(len(_RUNNERS))]
+    return [
+        [
+            Recording(name, uuid5(runner.user_id, hashlib.sha256(body).hexdigest()), body)
+            for name, body in recordings[index :: len(_RUNNERS)]
+        ]
+        for index, runner in enumerate(_RUNNERS)
+    ]
 
 
-async def _bring_in(client: Client, files: Sequence[tuple[str, bytes]]) -> None:
-    for name, body in files:
-        activity_id = uuid5(client.user_id, hashlib.sha256(body).hexdigest())
+async def _bring_in(client: Client, recordings: Sequence[Recording]) -> None:
+    for recording in recordings:
         try:
-            state = await client.upload(activity_id, body)
+            state = await client.upload(recording.activity_id, recording.body)
             waited = 0.0
-            while state["status"] == "processing" and waited < _VERDICT_SECONDS:
+            while state["status"] == "processing":
+                if waited > _VERDICT_SECONDS:
+                    raise Fault(f"{recording.name} got no verdict in {_VERDICT_SECONDS:.0f} s: see the lines above.")
                 await asyncio.sleep(_POLL_SECONDS)
                 waited += _POLL_SECONDS
-                state = await client.upload_state(activity_id)
+                state = await client.upload_state(recording.activity_id)
         except Refused as refusal:
+            if not refusal.code.startswith("recording-"):
+                raise
             state = {"status": "refused", "problem": {"detail": str(refusal)}}
         if state["status"] != "ready":
-            click.echo(f"  {name}: {state['status']} {state.get('problem', {}).get('detail', '')}")
+            click.echo(f"  {recording.name}: {state['status']} {state.get('problem', {}).get('detail', '')}")
 
 
 async def _show(console: Console, client: Client, runner: Runner) -> None:

@@ -1,0 +1,164 @@
+"""`cairn import` where the server and the files are not as one would like."""
+
+import asyncio
+import gzip
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click.testing
+import pytest
+
+from infra.faults import Fault
+from tests.network import Answer, Request, network, tokens
+from workers.cli.importing import import_command
+
+ACCOUNT = ("--email", "anna@example.com", "--password", "a long password")
+RUN_1, RUN_2 = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
+
+
+async def run(*arguments: object) -> click.testing.Result:
+    """The command, beside the server that this test plays."""
+    return await asyncio.to_thread(click.testing.CliRunner().invoke, import_command, [str(one) for one in arguments])
+
+
+def activity(activity_id: str, sport: str, *warnings: str) -> dict[str, object]:
+    return {
+        "activity_id": activity_id,
+        "sport": sport,
+        "started_at": "2026-05-01T07:00:00Z",
+        "distance_m": 1234.5,
+        "distance_source": "recorded",
+        "elapsed_s": 3725.0,
+        "moving_s": 3600.0,
+        "points": 10,
+        "device": {},
+        "warnings": list(warnings),
+    }
+
+
+def server(upload: Callable[[Request], Answer], **activities: Answer) -> Callable[[Request], Answer]:
+    """Signs everybody in, knows nothing before, and answers uploads as told."""
+
+    def answer(request: Request) -> Answer:
+        method, path = request.line.split(" ")
+        if path.startswith("/v1/sessions"):
+            return tokens(1)
+        if method == "PUT":
+            return upload(request)
+        return activities.get(path.rpartition("/")[2], Answer(404, {"code": "not-found"}))
+
+    return answer
+
+
+@pytest.fixture
+def run_file(tmp_path: Path) -> Path:
+    path = tmp_path / "run [evening].fit"
+    path.write_bytes(b"bytes")
+    return path
+
+
+async def test_a_file_of_several_sessions_is_shown_with_all_of_them(run_file: Path) -> None:
+    script = server(
+        lambda _: Answer(202, {"status": "ready", "activities": [RUN_1, RUN_2]}),
+        **{
+            RUN_1: Answer(200, activity(RUN_1, "swimming")),
+            RUN_2: Answer(200, activity(RUN_2, "cycling", "teleport: 3 points")),
+        },
+    )
+    async with network(script) as (url, _):
+        done = await run(run_file, *ACCOUNT, "--server", url)
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert done.exit_code == 0
+    assert lines[1] == ["run", "[evening].fit", "ready", "swimming", "1.23", "km", "1:02:05", "session", "1", "of", "2"]
+    assert lines[2] == ["cycling", "1.23", "km", "1:02:05", "session", "2", "of", "2,", "teleport"]
+    assert lines[-1] == ["1", "ready"]
+
+
+async def test_what_says_nothing_about_a_file_leaves_it_unsent(run_file: Path) -> None:
+    script = server(lambda _: Answer(401, {"code": "token-refused", "detail": "This session is ended."}))
+    async with network(script) as (url, _):
+        done = await run(run_file, *ACCOUNT, "--server", url, "--json")
+    assert done.exit_code == 1
+    assert [(row["file"], row["verdict"], row["note"]) for row in json.loads(done.stdout)["files"]] == [
+        (str(run_file), "not sent", "This session is ended.")
+    ]
+
+
+async def test_a_refused_file_is_a_verdict(run_file: Path) -> None:
+    refusal = Answer(415, {"code": "recording-format-unknown", "detail": "This is no recording."})
+    async with network(server(lambda _: refusal)) as (url, _):
+        done = await run(run_file, *ACCOUNT, "--server", url, "--json")
+    assert (done.exit_code, json.loads(done.stdout)["counts"]) == (0, {"refused": 1})
+
+
+async def test_a_read_model_that_is_behind_is_waited_for(run_file: Path) -> None:
+    script, asked = server(lambda _: Answer(202, {"status": "ready", "activities": [RUN_1]})), 0
+
+    def behind(request: Request) -> Answer:
+        nonlocal asked
+        if not request.line.endswith(RUN_1):
+            return script(request)
+        asked += 1
+        return Answer(404, {"code": "not-found"}) if asked < 3 else Answer(200, activity(RUN_1, "running"))
+
+    async with network(behind) as (url, _):
+        done = await run(run_file, *ACCOUNT, "--server", url, "--json")
+    assert json.loads(done.stdout)["files"][0]["activities"][0]["sport"] == "running"
+
+
+async def test_the_same_bytes_get_the_same_id_packed_or_not(tmp_path: Path) -> None:
+    (tmp_path / "a.gpx").write_bytes(b"<gpx/>")
+    (tmp_path / "b.gpx.gz").write_bytes(gzip.compress(b"<gpx/>"))
+    (tmp_path / "c.GPX").write_bytes(b"<gpx />")
+    failed = Answer(202, {"status": "failed", "problem": {"detail": "no points"}})
+    async with network(server(lambda _: failed)) as (url, asked):
+        done = await run(tmp_path, *ACCOUNT, "--server", url, "--json")
+    sent = {request.body: request.line for request in asked if request.line.startswith("PUT")}
+    assert sent.keys() == {b"<gpx/>", b"<gpx />"}
+    assert len({request.line for request in asked if request.line.startswith("PUT")}) == 2
+    assert json.loads(done.stdout)["counts"] == {"failed": 3}
+
+
+async def test_a_file_that_cannot_be_read_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    (tmp_path / "cut.fit.gz").write_bytes(gzip.compress(b"bytes")[:-9])
+    (tmp_path / "run.fit").write_bytes(b"bytes")
+    failed = Answer(202, {"status": "failed", "problem": {"detail": "no points"}})
+    async with network(server(lambda _: failed)) as (url, _):
+        done = await run(tmp_path, *ACCOUNT, "--server", url)
+    assert done.exit_code == 1
+    assert "not sent" in next(line for line in done.stdout.splitlines() if line.startswith("cut.fit.gz"))
+    assert done.stdout.splitlines()[-1] == "1 failed, 1 not sent"
+    assert done.stderr.splitlines()[-1].startswith(("failed: ", "not sent: "))
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file names are always UTF-8")
+async def test_a_file_name_that_is_no_text_is_printed_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_bytes(b"")
+    async with network(lambda _: tokens(1)) as (url, _):
+        done = await run(tmp_path, *ACCOUNT, "--server", url)
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "1 skipped")
+    assert "caf\ufffd.txt" in done.stdout
+
+
+async def test_an_account_that_cannot_be_opened_says_why(run_file: Path) -> None:
+    def script(request: Request) -> Answer:
+        if request.line == "POST /v1/sessions":
+            return Answer(401, {"code": "sign-in-refused"})
+        return Answer(
+            422, {"code": "invalid-body", "detail": "A value does not fit.", "errors": ["password: too short"]}
+        )
+
+    async with network(script) as (url, _):
+        done = await run(run_file, *ACCOUNT, "--server", url)
+    assert isinstance(done.exception, Fault)
+    assert "no account can be opened for anna@example.com" in str(done.exception)
+    assert "password: too short" in str(done.exception)
+
+
+async def test_a_server_is_named_with_its_scheme(run_file: Path) -> None:
+    done = await run(run_file, *ACCOUNT, "--server", "localhost:8000")
+    assert done.exit_code == 2
+    assert "http://127.0.0.1:8000" in done.stderr
