@@ -60,6 +60,7 @@ def reads(*names: str) -> Callable[[Request, Services], Awaitable[dict[str, str]
         token = request.headers.get("cairn-min-position")
         if token is None or await services.read_models.reach(token.strip(), names, _WAIT_SECONDS):
             return {}
+        request.state.stale = True  # told with a refusal too: what is missing may only be late
         return {"Cairn-Stale": "true"}
 
     return wait

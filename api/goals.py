@@ -26,7 +26,7 @@ class GoalWish(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A goal to set. `target` is in metres, seconds, activities or metres, by metric."""
 
     metric: GoalMetric
-    target: Annotated[float, Meta(gt=0, le=1e12)]
+    target: Annotated[float, Meta(ge=0.01, le=1e12)]
     period: Period
     starts_on: date
     ends_on: date | None = None

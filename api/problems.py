@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from msgspec import Struct
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from domain.errors import DomainError
 
@@ -31,6 +32,7 @@ STATUSES: Final[Mapping[str, int]] = {
     "token-refused": 401,
     "cannot-follow-yourself": 422,
     "goal-ends-before-it-starts": 422,
+    "goal-out-of-time": 422,
     "goal-needs-an-end": 422,
     "malformed-position": 400,
     "malformed-cursor": 400,
@@ -88,14 +90,15 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(DomainError, _refused)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _bug)
 
 
-async def _refused(_request: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     if not isinstance(error, DomainError):
         raise error
-    if error.code == NOT_FOUND.code:
-        return answer_problem(NOT_FOUND)  # hidden, deleted and missing look alike, byte for byte
+    if error.code == NOT_FOUND.code:  # hidden, deleted and missing look alike, byte for byte
+        return answer_problem(NOT_FOUND, {"Cairn-Stale": "true"} if hasattr(request.state, "stale") else None)
     errors = error.args[1] if len(error.args) > 1 else ()
     detail = str(error.args[0]) if error.args else " ".join((error.__doc__ or "").split())
     return answer_problem(problem(error.code, detail, errors=errors))
@@ -120,6 +123,11 @@ async def _invalid(_request: Request, error: Exception) -> Response:
         return answer_problem(NOT_FOUND)
     errors = [f"{name}: {message}" for _, name, message in places]
     return answer_problem(problem("invalid-parameter", "A query parameter or header is not valid.", errors=errors))
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """The client left before its body was whole: nobody reads this answer, and nothing was done."""
+    return answer_problem(problem("malformed-body", "The body ended early."))
 
 
 async def _bug(request: Request, error: Exception) -> Response:

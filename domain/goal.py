@@ -3,7 +3,7 @@
 import calendar
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
-from typing import Self
+from typing import Final, Self
 from uuid import UUID
 
 from msgspec import Struct
@@ -14,6 +14,9 @@ from domain.events.activity import Tally
 from domain.events.event import Event
 from domain.events.goal import GoalDropped, GoalSet
 from domain.measures import GoalId, GoalMetric, Period, Sport, UserId, derived_id
+
+_FIRST_DAY: Final = date(1970, 1, 1)
+_LAST_DAY: Final = date(2199, 12, 31)
 
 
 def goal_stream_id(user_id: UserId, goal_id: GoalId) -> UUID:
@@ -116,6 +119,8 @@ class Goal(Struct, frozen=True):
 
     def set(self, user_id: UserId, goal_id: GoalId, target: Target, at: datetime) -> list[Event]:
         """Set or change the goal. The same again changes nothing."""
+        if not all(_FIRST_DAY <= day <= _LAST_DAY for day in (target.starts_on, target.ends_on or target.starts_on)):
+            raise GoalOutOfTime
         if target.ends_on is not None and target.ends_on < target.starts_on:
             raise GoalEndsBeforeItStarts
         if target.period is Period.CUSTOM and target.ends_on is None:
@@ -161,6 +166,12 @@ def target_of(event: GoalSet) -> Target:
         ends_on=event.ends_on,
         sport=event.sport,
     )
+
+
+class GoalOutOfTime(DomainError):
+    """A goal's days are between 1970-01-01 and 2199-12-31."""
+
+    code = "goal-out-of-time"
 
 
 class GoalEndsBeforeItStarts(DomainError):

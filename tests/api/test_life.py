@@ -74,6 +74,9 @@ async def test_a_goal_is_changed_and_dropped(anna: Runner) -> None:
         {"starts_on": "yesterday"},
         {"ends_on": "2025-12-31"},
         {"period": "custom"},
+        {"starts_on": "9999-12-31"},
+        {"starts_on": "0001-01-01"},
+        {"target": 1e-300},
         {"progress": 1},
     ],
     ids=str,
@@ -110,6 +113,11 @@ async def test_sums_are_asked_for_rightly_or_not_at_all(anna: Runner, query: str
 async def test_a_position_of_the_future_gives_what_is_there_and_says_so(anna: Runner) -> None:
     answer = await anna("GET", "/feed", headers={"Cairn-Min-Position": "p1-7fffffff"})
     assert (answer.status_code, answer.headers["Cairn-Stale"]) == (200, "true")
+
+
+async def test_what_is_missing_may_only_be_late_and_the_answer_says_so(anna: Runner) -> None:
+    answer = await anna("GET", f"/activities/{uuid4()}", headers={"Cairn-Min-Position": "p1-7fffffff"})
+    assert (answer.status_code, answer.headers["Cairn-Stale"]) == (404, "true")
 
 
 async def test_a_made_up_position_is_refused(anna: Runner) -> None:

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from domain.events.goal import GoalDropped, GoalSet
-from domain.goal import CustomGoalWithoutEnd, Goal, GoalEndsBeforeItStarts, Target, goal_stream_id, progress
+from domain.goal import (
+    CustomGoalWithoutEnd,
+    Goal,
+    GoalEndsBeforeItStarts,
+    GoalOutOfTime,
+    Target,
+    goal_stream_id,
+    progress,
+)
 from domain.measures import GoalId, GoalMetric, Period, Sport
 from tests.scenarios import ANNA, BEN, MAY_1, MAY_2, given, run
 
@@ -35,6 +43,14 @@ def test_the_same_goal_again_changes_nothing() -> None:
 def test_a_goal_that_ends_before_it_starts_is_refused() -> None:
     with pytest.raises(GoalEndsBeforeItStarts):
         Goal().set(ANNA, GOAL, replace(WEEKLY, ends_on=date(2026, 4, 30)), MAY_1)
+
+
+@pytest.mark.parametrize("day", [date(1969, 12, 31), date(2200, 1, 1), date.max])
+def test_a_goal_stays_within_the_calendar_of_runners(day: date) -> None:
+    with pytest.raises(GoalOutOfTime):
+        Goal().set(ANNA, GOAL, replace(WEEKLY, starts_on=day), MAY_1)
+    with pytest.raises(GoalOutOfTime):
+        Goal().set(ANNA, GOAL, replace(WEEKLY, starts_on=date(2026, 1, 1), ends_on=day), MAY_1)
 
 
 def test_a_custom_goal_needs_its_last_day() -> None:
