@@ -23,7 +23,8 @@ def preview(lat: FloatColumn, lon: FloatColumn) -> str | None:
         return None
     lat, lon = lat[placed], lon[placed]
     narrowing = max(0.01, float(np.cos(np.radians(lat.mean()))))
-    line = LineString(np.column_stack([lon * narrowing, lat]) * _METRES_A_DEGREE)
+    metres = np.column_stack([lon * narrowing, lat]) * _METRES_A_DEGREE
+    line = LineString(metres.round(2))  # the tiniest floats would make the simplification divide by zero
     tolerance = _FIRST_TOLERANCE_M
     while True:
         coordinates = np.asarray(simplify(line, tolerance, preserve_topology=False).coords) / _METRES_A_DEGREE

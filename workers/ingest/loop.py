@@ -75,11 +75,14 @@ class IngestLoop:
         """Whether there is nothing left to do; a failure is tried again later."""
         try:
             await self._ingest.process(activity_id)
-        except ReaderFailed as failure:
+        except StoreUnavailable:
+            raise
+        except Exception as failure:  # noqa: BLE001 - one upload's fault, of whatever kind, must not stop the others
             times = self._failures.get(activity_id, (0, 0.0))[0] + 1
             pause = _RETRY_SECONDS[min(times, len(_RETRY_SECONDS)) - 1]
             self._failures[activity_id] = (times, time.monotonic() + pause)
-            _log.warning("%s failed for the %d. time: %s", activity_id, times, failure)
+            trace = None if isinstance(failure, ReaderFailed) else failure
+            _log.warning("%s failed for the %d. time: %s", activity_id, times, failure, exc_info=trace)
             return False
         self._failures.pop(activity_id, None)
         return True

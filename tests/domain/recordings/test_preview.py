@@ -41,6 +41,10 @@ def test_standing_still_is_a_preview_too() -> None:
     assert preview(np.full(100, 52.5), np.full(100, 13.4)) is not None
 
 
+def test_the_tiniest_differences_are_no_way() -> None:
+    assert preview(np.array([0.0, 0.0, 2.5e-206]), np.zeros(3)) == polyline.encode([(0, 0), (0, 0)], 5)
+
+
 def test_the_box_is_south_west_north_east() -> None:
     assert bounding_box(np.array([1.0, 3.0]), np.array([7.0, 5.0])) == (1, 5, 3, 7)
 

@@ -37,6 +37,18 @@ class CrashingReader:
         raise ReaderFailed("the reading process died")
 
 
+class FaultyReader:
+    """One body meets a programming error; the others are read."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    async def read(self, body: bytes) -> Reading:
+        if body == b"poison":
+            raise IndexError("a fault of our own")
+        return await self._reader.read(body)
+
+
 @pytest.fixture
 async def parts(fresh_database: Callable[[], str], redis_url: str, tmp_path: Path) -> AsyncIterator[Parts]:
     settings = Settings(
@@ -187,7 +199,17 @@ async def test_a_refusal_comes_back_from_the_reader_whole(reader: ProcessReader)
 
 
 async def test_an_upload_whose_hint_was_lost_is_found(parts: Parts, reader: ProcessReader) -> None:
-    activity_id = await accepted(parts)
+    assert await swept(parts, reader, await accepted(parts)) == "ready"
+
+
+async def test_a_fault_of_our_own_with_one_upload_stops_no_other(parts: Parts, reader: ProcessReader) -> None:
+    poison = await accepted(parts, b"poison")
+    assert await swept(parts, FaultyReader(reader), await accepted(parts)) == "ready"
+    assert poison in await waiting(parts)
+
+
+async def swept(parts: Parts, reader: Reader, activity_id: ActivityId) -> str:
+    """The upload's status once the loop was through with it."""
     loop = asyncio.create_task(IngestLoop(ingest(parts, reader), parts.inbox, parts.queue, clock=now).run())
     for _ in range(200):
         if await parts.inbox.verdict(activity_id) is not None:
@@ -198,4 +220,4 @@ async def test_an_upload_whose_hint_was_lost_is_found(parts: Parts, reader: Proc
         await loop
     verdict = await parts.inbox.verdict(activity_id)
     assert verdict is not None
-    assert verdict.status == "ready"
+    return verdict.status
