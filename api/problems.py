@@ -26,6 +26,9 @@ STATUSES: Final[Mapping[str, int]] = {
     "processing-failed": 422,
     "body-damaged": 422,
     "stream-contended": 503,
+    "stream-unreadable": 503,
+    "request-running": 409,
+    "idempotency-key-reused": 422,
     "unavailable": 503,
     "email-taken": 409,
     "sign-in-refused": 401,
@@ -47,7 +50,13 @@ STATUSES: Final[Mapping[str, int]] = {
     "activity-id-reserved": 422,
     "track-damaged": 503,
 }
-_RETRY_AFTER: Final[Mapping[str, str]] = {"stream-contended": "1", "unavailable": "2", "track-damaged": "60"}
+_RETRY_AFTER: Final[Mapping[str, str]] = {
+    "stream-contended": "1",
+    "stream-unreadable": "60",
+    "request-running": "1",
+    "unavailable": "2",
+    "track-damaged": "60",
+}
 
 
 class Problem(Struct, kw_only=True, omit_defaults=True):

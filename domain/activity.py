@@ -1,7 +1,7 @@
 """One activity: recorded once, edited by its owner, deleted by its owner."""
 
 from datetime import datetime
-from typing import Self
+from typing import ClassVar, Self
 from uuid import uuid5
 
 from msgspec import Struct
@@ -20,6 +20,8 @@ def session_activity_id(upload_id: ActivityId, session: int) -> ActivityId:
 
 class Activity(Struct, frozen=True):
     """Only what the rules need. What screens need is a projection."""
+
+    STATE: ClassVar[str] = "activity@1"
 
     user_id: UserId | None = None  # None: nothing recorded yet
     activity_id: ActivityId | None = None

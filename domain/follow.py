@@ -1,7 +1,7 @@
 """One runner following another."""
 
 from datetime import datetime
-from typing import Self
+from typing import ClassVar, Self
 from uuid import UUID
 
 from msgspec import Struct
@@ -20,6 +20,8 @@ def follow_id(follower_id: UserId, followee_id: UserId) -> UUID:
 
 class Follow(Struct, frozen=True):
     """Whether the follower follows."""
+
+    STATE: ClassVar[str] = "follow@1"
 
     active: bool = False
 

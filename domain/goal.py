@@ -3,7 +3,7 @@
 import calendar
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 from uuid import UUID
 
 from msgspec import Struct
@@ -114,6 +114,8 @@ def progress(target: Target, days: Iterable[tuple[Tally, int]], today: date) -> 
 
 class Goal(Struct, frozen=True):
     """The goal as set, or None before it is set and after it is dropped."""
+
+    STATE: ClassVar[str] = "goal@1"
 
     target: Target | None = None
 

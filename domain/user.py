@@ -1,7 +1,7 @@
 """An account: who it is for, and how that runner wants to be shown."""
 
 from datetime import datetime
-from typing import Self
+from typing import ClassVar, Self
 from uuid import UUID
 
 from msgspec import Struct
@@ -29,6 +29,8 @@ class Profile(Struct, frozen=True, kw_only=True):
 
 class User(Struct, frozen=True):
     """A registered runner, or nobody yet."""
+
+    STATE: ClassVar[str] = "user@1"
 
     registered: bool = False
     profile: Profile = Profile()

@@ -45,26 +45,34 @@ class PostgresAccounts:
 
     async def claim(self, email: str, password: str, user_id: UserId | None) -> UserId:
         """A claim whose registration was cut off, so that nobody can sign in with it, may be taken over."""
-        email_hash = self._vault.email_hash(email)
         claimed = user_id or UserId(uuid4())
         password_hash = await self._passwords.hash(password)
-        row = (email_hash, claimed, password_hash, self._vault.seal(email, claimed.bytes))
-        async with self._database.connection() as connection:
-            if (await connection.execute(_CLAIM, row)).rowcount == 1:
-                return claimed
-            found = await (await connection.execute(_CREDENTIALS, (email_hash,))).fetchone()
+        row = (self._vault.email_hash(email), claimed, password_hash, self._vault.seal(email, claimed.bytes))
+        found = await self._credentials(email)
+        if found is None:
+            async with self._database.connection() as connection:
+                if (await connection.execute(_CLAIM, row)).rowcount == 1:
+                    return claimed
+            found = await self._credentials(email)  # another was faster
         if found is None:  # the user id given is another account's
             raise EmailTaken
-        holder, holders_hash = UserId(found[0]), str(found[1])
+        holder, holders_hash, email_hash = found
         if user_id in (None, holder) and await self._passwords.verify(holders_hash, password):
             return await self._repeated(holder, user_id)
         if (await self._streams.load(User, user_stream_id(holder))).registered:
             raise EmailTaken
         with contextlib.suppress(UniqueViolation):  # the user id given is another account's
             async with self._database.connection() as connection:
-                if (await connection.execute(_TAKE_OVER, (*row[1:], email_hash, holder))).rowcount == 1:
+                if (await connection.execute(_TAKE_OVER, (*row, email_hash, holder))).rowcount == 1:
                     return claimed
         raise EmailTaken
+
+    async def _credentials(self, email: str) -> tuple[UserId, str, bytes] | None:
+        """Whose the address is, the hash of their password, and the hash under which the address is kept."""
+        async with self._database.connection() as connection:
+            found = await connection.execute(_CREDENTIALS, (self._vault.email_hashes(email),))
+            row = await found.fetchone()
+        return None if row is None else (UserId(row[0]), str(row[1]), bytes(row[2]))
 
     async def _repeated(self, holder: UserId, user_id: UserId | None) -> UserId:
         """The holder asks again: fine with their own id, or while the registration is unfinished."""
@@ -80,11 +88,10 @@ class PostgresAccounts:
 
     async def authenticate(self, email: str, password: str) -> UserId:
         """See `domain.accounts.Accounts`."""
-        async with self._database.connection() as connection:
-            found = await (await connection.execute(_CREDENTIALS, (self._vault.email_hash(email),))).fetchone()
-        if not await self._passwords.verify(str(found[1]) if found else None, password) or found is None:
+        found = await self._credentials(email)
+        if not await self._passwords.verify(found[1] if found else None, password) or found is None:
             raise SignInRefused
-        user_id = UserId(found[0])
+        user_id = found[0]
         if not (await self._streams.load(User, user_stream_id(user_id))).registered:
             raise SignInRefused
         return user_id
@@ -171,10 +178,10 @@ _CLAIM: Final = """
     ON CONFLICT DO NOTHING
 """
 _TAKE_OVER: Final = """
-    UPDATE credentials SET user_id = %s, password_hash = %s, email_sealed = %s
+    UPDATE credentials SET email_hash = %s, user_id = %s, password_hash = %s, email_sealed = %s
     WHERE email_hash = %s AND user_id = %s
 """
-_CREDENTIALS: Final = "SELECT user_id, password_hash FROM credentials WHERE email_hash = %s"
+_CREDENTIALS: Final = "SELECT user_id, password_hash, email_hash FROM credentials WHERE email_hash = ANY(%s)"
 _EMAIL: Final = "SELECT email_sealed FROM credentials WHERE user_id = %s"
 _ADD_REFRESH: Final = """
     INSERT INTO refresh_tokens (token_hash, session_id, expires_at) VALUES (%s, %s, now() + %s)

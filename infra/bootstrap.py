@@ -16,8 +16,10 @@ from redis.retry import Retry
 
 from infra.accounts import PostgresAccounts
 from infra.claims import PostgresAttempts, PostgresClaims
-from infra.event_store import EventStore, postgres_recorder
+from infra.event_store.postgres import PostgresLog
+from infra.event_store.streams import EventStore
 from infra.inbox import ObjectInbox
+from infra.keys import MasterKeys, UserKeys
 from infra.objects import Objects, objects_at
 from infra.queue import IngestQueue
 from infra.server_checks import ServerChecks
@@ -27,7 +29,6 @@ from infra.vault import Vault
 from infra.views import ReadModels
 from infra.wakeup import Bell, Ear
 
-_STORE_CONNECTIONS: Final = 8  # of each process, for appends
 _READ_CONNECTIONS: Final = 8  # of each process, for queries
 
 
@@ -62,10 +63,10 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         socket_timeout=5.0,  # longer than a blocking read waits
         retry=AsyncRetry(NoBackoff(), 1),  # a connection may have died while it was idle
     )
-    vault = Vault(settings.master_key)
+    vault = Vault(settings.master_keys)
     read_models = ReadModels(settings.database_url, connections=_READ_CONNECTIONS)
-    recorder = postgres_recorder(settings.database_url, connections=_STORE_CONNECTIONS)
-    streams = EventStore(recorder, threads=_STORE_CONNECTIONS, appended=Bell(redis).ring)
+    keys = UserKeys(read_models, MasterKeys(settings.master_keys))
+    streams = EventStore(PostgresLog(settings.database_url), keys, appended=Bell(redis).ring)
     objects = objects_at(settings.object_store_url)
     accounts = PostgresAccounts(read_models, streams, vault, settings.cursor_key)
     checks = ServerChecks(settings.database_url, redis, vault)
@@ -85,7 +86,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         )
     finally:
         await accounts.close()
-        streams.close()
+        await streams.close()
         await read_models.close()
         await redis.aclose()
 

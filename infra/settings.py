@@ -41,7 +41,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     database_url: str
     redis_url: str
     object_store_url: str
-    master_key: bytes
+    master_keys: tuple[bytes, ...]  # the first wraps, all unwrap
     token_keys: tuple[TokenKey, ...]  # the first signs, all verify
     cursor_key: bytes
     log_level: str
@@ -70,7 +70,7 @@ def load_settings(data: Path, environ: Mapping[str, str]) -> Settings:
         database_url=found["DATABASE_URL"],
         redis_url=found["REDIS_URL"],
         object_store_url=found["OBJECT_STORE_URL"],
-        master_key=_key("CAIRN_MASTER_KEY", found["CAIRN_MASTER_KEY"]),
+        master_keys=tuple(_key("CAIRN_MASTER_KEY", text) for text in found["CAIRN_MASTER_KEY"].split(",")),
         token_keys=tuple(_token_key(text) for text in found["CAIRN_TOKEN_KEYS"].split(",")),
         cursor_key=_key("CAIRN_CURSOR_KEY", found["CAIRN_CURSOR_KEY"]),
         log_level=log_level(environ),

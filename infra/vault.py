@@ -1,18 +1,15 @@
 """What the master key protects outside the log: e-mail addresses, and the proof that it is the right key."""
 
+import contextlib
 import hashlib
 import hmac
-import os
-from typing import Final
+from collections.abc import Sequence
 
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.exceptions import InvalidTag
 from psycopg import Connection
 
 from infra.faults import Fault
-
-_NONCE_BYTES: Final = 12  # NIST SP 800-38D, 8.2.1
+from infra.keys import UserCipher, derived
 
 
 class WrongMasterKey(Fault):
@@ -20,38 +17,47 @@ class WrongMasterKey(Fault):
 
 
 class Vault:
-    """Keys derived from the master key (HKDF, RFC 5869), one for each use."""
+    """Keys derived from the master keys, one for each use. The first master key seals, all open."""
 
-    def __init__(self, master_key: bytes) -> None:
-        self._hashing = _derive(master_key, b"cairn e-mail hash")
-        self._sealing = AESGCM(_derive(master_key, b"cairn e-mail seal"))
-        self._check = _derive(master_key, b"cairn key check")
+    def __init__(self, master_keys: Sequence[bytes]) -> None:
+        self._hashing = [derived(key, b"cairn e-mail hash") for key in master_keys]
+        self._sealing = [UserCipher(derived(key, b"cairn e-mail seal")) for key in master_keys]
+        self._checks = [derived(key, b"cairn key check") for key in master_keys]
 
     def email_hash(self, email: str) -> bytes:
-        """The key under which an address is found again; without the master key it tells nothing."""
-        return hmac.digest(self._hashing, email.strip().casefold().encode(), hashlib.sha256)
+        """The key under which an address is kept; without the master key it tells nothing."""
+        return self.email_hashes(email)[0]
+
+    def email_hashes(self, email: str) -> list[bytes]:
+        """The keys under which an address may be found: those of older master keys until they are rotated out."""
+        address = email.strip().casefold().encode()
+        return [hmac.digest(key, address, hashlib.sha256) for key in self._hashing]
 
     def seal(self, text: str, owner: bytes) -> bytes:
-        """Encrypt for an owner (AES-256-GCM): bytes moved to another owner's row do not open."""
-        nonce = os.urandom(_NONCE_BYTES)
-        return nonce + self._sealing.encrypt(nonce, text.encode(), owner)
+        """Encrypt for an owner: bytes moved to another owner's row do not open."""
+        return self._sealing[0].seal(text.encode(), owner)
 
     def open(self, sealed: bytes, owner: bytes) -> str:
-        """What was sealed for this owner."""
-        return self._sealing.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], owner).decode()
+        """What was sealed for this owner; `InvalidTag` when it was changed, or by none of the master keys."""
+        *older, last = reversed(self._sealing)
+        for cipher in older:
+            with contextlib.suppress(InvalidTag):
+                return cipher.open(sealed, owner).decode()
+        return last.open(sealed, owner).decode()
+
+    @property
+    def key_check(self) -> bytes:
+        """The proof of the first master key."""
+        return self._checks[0]
 
     def check(self, connection: Connection) -> None:
         """Leave the proof in a new database; raise `WrongMasterKey` when another key left one."""
         connection.execute(
-            "INSERT INTO key_checks (name, value) VALUES ('master', %s) ON CONFLICT DO NOTHING", (self._check,)
+            "INSERT INTO key_checks (name, value) VALUES ('master', %s) ON CONFLICT DO NOTHING", (self.key_check,)
         )
         row = connection.execute("SELECT value FROM key_checks WHERE name = 'master'").fetchone()
-        if row is None or not hmac.compare_digest(bytes(row[0]), self._check):
+        if row is None or not any(hmac.compare_digest(bytes(row[0]), check) for check in self._checks):
             raise WrongMasterKey(
                 "the master key is not the one that this database was made with: give that key "
                 "(CAIRN_MASTER_KEY, or DIR/secrets/master.key from your backup of the secrets)"
             )
-
-
-def _derive(master_key: bytes, use: bytes) -> bytes:
-    return HKDF(algorithm=SHA256(), length=32, salt=None, info=use).derive(master_key)

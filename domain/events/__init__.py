@@ -1,6 +1,7 @@
 """Every fact that can be stored, by its topic. A new event is listed here, with a stored sample in the tests."""
 
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityRecorded
 from domain.events.event import Event
@@ -19,3 +20,7 @@ EVENTS: Final[tuple[type[Event], ...]] = (
     ProfileChanged,
     UserRegistered,
 )
+
+# From an older topic to the next one, and what that does to the stored fields. Old rows are never rewritten: they are
+# brought to today's shape each time they are read. A field with a default is added by `lambda fields: fields`.
+UPCASTS: Final[Mapping[str, tuple[str, Callable[[dict[str, Any]], dict[str, Any]]]]] = {}

@@ -50,8 +50,8 @@ class DeviceTotals(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Measured(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What analysis found besides the tally. None: the recording does not say."""
 
-    points: int
-    distance_source: str
+    points: int = 0
+    distance_source: str = "unknown"
     avg_speed_mps: float | None = None
     max_speed_mps: float | None = None
     avg_heart_rate_bpm: float | None = None
@@ -69,14 +69,15 @@ class ActivityRecorded(Event, frozen=True, kw_only=True):
     """A recording was taken in and analysed. Its points are in the object store, never here."""
 
     TOPIC: ClassVar[str] = "activity.recorded@1"
+    PRIVATE: ClassVar[frozenset[str]] = frozenset({"title", "measured"})  # a route, a heart
     user_id: UserId
     activity_id: ActivityId
-    title: str
+    title: str = ""
     visibility: Visibility
     started_at: datetime
     utc_offset_s: int
     tally: Tally
-    measured: Measured
+    measured: Measured = Measured()
     source: Source
 
 
@@ -84,9 +85,10 @@ class ActivityEdited(Event, frozen=True, kw_only=True):
     """What the runner may change, whole, as it is from now on. `tally` is what counted before."""
 
     TOPIC: ClassVar[str] = "activity.edited@1"
+    PRIVATE: ClassVar[frozenset[str]] = frozenset({"title"})
     user_id: UserId
     activity_id: ActivityId
-    title: str
+    title: str = ""
     visibility: Visibility
     sport: Sport
     tally: Tally

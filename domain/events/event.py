@@ -10,9 +10,12 @@ from domain.measures import UserId
 
 
 class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A fact, as stored for ever. It only grows, by fields with defaults; a new meaning is a new event."""
+    """A fact, as stored for ever. Another shape is another version, with an upcast; a new meaning is a new event."""
 
     TOPIC: ClassVar[str]  # stored name and version, `activity.recorded@1`: modules may move, this may not
+    # Fields about the person, or where they were: stored sealed under the owner's key. Each has a default, which
+    # stands in its place once the key is destroyed.
+    PRIVATE: ClassVar[frozenset[str]] = frozenset()
     at: datetime  # when it was decided, by the server's clock, UTC
 
 

@@ -10,14 +10,16 @@ class UserRegistered(Event, frozen=True, kw_only=True):
     """An account was opened. The stream's owner is the user."""
 
     TOPIC: ClassVar[str] = "user.registered@1"
-    display_name: str
+    PRIVATE: ClassVar[frozenset[str]] = frozenset({"display_name"})
+    display_name: str = ""
 
 
 class ProfileChanged(Event, frozen=True, kw_only=True):
     """The whole profile as it is from now on."""
 
     TOPIC: ClassVar[str] = "user.profile_changed@1"
-    display_name: str
+    PRIVATE: ClassVar[frozenset[str]] = frozenset({"display_name", "time_zone"})
+    display_name: str = ""
     time_zone: str | None = None  # IANA name; None: each recording's own offset decides its date
     units: str = "metric"
     default_visibility: Visibility = Visibility.PUBLIC

@@ -78,7 +78,7 @@ async def world(
         database_url=fresh_database(),
         redis_url=redis_url,
         object_store_url=(data / "objects").as_uri(),
-        master_key=b"m" * 32,
+        master_keys=(b"m" * 32,),
         token_keys=(TokenKey("k1", b"t" * 32),),
         cursor_key=b"c" * 32,
         log_level="WARNING",

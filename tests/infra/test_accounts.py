@@ -8,7 +8,9 @@ from domain.accounts import EmailTaken, SignInRefused, TokenRefused
 from domain.measures import UserId
 from domain.user import User, user_stream_id
 from infra.accounts import PostgresAccounts
-from infra.event_store import EventStore, postgres_recorder
+from infra.event_store.postgres import PostgresLog
+from infra.event_store.streams import EventStore
+from infra.keys import MasterKeys, UserKeys
 from infra.vault import Vault, WrongMasterKey
 from infra.views import ReadModels
 from tests.scenarios import ANNA, BEN, MAY_1
@@ -20,9 +22,9 @@ class Opened:
     """Accounts with what they stand on."""
 
     def __init__(self, database_url: str) -> None:
-        self.streams = EventStore(postgres_recorder(database_url, connections=2))
         self.read_models = ReadModels(database_url, connections=4)
-        self.accounts = PostgresAccounts(self.read_models, self.streams, Vault(b"m" * 32), b"t" * 32)
+        self.streams = EventStore(PostgresLog(database_url), UserKeys(self.read_models, MasterKeys([b"m" * 32])))
+        self.accounts = PostgresAccounts(self.read_models, self.streams, Vault([b"m" * 32]), b"t" * 32)
 
     async def register(self, user_id: UserId | None = ANNA, email: str = EMAIL, password: str = PASSWORD) -> UserId:
         holder = await self.accounts.claim(email, password, user_id)
@@ -36,7 +38,7 @@ async def opened(database_url: str) -> AsyncIterator[Opened]:
     await made.read_models.open()
     yield made
     await made.accounts.close()
-    made.streams.close()
+    await made.streams.close()
     await made.read_models.close()
 
 
@@ -143,7 +145,7 @@ async def test_no_secret_stands_in_the_tables(opened: Opened, database: Connecti
 
 
 def test_another_master_key_is_refused(database: Connection) -> None:
-    Vault(b"m" * 32).check(database)
-    Vault(b"m" * 32).check(database)
+    Vault([b"m" * 32]).check(database)
+    Vault([b"m" * 32]).check(database)
     with pytest.raises(WrongMasterKey, match="CAIRN_MASTER_KEY"):
-        Vault(b"x" * 32).check(database)
+        Vault([b"x" * 32]).check(database)

@@ -22,7 +22,7 @@ ENVIRON = {
 def test_the_environment_alone_is_enough(tmp_path: Path) -> None:
     settings = load_settings(tmp_path, ENVIRON)
     assert settings.database_url == ENVIRON["DATABASE_URL"]
-    assert settings.master_key == b"k" * 32
+    assert settings.master_keys == (b"k" * 32,)
     assert [key.kid for key in settings.token_keys] == ["new", "old"]
     assert settings.log_level == "INFO"
 

@@ -55,7 +55,7 @@ def migrate(settings: Settings) -> tuple[str | None, str | None]:
     try:
         with psycopg.connect(settings.database_url, autocommit=True, connect_timeout=5) as connection:
             versions = migrations.upgrade(settings.database_url)
-            check_server(connection, Vault(settings.master_key))
+            check_server(connection, Vault(settings.master_keys))
             make_tables(connection)
     except psycopg.OperationalError as error:
         raise Fault(f"the Postgres of DATABASE_URL cannot be used: {str(error).strip()}") from None

@@ -11,7 +11,8 @@ import psycopg
 
 from domain.errors import StoreUnavailable
 from infra.bootstrap import now, open_ear, open_parts
-from infra.event_store import PostgresRecorder, postgres_recorder
+from infra.event_store.reader import LogReader
+from infra.keys import MasterKeys
 from infra.reader import ProcessReader
 from infra.server_checks import MigrationMissing, check_server
 from infra.settings import Settings
@@ -31,21 +32,20 @@ _RETRY_SECONDS: Final = 1.0
 
 def run_projector(settings: Settings, stop: threading.Event) -> None:
     """Keep the read models at the end of the log until told to stop. A Postgres that is away is waited for."""
-    recorder, ear = postgres_recorder(settings.database_url, connections=2), open_ear(settings)
+    ear = open_ear(settings)
     while not stop.is_set():
         try:
             with psycopg.connect(settings.database_url, autocommit=True, connect_timeout=5) as connection:
-                check_server(connection, Vault(settings.master_key))
+                check_server(connection, Vault(settings.master_keys))
                 make_tables(connection)
-                _project(recorder, ViewWriter(connection), ear, stop)
+                reader = LogReader(connection, MasterKeys(settings.master_keys))
+                _project(Projector(PROJECTIONS, reader.page, ViewWriter(connection)), ear, stop)
         except (psycopg.OperationalError, StoreUnavailable, MigrationMissing) as away:
             _log.warning("waiting for Postgres: %s", str(away).strip() or "it does not answer")
             stop.wait(_RETRY_SECONDS)
-    recorder.datastore.close()
 
 
-def _project(recorder: PostgresRecorder, views: ViewWriter, ear: Ear, stop: threading.Event) -> None:
-    projector = Projector(PROJECTIONS, recorder.read, views)
+def _project(projector: Projector, ear: Ear, stop: threading.Event) -> None:
     _log.info("ready")
     while not stop.is_set():
         if projector.turn() == 0:
@@ -70,7 +70,7 @@ def _check_once_reachable(settings: Settings) -> None:
         contextlib.suppress(psycopg.OperationalError, MigrationMissing),  # waited for later
         psycopg.connect(settings.database_url, autocommit=True, connect_timeout=5) as connection,
     ):
-        check_server(connection, Vault(settings.master_key))
+        check_server(connection, Vault(settings.master_keys))
 
 
 async def run_workers(settings: Settings, kinds: frozenset[str]) -> None:

@@ -56,7 +56,7 @@ async def parts(fresh_database: Callable[[], str], redis_url: str, tmp_path: Pat
         database_url=fresh_database(),
         redis_url=redis_url,
         object_store_url=tmp_path.as_uri(),
-        master_key=b"m" * 32,
+        master_keys=(b"m" * 32,),
         token_keys=(TokenKey("k", b"t" * 32),),
         cursor_key=b"c" * 32,
         log_level="WARNING",

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from domain.events import EVENTS
-from infra.mapper import UndecodableEvent, decode, encode
+from infra.event_store.mapper import MAPPER, UndecodableEvent
 
-SAMPLES = sorted((Path(__file__).parent.parent / "samples" / "events").glob("*.json"))
+SAMPLES = sorted((Path(__file__).parents[2] / "samples" / "events").glob("*.json"))
 
 
 def test_every_event_has_a_topic_of_its_own_and_a_stored_sample() -> None:
@@ -20,23 +20,23 @@ def test_every_event_has_a_topic_of_its_own_and_a_stored_sample() -> None:
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.stem)
 def test_what_was_stored_once_still_decodes_and_encodes_the_same(sample: Path) -> None:
     state = sample.read_bytes().strip()
-    event = decode(sample.stem, state)
-    assert encode(event) == (sample.stem, state)
+    event = MAPPER.decode(sample.stem, state)
+    assert MAPPER.encode(event) == (sample.stem, state)
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.stem)
 def test_fields_of_later_versions_of_the_code_do_no_harm(sample: Path) -> None:
     state = msgspec.json.decode(sample.read_bytes())
-    assert decode(sample.stem, msgspec.json.encode({**state, "of_tomorrow": 1})) == decode(
+    assert MAPPER.decode(sample.stem, msgspec.json.encode({**state, "of_tomorrow": 1})) == MAPPER.decode(
         sample.stem, sample.read_bytes()
     )
 
 
 def test_an_unknown_topic_says_what_to_do() -> None:
     with pytest.raises(UndecodableEvent, match=r"unknown topic 'activity\.teleported@9'.*deploy"):
-        decode("activity.teleported@9", b"{}")
+        MAPPER.decode("activity.teleported@9", b"{}")
 
 
 def test_a_state_that_does_not_fit_names_its_topic() -> None:
     with pytest.raises(UndecodableEvent, match=r"activity\.deleted@1"):
-        decode("activity.deleted@1", b'{"at": 5}')
+        MAPPER.decode("activity.deleted@1", b'{"at": 5}')

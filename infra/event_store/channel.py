@@ -1,0 +1,123 @@
+"""One connection that runs prepared statements on the event loop, one at a time.
+
+psycopg's cursors convert each value and wait by way of a generator: for a single append that took longer than the
+server did (docs/decisions/0005). Values go and come here in Postgres' binary form, and libpq is asked directly.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from psycopg import AsyncConnection, OperationalError
+from psycopg.errors import error_from_result
+from psycopg.pq import ConnStatus, ExecStatus
+from psycopg.pq.abc import PGconn, PGresult
+
+_BINARY: Final = 1
+_FINE: Final = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
+
+
+class Channel:
+    """`OperationalError` means that the connection is gone, and that nobody knows whether the statement was done."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+        self._pgconn: PGconn = connection.pgconn
+        self._socket = self._pgconn.socket
+        self._loop = asyncio.get_running_loop()
+        self._waiting: asyncio.Future[PGresult] | None = None
+        self._result: PGresult | None = None
+        self._closed = False
+        self._pgconn.nonblocking = 1
+        self._loop.add_reader(self._socket, self._readable)
+
+    @classmethod
+    async def open(cls, database_url: str, statements: Mapping[bytes, bytes], timeout_seconds: float) -> "Channel":
+        """Connect and prepare the statements; `OperationalError` when that does not succeed in time."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                connection = await AsyncConnection.connect(database_url, autocommit=True)
+                await connection.execute("SET plan_cache_mode = force_generic_plan")  # planning costs what running does
+                await connection.execute("SET idle_in_transaction_session_timeout = '30s'")
+        except TimeoutError:
+            raise OperationalError(f"Postgres did not answer in {timeout_seconds} s") from None
+        channel = cls(connection)
+        for name, text in statements.items():
+            channel._pgconn.send_prepare(name, text)
+            await channel._answer(timeout_seconds)
+        return channel
+
+    @property
+    def closed(self) -> bool:
+        """Whether it can run nothing more."""
+        return self._closed
+
+    async def run(self, statement: bytes, values: Sequence[bytes | None], timeout_seconds: float) -> PGresult:
+        """Run a prepared statement. What the server refuses is raised as psycopg's error for it."""
+        try:
+            self._pgconn.send_query_prepared(statement, values, [_BINARY] * len(values), _BINARY)
+        except OperationalError:
+            self.close()
+            raise
+        return await self._answer(timeout_seconds)
+
+    async def _answer(self, timeout_seconds: float) -> PGresult:
+        self._waiting = self._loop.create_future()
+        late = OperationalError(f"Postgres did not answer in {timeout_seconds} s")
+        timer = self._loop.call_later(timeout_seconds, self._fail, late)
+        try:
+            self._flush()
+            result = await self._waiting
+        except BaseException:
+            self.close()  # cut off in the middle: what is still to come would be taken for the next answer
+            raise
+        finally:
+            timer.cancel()
+        if result.status not in _FINE:
+            raise error_from_result(result)
+        return result
+
+    def _flush(self) -> None:
+        try:
+            unsent = self._pgconn.flush() == 1
+        except OperationalError as lost:
+            self._fail(lost)
+            return
+        if unsent:
+            self._loop.add_writer(self._socket, self._flush)
+        else:
+            self._loop.remove_writer(self._socket)
+
+    def _readable(self) -> None:
+        try:
+            self._pgconn.consume_input()
+            while not self._pgconn.is_busy():
+                result = self._pgconn.get_result()
+                if result is None:
+                    break
+                self._result = result
+        except OperationalError as lost:
+            self._fail(lost)
+            return
+        if self._pgconn.status != ConnStatus.OK:
+            self._fail(OperationalError("the connection was lost"))
+        elif not self._pgconn.is_busy():
+            self._deliver()
+
+    def _deliver(self) -> None:
+        result, self._result = self._result, None
+        if result is not None and self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(result)
+
+    def _fail(self, error: OperationalError) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_exception(error)
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection. Closing twice changes nothing."""
+        if not self._closed:
+            self._closed = True
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
+            self._pgconn.finish()

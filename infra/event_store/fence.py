@@ -1,0 +1,64 @@
+"""Up to where the log is decided: no event at or below that position can still appear.
+
+Positions come from a sequence, and transactions commit in another order than they drew from it: whoever reads past the
+last position seen skips what commits later below it. An INSERT holds a RowExclusiveLock on the table from before it
+draws until after its commit is visible. So (1) read the sequence's last value, (2) note the transactions that hold this
+lock, (3) once none of them still does, everything up to that value is either visible or rolled back. Writers pay
+nothing for it, and long transactions that do not write here hold nothing up. See docs/decisions/0005.
+"""
+
+import time
+from collections import deque
+from typing import Any, Final
+
+from psycopg import Connection
+from psycopg.rows import tuple_row
+
+_PATIENCE_SECONDS: Final = 0.05  # for transactions under way; then what was decided before is given
+_PAUSE_SECONDS: Final = 0.0005
+_PENDING: Final = 64  # fences that wait at once
+
+
+class Fence:
+    """Of one connection to the primary: a standby's `pg_locks` does not show its writers.
+
+    The connection must be dropped together with its fence. After a crash of the server the sequence may go back a
+    little, over values that were drawn and never committed, so that an old fence would be too high.
+    """
+
+    def __init__(self, connection: Connection[Any]) -> None:
+        self._cursor = connection.cursor(row_factory=tuple_row)
+        self._decided = 0
+        self._pending: deque[tuple[int, frozenset[str]]] = deque()
+
+    def decided(self) -> int:
+        """The highest decided position now; waits a moment for transactions under way."""
+        until = time.monotonic() + _PATIENCE_SECONDS
+        drawn = self._look()
+        while self._decided < drawn and time.monotonic() < until:
+            time.sleep(_PAUSE_SECONDS)
+            self._look()
+        return self._decided
+
+    def _look(self) -> int:
+        """One look; the last position drawn. Two statements, never one: each must have a snapshot of its own."""
+        row = self._cursor.execute(_DRAWN, prepare=True).fetchone()
+        drawn = int(row[0]) if row else 0
+        if drawn == self._decided:
+            return drawn
+        writing = frozenset(str(holder) for (holder,) in self._cursor.execute(_WRITING, prepare=True))
+        if not self._pending or self._pending[-1][0] < drawn:
+            self._pending.append((drawn, writing))
+        while self._pending and (len(self._pending) > _PENDING or not self._pending[0][1] & writing):
+            if not self._pending[0][1] & writing:
+                self._decided = max(self._decided, self._pending[0][0])
+            self._pending.popleft()
+        return drawn
+
+
+_DRAWN: Final = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM stored_events_notification_id_seq"
+_WRITING: Final = """
+    SELECT virtualtransaction FROM pg_locks
+    WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND relation = 'stored_events'::regclass
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""

@@ -1,0 +1,339 @@
+"""The log in Postgres, for those who write: appends by group commit, loads gathered alike, any number of processes."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+from uuid import UUID
+
+import psycopg
+from psycopg.errors import UniqueViolation
+from psycopg.pq.abc import PGresult
+
+from domain.errors import StoreUnavailable
+from infra.event_store import arrays
+from infra.event_store.channel import Channel
+from infra.event_store.gathering import Gatherer
+from infra.event_store.rows import KeptReply, ReplyKept, Row, Save, VersionTaken, partition_of
+
+_log = logging.getLogger(__name__)
+
+_AT_ONCE: Final = 500  # saves in a transaction: beyond that the gain is small, and so is the patience of the first
+_PLACES: Final = 8_192  # waiting saves or loads; beyond this, waiting longer helps nobody
+_CONNECT_SECONDS: Final = 2.0
+_ANSWER_SECONDS: Final = 10.0
+_PAUSES: Final = (0.0, 0.1, 0.4, 1.0)  # between tries to learn what became of a save: a restart takes about a second
+
+Outcome = int | Exception  # the position of a save's last event, or why there is none
+
+
+class PostgresLog:
+    """Connects when it is first needed. Waits in no thread, and runs nothing while nothing is asked of it."""
+
+    def __init__(self, database_url: str, *, writers: int = 2, loaders: int = 2) -> None:
+        self._database_url = database_url
+        self._idle: list[Channel] = []
+        self._appends = Gatherer(self._append, flushers=writers, at_once=_AT_ONCE, places=_PLACES)
+        self._loads = Gatherer(self._load, flushers=loaders, at_once=_AT_ONCE, places=_PLACES)
+
+    async def append(self, save: Save) -> int:
+        """The position of the save's last event, durable; 0 when it has none.
+
+        `VersionTaken`, `ReplyKept`: nothing of it was stored. `StoreUnavailable`: perhaps it was; asking again is safe.
+        """
+        return await self._appends.put(save)
+
+    async def load(self, stream_id: UUID, after: int = 0, state_topic: str = "") -> Sequence[Row]:
+        """The stream's rows after a version, in order; its snapshot of this topic in the place of what it sums up."""
+        return await self._loads.put((stream_id, after, state_topic))
+
+    async def reply(self, key_hash: bytes) -> KeptReply | None:
+        """The kept reply of a request."""
+        found = await self._ask(b"reply", [key_hash])
+        if found.ntuples == 0:
+            return None
+        fingerprint, owner_id, sealed, position = (_value(found, 0, column) for column in range(4))
+        return KeptReply(key_hash, fingerprint, UUID(bytes=owner_id), sealed, int.from_bytes(position))
+
+    async def snapshot(self, row: Row) -> None:
+        """Keep a stream's state, unless a later one is there."""
+        values = (row.stream_id.bytes, row.version.to_bytes(8), row.topic.encode(), row.state)
+        await self._ask(b"snapshot", [*values, row.position.to_bytes(8), row.owner_id.bytes])
+
+    async def close(self) -> None:
+        """Finish what is under way, and let go of the connections."""
+        await self._appends.close()
+        await self._loads.close()
+        while self._idle:
+            self._idle.pop().close()
+
+    @asynccontextmanager
+    async def _channel(self) -> AsyncIterator[Channel]:
+        self._idle = [channel for channel in self._idle if not channel.closed]
+        channel = self._idle.pop() if self._idle else await self._open()
+        try:
+            yield channel
+        finally:
+            if not channel.closed:
+                self._idle.append(channel)
+
+    async def _open(self) -> Channel:
+        try:
+            return await Channel.open(self._database_url, _STATEMENTS, _CONNECT_SECONDS)
+        except psycopg.Error as error:  # nothing was sent yet
+            raise StoreUnavailable from error
+
+    async def _ask(self, statement: bytes, values: Sequence[bytes]) -> PGresult:
+        """Run what may be run twice: once more on a new connection when the first was lost."""
+        with contextlib.suppress(psycopg.OperationalError):
+            async with self._channel() as channel:
+                return await channel.run(statement, values, _ANSWER_SECONDS)
+        try:
+            async with self._channel() as channel:
+                return await channel.run(statement, values, _ANSWER_SECONDS)
+        except psycopg.Error as error:
+            raise StoreUnavailable from error
+
+    async def _load(self, wanted: Sequence[tuple[UUID, int, str]]) -> Sequence[Sequence[Row]]:
+        streams, afters, topics = zip(*wanted, strict=True)
+        found = await self._ask(b"load", [arrays.uuids(streams), arrays.int8s(afters), arrays.texts(topics)])
+        rows: list[list[Row]] = [[] for _ in wanted]
+        for at in range(found.ntuples):
+            rows[_number(found, at, 6) - 1].append(_row(found, at))
+        return rows
+
+    async def _append(self, saves: Sequence[Save]) -> Sequence[Outcome]:
+        """Saves win or lose alone. Of several that go for the same stream or request, the first to come is tried."""
+        outcomes: dict[int, Outcome] = {}
+        todo = _first_of_each(saves, outcomes)
+        unsure = careful = False  # whether a save may be there already; whether to look before inserting
+        for pause in _PAUSES:
+            if unsure:
+                await asyncio.sleep(pause)
+            try:
+                async with self._channel() as channel:
+                    if unsure:
+                        todo = await self._settle(channel, todo, outcomes)
+                    outcomes |= await self._insert(channel, todo, careful=careful or unsure)
+                    if unsure:  # the transaction whose answer was lost may have ended in between
+                        beaten = {
+                            number: save for number, save in todo.items() if not isinstance(outcomes[number], int)
+                        }
+                        await self._settle(channel, beaten, outcomes)
+                    todo = {}
+                    break
+            except UniqueViolation:  # another process was faster: look first, so that only those who lost are left out
+                careful = True
+            except psycopg.OperationalError as error:
+                _log.warning("the outcome of %d saves is unknown, they are looked for: %s", len(todo), error)
+                unsure = True
+            except psycopg.Error as error:
+                _log.exception("the log refuses an append")
+                raise StoreUnavailable from error
+            except StoreUnavailable:
+                if not unsure:
+                    raise
+        for number, save in todo.items():
+            outcomes[number] = StoreUnavailable() if unsure else await self._append_alone(save)
+        return [outcomes[number] for number in range(len(saves))]
+
+    async def _append_alone(self, save: Save) -> Outcome:
+        """For a save whose companions kept losing races: its own loss is its own."""
+        try:
+            async with self._channel() as channel:
+                return (await self._insert(channel, {0: save}, careful=True))[0]
+        except UniqueViolation as race:
+            return ReplyKept() if race.diag.table_name == "kept_replies" else VersionTaken()
+        except psycopg.OperationalError:
+            return StoreUnavailable()
+
+    async def _insert(self, channel: Channel, todo: Mapping[int, Save], *, careful: bool) -> dict[int, Outcome]:
+        """One statement, which is one transaction: durable when it answers."""
+        events = [(save, topic, state, i) for save in todo.values() for i, (topic, state) in enumerate(save.events)]
+        kept = [(save.stream_id, save.reply) for save in todo.values() if save.reply is not None]
+        if not todo:
+            return {}
+        if len(events) == len(todo) == 1 and not kept and not careful:
+            save, topic, state, _ = events[0]
+            number = next(iter(todo))
+            values = [save.stream_id.bytes, save.first_version.to_bytes(8), topic.encode(), state]
+            values += [save.owner_id.bytes, partition_of(save.owner_id).to_bytes(2)]
+            return {number: _number(await channel.run(b"append_one", values, _ANSWER_SECONDS), 0, 0)}
+        values = [
+            arrays.uuids(save.stream_id for save, *_ in events),
+            arrays.int8s(save.first_version + i for save, _, _, i in events),
+            arrays.texts(topic for _, topic, _, _ in events),
+            arrays.byteas(state for _, _, state, _ in events),
+            arrays.uuids(save.owner_id for save, *_ in events),
+            arrays.int2s(partition_of(save.owner_id) for save, *_ in events),
+        ]
+        if not kept and not careful:
+            found = await channel.run(b"append", values, _ANSWER_SECONDS)
+        else:
+            values += [
+                arrays.uuids(stream_id for stream_id, _ in kept),
+                arrays.byteas(reply.key_hash for _, reply in kept),
+                arrays.byteas(reply.fingerprint for _, reply in kept),
+                arrays.uuids(reply.owner_id for _, reply in kept),
+                arrays.byteas(reply.sealed for _, reply in kept),
+                arrays.int8s(reply.position for _, reply in kept),
+            ]
+            found = await channel.run(b"append_carefully", values, _ANSWER_SECONDS)
+        positions = {save.stream_id: save.reply.position if save.reply else 0 for save in todo.values()}
+        for at in range(found.ntuples):
+            stream_id, position = UUID(bytes=_value(found, at, 0)), _number(found, at, 1)
+            positions[stream_id] = min(position, positions[stream_id]) if position < 0 else position
+        return {number: _outcome(positions[save.stream_id]) for number, save in todo.items()}
+
+    async def _settle(
+        self, channel: Channel, todo: Mapping[int, Save], outcomes: dict[int, Outcome]
+    ) -> dict[int, Save]:
+        """Read back what an answer that was lost may have said. Saves that are there are done; the others are left.
+
+        A row with our very bytes is ours, for they hold the time or a nonce; and a save is there whole or not at all.
+        """
+        lasts = {number: (save.stream_id, save.first_version + len(save.events) - 1) for number, save in todo.items()}
+        asked = [arrays.uuids(stream for stream, _ in lasts.values()), arrays.int8s(last for _, last in lasts.values())]
+        found = await channel.run(b"at_versions", asked, _ANSWER_SECONDS)
+        stored = {(row.stream_id, row.version): row for row in (_row(found, at) for at in range(found.ntuples))}
+        left = {}
+        for number, save in todo.items():
+            row = stored.get(lasts[number])
+            if save.events and row is not None and (row.topic, row.state) == save.events[-1]:
+                outcomes[number] = row.position
+            elif not save.events and save.reply is not None and await self._is_kept(channel, save.reply):
+                outcomes[number] = save.reply.position
+            else:
+                left[number] = save
+        return left
+
+    async def _is_kept(self, channel: Channel, reply: KeptReply) -> bool:
+        found = await channel.run(b"reply", [reply.key_hash], _ANSWER_SECONDS)
+        return found.ntuples == 1 and _value(found, 0, 2) == reply.sealed
+
+
+def _first_of_each(saves: Sequence[Save], outcomes: dict[int, Outcome]) -> dict[int, Save]:
+    """The saves to try; the outcomes of the others, which lose to one before them."""
+    first: dict[int, Save] = {}
+    streams: set[UUID] = set()
+    keys: set[bytes] = set()
+    for number, save in enumerate(saves):
+        key = save.reply.key_hash if save.reply else None
+        if key in keys:
+            outcomes[number] = ReplyKept()
+        elif save.stream_id in streams:
+            outcomes[number] = VersionTaken()
+        else:
+            first[number] = save
+            streams.add(save.stream_id)
+            if key is not None:
+                keys.add(key)
+    return first
+
+
+def _outcome(position: int) -> Outcome:
+    if position == _REPLY_KEPT:
+        return ReplyKept()
+    return VersionTaken() if position == _VERSION_TAKEN else position
+
+
+def _row(found: PGresult, at: int) -> Row:
+    return Row(
+        position=_number(found, at, 0),
+        stream_id=UUID(bytes=_value(found, at, 1)),
+        version=_number(found, at, 2),
+        topic=_value(found, at, 3).decode(),
+        state=_value(found, at, 4),
+        owner_id=UUID(bytes=_value(found, at, 5)),
+    )
+
+
+def _value(found: PGresult, row: int, column: int) -> bytes:
+    value = found.get_value(row, column)
+    if value is None:
+        raise psycopg.DataError(f"column {column} is NULL")  # none that is asked for here can be
+    return value
+
+
+def _number(found: PGresult, row: int, column: int) -> int:
+    return int.from_bytes(_value(found, row, column), signed=True)
+
+
+_VERSION_TAKEN: Final = -1
+_REPLY_KEPT: Final = -2
+
+_ROW_COLUMNS: Final = b"notification_id, originator_id, originator_version, topic, state, owner_id"
+_STATEMENTS: Final[Mapping[bytes, bytes]] = {
+    b"append_one": b"""
+        INSERT INTO stored_events (originator_id, originator_version, topic, state, owner_id, partition_id)
+        VALUES ($1, $2, $3, $4, $5, $6) RETURNING notification_id
+    """,
+    b"append": b"""
+        INSERT INTO stored_events (originator_id, originator_version, topic, state, owner_id, partition_id)
+        SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::bytea[], $5::uuid[], $6::smallint[])
+        RETURNING originator_id, notification_id
+    """,
+    # One snapshot for all of it: whole saves are left out when a version or a request of theirs is there. Never ON
+    # CONFLICT for single rows, which would store a part of a save.
+    b"append_carefully": b"""
+        WITH event AS MATERIALIZED (
+            SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::bytea[], $5::uuid[], $6::smallint[])
+            WITH ORDINALITY AS e (stream_id, version, topic, state, owner_id, partition_id, nr)
+        ), reply AS MATERIALIZED (
+            SELECT * FROM unnest($7::uuid[], $8::bytea[], $9::bytea[], $10::uuid[], $11::bytea[], $12::bigint[])
+            AS r (stream_id, key_hash, fingerprint, owner_id, sealed, position)
+        ), taken AS MATERIALIZED (
+            SELECT DISTINCT stream_id FROM event
+            JOIN stored_events s ON s.originator_id = stream_id AND s.originator_version = event.version
+        ), kept AS MATERIALIZED (
+            SELECT stream_id FROM reply JOIN kept_replies USING (key_hash)
+        ), saved AS (
+            INSERT INTO stored_events (originator_id, originator_version, topic, state, owner_id, partition_id)
+            SELECT stream_id, version, topic, state, owner_id, partition_id FROM event
+            WHERE stream_id NOT IN (SELECT stream_id FROM taken) AND stream_id NOT IN (SELECT stream_id FROM kept)
+            ORDER BY nr
+            RETURNING originator_id AS stream_id, notification_id AS position
+        ), last AS (
+            SELECT stream_id, max(position) AS position FROM saved GROUP BY stream_id
+        ), keeping AS (
+            INSERT INTO kept_replies (key_hash, fingerprint, owner_id, sealed, position)
+            SELECT key_hash, fingerprint, owner_id, sealed, coalesce(last.position, reply.position)
+            FROM reply LEFT JOIN last USING (stream_id)
+            WHERE stream_id NOT IN (SELECT stream_id FROM taken) AND stream_id NOT IN (SELECT stream_id FROM kept)
+        )
+        SELECT stream_id, position FROM last
+        UNION ALL SELECT stream_id, -1 FROM taken
+        UNION ALL SELECT stream_id, -2 FROM kept
+    """,
+    b"at_versions": b"SELECT "
+    + _ROW_COLUMNS
+    + b""" FROM stored_events
+        JOIN unnest($1::uuid[], $2::bigint[]) AS w (stream_id, version)
+            ON originator_id = w.stream_id AND originator_version = w.version
+    """,
+    b"load": b"""
+        WITH wanted AS MATERIALIZED (
+            SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[])
+            WITH ORDINALITY AS w (stream_id, after, topic, nr)
+        ), summed AS MATERIALIZED (
+            SELECT w.nr, n.* FROM wanted w
+            JOIN stream_snapshots n ON n.stream_id = w.stream_id AND n.topic = w.topic AND n.version > w.after
+        )
+        SELECT position, stream_id, version, topic, state, owner_id, nr FROM summed
+        UNION ALL
+        SELECT notification_id, originator_id, originator_version, e.topic, e.state, e.owner_id, w.nr
+        FROM wanted w LEFT JOIN summed n ON n.nr = w.nr
+        JOIN stored_events e ON originator_id = w.stream_id AND originator_version > greatest(w.after, n.version)
+        ORDER BY 7, 3
+    """,
+    b"snapshot": b"""
+        INSERT INTO stream_snapshots (stream_id, version, topic, state, position, owner_id)
+        VALUES ($1, $2, $3, $4, $5, $6)
+        ON CONFLICT (stream_id, topic) DO UPDATE
+        SET version = excluded.version, state = excluded.state, position = excluded.position
+        WHERE stream_snapshots.version < excluded.version
+    """,
+    b"reply": b"SELECT fingerprint, owner_id, sealed, position FROM kept_replies WHERE key_hash = $1",
+}

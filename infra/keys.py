@@ -1,0 +1,199 @@
+"""A key for each user, wrapped by the master key: destroying it erases what it sealed, wherever copies of that are.
+
+AES-256-GCM (NIST SP 800-38D) with random 96-bit nonces: one key seals far fewer than the 2^32 messages they allow.
+"""
+
+import os
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final
+from uuid import UUID
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from msgspec import Struct
+from psycopg import Connection, OperationalError
+
+from domain.errors import StoreUnavailable
+from domain.streams import OwnerErased
+from infra.views import ReadModels
+
+_NONCE_BYTES: Final = 12
+_KEY_BYTES: Final = 32
+_LIFETIME_SECONDS: Final = 300.0  # after a key was destroyed, no process can open anything for longer than this
+_CACHED: Final = 20_000
+
+
+class KeyUnusable(Exception):
+    """A key is missing without having been destroyed, or it does not unwrap. What it sealed is not lost for that."""
+
+
+class UserCipher:
+    """One user's key."""
+
+    def __init__(self, key: bytes) -> None:
+        self._aead = AESGCM(key)
+
+    def seal(self, plain: bytes, associated: bytes) -> bytes:
+        """Nonce and ciphertext."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + self._aead.encrypt(nonce, plain, associated)
+
+    def open(self, sealed: bytes, associated: bytes) -> bytes:
+        """What was sealed; `InvalidTag` when anything is other than it was."""
+        return self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], associated)
+
+
+class Wrapped(Struct, frozen=True):
+    """A user's key as it is stored. None: destroyed."""
+
+    master_id: str
+    wrapped: bytes | None
+
+
+class MasterKeys:
+    """The master keys that this process was given. The first wraps, all unwrap."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self._wrapping = {derived(key, b"cairn master id")[:8].hex(): _wrapping(key) for key in keys}
+        self.current: Final = next(iter(self._wrapping))  # the public id of the first
+
+    def wrap(self, owner_id: UUID, key: bytes) -> Wrapped:
+        """The key as it is stored, for this owner only."""
+        return Wrapped(self.current, self._wrapping[self.current].seal(key, owner_id.bytes))
+
+    def unwrap(self, owner_id: UUID, stored: Wrapped) -> bytes | None:
+        """The key itself, None for a destroyed one; `KeyUnusable`."""
+        if stored.wrapped is None:
+            return None
+        if stored.master_id not in self._wrapping:
+            raise KeyUnusable(
+                f"the key of user {owner_id} is wrapped by master key {stored.master_id}, which is not among those "
+                f"given: add it to CAIRN_MASTER_KEY"
+            )
+        try:
+            return self._wrapping[stored.master_id].open(stored.wrapped, owner_id.bytes)
+        except InvalidTag:
+            raise KeyUnusable(f"the stored key of user {owner_id} was changed: put it back from a backup") from None
+
+
+def derived(master_key: bytes, use: bytes) -> bytes:
+    """A key for one use (HKDF, RFC 5869)."""
+    return HKDF(algorithm=SHA256(), length=_KEY_BYTES, salt=None, info=use).derive(master_key)
+
+
+def _wrapping(master_key: bytes) -> UserCipher:
+    return UserCipher(derived(master_key, b"cairn user keys"))
+
+
+class _Cache:
+    """Opened keys, each for five minutes. None: destroyed."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._held: dict[UUID, tuple[UserCipher | None, float]] = {}
+
+    def get(self, owner_ids: Collection[UUID]) -> dict[UUID, UserCipher | None]:
+        """Those of the owners that are known."""
+        now = self._clock()
+        held = ((owner_id, self._held.get(owner_id)) for owner_id in owner_ids)
+        return {owner_id: entry[0] for owner_id, entry in held if entry is not None and entry[1] > now}
+
+    def put(self, owner_id: UUID, key: bytes | None) -> UserCipher | None:
+        """Hold a key."""
+        cipher = None if key is None else UserCipher(key)
+        self._held.pop(owner_id, None)
+        while len(self._held) >= _CACHED:
+            del self._held[next(iter(self._held))]  # the oldest
+        self._held[owner_id] = (cipher, self._clock() + _LIFETIME_SECONDS)
+        return cipher
+
+    def drop(self, owner_id: UUID) -> None:
+        """Forget a key."""
+        self._held.pop(owner_id, None)
+
+
+class UserKeys:
+    """The keys for those who write. They are made at the first need, and durable before they are used."""
+
+    def __init__(self, database: ReadModels, master: MasterKeys, clock: Callable[[], float] = time.monotonic) -> None:
+        self._database = database
+        self._master = master
+        self._cache = _Cache(clock)
+
+    async def to_seal(self, owner_id: UUID) -> UserCipher:
+        """The owner's key, made when there is none. `OwnerErased`, `KeyUnusable`, `StoreUnavailable`."""
+        known = self._cache.get([owner_id])
+        cipher = known[owner_id] if known else await self._made(owner_id)
+        if cipher is None:
+            raise OwnerErased
+        return cipher
+
+    async def to_open(self, owner_id: UUID) -> UserCipher | None:
+        """The owner's key; None when it was destroyed. `KeyUnusable`, `StoreUnavailable`."""
+        known = self._cache.get([owner_id])
+        if known:
+            return known[owner_id]
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(_FIND, ([owner_id],))).fetchone()
+        if row is None:
+            raise _missing(owner_id)
+        return self._cache.put(owner_id, self._master.unwrap(owner_id, Wrapped(row[1], row[2])))
+
+    async def _made(self, owner_id: UUID) -> UserCipher | None:
+        new = self._master.wrap(owner_id, AESGCM.generate_key(_KEY_BYTES * 8))
+        async with self._database.connection() as connection:
+            found = await connection.execute(_MAKE, (owner_id, new.master_id, new.wrapped))
+            row = await found.fetchone() or await (await connection.execute(_FIND, ([owner_id],))).fetchone()
+        if row is None:
+            raise _missing(owner_id)
+        return self._cache.put(owner_id, self._master.unwrap(owner_id, Wrapped(row[1], row[2])))
+
+    async def destroy(self, owner_id: UUID) -> None:
+        """Make all that the owner's key sealed unreadable, for ever. Other processes follow within five minutes."""
+        async with self._database.connection() as connection:
+            await connection.execute(_DESTROY, (owner_id, self._master.current))
+        self._cache.drop(owner_id)
+
+
+class PageKeys:
+    """The keys for those who read the log page by page: one query for all owners of a page that are not known."""
+
+    def __init__(self, connection: Connection, master: MasterKeys, clock: Callable[[], float] = time.monotonic) -> None:
+        self._connection = connection
+        self._master = master
+        self._cache = _Cache(clock)
+
+    def of(self, owner_ids: Collection[UUID]) -> Mapping[UUID, UserCipher | KeyUnusable | None]:
+        """Each owner's key, None for a destroyed one, or why it cannot be used."""
+        keys: dict[UUID, UserCipher | KeyUnusable | None] = {**self._cache.get(owner_ids)}
+        unknown = [owner_id for owner_id in owner_ids if owner_id not in keys]
+        if not unknown:
+            return keys
+        try:
+            stored = self._connection.execute(_FIND, (unknown,)).fetchall()
+        except OperationalError as error:
+            raise StoreUnavailable from error
+        for owner_id, master_id, wrapped in stored:
+            try:
+                keys[owner_id] = self._cache.put(owner_id, self._master.unwrap(owner_id, Wrapped(master_id, wrapped)))
+            except KeyUnusable as fault:
+                keys[owner_id] = fault
+        return {owner_id: keys.get(owner_id, _missing(owner_id)) for owner_id in owner_ids}
+
+
+def _missing(owner_id: UUID) -> KeyUnusable:
+    return KeyUnusable(f"the key of user {owner_id} is not there: put the table user_keys back from a backup")
+
+
+_FIND: Final = "SELECT owner_id, master_id, wrapped FROM user_keys WHERE owner_id = ANY(%s)"
+_MAKE: Final = """
+    INSERT INTO user_keys (owner_id, master_id, wrapped) VALUES (%s, %s, %s)
+    ON CONFLICT DO NOTHING RETURNING owner_id, master_id, wrapped
+"""
+_DESTROY: Final = """
+    INSERT INTO user_keys (owner_id, master_id, destroyed_at) VALUES (%s, %s, now())
+    ON CONFLICT (owner_id) DO UPDATE SET wrapped = NULL, destroyed_at = now() WHERE user_keys.wrapped IS NOT NULL
+"""
