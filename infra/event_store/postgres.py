@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 from uuid import UUID
@@ -108,7 +108,7 @@ class PostgresLog:
         """Saves win or lose alone. Of several that go for the same stream or request, the first to come is tried."""
         outcomes: dict[int, Outcome] = {}
         todo = _first_of_each(saves, outcomes)
-        unsure = careful = False  # whether a save may be there already; whether to look before inserting
+        unsure = False  # whether a save may be there already
         for pause in _PAUSES:
             if unsure:
                 await asyncio.sleep(pause)
@@ -116,7 +116,7 @@ class PostgresLog:
                 async with self._channel() as channel:
                     if unsure:
                         todo = await self._settle(channel, todo, outcomes)
-                    outcomes |= await self._insert(channel, todo, careful=careful or unsure)
+                    outcomes |= await self._insert(channel, todo)
                     if unsure:  # the transaction whose answer was lost may have ended in between
                         beaten = {
                             number: save for number, save in todo.items() if not isinstance(outcomes[number], int)
@@ -124,8 +124,8 @@ class PostgresLog:
                         await self._settle(channel, beaten, outcomes)
                     todo = {}
                     break
-            except UniqueViolation:  # another process was faster: look first, so that only those who lost are left out
-                careful = True
+            except UniqueViolation:
+                pass  # another process was faster by a hair: the next look sees its rows, and leaves out who lost
             except psycopg.OperationalError as error:
                 _log.warning("the outcome of %d saves is unknown, they are looked for: %s", len(todo), error)
                 unsure = True
@@ -143,48 +143,29 @@ class PostgresLog:
         """For a save whose companions kept losing races: its own loss is its own."""
         try:
             async with self._channel() as channel:
-                return (await self._insert(channel, {0: save}, careful=True))[0]
+                return (await self._insert(channel, {0: save}))[0]
         except UniqueViolation as race:
             return ReplyKept() if race.diag.table_name == "kept_replies" else VersionTaken()
         except psycopg.OperationalError:
             return StoreUnavailable()
 
-    async def _insert(self, channel: Channel, todo: Mapping[int, Save], *, careful: bool) -> dict[int, Outcome]:
+    async def _insert(self, channel: Channel, todo: Mapping[int, Save]) -> dict[int, Outcome]:
         """One statement, which is one transaction: durable when it answers."""
-        events = [(save, topic, state, i) for save in todo.values() for i, (topic, state) in enumerate(save.events)]
-        kept = [(save.stream_id, save.reply) for save in todo.values() if save.reply is not None]
         if not todo:
             return {}
-        if len(events) == len(todo) == 1 and not kept and not careful:
-            save, topic, state, _ = events[0]
-            number = next(iter(todo))
-            values = [save.stream_id.bytes, save.first_version.to_bytes(8), topic.encode(), state]
-            values += [save.owner_id.bytes, partition_of(save.owner_id).to_bytes(2)]
-            return {number: _number(await channel.run(b"append_one", values, _ANSWER_SECONDS), 0, 0)}
-        values = [
-            arrays.uuids(save.stream_id for save, *_ in events),
-            arrays.int8s(save.first_version + i for save, _, _, i in events),
-            arrays.texts(topic for _, topic, _, _ in events),
-            arrays.byteas(state for _, _, state, _ in events),
-            arrays.uuids(save.owner_id for save, *_ in events),
-            arrays.int2s(partition_of(save.owner_id) for save, *_ in events),
-        ]
-        if not kept and not careful:
-            found = await channel.run(b"append", values, _ANSWER_SECONDS)
+        events = [(save, topic, state, i) for save in todo.values() for i, (topic, state) in enumerate(save.events)]
+        if all(len(save.events) == 1 and save.reply is None for save in todo.values()):
+            if len(todo) == 1:
+                return {number: await _insert_one(channel, save) for number, save in todo.items()}
+            found = await channel.run(b"append_single", _event_arrays(events), _ANSWER_SECONDS)
+            positions = dict.fromkeys((save.stream_id for save in todo.values()), _VERSION_TAKEN)
         else:
-            values += [
-                arrays.uuids(stream_id for stream_id, _ in kept),
-                arrays.byteas(reply.key_hash for _, reply in kept),
-                arrays.byteas(reply.fingerprint for _, reply in kept),
-                arrays.uuids(reply.owner_id for _, reply in kept),
-                arrays.byteas(reply.sealed for _, reply in kept),
-                arrays.int8s(reply.position for _, reply in kept),
-            ]
-            found = await channel.run(b"append_carefully", values, _ANSWER_SECONDS)
-        positions = {save.stream_id: save.reply.position if save.reply else 0 for save in todo.values()}
+            values = [*_event_arrays(events), *_reply_arrays(todo.values())]
+            found = await channel.run(b"append", values, _ANSWER_SECONDS)
+            positions = {save.stream_id: save.reply.position if save.reply else 0 for save in todo.values()}
         for at in range(found.ntuples):
             stream_id, position = UUID(bytes=_value(found, at, 0)), _number(found, at, 1)
-            positions[stream_id] = min(position, positions[stream_id]) if position < 0 else position
+            positions[stream_id] = position if position >= 0 else min(position, positions[stream_id])
         return {number: _outcome(positions[save.stream_id]) for number, save in todo.items()}
 
     async def _settle(
@@ -212,6 +193,38 @@ class PostgresLog:
     async def _is_kept(self, channel: Channel, reply: KeptReply) -> bool:
         found = await channel.run(b"reply", [reply.key_hash], _ANSWER_SECONDS)
         return found.ntuples == 1 and _value(found, 0, 2) == reply.sealed
+
+
+async def _insert_one(channel: Channel, save: Save) -> Outcome:
+    """A single event waits for nobody else's row to be packed."""
+    ((topic, state),) = save.events
+    place = [save.stream_id.bytes, save.first_version.to_bytes(8), topic.encode(), state]
+    owner = [save.owner_id.bytes, partition_of(save.owner_id).to_bytes(2)]
+    found = await channel.run(b"append_one", place + owner, _ANSWER_SECONDS)
+    return _number(found, 0, 0) if found.ntuples else VersionTaken()
+
+
+def _event_arrays(events: Sequence[tuple[Save, str, bytes, int]]) -> list[bytes]:
+    return [
+        arrays.uuids(save.stream_id for save, *_ in events),
+        arrays.int8s(save.first_version + i for save, _, _, i in events),
+        arrays.texts(topic for _, topic, _, _ in events),
+        arrays.byteas(state for _, _, state, _ in events),
+        arrays.uuids(save.owner_id for save, *_ in events),
+        arrays.int2s(partition_of(save.owner_id) for save, *_ in events),
+    ]
+
+
+def _reply_arrays(saves: Iterable[Save]) -> list[bytes]:
+    kept = [(save.stream_id, save.reply) for save in saves if save.reply is not None]
+    return [
+        arrays.uuids(stream_id for stream_id, _ in kept),
+        arrays.byteas(reply.key_hash for _, reply in kept),
+        arrays.byteas(reply.fingerprint for _, reply in kept),
+        arrays.uuids(reply.owner_id for _, reply in kept),
+        arrays.byteas(reply.sealed for _, reply in kept),
+        arrays.int8s(reply.position for _, reply in kept),
+    ]
 
 
 def _first_of_each(saves: Sequence[Save], outcomes: dict[int, Outcome]) -> dict[int, Save]:
@@ -266,18 +279,18 @@ _REPLY_KEPT: Final = -2
 
 _ROW_COLUMNS: Final = b"notification_id, originator_id, originator_version, topic, state, owner_id"
 _STATEMENTS: Final[Mapping[bytes, bytes]] = {
+    # Where every save is one row, a row that is left out is a whole save.
     b"append_one": b"""
         INSERT INTO stored_events (originator_id, originator_version, topic, state, owner_id, partition_id)
-        VALUES ($1, $2, $3, $4, $5, $6) RETURNING notification_id
+        VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING notification_id
     """,
-    b"append": b"""
+    b"append_single": b"""
         INSERT INTO stored_events (originator_id, originator_version, topic, state, owner_id, partition_id)
         SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::bytea[], $5::uuid[], $6::smallint[])
-        RETURNING originator_id, notification_id
+        ON CONFLICT DO NOTHING RETURNING originator_id, notification_id
     """,
-    # One snapshot for all of it: whole saves are left out when a version or a request of theirs is there. Never ON
-    # CONFLICT for single rows, which would store a part of a save.
-    b"append_carefully": b"""
+    # Otherwise one snapshot for all of it leaves out whole saves of which a version or the request is there.
+    b"append": b"""
         WITH event AS MATERIALIZED (
             SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::bytea[], $5::uuid[], $6::smallint[])
             WITH ORDINALITY AS e (stream_id, version, topic, state, owner_id, partition_id, nr)

@@ -47,7 +47,7 @@ def damaged(content: bytes, random: Random) -> bytes:
 
 @pytest.mark.parametrize("name", SEEDS)
 def test_damaged_recordings_are_read_or_refused(name: str) -> None:
-    random = Random(name)  # noqa: S311 - the same damage on every run
+    random = Random(name)
     for _ in range(150):
         read_or_refuse(damaged(SEEDS[name], random))
 
