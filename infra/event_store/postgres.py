@@ -153,6 +153,8 @@ class PostgresLog:
         """One statement, which is one transaction: durable when it answers."""
         if not todo:
             return {}
+        # In one order everywhere: otherwise two processes that want the same streams could wait for each other.
+        todo = dict(sorted(todo.items(), key=lambda item: item[1].stream_id))
         events = [(save, topic, state, i) for save in todo.values() for i, (topic, state) in enumerate(save.events)]
         if all(len(save.events) == 1 and save.reply is None for save in todo.values()):
             if len(todo) == 1:

@@ -145,7 +145,7 @@ def _pages(connection: Connection, statement: Composed) -> Iterator[Sequence[Row
         offset = _HEADER_BYTES  # the first row comes behind the header
         for data in copy:
             if len(data) - offset < _FIXED.size:
-                break  # the trailer
+                continue  # the trailer; read on, to the end of the command
             _, _, position, _, stream, _, version, _, owner, length = _FIXED.unpack_from(data, offset)
             begin = offset + _FIXED.size
             end = begin + length

@@ -12,6 +12,7 @@ from infra.faults import Fault
 from infra.settings import LOG_FORMAT, log_level
 from workers.cli.checks import test_command
 from workers.cli.demo import demo_command
+from workers.cli.events import events_command
 from workers.cli.importing import import_command
 from workers.cli.options import CHECKOUT
 from workers.cli.serving import api_command, migrate_command, worker_command
@@ -33,7 +34,17 @@ def cairn() -> None:
     """  # noqa: D301 - \b is click's mark for lines to be left as they are
 
 
-for command in (up_command, demo_command, import_command, api_command, worker_command, migrate_command, test_command):
+_COMMANDS: Final = (
+    up_command,
+    demo_command,
+    import_command,
+    events_command,
+    api_command,
+    worker_command,
+    migrate_command,
+    test_command,
+)
+for command in _COMMANDS:
     cairn.add_command(command)
 
 

@@ -1,0 +1,209 @@
+"""`cairn events` over a log with all that may be wrong with one."""
+
+import asyncio
+import base64
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import LiteralString
+from uuid import uuid4
+
+import psycopg
+import pytest
+from click.testing import CliRunner, Result
+from psycopg import Connection
+
+from domain.activity import Activity
+from domain.user import Profile, User, user_stream_id
+from infra.event_store.reader import LogReader
+from infra.event_store.rows import Save
+from infra.faults import Fault
+from infra.positions import from_token, to_token
+from tests.infra.event_store.conftest import MASTER, Store, opened
+from tests.scenarios import ANNA, BEN, MAY_1, run
+from workers.cli.events import events_command
+
+__all__ = ["opened"]
+
+KEY = base64.b64encode(b"m" * 32).decode()
+RUN = run(ANNA)
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def events(database_url: str, tmp_path: Path) -> Command:
+    """The command, on the test's database."""
+    environ = {
+        "DATABASE_URL": f"postgresql://?{database_url.replace(' ', '&')}",
+        "REDIS_URL": "redis://127.0.0.1:1",
+        "OBJECT_STORE_URL": f"file://{tmp_path}",
+        "CAIRN_MASTER_KEY": KEY,
+        "CAIRN_TOKEN_KEYS": f"k:{KEY}",
+        "CAIRN_CURSOR_KEY": KEY,
+        "CAIRN_DATA": str(tmp_path),
+    }
+    return lambda *arguments: CliRunner().invoke(events_command, [str(one) for one in arguments], env=environ)
+
+
+@pytest.fixture
+async def log(opened: Store) -> Store:
+    """Anna registers and runs, and Ben registers."""
+    for who, name in ((ANNA, "Anna"), (BEN, "Ben")):
+        await opened.streams.transact(
+            User, user_stream_id(who), who, partial(User.register, display_name=name, at=MAY_1)
+        )
+    await opened.streams.transact(Activity, RUN.activity_id, ANNA, partial(Activity.record, recorded=RUN))
+    return opened
+
+
+def lines(result: Result) -> list[dict[str, object]]:
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+async def asked(events: Command, *arguments: object) -> Result:
+    return await asyncio.to_thread(events, *arguments)
+
+
+@pytest.mark.usefixtures("log")
+async def test_tail_prints_the_log_in_order_from_a_position(events: Command) -> None:
+    everything = lines(await asked(events, "tail", "--no-follow", "--json"))
+    assert [one["topic"] for one in everything] == ["user.registered@1", "user.registered@1", "activity.recorded@1"]
+    assert [from_token(str(one["position"])) for one in everything] == sorted(
+        from_token(str(one["position"])) for one in everything
+    )
+    rest = lines(await asked(events, "tail", "--no-follow", "--json", "--after", everything[0]["position"]))
+    assert rest == everything[1:]
+    assert lines(await asked(events, "tail", "--no-follow", "--json", "--limit", 1)) == everything[2:]
+
+
+@pytest.mark.usefixtures("log")
+async def test_private_fields_are_shown_only_when_they_are_asked_for(events: Command) -> None:
+    plain = (await asked(events, "tail", "--no-follow")).stdout
+    assert "Anna" not in plain
+    assert "Morning run" not in plain
+    assert "sealed" not in plain
+    assert "Anna" in (await asked(events, "tail", "--no-follow", "--private")).stdout
+    shown = lines(await asked(events, "show", RUN.activity_id, "--json", "--private"))
+    assert shown[0]["event"]["title"] == "Morning run"  # type: ignore[index]
+    assert "title" not in lines(await asked(events, "show", RUN.activity_id, "--json"))[0]["event"]  # type: ignore[operator]
+
+
+async def test_show_tells_what_cannot_be_read_and_what_is_erased(log: Store, events: Command) -> None:
+    stream = uuid4()
+    await log.log.append(Save(stream, ANNA, 1, (("activity.teleported@9", b"{}"),)))
+    result = await asked(events, "show", stream)
+    assert "unknown topic 'activity.teleported@9'" in result.stdout
+    await log.keys.destroy(ANNA)
+    (erased,) = lines(await asked(events, "show", RUN.activity_id, "--json", "--private"))
+    assert erased["erased"] is True
+    assert "title" not in erased["event"]  # type: ignore[operator]
+
+
+@pytest.mark.usefixtures("log")
+async def test_a_stream_that_is_not_there_and_a_wrong_position_are_told(events: Command) -> None:
+    missing = await asked(events, "show", uuid4())
+    assert isinstance(missing.exception, Fault)
+    assert "there is no stream" in str(missing.exception)
+    malformed = await asked(events, "tail", "--after", "yesterday")
+    assert isinstance(malformed.exception, Fault)
+    assert "p1-2a" in str(malformed.exception)
+    assert (await asked(events, "show", "activity")).exit_code == 2
+
+
+async def test_what_a_terminal_would_obey_is_not_printed(log: Store, events: Command) -> None:
+    profile = Profile(display_name="\x1b[2J\u202eAnna")
+    await log.streams.transact(User, user_stream_id(ANNA), ANNA, lambda user: user.change_profile(profile, MAY_1))
+    shown = (await asked(events, "show", user_stream_id(ANNA), "--private")).stdout
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+
+
+async def test_tail_waits_for_transactions_that_may_still_come_in_between(
+    log: Store, events: Command, database_url: str
+) -> None:
+    with psycopg.connect(database_url) as slow:
+        slow.execute(
+            "INSERT INTO stored_events (originator_id, originator_version, topic, state, owner_id, partition_id)"
+            " VALUES (%s, 1, 'goal.dropped@1', '{}', %s, 1)",
+            (uuid4(), ANNA),
+        )
+        await log.streams.transact(
+            User, user_stream_id(ANNA), ANNA, lambda user: user.change_profile(Profile(display_name="Bea"), MAY_1)
+        )
+        waiting = await asked(events, "tail", "--no-follow")
+        assert (waiting.stdout, "still writes" in waiting.stderr) == ("", True)
+        figures = json.loads((await asked(events, "stats", "--json")).stdout)
+        assert (figures["writing"], figures["events"]) == (1, 4)
+        slow.rollback()
+    assert len(lines(await asked(events, "tail", "--no-follow", "--json"))) == 4
+
+
+async def test_stats_counts_what_is_there(log: Store, events: Command, database: Connection) -> None:
+    stream = uuid4()
+    position = await log.log.append(Save(stream, ANNA, 1, (("activity.teleported@9", b"{}"),)))
+    assert LogReader(database, MASTER).page(0, 100)[1] == position  # and parks it
+    await log.keys.destroy(BEN)
+    figures = json.loads((await asked(events, "stats", "--json")).stdout)
+    counted = {name: figures[name] for name in ("events", "streams", "owners", "keys_live", "keys_destroyed")}
+    assert counted == {"events": 4, "streams": 4, "owners": 2, "keys_live": 1, "keys_destroyed": 1}
+    assert figures["topics"]["user.registered@1"] == 2
+    assert figures["last_position"] == to_token(position)
+    assert [(held["stream_id"], held["version"]) for held in figures["parked"]] == [(str(stream), 1)]
+    told = (await asked(events, "stats")).stdout
+    assert f"{stream} from version 1 on" in told
+    assert "activity.teleported@9" in told
+
+
+async def test_verify_finds_nothing_in_a_sound_log_also_after_an_erasure(log: Store, events: Command) -> None:
+    await log.keys.destroy(BEN)
+    result = await asked(events, "verify")
+    assert result.exit_code == 0, result.output
+    assert "3 events of 3 streams" in result.stdout
+    assert "all is well" in result.stdout
+
+
+DAMAGES = {
+    "a gap": ("DELETE FROM stored_events WHERE originator_version = 2", "version 2 is missing before it"),
+    "its bytes": ("UPDATE stored_events SET state = '{' WHERE topic = 'user.registered@1'", "does not decode"),
+    "a sealed part": (
+        "UPDATE stored_events SET state = overlay(state PLACING '1' FROM length(state) - 20)",
+        "does not open",
+    ),
+    "an owner": (
+        "UPDATE stored_events SET owner_id = gen_random_uuid() WHERE originator_version = 2",
+        "its owner is",
+    ),
+    "a partition": (
+        "UPDATE stored_events SET partition_id = 77 WHERE originator_version = 2",
+        "its partition is 77",
+    ),
+    "the keys": ("DELETE FROM user_keys", "put the table user_keys back from a backup"),
+    "the sequence": ("SELECT setval('stored_events_notification_id_seq', 1)", "past the last that was drawn"),
+    "a snapshot": (
+        "INSERT INTO stream_snapshots VALUES (gen_random_uuid(), 'user@1', 9, '', 9, gen_random_uuid())",
+        "the snapshot user@1 sums it up",
+    ),
+}
+
+
+@pytest.mark.parametrize(("damage", "problem"), DAMAGES.values(), ids=DAMAGES)
+async def test_verify_finds_damage_to(
+    damage: LiteralString, problem: str, log: Store, events: Command, database: Connection
+) -> None:
+    for name in ("Bea", "Cara"):
+        change = partial(User.change_profile, profile=Profile(display_name=name), at=MAY_1)
+        await log.streams.transact(User, user_stream_id(ANNA), ANNA, change)
+    database.execute(damage)
+    result = await asked(events, "verify", "--json")
+    assert result.exit_code == 1
+    told = json.loads(result.stdout)
+    assert told["findings"] > 0
+    assert problem in " ".join(finding["problem"] for finding in told["first_findings"])
+
+
+async def test_without_an_instance_it_is_said_how_to_start_one(tmp_path: Path) -> None:
+    result = await asyncio.to_thread(CliRunner().invoke, events_command, ["stats", "--data", str(tmp_path)], env={})
+    assert isinstance(result.exception, Fault)
+    assert "./cairn up" in str(result.exception)
