@@ -43,6 +43,8 @@ class UserCipher:
 
     def open(self, sealed: bytes, associated: bytes) -> bytes:
         """What was sealed; `InvalidTag` when anything is other than it was."""
+        if len(sealed) < _NONCE_BYTES:
+            raise InvalidTag
         return self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], associated)
 
 
