@@ -13,12 +13,16 @@ from typing import Any, Final
 from uuid import UUID
 
 from eventsourcing.persistence import (
+    Cipher,
+    Compressor,
     IntegrityError,
+    JSONTranscoder,
     Mapper,
     MapperDeserialisationError,
     Notification,
     OperationalError,
     StoredEvent,
+    Transcoder,
 )
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 from msgspec import Struct
@@ -51,7 +55,17 @@ class OwnedEvent(StoredEvent):
 
 
 class LibraryMapper(Mapper[UUID]):
-    """Our mapper, for `Application.construct_mapper`."""
+    """Our mapper: name it in MAPPER_TOPIC, with CREATE_TABLE=no, in an application whose name is empty."""
+
+    def __init__(
+        self,
+        transcoder: Transcoder | None = None,
+        compressor: Compressor | None = None,
+        cipher: Cipher | None = None,
+    ) -> None:
+        if compressor is not None or cipher is not None:
+            raise ValueError("events have a form of their own: unset COMPRESSOR_TOPIC and CIPHER_TOPIC")
+        super().__init__(transcoder or JSONTranscoder())
 
     def to_stored_event(self, domain_event: Any) -> StoredEvent:  # noqa: ANN401 - the library's protocol is generic
         """`LibraryEvent` to a stored event, in the clear: the library knows no keys."""
