@@ -1,0 +1,74 @@
+"""What was stored once, for the tests to read for ever. Run as a module it adds what is missing, and changes nothing.
+
+`.venv/bin/python -m tests.infra.event_store.samples` after an event or a state got a new version.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import msgspec
+
+from domain.activity import Activity
+from domain.events import EVENTS
+from domain.events.event import Event
+from domain.follow import Follow
+from domain.goal import Goal
+from domain.streams import Aggregate
+from domain.user import User
+from infra.event_store.mapper import MAPPER, associated
+from infra.keys import UserCipher
+
+FOLDER: Final = Path(__file__).parents[2] / "samples"
+AGGREGATES: Final[tuple[type[Aggregate], ...]] = (Activity, Follow, Goal, User)
+# Everything that has a stored shape, by the name and version under which it is stored.
+NAMES: Final[Mapping[str, type[Event] | type[Aggregate]]] = {
+    **{kind.TOPIC: kind for kind in EVENTS},
+    **{kind.STATE: kind for kind in AGGREGATES},
+}
+KEY: Final = b"the key of the samples, 32 bytes"
+
+
+def shape(kind: type[Event] | type[Aggregate]) -> Mapping[str, Any]:
+    """Fields, their types, defaults and units of nested values; and what of it is private."""
+    found: dict[str, Any] = _without_words(msgspec.json.schema(kind))
+    return {**found, "private": sorted(getattr(kind, "PRIVATE", ()))}
+
+
+def _without_words(schema: Any) -> Any:
+    if isinstance(schema, dict):
+        return {name: _without_words(value) for name, value in schema.items() if name not in {"description", "title"}}
+    return [_without_words(value) for value in schema] if isinstance(schema, list) else schema
+
+
+def sealed(event: Event) -> Mapping[str, Any]:
+    """The event as it is stored, sealed, with what is needed to open it."""
+    owner_id, stream_id, version = uuid4(), uuid4(), 7
+    _, state = MAPPER.encode(event, UserCipher(KEY), associated(owner_id, stream_id, version))
+    return {
+        "key": base64.b64encode(KEY).decode(),
+        "owner_id": str(owner_id),
+        "stream_id": str(stream_id),
+        "version": version,
+        "state": state.decode(),
+    }
+
+
+def add(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a sample that is not there yet."""
+    if not path.exists():
+        path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+        print(f"added {path}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    for name, kind in NAMES.items():
+        add(FOLDER / "shapes" / f"{name}.json", shape(kind))
+    for event_kind in EVENTS:
+        clear = FOLDER / "events" / f"{event_kind.TOPIC}.json"
+        if event_kind.PRIVATE:
+            example = MAPPER.decode(event_kind.TOPIC, clear.read_bytes())
+            add(FOLDER / "sealed" / f"{event_kind.TOPIC}.json", sealed(example))
