@@ -1,0 +1,100 @@
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from domain.errors import StoreUnavailable
+from infra.event_store.gathering import Gatherer
+
+
+class Flushes:
+    """Notes what is flushed; each flush takes as long as the test lets it."""
+
+    def __init__(self) -> None:
+        self.lists: list[list[int]] = []
+        self.go = asyncio.Event()
+
+    async def __call__(self, items: Sequence[int]) -> Sequence[int | Exception]:
+        self.lists.append(list(items))
+        await self.go.wait()
+        return [ValueError(item) if item < 0 else item * 10 for item in items]
+
+
+def gatherer(flush: Flushes, **limits: int) -> Gatherer[int, int]:
+    return Gatherer(flush, **{"flushers": 1, "at_once": 100, "places": 1_000} | limits)
+
+
+async def test_what_comes_while_a_flush_is_under_way_goes_out_with_the_next() -> None:
+    flush = Flushes()
+    it = gatherer(flush)
+    first = it.put(1)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    others = [it.put(number) for number in (2, 3, 4)]
+    flush.go.set()
+    assert await asyncio.gather(first, *others) == [10, 20, 30, 40]
+    assert flush.lists == [[1], [2, 3, 4]]
+
+
+async def test_what_is_ready_together_goes_out_together() -> None:
+    flush = Flushes()
+    flush.go.set()
+    it = gatherer(flush)
+    assert await asyncio.gather(*(it.put(number) for number in range(5))) == [0, 10, 20, 30, 40]
+    assert flush.lists == [[0, 1, 2, 3, 4]]
+
+
+async def test_each_gets_its_own_result_or_fault() -> None:
+    flush = Flushes()
+    flush.go.set()
+    it = gatherer(flush)
+    results = await asyncio.gather(it.put(1), it.put(-1), it.put(2), return_exceptions=True)
+    assert [results[0], results[2]] == [10, 20]
+    assert isinstance(results[1], ValueError)
+
+
+async def test_a_flush_that_fails_is_heard_of_by_all_and_the_next_goes_on() -> None:
+    calls = 0
+
+    async def flush(items: Sequence[int]) -> Sequence[int]:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise KeyError
+        return items
+
+    it = Gatherer(flush, flushers=1, at_once=2, places=100)
+    results = await asyncio.gather(*(it.put(number) for number in range(4)), return_exceptions=True)
+    assert [type(result) for result in results] == [KeyError, KeyError, int, int]
+    assert await it.put(9) == 9
+
+
+async def test_lists_are_bounded_and_several_flush_at_once() -> None:
+    flush = Flushes()
+    it = gatherer(flush, flushers=2, at_once=3)
+    waiting = [it.put(number) for number in range(7)]
+    await asyncio.sleep(0.01)
+    assert flush.lists == [[0, 1, 2], [3, 4, 5]]
+    flush.go.set()
+    assert await asyncio.gather(*waiting) == [number * 10 for number in range(7)]
+
+
+async def test_beyond_its_places_it_says_so_at_once() -> None:
+    flush = Flushes()
+    it = gatherer(flush, places=2)
+    waiting = [it.put(1), it.put(2)]
+    with pytest.raises(StoreUnavailable):
+        it.put(3)
+    flush.go.set()
+    assert await asyncio.gather(*waiting) == [10, 20]
+
+
+async def test_closing_waits_for_what_is_under_way() -> None:
+    flush = Flushes()
+    it = gatherer(flush)
+    waiting = it.put(1)
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_later(0.01, flush.go.set)
+    await it.close()
+    assert waiting.done()
+    assert await waiting == 10
