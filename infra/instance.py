@@ -103,3 +103,8 @@ def find(data: Path) -> Instance | None:
         except BlockingIOError:
             return msgspec.json.decode((data / _FILE).read_bytes(), type=Instance)
     return None
+
+
+def announced_at(data: Path) -> float | None:
+    """Since when the running instance is ready, seconds since 1970; None when none runs."""
+    return (data / _FILE).stat().st_mtime if find(data) is not None else None

@@ -80,6 +80,11 @@ class MasterKeys:
         except InvalidTag:
             raise KeyUnusable(f"the stored key of user {owner_id} was changed: put it back from a backup") from None
 
+    def rewrap(self, owner_id: UUID, stored: Wrapped) -> Wrapped:
+        """The same key under the first master key; a destroyed one as it is. `KeyUnusable`."""
+        key = self.unwrap(owner_id, stored)
+        return stored if key is None else self.wrap(owner_id, key)
+
 
 def derived(master_key: bytes, use: bytes) -> bytes:
     """A key for one use (HKDF, RFC 5869)."""

@@ -1,4 +1,4 @@
-"""The keys of an instance in `DIR/secrets/`: made once, readable by their owner only, never written over."""
+"""The keys of an instance in `DIR/secrets/`: made once, for their owner's eyes, replaced only by what they become."""
 
 import base64
 import json
@@ -46,6 +46,42 @@ def make_secrets(data: Path) -> None:
     _sync(data)
 
 
+def add_master_key(data: Path) -> Path | None:
+    """Put a new master key before the one there is; where. None, and nothing done, when there are several."""
+    path = data / "secrets" / "master.key"
+    keys = _master_keys(data)
+    if len(keys) > 1:
+        return None
+    _replace(path, ",".join([_key(), *keys]))
+    return path
+
+
+def keep_first_master_key(data: Path) -> Path:
+    """Drop all master keys but the first; where."""
+    path = data / "secrets" / "master.key"
+    _replace(path, _master_keys(data)[0])
+    return path
+
+
+def master_key_changed_at(data: Path) -> float:
+    """When the master key's file was last written, seconds since 1970."""
+    return (data / "secrets" / "master.key").stat().st_mtime
+
+
+def _master_keys(data: Path) -> list[str]:
+    found = load_secrets(data)
+    if not found:
+        raise Fault(f"there are no secrets in {data}: start ./cairn up there, or choose the folder with --data.")
+    return found["CAIRN_MASTER_KEY"].split(",")
+
+
+def _replace(path: Path, text: str) -> None:
+    unfinished = path.with_name(f"{path.name}.{uuid4().hex}")
+    _write(unfinished, text)
+    unfinished.replace(path)
+    _sync(path.parent)
+
+
 def _key() -> str:
     return base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()
 
@@ -80,7 +116,8 @@ def _read(path: Path) -> str:
 
 def _value(text: str, *, is_json: bool) -> str:
     """The text as a variable; one of several errors when it holds anything but whole keys."""
-    keys: dict[str, str] = json.loads(text) if is_json else {"": text}
-    if {len(base64.b64decode(key, validate=True)) for key in keys.values()} != {_KEY_BYTES}:
+    named: dict[str, str] = json.loads(text) if is_json else {}
+    keys = list(named.values()) if is_json else text.split(",")
+    if {len(base64.b64decode(key, validate=True)) for key in keys} != {_KEY_BYTES}:
         raise ValueError
-    return ",".join(f"{kid}:{key}" for kid, key in keys.items()) if is_json else text
+    return ",".join(f"{kid}:{key}" for kid, key in named.items()) if is_json else text

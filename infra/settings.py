@@ -70,7 +70,7 @@ def load_settings(data: Path, environ: Mapping[str, str]) -> Settings:
         database_url=found["DATABASE_URL"],
         redis_url=found["REDIS_URL"],
         object_store_url=found["OBJECT_STORE_URL"],
-        master_keys=tuple(_key("CAIRN_MASTER_KEY", text) for text in found["CAIRN_MASTER_KEY"].split(",")),
+        master_keys=tuple(_key("CAIRN_MASTER_KEY", text.strip()) for text in found["CAIRN_MASTER_KEY"].split(",")),
         token_keys=tuple(_token_key(text) for text in found["CAIRN_TOKEN_KEYS"].split(",")),
         cursor_key=_key("CAIRN_CURSOR_KEY", found["CAIRN_CURSOR_KEY"]),
         log_level=log_level(environ),

@@ -14,6 +14,7 @@ from workers.cli.checks import test_command
 from workers.cli.demo import demo_command
 from workers.cli.events import events_command
 from workers.cli.importing import import_command
+from workers.cli.keys import keys_command
 from workers.cli.options import CHECKOUT
 from workers.cli.serving import api_command, migrate_command, worker_command
 from workers.cli.up import up_command
@@ -39,6 +40,7 @@ _COMMANDS: Final = (
     demo_command,
     import_command,
     events_command,
+    keys_command,
     api_command,
     worker_command,
     migrate_command,
