@@ -14,6 +14,7 @@ import uvicorn
 
 from api.app import create_app
 from api.cursors import Cursors
+from api.idempotency import Idempotency
 from api.services import Services
 from api.tokens import Tokens
 from infra.bootstrap import Parts, now, open_parts
@@ -87,6 +88,7 @@ def services_of(parts: Parts, settings: Settings) -> Services:
         read_models=parts.read_models,
         tokens=Tokens([(key.kid, key.secret) for key in settings.token_keys]),
         cursors=Cursors(settings.cursor_key),
+        idempotency=Idempotency(settings.cursor_key),
         sniff=sniff,
         clock=now,
         ready=parts.checks.missing,

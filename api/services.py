@@ -9,6 +9,7 @@ from typing import Protocol
 from psycopg import AsyncConnection
 
 from api.cursors import Cursors
+from api.idempotency import Idempotency
 from api.tokens import Tokens
 from domain.accounts import Accounts
 from domain.measures import ActivityId, UserId
@@ -63,6 +64,7 @@ class Services:
     read_models: ReadModels
     tokens: Tokens
     cursors: Cursors
+    idempotency: Idempotency
     sniff: Callable[[bytes], Format | None]
     clock: Callable[[], datetime]
     ready: Callable[[], Mapping[str, str]]  # what is missing, by part, with what to do; empty when all is there

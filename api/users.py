@@ -1,19 +1,22 @@
 """Accounts and profiles."""
 
+from functools import partial
 from typing import Annotated, Literal
 from uuid import UUID
 from zoneinfo import available_timezones
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict, replace
 
 from api.codec import InvalidBody, Name, answer, body_of, created, no_content
 from api.dependencies import CurrentUser, ServicesDep, reads
+from api.idempotency import IdempotencyKey, answer_of, json_reply, key_of
 from api.openapi import answers, json_body
+from api.services import Services
 from api.sessions import Email, Password, Signed, signed
-from domain.errors import DomainError
 from domain.measures import UserId, Visibility, derived_id
+from domain.streams import Request as StreamRequest
 from domain.user import User, UserMissing, user_stream_id
 from projections.people import follows, people
 
@@ -68,37 +71,41 @@ class Runner(Struct, frozen=True, kw_only=True):
 async def register(
     registration: Annotated[Registration, Depends(body_of(Registration))],
     services: ServicesDep,
-    idempotency_key: Annotated[str | None, Header(max_length=258)] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Open an account and sign in.
 
-    Safe to repeat with the same `user_id`, or the same `Idempotency-Key`: the account is opened once, and each
-    answer signs in anew. 409 `email-taken` when the address is another account's.
+    Safe to repeat. With the same `Idempotency-Key` the answer is the same, byte for byte, for 30 days; with the same
+    `user_id`, each answer signs in anew. 409 `email-taken` when the address is another account's.
     """
-    user_id = UserId(registration.user_id) if registration.user_id else _keyed(registration.email, idempotency_key)
-    holder = await services.accounts.claim(registration.email, registration.password, user_id)
-    now = services.clock()
-    position = await services.streams.transact(
-        User, user_stream_id(holder), holder, lambda user: user.register(registration.display_name.strip(), now)
-    )
-    session = await services.accounts.sign_in(holder)
-    return created(signed(session, services), {"Cairn-Position": position, "Location": f"/v1/users/{holder}"})
-
-
-def _keyed(email: str, idempotency_key: str | None) -> UserId | None:
-    """The same key with the same address is the same account, also years later."""
     if idempotency_key is None:
-        return None
-    key = idempotency_key.strip().removeprefix('"').removesuffix('"')
-    if not 0 < len(key) <= 255 or not (key.isascii() and key.isprintable()):
-        raise MalformedIdempotencyKey
-    return UserId(derived_id("registration", email.strip().casefold(), key))
+        return await _opened(registration, services, registration.user_id)
+    key, address = key_of(idempotency_key), registration.email.strip().casefold()
+    request = services.idempotency.request(key, "POST /v1/users", address, registration)
+    async with services.idempotency.alone(request):
+        replied = await services.streams.replied(request)
+        if replied is None:  # the same key with the same address is the same account, also years later
+            user_id = registration.user_id or derived_id("registration", address, key)
+            return await _opened(registration, services, user_id, request)
+        return answer_of(replied)
 
 
-class MalformedIdempotencyKey(DomainError):
-    """Idempotency-Key is 1 to 255 printable ASCII characters, bare or in double quotes."""
-
-    code = "malformed-idempotency-key"
+async def _opened(
+    registration: Registration, services: Services, user_id: UUID | None, request: StreamRequest | None = None
+) -> Response:
+    claimed = UserId(user_id) if user_id else None
+    holder = await services.accounts.claim(registration.email, registration.password, claimed)
+    session = await services.accounts.sign_in(holder)
+    begin = partial(User.register, display_name=registration.display_name.strip(), at=services.clock())
+    stream, headers = user_stream_id(holder), {"Location": f"/v1/users/{holder}"}
+    if request is None:
+        position = await services.streams.transact(User, stream, holder, begin)
+        return created(signed(session, services), {"Cairn-Position": position, **headers})
+    reply = json_reply(signed(session, services), headers)
+    replied = await services.streams.transact_once(User, stream, holder, begin, request, reply)
+    if replied.again:  # another process was faster, and its session is the one that is told of
+        await services.accounts.sign_out(session.session_id)
+    return answer_of(replied)
 
 
 @router.get("/me", responses=answers(401, ok=Me))

@@ -34,7 +34,8 @@ class Gatherer(Generic[I, R]):
         self._at_once = at_once
         self._places = places
         self._waiting: deque[tuple[I, asyncio.Future[R]]] = deque()
-        self._flushing: set[asyncio.Task[None]] = set()
+        self._flushing = 0
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def put(self, item: I) -> asyncio.Future[R]:
         """The item's result, to be awaited. Giving up on it takes nothing back."""
@@ -42,10 +43,11 @@ class Gatherer(Generic[I, R]):
             raise StoreUnavailable
         result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, result))
-        if len(self._flushing) < self._flushers:
+        if self._flushing < self._flushers:
+            self._flushing += 1
             task = asyncio.create_task(self._drain())  # begins once everything that is ready to put has put
-            self._flushing.add(task)
-            task.add_done_callback(self._flushing.discard)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         return result
 
     async def _drain(self) -> None:
@@ -57,10 +59,11 @@ class Gatherer(Generic[I, R]):
                 results = [fault] * len(taken)
             for (_, future), result in zip(taken, results, strict=True):
                 _settle(future, result)
+        self._flushing -= 1  # here, not when the task is done: whoever puts in between would wait for nobody
 
     async def close(self) -> None:
         """Wait for what is under way."""
-        await asyncio.gather(*self._flushing)
+        await asyncio.gather(*self._tasks)
 
 
 def _settle(future: asyncio.Future[R], result: R | Exception) -> None:

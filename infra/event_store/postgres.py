@@ -37,6 +37,8 @@ class PostgresLog:
         self._idle: list[Channel] = []
         self._appends = Gatherer(self._append, flushers=writers, at_once=_AT_ONCE, places=_PLACES)
         self._loads = Gatherer(self._load, flushers=loaders, at_once=_AT_ONCE, places=_PLACES)
+        self._replies = Gatherer(self._find_replies, flushers=1, at_once=_AT_ONCE, places=_PLACES)
+        self._snapshots = Gatherer(self._put_snapshots, flushers=1, at_once=1, places=_PLACES)
 
     async def append(self, save: Save) -> int:
         """The position of the save's last event, durable; 0 when it has none.
@@ -51,21 +53,16 @@ class PostgresLog:
 
     async def reply(self, key_hash: bytes) -> KeptReply | None:
         """The kept reply of a request."""
-        found = await self._ask(b"reply", [key_hash])
-        if found.ntuples == 0:
-            return None
-        fingerprint, owner_id, sealed, position = (_value(found, 0, column) for column in range(4))
-        return KeptReply(key_hash, fingerprint, UUID(bytes=owner_id), sealed, int.from_bytes(position))
+        return await self._replies.put(key_hash)
 
     async def snapshot(self, row: Row) -> None:
         """Keep a stream's state, unless a later one is there."""
-        values = (row.stream_id.bytes, row.version.to_bytes(8), row.topic.encode(), row.state)
-        await self._ask(b"snapshot", [*values, row.position.to_bytes(8), row.owner_id.bytes])
+        await self._snapshots.put(row)
 
     async def close(self) -> None:
         """Finish what is under way, and let go of the connections."""
-        await self._appends.close()
-        await self._loads.close()
+        for gatherer in (self._appends, self._loads, self._replies, self._snapshots):
+            await gatherer.close()
         while self._idle:
             self._idle.pop().close()
 
@@ -103,6 +100,16 @@ class PostgresLog:
         for at in range(found.ntuples):
             rows[_number(found, at, 6) - 1].append(_row(found, at))
         return rows
+
+    async def _find_replies(self, key_hashes: Sequence[bytes]) -> Sequence[KeptReply | None]:
+        found = _replies(await self._ask(b"replies", [arrays.byteas(key_hashes)]))
+        return [found.get(key_hash) for key_hash in key_hashes]
+
+    async def _put_snapshots(self, rows: Sequence[Row]) -> Sequence[None]:
+        for row in rows:
+            values = (row.stream_id.bytes, row.version.to_bytes(8), row.topic.encode(), row.state)
+            await self._ask(b"snapshot", [*values, row.position.to_bytes(8), row.owner_id.bytes])
+        return [None] * len(rows)
 
     async def _append(self, saves: Sequence[Save]) -> Sequence[Outcome]:
         """Saves win or lose alone. Of several that go for the same stream or request, the first to come is tried."""
@@ -193,8 +200,8 @@ class PostgresLog:
         return left
 
     async def _is_kept(self, channel: Channel, reply: KeptReply) -> bool:
-        found = await channel.run(b"reply", [reply.key_hash], _ANSWER_SECONDS)
-        return found.ntuples == 1 and _value(found, 0, 2) == reply.sealed
+        found = _replies(await channel.run(b"replies", [arrays.byteas([reply.key_hash])], _ANSWER_SECONDS))
+        return reply.key_hash in found and found[reply.key_hash].sealed == reply.sealed
 
 
 async def _insert_one(channel: Channel, save: Save) -> Outcome:
@@ -263,6 +270,20 @@ def _row(found: PGresult, at: int) -> Row:
         state=_value(found, at, 4),
         owner_id=UUID(bytes=_value(found, at, 5)),
     )
+
+
+def _replies(found: PGresult) -> Mapping[bytes, KeptReply]:
+    replies = [
+        KeptReply(
+            key_hash=_value(found, at, 0),
+            fingerprint=_value(found, at, 1),
+            owner_id=UUID(bytes=_value(found, at, 2)),
+            sealed=_value(found, at, 3),
+            position=_number(found, at, 4),
+        )
+        for at in range(found.ntuples)
+    ]
+    return {reply.key_hash: reply for reply in replies}
 
 
 def _value(found: PGresult, row: int, column: int) -> bytes:
@@ -350,5 +371,7 @@ _STATEMENTS: Final[Mapping[bytes, bytes]] = {
         SET version = excluded.version, state = excluded.state, position = excluded.position
         WHERE stream_snapshots.version < excluded.version
     """,
-    b"reply": b"SELECT fingerprint, owner_id, sealed, position FROM kept_replies WHERE key_hash = $1",
+    b"replies": b"""
+        SELECT key_hash, fingerprint, owner_id, sealed, position FROM kept_replies WHERE key_hash = ANY($1::bytea[])
+    """,
 }

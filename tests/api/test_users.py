@@ -1,7 +1,14 @@
+import asyncio
 from uuid import uuid4
 
+import httpx
 import pytest
 
+from api.app import create_app
+from api.main import services_of
+from domain.accounts import SignedIn
+from domain.errors import StoreUnavailable
+from domain.measures import UserId
 from tests.api.conftest import Runner, World
 from tests.recordings import fit
 
@@ -35,11 +42,80 @@ async def test_a_registration_sent_again_is_the_same_account(world: World) -> No
     by_id = registration(user_id=str(uuid4()))
     answers = [await world.http.post("/v1/users", json=by_id) for _ in range(2)]
     assert [answer.json()["user_id"] for answer in answers] == [by_id["user_id"]] * 2
-    by_key = registration()
-    headers = {"Idempotency-Key": '"one tap"'}
-    answers = [await world.http.post("/v1/users", json=by_key, headers=headers) for _ in range(2)]
+
+
+async def test_the_same_idempotency_key_gets_the_same_bytes(world: World) -> None:
+    body = registration()
+    first = await world.http.post("/v1/users", json=body, headers={"Idempotency-Key": '"one tap"'})
+    again = await world.http.post(
+        "/v1/users", json=dict(reversed(body.items())), headers={"Idempotency-Key": "one tap"}
+    )
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert (first.content, "Idempotency-Replayed" in first.headers) == (again.content, False)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert {again.headers[name] for name in ("Location", "Cairn-Position")} == {
+        first.headers[name] for name in ("Location", "Cairn-Position")
+    }
+    other = await world.http.post(
+        "/v1/users", json={**body, "password": "another horse"}, headers={"Idempotency-Key": "one tap"}
+    )
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency-key-reused")
+    elsewhere = await world.http.post("/v1/users", json=registration(), headers={"Idempotency-Key": "one tap"})
+    assert elsewhere.status_code == 201
+    assert "Idempotency-Replayed" not in elsewhere.headers
+
+
+async def test_of_many_at_once_with_one_key_all_get_the_same_bytes(world: World) -> None:
+    """Here through one process, and through a second one beside it that knows nothing of the first's requests."""
+    body, headers = registration(), {"Idempotency-Key": "one tap"}
+    other = httpx.ASGITransport(create_app(services_of(world.parts, world.settings)))
+    async with httpx.AsyncClient(transport=other, base_url="http://cairn") as http:
+        answers = await asyncio.gather(
+            *(client.post("/v1/users", json=body, headers=headers) for client in (world.http, http) for _ in range(8))
+        )
     assert {answer.status_code for answer in answers} == {201}
-    assert len({answer.json()["user_id"] for answer in answers}) == 1
+    assert len({answer.content for answer in answers}) == 1
+    assert sum("Idempotency-Replayed" not in answer.headers for answer in answers) == 1
+    cara = Runner(world.http, answers[0].json()["user_id"], str(body["email"]), answers[0].json())
+    await cara.get("/me")
+    async with world.parts.read_models.connection() as connection:
+        live = "SELECT count(*) FROM sessions WHERE user_id = %s AND revoked_at IS NULL"
+        assert await (await connection.execute(live, (cara.user_id,))).fetchone() == (1,)
+
+
+async def test_while_the_first_is_under_way_its_repeat_is_told_to_come_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body, headers = registration(), {"Idempotency-Key": "one tap"}
+    go, sign_in = asyncio.Event(), world.parts.accounts.sign_in
+
+    async def slowly(user_id: UserId) -> SignedIn:
+        await go.wait()
+        return await sign_in(user_id)
+
+    monkeypatch.setattr(world.parts.accounts, "sign_in", slowly)
+    first = asyncio.create_task(world.http.post("/v1/users", json=body, headers=headers))
+    await asyncio.sleep(0.05)
+    again = await world.http.post("/v1/users", json=body, headers=headers)
+    assert (again.status_code, again.json()["code"], again.headers["Retry-After"]) == (409, "request-running", "1")
+    go.set()
+    assert (await first).status_code == 201
+    again = await world.http.post("/v1/users", json=body, headers=headers)
+    assert again.content == (await first).content
+
+
+async def test_what_failed_is_not_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    body, headers = registration(), {"Idempotency-Key": "one tap"}
+
+    async def away(_user_id: UserId) -> SignedIn:
+        raise StoreUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.parts.accounts, "sign_in", away)
+        assert (await world.http.post("/v1/users", json=body, headers=headers)).status_code == 503
+    answer = await world.http.post("/v1/users", json=body, headers=headers)
+    assert answer.status_code == 201
+    assert "Idempotency-Replayed" not in answer.headers
 
 
 async def test_an_address_has_one_account(world: World, anna: Runner) -> None:
@@ -70,7 +146,7 @@ async def test_a_registration_that_does_not_fit_is_refused(world: World, changes
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid-body")
 
 
-@pytest.mark.parametrize("key", ["", '""', "x" * 300, "a\tb"])
+@pytest.mark.parametrize("key", ["", '""', "x" * 300, "a\tb", "\x7f"])
 async def test_an_idempotency_key_has_a_form(world: World, key: str) -> None:
     answer = await world.http.post("/v1/users", json=registration(), headers={"Idempotency-Key": key})
     assert answer.status_code in (400, 422)

@@ -51,7 +51,8 @@ class Proxy:
     ) -> None:
         while data := await reader.read(1 << 20):
             if self.cut_request(data):
-                self._passing()
+                self.pass_all()
+                self.cuts += 1
                 client.close()
                 if self.late is not None:
                     await self.late.wait()
@@ -64,10 +65,11 @@ class Proxy:
     async def _answers(self, reader: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
         while data := await reader.read(1 << 20):
             if self.cut_answer(data):
-                self._passing()
+                self.pass_all()
+                self.cuts += 1
                 return
             to.write(data)
 
-    def _passing(self) -> None:
+    def pass_all(self) -> None:
+        """Lose nothing from now on."""
         self.cut_request = self.cut_answer = never
-        self.cuts += 1

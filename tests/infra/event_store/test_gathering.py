@@ -98,3 +98,18 @@ async def test_closing_waits_for_what_is_under_way() -> None:
     await it.close()
     assert waiting.done()
     assert await waiting == 10
+
+
+@pytest.mark.parametrize("flushers", [1, 2, 3])
+async def test_who_puts_the_moment_that_a_flush_ends_waits_for_nobody(flushers: int) -> None:
+    async def flush(items: Sequence[int]) -> Sequence[int]:
+        return items
+
+    it = Gatherer(flush, flushers=flushers, at_once=1, places=100)
+
+    async def put_often() -> None:
+        for number in range(50):
+            assert await it.put(number) == number
+
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(put_often() for _ in range(flushers)))

@@ -1,0 +1,94 @@
+"""Requests with an Idempotency-Key: sent again, the same key gets the same reply, byte for byte, for 30 days."""
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Annotated, Final
+
+import msgspec
+from fastapi import Header, Response
+from msgspec import Struct
+
+from domain.errors import DomainError
+from domain.streams import Replied, Request, RequestRunning
+
+_PATIENCE_SECONDS: Final = 1.0
+
+IdempotencyKey = Annotated[
+    str | None, Header(max_length=258, description="1 to 255 printable ASCII characters, bare or in double quotes.")
+]
+
+
+class MalformedIdempotencyKey(DomainError):
+    """Idempotency-Key is 1 to 255 printable ASCII characters, bare or in double quotes."""
+
+    code = "malformed-idempotency-key"
+
+
+class Reply(Struct, frozen=True):
+    """What is kept of an answer. Its position is kept beside it."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def key_of(header: str) -> str:
+    """The key as the client means it; `MalformedIdempotencyKey`."""
+    key = header.strip()
+    if len(key) >= 2 and key[0] == key[-1] == '"':
+        key = key[1:-1]
+    if not 0 < len(key) <= 255 or not (key.isascii() and key.isprintable()):
+        raise MalformedIdempotencyKey
+    return key
+
+
+def json_reply(payload: object, headers: Mapping[str, str], status: int = 201) -> bytes:
+    """An answer in JSON, to be kept."""
+    kept = {**headers, "Cache-Control": "no-store", "Content-Type": "application/json"}
+    return msgspec.msgpack.encode(Reply(status, kept, msgspec.json.encode(payload)))
+
+
+def answer_of(replied: Replied) -> Response:
+    """The kept answer, marked when it was given before."""
+    reply = msgspec.msgpack.decode(replied.reply, type=Reply)
+    again = {"Idempotency-Replayed": "true"} if replied.again else {}
+    return Response(reply.body, reply.status, {**reply.headers, "Cairn-Position": replied.position, **again})
+
+
+class Idempotency:
+    """Knows requests by hashes under a secret: what is stored tells neither who asked nor what for."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+        self._running: dict[bytes, asyncio.Event] = {}
+
+    def request(self, key: str, route: str, whose: str, content: Struct) -> Request:
+        """The request of this key, on this route, by this user or about this e-mail address."""
+        return Request(
+            key_hash=self._hash(route, whose, key), fingerprint=self._hash(route, msgspec.json.encode(content).hex())
+        )
+
+    def _hash(self, *parts: str) -> bytes:
+        return hmac.digest(self._secret, msgspec.json.encode(("idempotency", *parts)), hashlib.sha256)
+
+    @asynccontextmanager
+    async def alone(self, request: Request) -> AsyncIterator[None]:
+        """Be the only one with this key in this process; `RequestRunning` when another is for longer than a second.
+
+        Of several processes, the log lets one have the effect; the others find its reply.
+        """
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                while (other := self._running.get(request.key_hash)) is not None:
+                    await other.wait()
+        except TimeoutError:
+            raise RequestRunning from None
+        mine = self._running[request.key_hash] = asyncio.Event()
+        try:
+            yield
+        finally:
+            del self._running[request.key_hash]
+            mine.set()
