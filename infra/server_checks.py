@@ -17,6 +17,13 @@ _LATEST: Final = "0002"  # of `infra/migrations/versions`
 
 # A 2xx means durable: none of these may be off (https://www.postgresql.org/docs/18/runtime-config-wal.html).
 _DURABLE: Final = ("fsync", "synchronous_commit", "full_page_writes")
+_SEQUENCE: Final = "stored_events_notification_id_seq"
+_LOG_STATE: Final = f"""
+    SELECT (SELECT seqcache FROM pg_sequence WHERE seqrelid = '{_SEQUENCE}'::regclass), (
+        SELECT string_agg(oid::regprocedure::text, ', ') FROM pg_proc
+        WHERE proname LIKE 'es\\_insert\\_events\\_%' AND pg_function_is_visible(oid)
+    )
+"""  # noqa: S608 - a name of ours
 
 
 class UnsafeServer(Fault):
@@ -34,7 +41,23 @@ def check_server(connection: Connection, vault: Vault) -> None:
         if row is not None and row[0] == "off":
             raise UnsafeServer(f"Postgres runs with {name} = off, which loses acked writes: set it to on.")
     check_tables(connection)
+    _check_log(connection)
     vault.check(connection)
+
+
+def _check_log(connection: Connection) -> None:
+    """What lets followers skip events without anybody noticing; see docs/decisions/0005."""
+    cached, functions = connection.execute(_LOG_STATE).fetchone() or (1, None)
+    if cached != 1:
+        raise UnsafeServer(
+            f"the sequence of the log hands out {cached} positions at once to each connection, so that events appear "
+            f"out of order: run ALTER SEQUENCE {_SEQUENCE} CACHE 1."
+        )
+    if functions:
+        raise UnsafeServer(
+            f"the database has {functions}, by which the eventsourcing library appends: they know no owner, and lock "
+            f"the whole log: drop them, and set CREATE_TABLE=no where the library's applications run."
+        )
 
 
 def check_tables(connection: Connection) -> None:

@@ -14,13 +14,15 @@ from typing import Any, Final
 from psycopg import Connection
 from psycopg.rows import tuple_row
 
+from domain.errors import StoreUnavailable
+
 _PATIENCE_SECONDS: Final = 0.05  # for transactions under way; then what was decided before is given
 _PAUSE_SECONDS: Final = 0.0005
 _PENDING: Final = 64  # fences that wait at once
 
 
 class Fence:
-    """Of one connection to the primary: a standby's `pg_locks` does not show its writers.
+    """Of one connection to the primary. `StoreUnavailable` on a standby, whose `pg_locks` does not show the writers.
 
     The connection must be dropped together with its fence. After a crash of the server the sequence may go back a
     little, over values that were drawn and never committed, so that an old fence would be too high.
@@ -43,7 +45,10 @@ class Fence:
     def _look(self) -> int:
         """One look; the last position drawn. Two statements, never one: each must have a snapshot of its own."""
         row = self._cursor.execute(_DRAWN, prepare=True).fetchone()
-        drawn = int(row[0]) if row and row[0] is not None else 0
+        drawn, standby = row or (None, False)
+        if standby:
+            raise StoreUnavailable("this Postgres is a standby, which does not show who writes: give the primary")
+        drawn = int(drawn or 0)
         if drawn == self._decided:
             return drawn
         writing = frozenset(str(holder) for (holder,) in self._cursor.execute(_WRITING, prepare=True))
@@ -58,7 +63,7 @@ class Fence:
 
 # Not `SELECT last_value`: that takes no lock on the sequence's page, where nextval() puts a value 32 ahead for an
 # instant while it logs. So high a fence misses who draws the values in between afterwards: one event in 600,000.
-_DRAWN: Final = "SELECT pg_sequence_last_value('stored_events_notification_id_seq')"
+_DRAWN: Final = "SELECT pg_sequence_last_value('stored_events_notification_id_seq'), pg_is_in_recovery()"
 _WRITING: Final = """
     SELECT virtualtransaction FROM pg_locks
     WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND relation = 'stored_events'::regclass

@@ -12,6 +12,7 @@ import psycopg
 from domain.errors import StoreUnavailable
 from infra.bootstrap import now, open_ear, open_parts
 from infra.event_store.reader import LogReader
+from infra.housekeeping import purge_replies
 from infra.keys import MasterKeys
 from infra.reader import ProcessReader
 from infra.server_checks import MigrationMissing, check_server
@@ -28,6 +29,8 @@ _log = logging.getLogger(__name__)
 
 _POLL_SECONDS: Final = 0.1  # of the log, when the bell stays silent
 _RETRY_SECONDS: Final = 1.0
+_CLEANING_SECONDS: Final = 3_600.0
+_CLEANING_RETRY_SECONDS: Final = 60.0
 
 
 def run_projector(settings: Settings, stop: threading.Event) -> None:
@@ -73,12 +76,31 @@ def _check_once_reachable(settings: Settings) -> None:
         check_server(connection, Vault(settings.master_keys))
 
 
+async def run_housekeeping(settings: Settings) -> None:
+    """Drop what is kept for a time only, once an hour until cancelled."""
+    while True:
+        try:
+            dropped = await asyncio.to_thread(_clean, settings)
+            _log.info("dropped %d replies that were kept long enough", dropped)
+            await asyncio.sleep(_CLEANING_SECONDS)
+        except psycopg.Error:  # away, or not migrated yet
+            await asyncio.sleep(_CLEANING_RETRY_SECONDS)
+
+
+def _clean(settings: Settings) -> int:
+    with psycopg.connect(settings.database_url, autocommit=True, connect_timeout=5) as connection:
+        return purge_replies(connection)
+
+
 async def run_workers(settings: Settings, kinds: frozenset[str]) -> None:
     """Run these loops until SIGTERM or Ctrl-C. A wrong key or an unsafe server ends them all, and is raised."""
     stop, told = threading.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
-    tasks: list[asyncio.Task[object]] = [asyncio.create_task(told.wait())]
+    tasks: list[asyncio.Task[object]] = [
+        asyncio.create_task(told.wait()),
+        asyncio.create_task(run_housekeeping(settings)),
+    ]
     if "projector" in kinds:
         tasks.append(asyncio.create_task(asyncio.to_thread(run_projector, settings, stop)))
     if "ingest" in kinds:

@@ -5,18 +5,23 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg import Connection
 
+from domain.errors import StoreUnavailable
 from domain.events.follow import FollowStarted
+from infra import migrations
+from infra.embedded.postgres import EmbeddedPostgres
 from infra.event_store.fence import Fence
 from infra.event_store.mapper import MAPPER
 from infra.event_store.reader import LogReader
 from tests.infra.event_store.conftest import MASTER
 from tests.scenarios import ANNA, BEN, MAY_1
+from tests.servers import running
 
 INSERT = """
     INSERT INTO stored_events (originator_id, originator_version, topic, state, owner_id, partition_id)
@@ -141,3 +146,15 @@ def test_followers_see_everything_once_and_in_order_while_writers_commit_late(
         seen += [recorded.position for recorded in page[0]]
     stored = database.execute("SELECT notification_id FROM stored_events ORDER BY 1").fetchall()
     assert seen == [number for (number,) in stored]
+
+
+def test_a_standby_is_refused(tmp_path: Path) -> None:
+    with running(EmbeddedPostgres, tmp_path) as server:
+        migrations.upgrade(server.url)
+    (EmbeddedPostgres(tmp_path)._home.cluster / "standby.signal").touch()
+    with (
+        running(EmbeddedPostgres, tmp_path) as standby,
+        psycopg.connect(standby.url, autocommit=True) as connection,
+        pytest.raises(StoreUnavailable, match="give the primary"),
+    ):
+        Fence(connection).decided()

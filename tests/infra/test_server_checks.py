@@ -1,0 +1,52 @@
+"""What makes a database unusable is refused at start, with the reason and what to do."""
+
+import pytest
+from eventsourcing.postgres import PostgresApplicationRecorder
+from psycopg import Connection
+
+from infra.server_checks import MigrationMissing, UnsafeServer, check_server
+from infra.vault import Vault, WrongMasterKey
+from tests.infra.event_store.test_library import datastore_of
+
+VAULT = Vault([b"m" * 32])
+
+
+def test_a_sound_server_passes_each_time(database: Connection) -> None:
+    check_server(database, VAULT)
+    check_server(database, VAULT)
+
+
+def test_settings_that_lose_acked_writes_are_refused(database: Connection) -> None:
+    database.execute("SET synchronous_commit = off")
+    with pytest.raises(UnsafeServer, match=r"synchronous_commit = off, which loses acked writes: set it to on"):
+        check_server(database, VAULT)
+
+
+def test_a_cached_sequence_is_refused(database: Connection) -> None:
+    database.execute("ALTER SEQUENCE stored_events_notification_id_seq CACHE 20")
+    with pytest.raises(UnsafeServer, match=r"20 positions at once.*ALTER SEQUENCE stored_events_notification_id_seq"):
+        check_server(database, VAULT)
+
+
+def test_the_librarys_functions_are_refused(database: Connection, database_url: str) -> None:
+    with datastore_of(database_url) as datastore:
+        recorder = PostgresApplicationRecorder(datastore, events_table_name="stored_events")
+        recorder.create_table()
+    with pytest.raises(UnsafeServer, match=r"es_insert_events_uuid\(.*CREATE_TABLE=no"):
+        check_server(database, VAULT)
+
+
+def test_tables_of_another_version_are_told_with_the_command(database: Connection) -> None:
+    database.execute("UPDATE alembic_version SET version_num = '0001'")
+    with pytest.raises(MigrationMissing, match=r"of version 0001, this code needs .*: run cairn migrate"):
+        check_server(database, VAULT)
+    database.execute("DROP TABLE alembic_version")
+    with pytest.raises(MigrationMissing, match="are missing"):
+        check_server(database, VAULT)
+
+
+def test_another_master_key_is_refused(database: Connection) -> None:
+    check_server(database, VAULT)
+    with pytest.raises(WrongMasterKey, match=r"master\.key from your backup"):
+        check_server(database, Vault([b"w" * 32]))
+    check_server(database, Vault([b"n" * 32, b"m" * 32]))  # during a rotation
