@@ -63,6 +63,11 @@ class EmbeddedPostgres:
         return f"postgresql://cairn@/{database}?host={quote(str(self._home.sockets), safe='')}&port=5432"
 
     @property
+    def programs(self) -> Path:
+        """The folder of the server's own programs, such as pgbench."""
+        return self._home.programs
+
+    @property
     def argv(self) -> list[str]:
         """The server's command."""
         settings = {**_SETTINGS, "unix_socket_directories": str(self._home.sockets)}

@@ -10,6 +10,7 @@ import click
 
 from infra.faults import Fault
 from infra.settings import LOG_FORMAT, log_level
+from workers.cli.bench.command import bench_command
 from workers.cli.checks import test_command
 from workers.cli.demo import demo_command
 from workers.cli.events import events_command
@@ -44,6 +45,7 @@ _COMMANDS: Final = (
     api_command,
     worker_command,
     migrate_command,
+    bench_command,
     test_command,
 )
 for command in _COMMANDS:

@@ -36,7 +36,11 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         upstream = f"{self._given['host']}/.s.PGSQL.{self._given['port']}"
-        server_reader, server_writer = await asyncio.open_unix_connection(upstream)
+        try:
+            server_reader, server_writer = await asyncio.open_unix_connection(upstream)
+        except OSError:  # the server is away, and so are we
+            writer.close()
+            return
         there = asyncio.create_task(self._requests(reader, server_writer, writer))
         back = asyncio.create_task(self._answers(server_reader, writer))
         with suppress(ConnectionError):

@@ -103,10 +103,16 @@ class Trials:
         if sum(not replied.again for replied in replies) > 1:
             self.fault(request, "several were the first")
         self.report.again += sum(replied.again for replied in replies)
-        with psycopg.connect(self.server.url) as connection:
-            found = connection.execute(_EFFECTS, (streams,)).fetchall()
+        found = await self.effects(streams)
         if [(stream.bytes, count) for stream, count in found] != [(last.reply, 1)]:
             self.fault(request, f"the effects are {found}, the reply says {UUID(bytes=last.reply)}")
+
+    async def effects(self, streams: list[UUID]) -> list[tuple[UUID, int]]:
+        """The streams that have events, and how many; from a server that may still be recovering."""
+        while True:
+            with contextlib.suppress(psycopg.OperationalError), psycopg.connect(self.server.url) as connection:
+                return connection.execute(_EFFECTS, (streams,)).fetchall()
+            await asyncio.sleep(0.05)
 
     async def attempt(self, stream: UUID, request: Request, *, patient: bool = False) -> Replied | None:
         """What a handler does, sent again while it fails. None: it was given up, as a process that died would."""

@@ -1,0 +1,98 @@
+"""Durable saves of one event, a second: ours, pgbench's single-row INSERTs, and the stock recorder's."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import psycopg
+
+from infra.embedded.postgres import EmbeddedPostgres
+from infra.faults import Fault
+from workers.cli.bench.appending import recorded, sealed
+from workers.cli.bench.measure import Bench, Contender, Goal
+from workers.cli.bench.stock import StockLog
+
+_PGBENCH_1: Final = "pgbench, 1 client"
+_PGBENCH_32: Final = "pgbench, 32 clients"
+_ONE: Final = "ours, 1 at a time"
+_MANY: Final = "ours, 256 at once"
+_TWO: Final = "ours, 256 at once in each of 2 processes"
+_PORT: Final = "ours with load, decide and seal, 256 at once"
+_STOCK_1: Final = "stock recorder, 1 thread"
+_STOCK_32: Final = "stock recorder, 32 threads"
+
+GOALS: Final = (
+    Goal(_MANY, _PGBENCH_32, 1.5),
+    Goal(_TWO, _MANY, 1.0),
+    Goal(_ONE, _PGBENCH_1, 0.7),
+    Goal(_PORT, _PGBENCH_32, None),
+    Goal(_MANY, _STOCK_32, None),
+    Goal(_ONE, _STOCK_1, None),
+)
+
+
+def bench(server: EmbeddedPostgres, folder: Path, seconds: float) -> Bench:
+    """The INSERTs of pgbench go into a twin of the log's table, with its indexes and a sequence of its own."""
+    (topic, state), (owner, _) = sealed(), recorded()
+    script = folder / "insert.sql"
+    script.write_text(_INSERT.format(topic=topic, state=state.hex(), owner=owner))
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS pgbench_events (LIKE stored_events INCLUDING ALL)")
+        connection.execute("CREATE SEQUENCE IF NOT EXISTS pgbench_positions")
+        connection.execute("ALTER TABLE pgbench_events ALTER notification_id SET DEFAULT nextval('pgbench_positions')")
+    stock = StockLog(server.url, "stock_appended")
+    pgbench = [str(server.programs / "pgbench"), "-n", "-M", "prepared", "-f", str(script), "-T", str(round(seconds))]
+    return Bench(
+        name="append",
+        unit="saves/s",
+        contenders=[
+            Contender(_PGBENCH_1, lambda: _pgbench([*pgbench, "-c", "1", server.url])),
+            Contender(_PGBENCH_32, lambda: _pgbench([*pgbench, "-c", "32", "-j", "2", server.url])),
+            Contender(_ONE, lambda: _ours(server.url, 1, seconds)),
+            Contender(_MANY, lambda: _ours(server.url, 256, seconds)),
+            Contender(_TWO, lambda: _ours(server.url, 256, seconds, processes=2)),
+            Contender(_PORT, lambda: _ours(server.url, 256, seconds, "--port")),
+            Contender(_STOCK_1, lambda: stock.append(state, 1, seconds)),
+            Contender(_STOCK_32, lambda: stock.append(state, 32, seconds)),
+        ],
+        goals=GOALS,
+    )
+
+
+_INSERT: Final = (
+    "INSERT INTO pgbench_events (originator_id, originator_version, topic, state, owner_id, partition_id) "
+    "VALUES (gen_random_uuid(), 1, '{topic}', '\\x{state}', '{owner}', 1);\n"
+)
+
+
+def _pgbench(command: Sequence[str]) -> float:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = re.search(r"^tps = ([0-9.]+)", done.stdout, re.MULTILINE)
+    if found is None:
+        raise Fault(f"pgbench failed: {done.stderr.strip()[-500:]}")
+    return float(found[1])
+
+
+def _ours(url: str, at_once: int, seconds: float, *more: str, processes: int = 1) -> float:
+    """The sum of processes that begin together."""
+    command = [sys.executable, "-m", "workers.cli.bench.appending", url, str(at_once), str(seconds), *more]
+    started = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        for _ in range(processes)
+    ]
+    try:
+        if any(_line(process) != "ready" for process in started):
+            raise Fault("the appending process did not start: see its message above.")
+        for process in started:
+            print(file=process.stdin, flush=True)
+        return sum(float(_line(process)) for process in started)
+    finally:
+        for process in started:
+            process.communicate()
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    return process.stdout.readline().strip() if process.stdout is not None else ""

@@ -1,0 +1,139 @@
+"""The command: a server of its own, durable as ours always are, and the figures as a table or JSON."""
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import click
+import msgspec
+import psycopg
+from psycopg.conninfo import make_conninfo
+from rich.console import Console
+
+from infra import migrations
+from infra.embedded.postgres import EmbeddedPostgres
+from infra.faults import Fault
+from infra.processes import child_environ
+from workers.cli.bench import append
+from workers.cli.bench.measure import ROUNDS, Bench, Finding, Outcome, Spread, measure
+from workers.cli.bench.replay import Logs
+
+NAMES: Final = ("append", "scan", "decode")
+
+_SECONDS, _QUICK_SECONDS = 3.0, 1.0
+_EVENTS, _QUICK_EVENTS = 100_000, 10_000
+_START_SECONDS: Final = 30.0
+
+
+@click.command("bench")
+@click.argument("names", nargs=-1, type=click.Choice(NAMES))
+@click.option("--json", "as_json", is_flag=True, help="Print figures, ratios and the machine as JSON.")
+@click.option("--quick", is_flag=True, help="Short runs, to see that it works: the figures mean little.")
+@click.option("--rounds", type=click.IntRange(min=1), default=ROUNDS, show_default=True, help="Rounds of each bench.")
+def bench_command(*, names: tuple[str, ...], as_json: bool, quick: bool, rounds: int) -> None:
+    """Measure this machine: ours and the references, in turns, on a Postgres of its own with fsync on.
+
+    \b
+      append    durable saves: ours, pgbench's single-row INSERTs, the stock recorder
+      scan      reading the log for a rebuild: ours, and the stock library's way
+      decode    stored bytes to events, in memory
+
+    Without names: all of them, in a few minutes. Each round runs every contender once, in another order. A ratio is
+    the median of the rounds' ratios. An instance that runs is not touched, but both slow each other down.
+    """  # noqa: D301 - \b is click's mark for lines to be left as they are
+    chosen = names or NAMES
+    console = Console(stderr=True)
+    with console.status("starting Postgres") as status:
+        outcomes = list(_measured(chosen, rounds, quick=quick, told=status.update))
+    if as_json:
+        told = {"machine": _machine(), "quick": quick, "benches": msgspec.to_builtins(outcomes)}
+        click.echo(json.dumps(told, indent=2))
+    else:
+        for outcome in outcomes:
+            _print(outcome)
+        if quick:
+            click.echo("These were short runs: leave --quick out for figures that mean something.")
+
+
+def _measured(names: Sequence[str], rounds: int, *, quick: bool, told: Callable[[str], None]) -> Iterator[Outcome]:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="cairn-bench-")))
+        server = stack.enter_context(_running(folder / "server"))
+        benches: list[Bench] = []
+        if "append" in names:
+            benches.append(append.bench(server, folder, _QUICK_SECONDS if quick else _SECONDS))
+        if "scan" in names or "decode" in names:
+            told("filling the logs")
+            clear_url, sealed_url = _database(server, "clear"), _database(server, "sealed")
+            events = _QUICK_EVENTS if quick else _EVENTS
+            logs = stack.enter_context(closing(Logs(server.url, clear_url, sealed_url, events)))
+            benches += [logs.scan()] if "scan" in names else []
+            benches += [logs.decode()] if "decode" in names else []
+        for bench in benches:
+            yield measure(bench, rounds, told)
+
+
+@contextmanager
+def _running(data: Path) -> Iterator[EmbeddedPostgres]:
+    data.mkdir()
+    server = EmbeddedPostgres(data)
+    server.make()
+    process = subprocess.Popen(
+        server.argv, env=dict(child_environ()), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        until = time.monotonic() + _START_SECONDS
+        while not server.is_ready():
+            if process.poll() is not None or time.monotonic() > until:
+                raise Fault("the bench's own Postgres does not start: see whether ./cairn up does, which says why.")
+            time.sleep(0.05)
+        migrations.upgrade(server.url)
+        yield server
+    finally:
+        process.send_signal(server.stop_signal)
+        process.wait()
+
+
+def _database(server: EmbeddedPostgres, name: str) -> str:
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    url = make_conninfo(server.url, dbname=name)
+    migrations.upgrade(url)
+    return url
+
+
+def _machine() -> Mapping[str, Any]:
+    return {
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    }
+
+
+def _print(outcome: Outcome) -> None:
+    click.echo(f"\n{outcome.name}: {outcome.unit}, median of {outcome.rounds} rounds (lowest to highest)")
+    for name, figure in outcome.figures.items():
+        click.echo(f"  {name:<48} {_number(figure)}")
+    for finding in outcome.findings:
+        click.echo(f"  {_sentence(finding)}")
+
+
+def _number(figure: Spread) -> str:
+    return f"{figure.median:>11,.0f}   ({figure.lowest:,.0f} to {figure.highest:,.0f})"
+
+
+def _sentence(finding: Finding) -> str:
+    verdict = {True: "met", False: "MISSED", None: "no goal"}[finding.met]
+    if finding.reference is None:
+        goal = f"at least {finding.at_least:,.0f}"
+        return f"{finding.contender}: {finding.figure.median:,.0f}, {goal}: {verdict}"
+    spread = f"{finding.figure.median:.2f} ({finding.figure.lowest:.2f} to {finding.figure.highest:.2f})"
+    goal = "" if finding.at_least is None else f", at least {finding.at_least:g}"
+    return f"{finding.contender} / {finding.reference}: {spread}{goal}: {verdict}"

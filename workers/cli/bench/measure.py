@@ -1,0 +1,93 @@
+"""Contenders run in turns; what is told are medians, their spread, and ratios of figures of the same round."""
+
+import random
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+ROUNDS: Final = 5  # at least, for a median that one disturbed run does not move
+
+
+class Contender(Struct, frozen=True):
+    """One run of it gives a rate, in the bench's unit."""
+
+    name: str
+    run: Callable[[], float]
+
+
+class Goal(Struct, frozen=True):
+    """What is aimed at: `contender` at `at_least` times `reference`, or at `at_least` alone. None: only told."""
+
+    contender: str
+    reference: str | None
+    at_least: float | None
+
+
+class Spread(Struct, frozen=True):
+    """Of the rounds of one figure."""
+
+    median: float
+    lowest: float
+    highest: float
+
+
+class Finding(Struct, frozen=True):
+    """A goal, what it came to, and whether it was met."""
+
+    contender: str
+    reference: str | None
+    at_least: float | None
+    figure: Spread
+    met: bool | None
+
+
+class Outcome(Struct, frozen=True):
+    """Of one bench."""
+
+    name: str
+    unit: str
+    rounds: int
+    figures: Mapping[str, Spread]
+    findings: Sequence[Finding]
+
+
+class Bench(Struct, frozen=True):
+    """What is to be measured, once everything is there."""
+
+    name: str
+    unit: str
+    contenders: Sequence[Contender]
+    goals: Sequence[Goal]
+
+
+def measure(bench: Bench, rounds: int, told: Callable[[str], None]) -> Outcome:
+    """Each round runs every contender once, in another order; `told` hears which."""
+    order = list(bench.contenders)
+    runs: dict[str, list[float]] = {contender.name: [] for contender in order}
+    for number in range(1, rounds + 1):
+        random.shuffle(order)
+        for contender in order:
+            told(f"{bench.name} {number}/{rounds}: {contender.name}")
+            runs[contender.name].append(contender.run())
+    return Outcome(
+        name=bench.name,
+        unit=bench.unit,
+        rounds=rounds,
+        figures={name: spread(figures) for name, figures in runs.items()},
+        findings=[_finding(goal, runs) for goal in bench.goals],
+    )
+
+
+def spread(figures: Sequence[float]) -> Spread:
+    """Median, lowest and highest."""
+    return Spread(statistics.median(figures), min(figures), max(figures))
+
+
+def _finding(goal: Goal, runs: Mapping[str, Sequence[float]]) -> Finding:
+    ours = runs[goal.contender]
+    theirs = runs[goal.reference] if goal.reference is not None else [1.0] * len(ours)
+    figure = spread([one / other for one, other in zip(ours, theirs, strict=True)])
+    met = None if goal.at_least is None else figure.median >= goal.at_least
+    return Finding(goal.contender, goal.reference, goal.at_least, figure, met)

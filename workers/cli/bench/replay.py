@@ -1,0 +1,139 @@
+"""Events a second out of the log: decoding alone, and scanning with decoding, beside the stock library's way."""
+
+import time
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg import Connection
+
+from infra.event_store.mapper import MAPPER, associated
+from infra.event_store.reader import LogReader
+from infra.event_store.rows import Row, partition_of
+from infra.keys import MasterKeys, UserCipher
+from workers.cli.bench.appending import MASTER
+from workers.cli.bench.events import log
+from workers.cli.bench.measure import Bench, Contender, Goal
+from workers.cli.bench.stock import StockLog
+
+_CLEAR: Final = "ours, in the clear"
+_CLOSED: Final = "ours, sealed, private fields left closed"
+_OPENED: Final = "ours, sealed, private fields opened"
+_STOCK: Final = "stock mapper"
+_STOCK_SEALED: Final = "stock mapper with its cipher"
+_SCAN: Final = "ours, rows only"
+
+DECODE_GOALS: Final = (
+    Goal(_CLEAR, None, 600_000.0),
+    Goal(_CLOSED, None, 600_000.0),
+    Goal(_OPENED, None, 600_000.0),
+    Goal(_CLEAR, _STOCK, None),
+    Goal(_OPENED, _STOCK_SEALED, None),
+)
+SCAN_GOALS: Final = (
+    Goal(_CLEAR, _STOCK, 5.0),
+    Goal(_CLOSED, _STOCK_SEALED, 5.0),
+    Goal(_OPENED, _STOCK_SEALED, 5.0),
+)
+
+
+class Logs:
+    """The same events four times: ours in the clear and sealed, in databases of their own, and the library's."""
+
+    def __init__(self, stock_url: str, clear_url: str, sealed_url: str, events: int) -> None:
+        self._clear = psycopg.connect(clear_url, autocommit=True)
+        self._sealed = psycopg.connect(sealed_url, autocommit=True)
+        self._stock = StockLog(stock_url, "stock_clear")
+        self._stock_sealed = StockLog(stock_url, "stock_sealed", encrypted=True)
+        _fill(self._clear, events, sealed=False)
+        self._ciphers = _fill(self._sealed, events, sealed=True)
+        self._stock.fill(log(events))
+        self._stock_sealed.fill(log(events))
+        for connection in (self._clear, self._sealed):
+            connection.execute("VACUUM (ANALYZE) stored_events")
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        for opened in (self._clear, self._sealed, self._stock, self._stock_sealed):
+            opened.close()
+
+    def decode(self) -> Bench:
+        """In memory, of the mix that a log has."""
+        clear = [row for page in _reader(self._clear).scan() for row in page]
+        sealed = [row for page in _reader(self._sealed).scan() for row in page]
+        stock, stock_sealed = self._stock.stored(), self._stock_sealed.stored()
+        return Bench(
+            name="decode",
+            unit="events/s",
+            contenders=[
+                Contender(_CLEAR, lambda: _decode(clear)),
+                Contender(_CLOSED, lambda: _decode(sealed)),
+                Contender(_OPENED, lambda: self._open(sealed)),
+                Contender(_STOCK, lambda: self._stock.map(stock)),
+                Contender(_STOCK_SEALED, lambda: self._stock_sealed.map(stock_sealed)),
+            ],
+            goals=DECODE_GOALS,
+        )
+
+    def _open(self, rows: Sequence[Row]) -> float:
+        began = time.perf_counter()
+        for row in rows:
+            MAPPER.event(row, self._ciphers[row.owner_id])
+        return len(rows) / (time.perf_counter() - began)
+
+    def scan(self) -> Bench:
+        """From the server to events with their places, as a rebuild takes them."""
+        return Bench(
+            name="scan",
+            unit="events/s",
+            contenders=[
+                Contender(_SCAN, lambda: _scan(self._clear, None)),
+                Contender(_CLEAR, lambda: _scan(self._clear, _OPENED)),
+                Contender(_CLOSED, lambda: _scan(self._sealed, _CLOSED)),
+                Contender(_OPENED, lambda: _scan(self._sealed, _OPENED)),
+                Contender(_STOCK, self._stock.read_and_map),
+                Contender(_STOCK_SEALED, self._stock_sealed.read_and_map),
+            ],
+            goals=SCAN_GOALS,
+        )
+
+
+def _reader(connection: Connection) -> LogReader:
+    return LogReader(connection, MasterKeys([MASTER]))
+
+
+def _decode(rows: Sequence[Row]) -> float:
+    began = time.perf_counter()
+    for row in rows:
+        MAPPER.decode(row.topic, row.state)
+    return len(rows) / (time.perf_counter() - began)
+
+
+def _scan(connection: Connection, how: str | None) -> float:
+    reader, count, began = _reader(connection), 0, time.perf_counter()
+    for rows in reader.scan():
+        count += len(rows) if how is None else len(reader.events(rows, private=how == _OPENED))
+    return count / (time.perf_counter() - began)
+
+
+def _fill(connection: Connection, events: int, *, sealed: bool) -> dict[UUID, UserCipher]:
+    """Each event in a stream of its own; the users' keys, which are stored wrapped."""
+    master, ciphers = MasterKeys([MASTER]), dict[UUID, UserCipher]()
+    with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+        copy.set_types(["uuid", "int8", "text", "bytea", "uuid", "int2"])
+        for owner, event in log(events):
+            stream = uuid4()
+            cipher = ciphers.setdefault(owner, UserCipher(owner.bytes * 2)) if sealed else None
+            topic, state = MAPPER.encode(event, cipher, associated(owner, stream, 1))
+            copy.write_row((stream, 1, topic, state, owner, partition_of(owner)))
+    with connection.cursor() as cursor:
+        wrapped = [(owner, master.current, master.wrap(owner, owner.bytes * 2).wrapped) for owner in ciphers]
+        cursor.executemany("INSERT INTO user_keys (owner_id, master_id, wrapped) VALUES (%s, %s, %s)", wrapped)
+    return ciphers
+
+
+_COPY: Final = """
+    COPY stored_events (originator_id, originator_version, topic, state, owner_id, partition_id)
+    FROM STDIN (FORMAT BINARY)
+"""

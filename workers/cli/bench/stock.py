@@ -1,0 +1,114 @@
+"""The `eventsourcing` library as it comes, beside ours in the benches: its recorder, its mapper, its cipher."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import msgspec
+from eventsourcing.cryptography import AESCipher
+from eventsourcing.domain import DomainEvent
+from eventsourcing.persistence import (
+    DatetimeAsISO,
+    JSONTranscoder,
+    Mapper,
+    StoredEvent,
+    UUIDAsHex,
+)
+from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
+from eventsourcing.utils import Environment
+from psycopg.conninfo import conninfo_to_dict
+
+from domain.events.event import Event
+
+_PAGE: Final = 1_000  # notifications at once; its own default section is 10
+
+
+@dataclass(frozen=True)
+class Happened(DomainEvent):
+    """One of our events as the library would have it: its fields in plain JSON, which its transcoder likes best."""
+
+    what: str
+    fields: dict[str, Any]
+
+
+class StockLog:
+    """A table of the library's own, in a database of ours."""
+
+    def __init__(self, database_url: str, table: str, *, encrypted: bool = False) -> None:
+        given = conninfo_to_dict(database_url)
+        self._datastore = PostgresDatastore(
+            dbname=str(given["dbname"]),
+            host=str(given["host"]),
+            port=str(given["port"]),
+            user=str(given["user"]),
+            password="",
+        )
+        self._recorder = PostgresApplicationRecorder(self._datastore, events_table_name=table)
+        self._recorder.create_table()
+        transcoder = JSONTranscoder()
+        for transcoding in (UUIDAsHex(), DatetimeAsISO()):
+            transcoder.register(transcoding)
+        key = Environment("", {"CIPHER_KEY": AESCipher.create_key(32)})
+        self._mapper: Mapper[UUID] = Mapper(transcoder, cipher=AESCipher(key) if encrypted else None)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._datastore.close()
+
+    def fill(self, log: Iterator[tuple[UUID, Event]]) -> None:
+        """Store the events, each in a stream of its own."""
+        stored = [self._mapper.to_stored_event(_happened(event)) for _, event in log]
+        for start in range(0, len(stored), _PAGE):
+            self._recorder.insert_events(stored[start : start + _PAGE])
+
+    def stored(self) -> Sequence[StoredEvent]:
+        """All there is, page by page, not mapped."""
+        return [notification for page in self._pages() for notification in page]
+
+    def map(self, stored: Sequence[StoredEvent]) -> float:
+        """Events a second of mapping alone."""
+        began = time.perf_counter()
+        for event in stored:
+            self._mapper.to_domain_event(event)
+        return len(stored) / (time.perf_counter() - began)
+
+    def read_and_map(self) -> float:
+        """Events a second of paging through the log and mapping."""
+        began, count = time.perf_counter(), 0
+        for page in self._pages():
+            for notification in page:
+                self._mapper.to_domain_event(notification)
+            count += len(page)
+        return count / (time.perf_counter() - began)
+
+    def _pages(self) -> Iterator[Sequence[StoredEvent]]:
+        start = 1
+        while page := self._recorder.select_notifications(start=start, limit=_PAGE):
+            yield page
+            start = page[-1].id + 1
+
+    def append(self, state: bytes, threads: int, seconds: float) -> float:
+        """Saves a second of single events by many threads."""
+        counts = [0] * threads
+        until = time.monotonic() + seconds
+
+        def work(number: int) -> None:
+            while time.monotonic() < until:
+                self._recorder.insert_events([StoredEvent(uuid4(), 1, "activity.recorded@1", state)])
+                counts[number] += 1
+
+        began = time.monotonic()
+        workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        return sum(counts) / (time.monotonic() - began)
+
+
+def _happened(event: Event) -> Happened:
+    place: dict[str, Any] = {"originator_id": uuid4(), "originator_version": 1, "timestamp": event.at}
+    return Happened(**place, what=event.TOPIC, fields=msgspec.to_builtins(event))
