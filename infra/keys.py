@@ -188,7 +188,7 @@ class PageKeys:
                 keys[owner_id] = self._cache.put(owner_id, self._master.unwrap(owner_id, Wrapped(master_id, wrapped)))
             except KeyUnusable as fault:
                 keys[owner_id] = fault
-        return {owner_id: keys.get(owner_id, _missing(owner_id)) for owner_id in owner_ids}
+        return keys | {owner_id: _missing(owner_id) for owner_id in unknown if owner_id not in keys}
 
 
 def _missing(owner_id: UUID) -> KeyUnusable:

@@ -9,7 +9,7 @@ from domain.events.event import Event
 from domain.measures import ActivityId, Sport, UserId, Visibility
 
 
-class Tally(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Tally(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What an activity adds to sums, and under which day and sport. Undoing takes exactly this away."""
 
     sport: Sport
@@ -20,7 +20,7 @@ class Tally(Struct, frozen=True, kw_only=True, omit_defaults=True):
     elevation_gain_m: float = 0.0
 
 
-class BestEffort(Struct, frozen=True, omit_defaults=True):
+class BestEffort(Struct, frozen=True, omit_defaults=True, gc=False):
     """The fastest stretch of a standard distance within one activity."""
 
     name: str
@@ -29,7 +29,7 @@ class BestEffort(Struct, frozen=True, omit_defaults=True):
     start_s: float  # from the activity's start
 
 
-class Source(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Source(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Where an activity came from: enough to find its bytes and to know them again."""
 
     format: str
@@ -38,7 +38,7 @@ class Source(Struct, frozen=True, kw_only=True, omit_defaults=True):
     session: int | None = None  # index, when the file holds several sessions
 
 
-class DeviceTotals(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class DeviceTotals(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What the device concluded itself: kept beside our figures, never mixed with them."""
 
     distance_m: float | None = None
@@ -47,7 +47,7 @@ class DeviceTotals(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ascent_m: float | None = None
 
 
-class Measured(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Measured(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What analysis found besides the tally. None: the recording does not say."""
 
     points: int = 0

@@ -9,7 +9,7 @@ from msgspec import Struct
 from domain.measures import UserId
 
 
-class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A fact, as stored for ever. Another shape is another version, with an upcast; a new meaning is a new event."""
 
     TOPIC: ClassVar[str]  # stored name and version, `activity.recorded@1`: modules may move, this may not
@@ -19,7 +19,7 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
     at: datetime  # when it was decided, by the server's clock, UTC
 
 
-class Recorded(Struct, frozen=True):
+class Recorded(Struct, frozen=True, gc=False):
     """An event and its place. `position` orders the whole log and grows, with gaps; `version` counts in the stream."""
 
     event: Event

@@ -1,10 +1,10 @@
 """The log for those who follow it and those who replay it: fenced pages, and COPY scans from a position."""
 
 import logging
-import struct
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, TypeVar
-from uuid import UUID, SafeUUID
+from functools import partial
+from typing import Final, TypeVar, cast
+from uuid import UUID
 
 import psycopg
 from msgspec import Struct
@@ -17,7 +17,7 @@ from domain.measures import UserId
 from infra.event_store.fence import Fence
 from infra.event_store.mapper import MAPPER, UndecodableEvent, is_sealed, place_of
 from infra.event_store.rows import Row
-from infra.keys import KeyUnusable, MasterKeys, PageKeys
+from infra.keys import KeyUnusable, MasterKeys, PageKeys, UserCipher
 
 _log = logging.getLogger(__name__)
 
@@ -58,21 +58,17 @@ class LogReader:
     def events(self, rows: Sequence[Row], *, private: bool = True) -> Sequence[Recorded]:
         """What the rows hold, without those of parked streams. `private=False` leaves what is sealed redacted."""
         parked = self.parked()
-        sealed = {row.owner_id for row in rows if is_sealed(row.state)} if private else ()
-        keys = self._keys.of(sealed) if sealed else {}
+        keys = self._keys.of({row.owner_id for row in rows}) if private else {}
         found = []
         for row in rows:
-            if row.stream_id in parked and row.position >= parked[row.stream_id].position:
+            if parked and row.stream_id in parked and row.position >= parked[row.stream_id].position:
                 continue
             try:
-                key = keys.get(row.owner_id) if is_sealed(row.state) else None
-                if isinstance(key, KeyUnusable):
-                    raise key
-                event = MAPPER.event(row, key)
+                event = MAPPER.event(row, _usable(keys.get(row.owner_id), row))
             except (UndecodableEvent, KeyUnusable) as fault:
                 self._park(row, str(fault))
                 continue
-            found.append(Recorded(event, row.stream_id, row.version, row.position, UserId(row.owner_id)))
+            found.append(Recorded(event, row.stream_id, row.version, row.position, cast("UserId", row.owner_id)))
         return found
 
     def parked(self) -> dict[UUID, Parked]:
@@ -94,15 +90,17 @@ class LogReader:
         return self._asked(lambda: self._number(_LAST_BEFORE, (self._fence.decided(),)))
 
     def scan(self, after: int = 0, upto: int | None = None, owner_id: UUID | None = None) -> Iterator[Sequence[Row]]:
-        """The decided rows of the log in order, in pages, by one COPY: for replays. `upto` None: up to now.
+        """The decided rows of the log in order, in pages, by COPY: for replays. `upto` None: up to now.
 
-        What is appended while it runs comes not in. Of one owner, when one is given.
+        What is appended while it runs comes not in. Of one owner, when one is given. Each page is a command of its own:
+        between two of them the connection is free for others, and no snapshot holds vacuum up.
         """
         last = self.decided() if upto is None else min(upto, self.decided())
-        try:
-            yield from _pages(self._connection, _copy(after, last, owner_id))
-        except psycopg.OperationalError as error:
-            raise StoreUnavailable from error
+        while rows := self._asked(partial(_copied, self._connection, _copy(after, last, owner_id))):
+            yield rows
+            if len(rows) < _PAGE:
+                return
+            after = rows[-1].position
 
     def _rows(self, after: int, limit: int) -> Sequence[Row]:
         decided = self._fence.decided()
@@ -122,6 +120,15 @@ class LogReader:
             raise StoreUnavailable from error
 
 
+def _usable(key: UserCipher | KeyUnusable | None, row: Row) -> UserCipher | None:
+    """The key, unless it is missing or damaged and the row needs it."""
+    if not isinstance(key, KeyUnusable):
+        return key
+    if is_sealed(row.state):
+        raise key
+    return None
+
+
 def _fields(parked: Parked) -> tuple[object, ...]:
     return parked.stream_id, parked.owner_id, parked.version, parked.position, parked.reason
 
@@ -129,54 +136,32 @@ def _fields(parked: Parked) -> tuple[object, ...]:
 def _copy(after: int, last: int, owner_id: UUID | None) -> Composed:
     """COPY takes no parameters: they are written as literals."""
     owned = SQL("") if owner_id is None else SQL("AND owner_id = {}").format(Literal(owner_id))
-    return _COPY.format(after=Literal(after), last=Literal(last), owned=owned)
+    return _COPY.format(after=Literal(after), last=Literal(last), owned=owned, limit=Literal(_PAGE))
 
 
-_HEADER_BYTES: Final = 19  # PostgreSQL documentation, COPY, "Binary Format": signature, flags, length of extensions
-_FIXED: Final = struct.Struct("!h iq i16s iq i16s i")  # fields; each with its length; last the length of the topic
-_LENGTH: Final = struct.Struct("!i")
-
-
-def _pages(connection: Connection, statement: Composed) -> Iterator[Sequence[Row]]:
-    rows: list[Row] = []
-    owners: dict[bytes, UUID] = {}
-    topics: dict[bytes, str] = {}
+def _copied(connection: Connection, statement: Composed) -> Sequence[Row]:
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        offset = _HEADER_BYTES  # the first row comes behind the header
-        for data in copy:
-            if len(data) - offset < _FIXED.size:
-                continue  # the trailer; read on, to the end of the command
-            _, _, position, _, stream, _, version, _, owner, length = _FIXED.unpack_from(data, offset)
-            begin = offset + _FIXED.size
-            end = begin + length
-            name = bytes(data[begin:end])
-            if name not in topics:
-                topics[name] = name.decode()
-            if owner not in owners:
-                owners[owner] = UUID(bytes=owner)
-            rows.append(
-                Row(position, _uuid(stream), version, topics[name], bytes(data[end + _LENGTH.size :]), owners[owner])
-            )
-            offset = 0
-            if len(rows) == _PAGE:
-                yield rows
-                rows = []
-    if rows:
-        yield rows
+        copy.set_types(("int8", "uuid", "int8", "text", "bytea", "bytea"))  # owners are few: made once, not row by row
+        owners = _Owners()
+        return [
+            Row(position, stream_id, version, topic, state, owners[owner])
+            for position, stream_id, version, topic, state, owner in copy.rows()
+        ]
 
 
-def _uuid(value: bytes, new: Callable[[type[UUID]], UUID] = object.__new__) -> UUID:
-    """A UUID without the checks of its constructor, which take longer than the rest of the row."""
-    made = new(UUID)
-    object.__setattr__(made, "int", int.from_bytes(value))
-    object.__setattr__(made, "is_safe", SafeUUID.unknown)
-    return made
+class _Owners(dict[bytes, UUID]):
+    """Ids by their bytes, each made when it is first asked for."""
+
+    def __missing__(self, owner: bytes) -> UUID:
+        made = self[owner] = UUID(bytes=owner)
+        return made
 
 
 _COPY: Final = SQL("""
     COPY (
-        SELECT notification_id, originator_id, originator_version, owner_id, topic, state FROM stored_events
-        WHERE notification_id > {after} AND notification_id <= {last} {owned} ORDER BY notification_id
+        SELECT notification_id, originator_id, originator_version, topic, state, owner_id FROM stored_events
+        WHERE notification_id > {after} AND notification_id <= {last} {owned}
+        ORDER BY notification_id LIMIT {limit}
     ) TO STDOUT (FORMAT BINARY)
 """)
 _NEXT: Final = """

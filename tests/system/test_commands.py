@@ -108,3 +108,15 @@ def test_the_demo_tells_its_story_and_a_second_one_adds_nothing(data: Path) -> N
     text = "\n".join(told[0])
     for word in ("feed", "weeks", "goals", "km", "distance a week", "anna@example.com"):
         assert word in text
+
+
+def test_every_bench_runs_and_tells_its_figures() -> None:
+    """Not how fast: that is for people to look at."""
+    done = cairn("bench", "--quick", "--rounds", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["quick"] is True
+    assert [bench["name"] for bench in told["benches"]] == ["append", "scan", "decode"]
+    for bench in told["benches"]:
+        assert min(figure["median"] for figure in bench["figures"].values()) > 0
+        assert all(finding["figure"]["median"] > 0 for finding in bench["findings"])

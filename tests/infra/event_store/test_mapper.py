@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from domain.events import EVENTS
 from domain.events.event import Event
@@ -126,13 +127,13 @@ def test_sealed_bytes_open_only_where_they_were_sealed(changed: str) -> None:
     row = Row(9, stream, 3, topic, state, owner)
     assert MAPPER.event(row, cipher) == event
     damaged = {
-        "owner": row._replace(owner_id=uuid4()),
-        "stream": row._replace(stream_id=uuid4()),
-        "version": row._replace(version=4),
+        "owner": replace(row, owner_id=uuid4()),
+        "stream": replace(row, stream_id=uuid4()),
+        "version": replace(row, version=4),
         "key": row,
-        "bytes": row._replace(state=state[:-6] + (b"A" if state[-6:-5] != b"A" else b"B") + state[-5:]),
-        "cut": row._replace(state=state[:-60] + b'"}'),
-        "base64": row._replace(state=state[:-3] + b'?"}'),
+        "bytes": replace(row, state=state[:-6] + (b"A" if state[-6:-5] != b"A" else b"B") + state[-5:]),
+        "cut": replace(row, state=state[:-60] + b'"}'),
+        "base64": replace(row, state=state[:-3] + b'?"}'),
     }[changed]
     key = UserCipher(b"another key, 32 bytes as it must") if changed == "key" else cipher
     with pytest.raises(UndecodableEvent, match=f"stream {damaged.stream_id} version {damaged.version}.*does not open"):

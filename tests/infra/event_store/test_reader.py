@@ -96,6 +96,14 @@ def test_a_scan_that_is_given_up_leaves_the_connection_usable(reader: LogReader,
     assert len(scanned(reader)) == 20_000
 
 
+async def test_between_the_pages_of_a_scan_the_connection_answers_others(opened: Store, reader: LogReader) -> None:
+    """A replay opens what it scans, for which it asks for keys."""
+    for owner in (ANNA, BEN):
+        await append(opened, owner, run(owner))
+    events = [recorded.event for rows in reader.scan() for recorded in reader.events(rows)]
+    assert [event.title for event in events if isinstance(event, ActivityRecorded)] == ["Morning run"] * 2
+
+
 async def test_a_scan_stops_where_the_log_is_decided(opened: Store, reader: LogReader, database_url: str) -> None:
     _, position = await append(opened, ANNA, run(ANNA))
     assert reader.decided() == position

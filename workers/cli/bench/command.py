@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -66,18 +67,18 @@ def _measured(names: Sequence[str], rounds: int, *, quick: bool, told: Callable[
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="cairn-bench-")))
         server = stack.enter_context(_running(folder / "server"))
-        benches: list[Bench] = []
+        benches: list[Callable[[], Bench]] = []
         if "append" in names:
-            benches.append(append.bench(server, folder, _QUICK_SECONDS if quick else _SECONDS))
+            benches.append(partial(append.bench, server, folder, _QUICK_SECONDS if quick else _SECONDS))
         if "scan" in names or "decode" in names:
             told("filling the logs")
             clear_url, sealed_url = _database(server, "clear"), _database(server, "sealed")
             events = _QUICK_EVENTS if quick else _EVENTS
             logs = stack.enter_context(closing(Logs(server.url, clear_url, sealed_url, events)))
-            benches += [logs.scan()] if "scan" in names else []
-            benches += [logs.decode()] if "decode" in names else []
+            benches += [logs.scan] if "scan" in names else []
+            benches += [logs.decode] if "decode" in names else []
         for bench in benches:
-            yield measure(bench, rounds, told)
+            yield measure(bench(), rounds, told)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Contenders run in turns; what is told are medians, their spread, and ratios of figures of the same round."""
 
+import gc
 import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -63,12 +64,18 @@ class Bench(Struct, frozen=True):
 
 
 def measure(bench: Bench, rounds: int, told: Callable[[str], None]) -> Outcome:
-    """Each round runs every contender once, in another order; `told` hears which."""
+    """Each round runs every contender once, in another order; `told` hears which.
+
+    What is in memory by now is kept from the collector, as in a process that has started: else all would be measured
+    together with what the others left lying about.
+    """
     order = list(bench.contenders)
     runs: dict[str, list[float]] = {contender.name: [] for contender in order}
     for number in range(1, rounds + 1):
         random.shuffle(order)
         for contender in order:
+            gc.collect()
+            gc.freeze()
             told(f"{bench.name} {number}/{rounds}: {contender.name}")
             runs[contender.name].append(contender.run())
     return Outcome(

@@ -1,0 +1,52 @@
+from collections.abc import Iterator
+
+from infra.event_store.mapper import MAPPER
+from workers.cli.bench.command import _sentence
+from workers.cli.bench.events import log
+from workers.cli.bench.measure import Bench, Contender, Finding, Goal, Spread, measure
+
+
+def rates(*figures: float) -> Iterator[float]:
+    yield from figures
+
+
+def test_a_ratio_is_the_median_of_the_rounds_ratios_not_the_ratio_of_medians() -> None:
+    """A machine that is slow for a while is slow for both."""
+    ours, theirs = rates(10, 200, 30), rates(5, 100, 60)
+    bench = Bench(
+        "append",
+        "saves/s",
+        [Contender("ours", lambda: next(ours)), Contender("theirs", lambda: next(theirs))],
+        [
+            Goal("ours", "theirs", 1.5),
+            Goal("ours", "theirs", 2.5),
+            Goal("ours", None, 30.0),
+            Goal("theirs", "ours", None),
+        ],
+    )
+    told: list[str] = []
+    outcome = measure(bench, 3, told.append)
+    assert outcome.figures == {"ours": Spread(30, 10, 200), "theirs": Spread(60, 5, 100)}
+    assert [finding.figure.median for finding in outcome.findings] == [2.0, 2.0, 30, 0.5]
+    assert [finding.met for finding in outcome.findings] == [True, False, True, None]
+    assert outcome.findings[0].figure == Spread(2.0, 0.5, 2.0)
+    assert sorted(told) == sorted(f"append {number}/3: {name}" for number in (1, 2, 3) for name in ("ours", "theirs"))
+
+
+def test_findings_are_told_in_a_sentence() -> None:
+    spread = Spread(1.234, 1.0, 2.0)
+    assert _sentence(Finding("ours", "theirs", 1.5, spread, met=False)) == (
+        "ours / theirs: 1.23 (1.00 to 2.00), at least 1.5: MISSED"
+    )
+    assert _sentence(Finding("ours", "theirs", None, spread, met=None)) == "ours / theirs: 1.23 (1.00 to 2.00): no goal"
+    alone = Finding("ours", None, 600_000.0, Spread(700_000.0, 1.0, 2.0), met=True)
+    assert _sentence(alone) == "ours: 700,000, at least 600,000: met"
+
+
+def test_the_made_up_log_is_the_same_for_the_same_seed_and_is_stored_as_a_real_one() -> None:
+    first, again = list(log(300)), list(log(300))
+    assert first == again
+    for _, event in first:
+        topic, state = MAPPER.encode(event)
+        assert MAPPER.decode(topic, state) == event
+    assert len({event.TOPIC for _, event in log(3_000)}) == 7
