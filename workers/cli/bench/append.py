@@ -3,7 +3,8 @@
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -49,14 +50,17 @@ def bench(server: EmbeddedPostgres, folder: Path, seconds: float) -> Bench:
         name="append",
         unit="saves/s",
         contenders=[
-            Contender(_PGBENCH_1, lambda: _pgbench([*pgbench, "-c", "1", server.url])),
-            Contender(_PGBENCH_32, lambda: _pgbench([*pgbench, "-c", "32", "-j", "2", server.url])),
-            Contender(_ONE, lambda: _ours(server.url, 1, seconds)),
-            Contender(_MANY, lambda: _ours(server.url, 256, seconds)),
-            Contender(_TWO, lambda: _ours(server.url, 256, seconds, processes=2)),
-            Contender(_PORT, lambda: _ours(server.url, 256, seconds, "--port")),
-            Contender(_STOCK_1, lambda: stock.append(state, 1, seconds)),
-            Contender(_STOCK_32, lambda: stock.append(state, 32, seconds)),
+            Contender(name, partial(_from_nothing, server.url, run))
+            for name, run in (
+                (_PGBENCH_1, partial(_pgbench, [*pgbench, "-c", "1", server.url])),
+                (_PGBENCH_32, partial(_pgbench, [*pgbench, "-c", "32", "-j", "2", server.url])),
+                (_ONE, partial(_ours, server.url, 1, seconds)),
+                (_MANY, partial(_ours, server.url, 256, seconds)),
+                (_TWO, partial(_ours, server.url, 256, seconds, processes=2)),
+                (_PORT, partial(_ours, server.url, 256, seconds, "--port")),
+                (_STOCK_1, partial(stock.append, state, 1, seconds)),
+                (_STOCK_32, partial(stock.append, state, 32, seconds)),
+            )
         ],
         goals=GOALS,
     )
@@ -66,6 +70,14 @@ _INSERT: Final = (
     "INSERT INTO pgbench_events (originator_id, originator_version, topic, state, owner_id, partition_id) "
     "VALUES (gen_random_uuid(), 1, '{topic}', '\\x{state}', '{owner}', 1);\n"
 )
+
+
+def _from_nothing(url: str, run: Callable[[], float]) -> float:
+    """The faster one would otherwise have the larger table, and its checkpoints would fall into another's run."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("TRUNCATE stored_events, pgbench_events, stock_appended")
+        connection.execute("CHECKPOINT")
+    return run()
 
 
 def _pgbench(command: Sequence[str]) -> float:
