@@ -11,8 +11,8 @@ import pytest
 from psycopg import Connection
 
 from domain.errors import StoreUnavailable
-from infra.event_store.channel import Channel
-from infra.event_store.postgres import PostgresLog
+from infra.event_store.channel import _SETTINGS, Channel
+from infra.event_store.postgres import _STATEMENTS, PostgresLog
 from infra.event_store.rows import KeptReply, ReplyKept, Save, VersionTaken
 from tests.infra.event_store.proxy import Proxy
 from tests.scenarios import ANNA, BEN
@@ -259,3 +259,20 @@ async def test_answers_and_requests_larger_than_any_buffer_pass(log: PostgresLog
     large = random.Random(5).randbytes(20_000_000)
     await log.append(Save(stream, ANNA, 1, ((TOPIC, large), (TOPIC, b""))))
     assert [row.state for row in await log.load(stream)] == [large, b""]
+
+
+@pytest.mark.parametrize("name", [b"load", b"append", b"at_versions"])
+def test_a_table_without_statistics_is_not_read_as_a_whole(name: bytes, database: Connection) -> None:
+    database.execute("ALTER TABLE stored_events SET (autovacuum_enabled = off)")
+    database.execute(
+        "INSERT INTO stored_events (originator_id, originator_version, topic, state, owner_id, partition_id)"
+        " SELECT gen_random_uuid(), 1, 't', repeat('x', 500)::bytea, gen_random_uuid(), 1"
+        " FROM generate_series(1, 50000)"
+    )
+    for setting in _SETTINGS:
+        database.execute(setting)
+    parameters = {b"load": 3, b"append": 12, b"at_versions": 2}[name]
+    database.execute(b"PREPARE asked AS " + _STATEMENTS[name])
+    plan = database.execute(f"EXPLAIN EXECUTE asked ({', '.join(['NULL'] * parameters)})".encode()).fetchall()
+    assert "stored_events_pkey" in str(plan)
+    assert "Seq Scan on stored_events" not in str(plan)
