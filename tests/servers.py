@@ -1,10 +1,16 @@
 """Embedded servers for tests, run without a supervisor."""
 
+import contextlib
+import os
+import random
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import psycopg
 
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.embedded.valkey import EmbeddedValkey
@@ -38,3 +44,30 @@ def running(kind: type[EmbeddedPostgres] | type[EmbeddedValkey], data: Path) -> 
         yield server
     finally:
         stop(server, process)
+
+
+def kill_backend(url: str, dice: random.Random) -> bool:
+    """Kill a connection's process, if there is one: the server then ends all of them, and recovers by itself."""
+    with contextlib.suppress(psycopg.Error, ProcessLookupError):
+        with psycopg.connect(url, autocommit=True) as connection:
+            pids = [pid for (pid,) in connection.execute(_BACKENDS)]
+        if pids:
+            os.kill(dice.choice(pids), signal.SIGKILL)
+            return True
+    return False
+
+
+def kill_and_start(server: Server, process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+    """Kill the server outright, and start it again: its orphans hold the data folder until they notice."""
+    process.kill()
+    process.wait()
+    until = time.monotonic() + 60
+    while True:
+        try:
+            return start(server)
+        except AssertionError:
+            assert time.monotonic() < until
+            time.sleep(0.2)
+
+
+_BACKENDS = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"

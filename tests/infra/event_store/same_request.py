@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -32,7 +31,7 @@ from infra.keys import MasterKeys, UserKeys
 from infra.views import ReadModels
 from tests.infra.event_store.proxy import Proxy
 from tests.scenarios import ANNA, MAY_1
-from tests.servers import start, stop
+from tests.servers import kill_and_start, kill_backend, start, stop
 
 STORES = 3  # as many processes would be: each with its own connections, caches and group commit
 
@@ -140,26 +139,13 @@ class Trials:
             proxy.cut_answer = lambda _data: True
             self.report.cut_after += 1
         elif chance < 0.61:
-            self.kill_backend()
+            self.report.backends_killed += kill_backend(self.server.url, self.dice)
         elif chance < 0.612:
             await asyncio.to_thread(self.kill_server)
 
-    def kill_backend(self) -> None:
-        with contextlib.suppress(psycopg.Error, ProcessLookupError):
-            with psycopg.connect(self.server.url, autocommit=True) as connection:
-                pids = [pid for (pid,) in connection.execute(_BACKENDS)]
-            if pids:
-                os.kill(self.dice.choice(pids), signal.SIGKILL)
-                self.report.backends_killed += 1
-
     def kill_server(self) -> None:
-        self.postgres.kill()
-        self.postgres.wait()
+        self.postgres = kill_and_start(self.server, self.postgres)
         self.report.servers_killed += 1
-        while True:  # its orphans hold the data folder until they notice
-            with contextlib.suppress(AssertionError):
-                self.postgres = start(self.server)
-                return
 
     def fault(self, request: Request, text: str) -> None:
         self.report.faults.append(f"{request.key_hash.hex()[:8]}: {text}")
@@ -172,7 +158,6 @@ _EFFECTS = """
     SELECT originator_id, count(*) FROM stored_events WHERE originator_id = ANY(%s)
     GROUP BY originator_id
 """
-_BACKENDS = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
 
 
 def run(trials: int, seed: int, folder: Path) -> Report:

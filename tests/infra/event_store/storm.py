@@ -6,9 +6,7 @@ By hand, for ten minutes: `.venv/bin/python -m tests.infra.event_store.storm --s
 import argparse
 import asyncio
 import contextlib
-import os
 import random
-import signal
 import struct
 import subprocess
 import sys
@@ -30,7 +28,7 @@ from infra.event_store.postgres import PostgresLog
 from infra.event_store.reader import LogReader
 from infra.event_store.rows import Save, VersionTaken
 from infra.keys import MasterKeys
-from tests.servers import start, stop
+from tests.servers import kill_and_start, kill_backend, start, stop
 
 POSITION = struct.Struct("!q")
 NAMESPACE = UUID("5107a000-0000-4000-8000-000000000000")
@@ -168,27 +166,11 @@ class Storm:
         self.processes[number] = self.begin(number)
 
     def kill_backend(self) -> None:
-        """The server ends all its connections then, and recovers by itself."""
-        with contextlib.suppress(psycopg.Error, ProcessLookupError):
-            with psycopg.connect(self.server.url, autocommit=True) as connection:
-                pids = [pid for (pid,) in connection.execute(_BACKENDS)]
-            if pids:
-                os.kill(self.dice.choice(pids), signal.SIGKILL)
-                self.kills["backend"] += 1
+        self.kills["backend"] += kill_backend(self.server.url, self.dice)
 
     def kill_postmaster(self) -> None:
-        self.postgres.kill()
-        self.postgres.wait()
+        self.postgres = kill_and_start(self.server, self.postgres)
         self.kills["postmaster"] += 1
-        until = time.monotonic() + 30
-        while True:  # its orphans hold the data folder until they notice
-            try:
-                self.postgres = start(self.server)
-            except AssertionError:
-                assert time.monotonic() < until
-                time.sleep(0.2)
-            else:
-                return
 
     def end_writers(self) -> None:
         for process, (role, _) in zip(self.processes, self.roles, strict=True):
@@ -216,9 +198,6 @@ class Storm:
                 if len(save) == 36:  # a writer that was killed may have left half a line
                     (acked if kind == "acked" else refused).add(UUID(save))
         return acked, refused
-
-
-_BACKENDS = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
 
 
 def run(seconds: float, seed: int, folder: Path) -> Report:
