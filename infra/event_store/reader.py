@@ -8,6 +8,7 @@ from uuid import UUID
 
 import psycopg
 from msgspec import Struct
+from msgspec.structs import astuple
 from psycopg import Connection
 from psycopg.sql import SQL, Composed, Literal
 
@@ -82,7 +83,7 @@ class LogReader:
         reason = reason if reason.startswith("stream ") else f"{place_of(row)}: {reason}"
         _log.error("parked, its later events are held back: %s", reason)
         parked = Parked(row.stream_id, row.owner_id, row.version, row.position, reason)
-        self._asked(lambda: self._connection.execute(_PARK, (*_fields(parked),)))
+        self._asked(lambda: self._connection.execute(_PARK, astuple(parked)))
         self.parked()[row.stream_id] = parked
 
     def decided(self) -> int:
@@ -127,10 +128,6 @@ def _usable(key: UserCipher | KeyUnusable | None, row: Row) -> UserCipher | None
     if is_sealed(row.state):
         raise key
     return None
-
-
-def _fields(parked: Parked) -> tuple[object, ...]:
-    return parked.stream_id, parked.owner_id, parked.version, parked.position, parked.reason
 
 
 def _copy(after: int, last: int, owner_id: UUID | None) -> Composed:

@@ -14,12 +14,10 @@ from uuid import UUID
 
 import click
 import msgspec
-import psycopg
 from psycopg import Connection
 from rich.console import Console
 from rich.progress import Progress
 
-from domain.errors import StoreUnavailable
 from domain.streams import MalformedPosition
 from infra.event_store.inspection import Figures, Finding, HeldBack, Inspection, Seen, Verification
 from infra.event_store.reader import LogReader
@@ -27,9 +25,8 @@ from infra.event_store.rows import Row
 from infra.faults import Fault
 from infra.keys import MasterKeys
 from infra.positions import from_token, to_token
-from infra.server_checks import check_server
-from infra.settings import Settings, load_settings
-from infra.vault import Vault
+from infra.settings import load_settings
+from workers.cli.connecting import connected
 from workers.cli.options import data_option
 
 _POLL_SECONDS: Final = 0.2
@@ -95,7 +92,7 @@ def tail_command(
       cairn events tail --limit 100
       cairn events tail --after p1-2a --no-follow --json | jq .topic
     """  # noqa: D301 - as above
-    with _connected(load_settings(data, os.environ)) as (connection, master), contextlib.suppress(KeyboardInterrupt):
+    with _connected(data) as (connection, master), contextlib.suppress(KeyboardInterrupt):
         reader, inspection = LogReader(connection, master), Inspection(connection, master)
         count = None
         if after is None:
@@ -138,7 +135,7 @@ def show_command(*, stream: UUID, as_json: bool, private: bool, data: Path) -> N
     Example:
       cairn events show 5f0c7e4e-3f0e-4a55-9a43-0c9d8f5a2b11 --private
     """  # noqa: D301 - as above
-    with _connected(load_settings(data, os.environ)) as (connection, master):
+    with _connected(data) as (connection, master):
         inspection = Inspection(connection, master)
         rows = inspection.stream(stream)
         found = False
@@ -162,7 +159,7 @@ def stats_command(*, as_json: bool, data: Path) -> None:
     Example:
       cairn events stats --json | jq .parked
     """  # noqa: D301 - as above
-    with _connected(load_settings(data, os.environ)) as (connection, master):
+    with _connected(data) as (connection, master):
         inspection = Inspection(connection, master)
         figures, topics, parked = inspection.figures(), inspection.topics(), inspection.parked()
     if as_json:
@@ -228,12 +225,11 @@ def verify_command(*, as_json: bool, data: Path) -> None:
       cairn events verify && echo fine
     """  # noqa: D301 - as above
     began = time.monotonic()
-    settings = load_settings(data, os.environ)
-    with _connected(settings) as (scanned, master), _connected(settings) as (asked, _):
-        inspection = Inspection(asked, master)
+    with _connected(data) as (connection, master):
+        inspection = Inspection(connection, master)
         verification = Verification(inspection)
         found = _Findings()
-        for rows, tell in _scanned(LogReader(scanned, master)):
+        for rows, tell in _scanned(LogReader(connection, master)):
             found.add(verification.check(rows))
             tell(verification.events, found.count)
         found.add(inspection.misplaced())
@@ -291,14 +287,10 @@ def _scanned(reader: LogReader) -> Iterator[tuple[Sequence[Row], Callable[[int, 
 
 
 @contextmanager
-def _connected(settings: Settings) -> Iterator[tuple[Connection, MasterKeys]]:
-    """A connection, once the master key and the tables are the right ones; `Fault` otherwise."""
-    try:
-        with psycopg.connect(settings.database_url, connect_timeout=5, autocommit=True) as connection:
-            check_server(connection, Vault(settings.master_keys))
-            yield connection, MasterKeys(settings.master_keys)
-    except (psycopg.OperationalError, StoreUnavailable):
-        raise Fault("Postgres does not answer: is the instance up (./cairn up), or DATABASE_URL right?") from None
+def _connected(data: Path) -> Iterator[tuple[Connection, MasterKeys]]:
+    settings = load_settings(data, os.environ)
+    with connected(settings) as connection:
+        yield connection, MasterKeys(settings.master_keys)
 
 
 def _said(seen: Seen, *, private: bool) -> dict[str, Any]:

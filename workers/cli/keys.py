@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import click
-import psycopg
 from rich.console import Console
 from rich.progress import Progress
 
@@ -13,9 +12,9 @@ from infra.instance import announced_at
 from infra.keys import MasterKeys
 from infra.rotation import Rotation
 from infra.secrets import add_master_key, keep_first_master_key, master_key_changed_at
-from infra.server_checks import check_server
 from infra.settings import Settings, load_settings
 from infra.vault import Vault
+from workers.cli.connecting import connected
 from workers.cli.options import data_option
 
 _VARIABLE = "CAIRN_MASTER_KEY"
@@ -69,15 +68,8 @@ def rotate_command(data: Path) -> None:
 
 def _rotate(settings: Settings) -> tuple[int, int]:
     master, vault = MasterKeys(settings.master_keys), Vault(settings.master_keys)
-    try:
-        with (
-            psycopg.connect(settings.database_url, connect_timeout=5, autocommit=True) as connection,
-            Progress(console=Console(stderr=True), transient=True) as progress,
-        ):
-            check_server(connection, vault)
-            task = progress.add_task("rotating")
-            rotation = Rotation(connection, master, vault, lambda count: progress.advance(task, count))
-            progress.update(task, total=rotation.left())
-            return rotation.run()
-    except psycopg.OperationalError:
-        raise Fault("Postgres does not answer: is the instance up (./cairn up), or DATABASE_URL right?") from None
+    with connected(settings) as connection, Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("rotating")
+        rotation = Rotation(connection, master, vault, lambda count: progress.advance(task, count))
+        progress.update(task, total=rotation.left())
+        return rotation.run()

@@ -1,0 +1,24 @@
+"""A checked connection to the instance's database, for commands that look at it or mend it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import Connection
+
+from domain.errors import StoreUnavailable
+from infra.faults import Fault
+from infra.server_checks import check_server
+from infra.settings import Settings
+from infra.vault import Vault
+
+
+@contextmanager
+def connected(settings: Settings) -> Iterator[Connection]:
+    """In autocommit, once the master key and the tables are the right ones; `Fault` otherwise."""
+    try:
+        with psycopg.connect(settings.database_url, connect_timeout=5, autocommit=True) as connection:
+            check_server(connection, Vault(settings.master_keys))
+            yield connection
+    except (psycopg.OperationalError, StoreUnavailable):
+        raise Fault("Postgres does not answer: is the instance up (./cairn up), or DATABASE_URL right?") from None
