@@ -8,7 +8,6 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Request, Response
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict
-from psycopg import AsyncConnection
 
 from api.codec import Title, answer, body_of, no_content
 from api.dependencies import CurrentUser, ServicesDep, reads
@@ -24,6 +23,7 @@ from domain.recordings.recording import Column
 from domain.user import UserMissing
 from projections.activities import Card, cards, cards_of
 from projections.people import follows, people
+from projections.projection import View
 
 router = APIRouter(tags=["activities"])
 
@@ -112,9 +112,9 @@ async def activity(
 
 async def read_activity(services: Services, user_id: UserId, activity_id: ActivityId) -> Activity:
     """The activity as this user may see it; `ActivityMissing`."""
-    async with services.read_models.connection() as connection:
-        card = await visible_card(connection, user_id, activity_id)
-        person = (await people(connection, [card.user_id])).get(card.user_id)
+    async with services.read_models.view(user_id) as view:
+        card = await visible_card(view, user_id, activity_id)
+        person = (await people(view, [card.user_id])).get(card.user_id)
     details = await services.tracks.details(card.user_id, activity_id)
     measured = card.measured
     return Activity(
@@ -141,18 +141,18 @@ def _listed(details: Mapping[str, object], name: str) -> Sequence[object]:
     return found if isinstance(found, list) else ()
 
 
-async def visible_card(connection: AsyncConnection, user_id: UserId, activity_id: ActivityId) -> Card:
+async def visible_card(view: View, user_id: UserId, activity_id: ActivityId) -> Card:
     """The card, if this user may see the activity; `ActivityMissing`."""
-    card = (await cards(connection, [activity_id])).get(activity_id)
-    if card is None or not await _may_see(connection, user_id, card):
+    card = (await cards(view, [activity_id])).get(activity_id)
+    if card is None or not await _may_see(view, user_id, card):
         raise ActivityMissing
     return card
 
 
-async def _may_see(connection: AsyncConnection, user_id: UserId, card: Card) -> bool:
+async def _may_see(view: View, user_id: UserId, card: Card) -> bool:
     if card.user_id == user_id or card.visibility is Visibility.PUBLIC:
         return True
-    return card.visibility is Visibility.FOLLOWERS and await follows(connection, user_id, card.user_id)
+    return card.visibility is Visibility.FOLLOWERS and await follows(view, user_id, card.user_id)
 
 
 def card_seen(card: Card, display_name: str) -> ActivityCard:
@@ -227,8 +227,8 @@ async def track(
     the first and the last kept.
     """
     wanted = _columns(columns)
-    async with services.read_models.connection() as connection:
-        card = await visible_card(connection, user_id, ActivityId(activity_id))
+    async with services.read_models.view(user_id) as view:
+        card = await visible_card(view, user_id, ActivityId(activity_id))
     found = await services.tracks.columns(card.user_id, card.activity_id, wanted, max_points)
     if found is None:
         raise ActivityMissing
@@ -257,19 +257,19 @@ async def activities_of(
     """A runner's activities, as far as this user may see them."""
     owner, scope = UserId(runner_id), (user_id, "activities", runner_id)
     before = place_of(cursor, services, *scope)
-    async with services.read_models.connection() as connection:
-        person = (await people(connection, [owner])).get(owner)
+    async with services.read_models.view(user_id) as view:
+        person = (await people(view, [owner])).get(owner)
         if person is None:
             raise UserMissing
-        found = await cards_of(connection, owner, await _seen_as(connection, user_id, owner), before, limit)
+        found = await cards_of(view, owner, await _seen_as(view, user_id, owner), before, limit)
     more = (
         services.cursors.write((found[-1].started_at, found[-1].activity_id), *scope) if len(found) == limit else None
     )
     return answer(request, ActivityPage([card_seen(card, person.display_name) for card in found], more), fresh)
 
 
-async def _seen_as(connection: AsyncConnection, user_id: UserId, owner: UserId) -> list[Visibility]:
+async def _seen_as(view: View, user_id: UserId, owner: UserId) -> list[Visibility]:
     if user_id == owner:
         return list(Visibility)
-    followed = await follows(connection, user_id, owner)
+    followed = await follows(view, user_id, owner)
     return [Visibility.PUBLIC, Visibility.FOLLOWERS] if followed else [Visibility.PUBLIC]

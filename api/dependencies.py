@@ -53,12 +53,12 @@ CurrentUser = Annotated[UserId, Depends(current_user)]
 RecordingUser = Annotated[UserId, Depends(recording_user)]
 
 
-def reads(*names: str) -> Callable[[Request, Services], Awaitable[dict[str, str]]]:
+def reads(*names: str) -> Callable[[Request, Services, UserId], Awaitable[dict[str, str]]]:
     """A dependency that waits for `Cairn-Min-Position` in these projections; the headers that the answer then has."""
 
-    async def wait(request: Request, services: ServicesDep) -> dict[str, str]:
+    async def wait(request: Request, services: ServicesDep, user_id: CurrentUser) -> dict[str, str]:
         token = request.headers.get("cairn-min-position")
-        if token is None or await services.read_models.reach(token.strip(), names, _WAIT_SECONDS):
+        if token is None or await services.read_models.reach(token.strip(), names, user_id, _WAIT_SECONDS):
             return {}
         request.state.stale = True  # told with a refusal too: what is missing may only be late
         return {"Cairn-Stale": "true"}

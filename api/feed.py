@@ -28,10 +28,10 @@ async def feed(
 ) -> Response:
     """A page of the feed, the latest start first: three queries, whatever its length."""
     before = place_of(cursor, services, user_id, "feed")
-    async with services.read_models.connection() as connection:
-        entries = await feed_page(connection, user_id, before, limit)
-        shown = await cards(connection, [activity_id for activity_id, _ in entries])
-        names = await people(connection, list({card.user_id for card in shown.values()}))
+    async with services.read_models.view(user_id) as view:
+        entries = await feed_page(view, user_id, before, limit)
+        shown = await cards(view, [activity_id for activity_id, _ in entries])
+        names = await people(view, list({card.user_id for card in shown.values()}))
     # the feed and the cards are filled side by side: an entry may be a moment ahead of its card, or behind it
     found = [shown[activity_id] for activity_id, _ in entries if activity_id in shown]
     seen = [card for card in found if card.visibility is not Visibility.PRIVATE and card.user_id in names]

@@ -60,9 +60,9 @@ async def followers(
     """Who follows a runner."""
     scope = (user_id, "followers", runner_id)
     before = place_of(cursor, services, *scope)
-    async with services.read_models.connection() as connection:
-        if UserId(runner_id) not in await people(connection, [UserId(runner_id)]):
+    async with services.read_models.view(user_id) as view:
+        if UserId(runner_id) not in await people(view, [UserId(runner_id)]):
             raise UserMissing
-        items = await followers_of(connection, UserId(runner_id), before, limit)
+        items = await followers_of(view, UserId(runner_id), before, limit)
     more = services.cursors.write((items[-1].since, items[-1].user_id), *scope) if len(items) == limit else None
     return answer(request, Followers(items, more), fresh)

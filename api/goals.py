@@ -94,14 +94,14 @@ async def goals(
     fresh: Annotated[dict[str, str], Depends(reads("goals", "summaries", "people"))],
 ) -> Response:
     """All goals with their progress today, by the runner's own calendar."""
-    async with services.read_models.connection() as connection:
-        person = (await people(connection, [user_id])).get(user_id)
+    async with services.read_models.view(user_id) as view:
+        person = (await people(view, [user_id])).get(user_id)
         today = today_of(person.time_zone if person else None, services.clock())
-        rows = await goals_of(connection, user_id)
+        rows = await goals_of(view, user_id)
         windows = [_target(row).window(today) for row in rows]
         first = min((first for first, _ in windows), default=today)
         last = max((last or date.max for _, last in windows), default=today)
-        done = [(_tally(day), day.count) for day in await days(connection, user_id, first, last)] if rows else []
+        done = [(_tally(day), day.count) for day in await days(view, user_id, first, last)] if rows else []
     return answer(request, GoalList([_seen(row, done, today) for row in rows]), fresh)
 
 

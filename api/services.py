@@ -5,8 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
-
-from psycopg import AsyncConnection
+from uuid import UUID
 
 from api.cursors import Cursors
 from api.idempotency import Idempotency
@@ -16,17 +15,18 @@ from domain.measures import ActivityId, UserId
 from domain.recordings.recording import Column, Format
 from domain.streams import Streams
 from domain.uploads import Inbox
+from projections.projection import View
 
 
 class ReadModels(Protocol):
     """The tables of the projections."""
 
-    def connection(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A connection for a few queries; `StoreUnavailable` when there is none to be had soon."""
+    def view(self, user_id: UUID) -> AbstractAsyncContextManager[View]:
+        """The read models as this user sees them; `StoreUnavailable` when no connection is to be had soon."""
         ...
 
-    async def reach(self, token: str, names: Sequence[str], timeout_seconds: float) -> bool:
-        """Wait until these projections have passed the position; whether they did. `MalformedPosition`."""
+    async def reach(self, token: str, names: Sequence[str], user_id: UUID, timeout_seconds: float) -> bool:
+        """Wait until what the user reads of these has passed the position; whether it did. `MalformedPosition`."""
         ...
 
 

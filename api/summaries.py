@@ -82,8 +82,8 @@ async def summaries(
         first = today - timedelta(days=366) if period is SummaryPeriod.DAY else date.min
     starts_on = _bounds(period, first)[0] or date.min
     ends_on = _bounds(period, last or date.max)[1] or date.max
-    async with services.read_models.connection() as connection:
-        found = await days(connection, user_id, starts_on, ends_on)
+    async with services.read_models.view(user_id) as view:
+        found = await days(view, user_id, starts_on, ends_on)
     wanted = (day for day in found if sport is None or day.sport is sport)
     return answer(request, Summaries(_summed(wanted, period, sport)), fresh)
 

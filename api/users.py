@@ -141,11 +141,11 @@ async def runner(
     fresh: Annotated[dict[str, str], Depends(reads("people"))],
 ) -> Response:
     """Somebody's public profile."""
-    async with services.read_models.connection() as connection:
-        person = (await people(connection, [UserId(runner_id)])).get(UserId(runner_id))
+    async with services.read_models.view(user_id) as view:
+        person = (await people(view, [UserId(runner_id)])).get(UserId(runner_id))
         if person is None:
             raise UserMissing
-        followed = await follows(connection, user_id, person.user_id)
+        followed = await follows(view, user_id, person.user_id)
     seen = Runner(
         user_id=person.user_id,
         display_name=person.display_name,

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from domain.errors import DomainError, UnknownEvent
 from domain.events.event import Event
-from domain.events.user import ProfileChanged, UserRegistered
+from domain.events.user import ProfileChanged, UserErased, UserRegistered
 from domain.measures import UserId, Visibility, derived_id
 
 
@@ -68,6 +68,8 @@ class User(Struct, frozen=True):
                     default_visibility=event.default_visibility,
                 )
                 return replace(self, profile=profile)
+            case UserErased():
+                return replace(self, registered=False, profile=Profile())
             case _:
                 raise UnknownEvent(self, event)
 

@@ -1,72 +1,39 @@
-"""Where read models live: their tables, how far they are, and the connections that queries use."""
+"""Read models as readers see them: connections, which build of each projection is read, and waiting for a position."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
+from uuid import UUID
 
-from psycopg import AsyncConnection, Connection, OperationalError
-from psycopg.sql import SQL, Identifier
+from msgspec import Struct
+from psycopg import AsyncConnection, OperationalError
+from psycopg.rows import class_row, dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from domain.errors import StoreUnavailable
-from domain.events.event import Recorded
 from infra.positions import from_token
 from projections import PROJECTIONS
-from projections.projection import Projection, statement
+from projections.projection import Query
+from projections.statements import statement
 
 RECONNECT_SECONDS: Final = 3.0  # then the next request connects: longer pauses would outlast the outage
 _POLL_SECONDS: Final = 0.02  # of the positions, while a read waits for one
+_POINTERS_SECONDS: Final = 1.0  # how old what is known of the pointers may be: builds stay filled for longer than this
 
 
-def make_tables(connection: Connection, projections: Sequence[Projection] = PROJECTIONS) -> None:
-    """Make what is missing of the projections' tables. Two at the same time: one waits."""
-    with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(hashtext('cairn read models'))")
-        for projection in projections:
-            schema = Identifier(f"{projection.name}_v{projection.version}")
-            connection.execute(SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
-            for text in projection.tables():
-                connection.execute(statement(projection, text))
-            connection.execute(
-                "INSERT INTO projection_positions (name, version) VALUES (%s, %s) ON CONFLICT DO NOTHING",
-                (projection.name, projection.version),
-            )
+class Standing(Struct, frozen=True):
+    """Which build of a projection is read, and how far it is; and the same of the one that some users read instead."""
 
-
-class ViewWriter:
-    """The projector's hand on the tables. Implements `workers.projector.Views`."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def position(self, projection: Projection) -> int:
-        """How far the projection is in the log."""
-        try:
-            row = self._connection.execute(
-                "SELECT position FROM projection_positions WHERE name = %s AND version = %s",
-                (projection.name, projection.version),
-            ).fetchone()
-        except OperationalError as error:
-            raise StoreUnavailable from error
-        return int(row[0]) if row else 0
-
-    def apply(self, projection: Projection, page: Sequence[Recorded], after: int, ceiling: int) -> None:
-        """Rows and position commit together, unless the position is no longer `after`: another worker was first."""
-        try:
-            with self._connection.transaction():
-                moved = self._connection.execute(_MOVE, (ceiling, projection.name, projection.version, after))
-                if moved.rowcount == 1:
-                    projection.apply(page, self._connection)
-        except OperationalError as error:
-            raise StoreUnavailable from error
-
-
-_MOVE: Final = """
-    UPDATE projection_positions SET position = %s, updated_at = now()
-    WHERE name = %s AND version = %s AND position = %s
-"""
+    name: str
+    active: str
+    version: int
+    position: int
+    shadow: str | None
+    shadow_version: int | None
+    shadow_position: int | None
+    shadow_percent: int
 
 
 class ReadModels:
@@ -85,9 +52,10 @@ class ReadModels:
             configure=_configure,
             kwargs={"autocommit": True, "connect_timeout": 5},
         )
-        self._positions: dict[str, int] = {}
-        self._read_at = -1.0
+        self._standings: dict[str, Standing] = {}
+        self._read_at = -_POINTERS_SECONDS
         self._reading = asyncio.Lock()
+        self._shadowing = _Shadowing()
 
     async def open(self) -> None:
         """Begin to connect; a server that is away is waited for in the background."""
@@ -106,35 +74,150 @@ class ReadModels:
         except OperationalError as error:
             raise StoreUnavailable from error
 
-    async def reach(self, token: str, names: Sequence[str], timeout_seconds: float) -> bool:
-        """Wait until these projections have passed the position; whether they did in time."""
+    @asynccontextmanager
+    async def view(self, user_id: UUID) -> AsyncIterator["SchemaView"]:
+        """The read models as this user sees them, for a few queries. `StoreUnavailable`."""
+        async with self.connection() as connection:
+            if time.monotonic() - self._read_at > _POINTERS_SECONDS:
+                async with self._reading:
+                    if time.monotonic() - self._read_at > _POINTERS_SECONDS:
+                        await self._look(connection)
+            yield SchemaView(connection, self._standings, user_id, self._shadowing)
+
+    async def reach(self, token: str, names: Sequence[str], user_id: UUID, timeout_seconds: float) -> bool:
+        """Wait until what this user reads of these projections has passed the position; whether it did in time."""
         position = from_token(token)
         deadline = time.monotonic() + timeout_seconds
-        while not await self._passed(position, names):
+        while not await self._passed(position, names, user_id):
             if time.monotonic() >= deadline:
                 return False
             await asyncio.sleep(_POLL_SECONDS)
         return True
 
-    async def _passed(self, position: int, names: Sequence[str]) -> bool:
+    async def _passed(self, position: int, names: Sequence[str], user_id: UUID) -> bool:
         asked_at = time.monotonic()
         async with self._reading:  # many waiting reads share one look
-            if self._read_at < asked_at and not self._knows(position, names):
+            if self._read_at < asked_at and not self._knows(position, names, user_id):
                 async with self.connection() as connection:
-                    found = await connection.execute(_POSITIONS, (_NAMES, _VERSIONS))
-                    self._positions = {name: int(at) async for name, at in found}
-                self._read_at = time.monotonic()
-        return self._knows(position, names)
+                    await self._look(connection)
+        return self._knows(position, names, user_id)
 
-    def _knows(self, position: int, names: Sequence[str]) -> bool:
-        return all(self._positions.get(name, -1) >= position for name in names)
+    async def _look(self, connection: AsyncConnection) -> None:
+        await self._shadowing.store(connection)
+        async with connection.cursor(row_factory=class_row(Standing)) as cursor:
+            await cursor.execute(_STANDINGS)
+            self._standings = {standing.name: standing async for standing in cursor}
+        self._read_at = time.monotonic()
+
+    def _knows(self, position: int, names: Sequence[str], user_id: UUID) -> bool:
+        return all(self._position(name, user_id) >= position for name in names)
+
+    def _position(self, name: str, user_id: UUID) -> int:
+        standing = self._standings.get(name)
+        if standing is None:
+            return -1
+        at = standing.shadow_position if reads_shadow(standing, user_id) else standing.position
+        return -1 if at is None else at
 
 
-_NAMES: Final = [projection.name for projection in PROJECTIONS]
-_VERSIONS: Final = [projection.version for projection in PROJECTIONS]
-_POSITIONS: Final = """
-    SELECT name, position FROM projection_positions
-    WHERE (name, version) IN (SELECT * FROM unnest(%s::text[], %s::integer[]))
+def reads_shadow(standing: Standing, user_id: UUID) -> bool:
+    """Whether the user is of the share that reads the new version. The same users, whatever the projection."""
+    return standing.shadow is not None and user_id.int % 100 < standing.shadow_percent
+
+
+class _Shadowing:
+    """Counts how often the new version answered as the old one, and how often not."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, list[int]] = {}
+        self._last: dict[str, str] = {}
+
+    def count(self, schema: str, difference: str | None) -> None:
+        counted = self._counts.setdefault(schema, [0, 0])
+        counted[0] += 1
+        if difference is not None:
+            counted[1] += 1
+            self._last[schema] = difference
+
+    async def store(self, connection: AsyncConnection) -> None:
+        """Add what was counted since the last time to what the database has."""
+        counts, self._counts = self._counts, {}
+        last, self._last = self._last, {}
+        for schema, (compared, mismatched) in counts.items():
+            await connection.execute(_COUNT_SHADOW, (compared, mismatched, last.get(schema), schema))
+
+
+class SchemaView:
+    """Implements `projections.projection.View` over the builds that one user reads."""
+
+    def __init__(
+        self, connection: AsyncConnection, standings: Mapping[str, Standing], user_id: UUID, shadowing: _Shadowing
+    ) -> None:
+        self._connection = connection
+        self._standings = standings
+        self._user_id = user_id
+        self._shadowing = shadowing
+
+    async def rows(self, query: Query, parameters: Sequence[Any] | Mapping[str, Any]) -> list[dict[str, Any]]:
+        """What the query finds in the build that this user reads. `StoreUnavailable` while there is none."""
+        standing = self._standings.get(query.projection)
+        if standing is None:
+            raise StoreUnavailable(f"{query.projection} is not built yet")
+        if not reads_shadow(standing, self._user_id):
+            return await self._ask(query, standing.active, standing.version, parameters)
+        return await self._compared(query, standing, parameters)
+
+    async def _compared(
+        self, query: Query, standing: Standing, parameters: Sequence[Any] | Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """What the new version says; beside it, in the same snapshot, what the old one does, if both are as far."""
+        shadow, version = str(standing.shadow), int(standing.shadow_version or 0)
+        async with self._connection.transaction():
+            await self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            found = await self._ask(query, shadow, version, parameters)
+            level = await (await self._connection.execute(_LEVEL, ([shadow, standing.active],))).fetchone()
+            if level is not None and level[0]:
+                old = await self._ask(query, standing.active, standing.version, parameters)
+                self._shadowing.count(shadow, _difference(old, found, _DIFFERS.get((standing.name, version), _NONE)))
+        return found
+
+    async def _ask(
+        self, query: Query, schema: str, version: int, parameters: Sequence[Any] | Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        text = query.others.get(version, query.text)
+        async with self._connection.cursor(row_factory=dict_row) as cursor:
+            await cursor.execute(statement(schema, text), parameters)
+            return await cursor.fetchall()
+
+
+def _difference(
+    old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], differs: frozenset[str]
+) -> str | None:
+    """The first difference in the columns that both have and that should be equal. Its values are not told."""
+    if len(old) != len(new):
+        return f"{len(old)} rows before, {len(new)} now"
+    for number, (was, now) in enumerate(zip(old, new, strict=True)):
+        for name in was.keys() & now.keys() - differs:
+            if was[name] != now[name]:
+                return f"row {number}, column {name}"
+    return None
+
+
+_NONE: Final[frozenset[str]] = frozenset()
+_DIFFERS: Final = {(projection.name, projection.version): projection.differs for projection in PROJECTIONS}
+_STANDINGS: Final = """
+    SELECT p.name, p.active, a.version,
+        (SELECT coalesce(min(position), -1) FROM projection_shards WHERE schema_name = p.active) AS position,
+        p.shadow, b.version AS shadow_version,
+        (SELECT coalesce(min(position), -1) FROM projection_shards WHERE schema_name = p.shadow) AS shadow_position,
+        p.shadow_percent
+    FROM projection_pointers p JOIN projection_builds a ON a.schema_name = p.active
+    LEFT JOIN projection_builds b ON b.schema_name = p.shadow
+"""
+_LEVEL: Final = "SELECT min(position) = max(position) FROM projection_shards WHERE schema_name = ANY(%s)"
+_COUNT_SHADOW: Final = """
+    UPDATE shadow_counts SET compared = compared + %s, mismatched = mismatched + %s,
+        last_mismatch = coalesce(%s, last_mismatch) WHERE schema_name = %s
 """
 
 

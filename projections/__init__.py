@@ -2,11 +2,12 @@
 
 from typing import Final
 
-from projections.activities import Activities
-from projections.feed import Feed
-from projections.goals import Goals
-from projections.people import People
+from projections.activities import ACTIVITIES
+from projections.feed import FEED
+from projections.goals import GOALS
+from projections.people import PEOPLE
 from projections.projection import Projection
-from projections.summaries import Summaries
+from projections.summaries import SUMMARIES
 
-PROJECTIONS: Final[tuple[Projection, ...]] = (Activities(), Feed(), Goals(), People(), Summaries())
+# All that run. While a version is changed, the older one stays beside the newer one, until `cairn projections gc`.
+PROJECTIONS: Final[tuple[Projection, ...]] = (ACTIVITIES, FEED, GOALS, PEOPLE, SUMMARIES)

@@ -2,23 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
-from typing import ClassVar, LiteralString
+from typing import Any, Final, LiteralString
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
-from psycopg import AsyncConnection
-from psycopg.rows import dict_row
-from psycopg.sql import Composed
 
 from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityRecorded, Measured, Source
-from domain.events.event import Event, Recorded
+from domain.events.event import Recorded
 from domain.measures import ActivityId, Sport, UserId, Visibility
-from projections.projection import Place, statement
-from projections.rows import Folded, Key, Table
+from projections.projection import Fold, Key, Place, Projection, Query, Table, View
 
 
-class Card(Struct, frozen=True, kw_only=True):
+class Card(Struct, frozen=True, kw_only=True, gc=False):
     """An activity as lists show it."""
 
     activity_id: ActivityId
@@ -37,42 +33,27 @@ class Card(Struct, frozen=True, kw_only=True):
     source: Source
 
 
-class Activities(Folded[Card]):
+class Cards(Fold[Card]):
     """Cards by activity id. A deleted activity has none."""
 
-    name: ClassVar[str] = "activities"
-    version: ClassVar[int] = 1
     table = Table(
         name="cards",
         row=Card,
         key=("activity_id",),
-        types={
-            "activity_id": "uuid",
-            "user_id": "uuid",
-            "title": "text",
-            "visibility": "text",
-            "sport": "text",
-            "started_at": "timestamptz",
-            "utc_offset_s": "integer",
-            "local_date": "date",
-            "distance_m": "double precision",
-            "elapsed_s": "double precision",
-            "moving_s": "double precision",
-            "elevation_gain_m": "double precision",
-            "measured": "jsonb",
-            "source": "jsonb",
-        },
-        indexes=("CREATE INDEX IF NOT EXISTS cards_of_user ON {s}.cards (user_id, started_at, activity_id)",),
+        owner="user_id",
+        indexes=("(user_id, started_at, activity_id)",),
     )
+    events = (ActivityRecorded, ActivityEdited, ActivityDeleted)
 
-    def keys(self, event: Event) -> Iterable[Key]:
+    def keys(self, recorded: Recorded) -> Iterable[Key]:
         """The activity's own card."""
-        match event:
-            case ActivityRecorded() | ActivityEdited() | ActivityDeleted():
-                yield (event.activity_id,)
+        match recorded.event:
+            case ActivityRecorded() | ActivityEdited() | ActivityDeleted() as event:
+                return ((event.activity_id,),)
+        return ()
 
     def fold(self, key: Key, row: Card | None, recorded: Recorded) -> Card | None:  # noqa: ARG002 - the key is in the event
-        """Live pages and replays both come through here."""
+        """The activity as it was recorded, with what was edited since."""
         match recorded.event:
             case ActivityRecorded() as event:
                 return _card(event)
@@ -80,8 +61,7 @@ class Activities(Folded[Card]):
                 return replace(row, title=event.title, visibility=event.visibility, sport=event.sport)
             case ActivityDeleted():
                 return None
-            case _:
-                return row
+        return row
 
 
 def _card(event: ActivityRecorded) -> Card:
@@ -103,26 +83,28 @@ def _card(event: ActivityRecorded) -> Card:
     )
 
 
-async def cards(connection: AsyncConnection, activity_ids: Sequence[ActivityId]) -> dict[ActivityId, Card]:
+ACTIVITIES: Final = Projection(name="activities", version=1, folds=(Cards(),))
+
+
+async def cards(view: View, activity_ids: Sequence[ActivityId]) -> dict[ActivityId, Card]:
     """The cards of these activities, in one query. Who may see them is the caller's question."""
-    return {card.activity_id: card for card in await _query(connection, _BY_ID, (list(activity_ids),))}
+    found = map(_read, await view.rows(_BY_ID, (list(activity_ids),)))
+    return {card.activity_id: card for card in found}
 
 
 async def cards_of(
-    connection: AsyncConnection,
+    view: View,
     user_id: UserId,
     seen_as: Sequence[Visibility],
     before: Place,
     limit: int,
 ) -> list[Card]:
     """A runner's activities of these visibilities, the latest start first, from before a place in that order."""
-    return await _query(connection, _OF_USER, (user_id, [*map(str, seen_as)], *before, limit))
+    return [*map(_read, await view.rows(_OF_USER, (user_id, [*map(str, seen_as)], *before, limit)))]
 
 
-async def _query(connection: AsyncConnection, query: Composed, parameters: Sequence[object]) -> list[Card]:
-    async with connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(query, parameters)
-        return [msgspec.convert(row, Card, strict=False) async for row in cursor]
+def _read(row: dict[str, Any]) -> Card:
+    return msgspec.convert(row, Card, strict=False)
 
 
 _COLUMNS: LiteralString = """
@@ -130,9 +112,9 @@ _COLUMNS: LiteralString = """
            distance_m, elapsed_s, moving_s, elevation_gain_m, measured, source
     FROM {s}.cards
 """
-_BY_ID = statement(Activities, _COLUMNS + "WHERE activity_id = ANY(%s)")
-_OF_USER = statement(
-    Activities,
+_BY_ID: Final = Query("activities", _COLUMNS + "WHERE activity_id = ANY(%s)")
+_OF_USER: Final = Query(
+    "activities",
     _COLUMNS
     + """
     WHERE user_id = %s AND visibility = ANY(%s) AND (started_at, activity_id) < (%s, %s)

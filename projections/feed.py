@@ -1,111 +1,270 @@
 """The feed: the runs of those whom a runner follows, written out to followers, the latest start first.
 
-It takes pages itself, since one run becomes a row for each follower. Whom a run is written out to depends on
-events and on the constants here only. A runner's own runs, and those of authors with very many followers, are
-not written out but merged in when read. Private runs are in nobody's feed.
+Posts, follow edges and authors fold row by row. The entries are made of them: of each viewer the latest runs of the
+authors that they follow, which private ones are not among. A runner's own runs, and those of authors with very many
+followers, are not written out but merged in when read.
 """
 
-from collections.abc import Iterable, Sequence
-from itertools import groupby
-from typing import ClassVar, Final, LiteralString
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from itertools import chain
+from typing import Any, ClassVar, Final, LiteralString
+from uuid import UUID
 
-from psycopg import AsyncConnection, Connection
+from msgspec import Struct
+from msgspec.structs import replace
+from psycopg import Connection
 
 from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityRecorded
-from domain.events.event import Event, Recorded
+from domain.events.event import Recorded
 from domain.events.follow import FollowEnded, FollowStarted
 from domain.measures import ActivityId, UserId, Visibility
-from projections.projection import Place, statement
+from projections.projection import Change, Fold, Key, Place, Projection, Query, Table, View
+from projections.statements import statement
 
 KEPT: Final = 2_000  # entries a runner's feed keeps: years of following a few, weeks of following a thousand
-BACKFILLED: Final = 200  # of an author's runs that a new follower finds at once
 WRITTEN_OUT: Final = 10_000  # followers up to which an author's runs are written out; for good, once passed
 
 
-class Feed:
-    """Entries by viewer, beside the posts and follow edges that they are made of."""
+class Post(Struct, frozen=True, kw_only=True, gc=False):
+    """A run as far as feeds go."""
 
-    name: ClassVar[str] = "feed"
-    version: ClassVar[int] = 1
-
-    def tables(self) -> Iterable[LiteralString]:
-        """Posts by author, follow edges by author and by follower, authors' reach, and entries by viewer."""
-        yield """
-            CREATE TABLE IF NOT EXISTS {s}.posts (
-                activity_id uuid PRIMARY KEY, author_id uuid NOT NULL, started_at timestamptz NOT NULL,
-                private boolean NOT NULL)
-        """
-        yield "CREATE INDEX IF NOT EXISTS posts_of_author ON {s}.posts (author_id, started_at, activity_id)"
-        yield """
-            CREATE TABLE IF NOT EXISTS {s}.follows (
-                author_id uuid, follower_id uuid, PRIMARY KEY (author_id, follower_id))
-        """
-        yield "CREATE INDEX IF NOT EXISTS follows_of_follower ON {s}.follows (follower_id)"
-        yield """
-            CREATE TABLE IF NOT EXISTS {s}.authors (
-                author_id uuid PRIMARY KEY, followers integer NOT NULL, merged boolean NOT NULL)
-        """
-        yield """
-            CREATE TABLE IF NOT EXISTS {s}.entries (
-                viewer_id uuid, started_at timestamptz, activity_id uuid, author_id uuid NOT NULL,
-                PRIMARY KEY (viewer_id, started_at, activity_id))
-        """
-
-    def apply(self, page: Sequence[Recorded], rows: Connection) -> None:
-        """Runs in sets, the rest one by one, in the order of the log."""
-        events = (recorded.event for recorded in page)
-        for kind, alike in groupby(events, type):
-            if kind is ActivityRecorded:
-                _post(rows, [event for event in alike if isinstance(event, ActivityRecorded)])
-            else:
-                for event in alike:
-                    _apply(rows, event)
+    activity_id: ActivityId
+    author_id: UserId
+    started_at: datetime
+    private: bool
 
 
-def _post(rows: Connection, recorded: Sequence[ActivityRecorded]) -> None:
-    columns = (
-        [event.activity_id for event in recorded],
-        [event.user_id for event in recorded],
-        [event.started_at for event in recorded],
-        [event.visibility is Visibility.PRIVATE for event in recorded],
+class Posts(Fold[Post]):
+    """Runs by activity id."""
+
+    table = Table(
+        name="posts",
+        row=Post,
+        key=("activity_id",),
+        owner="author_id",
+        indexes=("(author_id, started_at, activity_id)",),
     )
-    rows.execute(_POST, columns)
-    _write_out(rows, [event.activity_id for event in recorded])
+    events = (ActivityRecorded, ActivityEdited, ActivityDeleted)
+
+    def keys(self, recorded: Recorded) -> Iterable[Key]:
+        """The run's own row."""
+        match recorded.event:
+            case ActivityRecorded() | ActivityEdited() | ActivityDeleted() as event:
+                return ((event.activity_id,),)
+        return ()
+
+    def fold(self, key: Key, row: Post | None, recorded: Recorded) -> Post | None:  # noqa: ARG002 - the key is in the event
+        """There until it is deleted."""
+        match recorded.event:
+            case ActivityRecorded() as event:
+                return Post(
+                    activity_id=event.activity_id,
+                    author_id=event.user_id,
+                    started_at=event.started_at,
+                    private=event.visibility is Visibility.PRIVATE,
+                )
+            case ActivityEdited(visibility=visibility) if row is not None:
+                return replace(row, private=visibility is Visibility.PRIVATE)
+            case ActivityDeleted():
+                return None
+        return row
 
 
-def _write_out(rows: Connection, activity_ids: Sequence[ActivityId]) -> None:
-    viewers = {viewer for (viewer,) in rows.execute(_WRITE_OUT, (list(activity_ids),))}
-    if viewers:
-        rows.execute(_TRIM, (list(viewers), KEPT))
+class Follow(Struct, frozen=True, kw_only=True, gc=False):
+    """A follower of an author."""
+
+    author_id: UserId
+    follower_id: UserId
 
 
-def _apply(rows: Connection, event: Event) -> None:
-    match event:
-        case ActivityEdited(activity_id=activity_id, visibility=visibility):
-            private = visibility is Visibility.PRIVATE
-            if rows.execute(_SET_PRIVATE, (private, activity_id, private)).rowcount == 0:
-                return
-            if private:
-                rows.execute(_TAKE_BACK, (activity_id,))
-            else:
-                _write_out(rows, [activity_id])
-        case ActivityDeleted(activity_id=activity_id):
-            rows.execute(_TAKE_BACK, (activity_id,))
-            rows.execute(_DELETE_POST, (activity_id,))
-        case FollowStarted(follower_id=follower, followee_id=author):
-            rows.execute(_FOLLOW, (author, follower))
-            rows.execute(_COUNT_FOLLOWER, (author, WRITTEN_OUT))
-            rows.execute(_BACKFILL, (follower, author, BACKFILLED))
-            rows.execute(_TRIM, ([follower], KEPT))
-        case FollowEnded(follower_id=follower, followee_id=author):
-            rows.execute(_UNFOLLOW, (author, follower))
-            rows.execute(_UNCOUNT_FOLLOWER, (author,))
-            rows.execute(_CLEAR, (follower, author))
+class Follows(Fold[Follow]):
+    """Follow edges, by author and by follower."""
+
+    table = Table(
+        name="follows",
+        row=Follow,
+        key=("author_id", "follower_id"),
+        owner="follower_id",
+        indexes=("(follower_id, author_id)",),
+    )
+    events = (FollowStarted, FollowEnded)
+
+    def keys(self, recorded: Recorded) -> Iterable[Key]:
+        """The pair."""
+        match recorded.event:
+            case (
+                FollowStarted(follower_id=follower, followee_id=author)
+                | FollowEnded(follower_id=follower, followee_id=author)
+            ):
+                return ((author, follower),)
+        return ()
+
+    def fold(self, key: Key, row: Follow | None, recorded: Recorded) -> Follow | None:
+        """There from the start of following to its end."""
+        match recorded.event:
+            case FollowStarted():
+                return Follow(author_id=key[0], follower_id=key[1])
+            case FollowEnded():
+                return None
+        return row
 
 
-async def feed_page(
-    connection: AsyncConnection, viewer_id: UserId, before: Place, limit: int
-) -> list[tuple[ActivityId, Place]]:
+class Author(Struct, frozen=True, kw_only=True, gc=False):
+    """How many follow an author, and whether there were ever too many to write runs out to."""
+
+    author_id: UserId
+    followers: int = 0
+    merged: bool = False
+
+
+class Authors(Fold[Author]):
+    """Reach by author. It changes with events of the followers' streams."""
+
+    table = Table(name="authors", row=Author, key=("author_id",), owner="author_id")
+    events = (FollowStarted, FollowEnded)
+    foreign = True
+
+    def keys(self, recorded: Recorded) -> Iterable[Key]:
+        """The one who is followed."""
+        match recorded.event:
+            case FollowStarted(followee_id=author) | FollowEnded(followee_id=author):
+                return ((author,),)
+        return ()
+
+    def fold(self, key: Key, row: Author | None, recorded: Recorded) -> Author | None:
+        """One more or one less."""
+        author = row or Author(author_id=key[0])
+        match recorded.event:
+            case FollowStarted():
+                followers = author.followers + 1
+                return replace(author, followers=followers, merged=author.merged or followers > WRITTEN_OUT)
+            case FollowEnded():
+                return replace(author, followers=author.followers - 1)
+        return row
+
+
+class Entry(Struct, frozen=True, kw_only=True, gc=False):
+    """A run in a viewer's feed."""
+
+    viewer_id: UserId
+    started_at: datetime
+    activity_id: ActivityId
+    author_id: UserId
+
+
+class Viewer(Struct, frozen=True, kw_only=True, gc=False):
+    """How many entries a viewer has; none: no row."""
+
+    viewer_id: UserId
+    entries: int
+
+
+class Entries:
+    """The latest `KEPT` runs for each viewer, of the authors whose runs are written out."""
+
+    tables: ClassVar[Sequence[Table[Any]]] = (
+        Table(name="entries", row=Entry, key=("viewer_id", "started_at", "activity_id"), owner="viewer_id"),
+        Table(name="viewers", row=Viewer, key=("viewer_id",), owner="viewer_id"),
+    )
+
+    def update(self, changes: Mapping[str, Sequence[Change]], rows: Connection, schema: str) -> None:
+        """In sets: what is gone, what is new, and what that does to each viewer's count."""
+        posts, follows = changes.get("posts", ()), changes.get("follows", ())
+        gone = [before for before, after in posts if _shown(before) and not _shown(after)]
+        new = [after.activity_id for before, after in posts if _shown(after) and not _shown(before)]
+        ended = [before for before, after in follows if after is None]
+        begun = [after for before, after in follows if before is None and after is not None]
+        merged = [
+            after.author_id
+            for before, after in changes.get("authors", ())
+            if after is not None and after.merged and not (before is not None and before.merged)
+        ]
+        count = _Counting(rows, schema)
+        if gone:
+            places = ([post.author_id for post in gone], [post.started_at for post in gone])
+            count.lost(_TAKE_BACK, (*places, [post.activity_id for post in gone]))
+        if ended:
+            count.lost(_CLEAR, ([edge.follower_id for edge in ended], [edge.author_id for edge in ended]))
+        if merged:
+            count.lost(_CLEAR_MERGED, (merged,))
+        if begun:
+            edges = ([edge.follower_id for edge in begun], [edge.author_id for edge in begun])
+            count.won(_BACKFILL, (*edges, KEPT))
+        if new:
+            count.won(_WRITE_OUT, (new,))
+        refilled = count.settle()
+        if refilled:
+            self.derive(refilled, rows, schema)
+
+    def derive(self, owners: Sequence[UUID] | None, rows: Connection, schema: str) -> None:
+        """By the same rule for one viewer and for all."""
+        if owners is None:
+            rows.execute(statement(schema, _DERIVE_ALL), (KEPT,))
+            rows.execute(statement(schema, _COUNT_ALL))
+            return
+        viewers = list(owners)
+        for text in (_FORGET_ENTRIES, _FORGET_VIEWERS):
+            rows.execute(statement(schema, text), (viewers,))
+        rows.execute(statement(schema, _DERIVE), (viewers, KEPT))
+        rows.execute(statement(schema, _COUNT), (viewers,))
+
+    def touched(self, owners: Sequence[UUID], rows: Connection, schema: str) -> Sequence[UUID]:
+        """They and their followers."""
+        found = rows.execute(statement(schema, _FOLLOWERS), (list(owners),))
+        return [*{*owners, *chain.from_iterable(found)}]
+
+
+class _Counting:
+    """What a page adds to and takes from the feeds of viewers."""
+
+    def __init__(self, rows: Connection, schema: str) -> None:
+        self._rows = rows
+        self._schema = schema
+        self._change: dict[UUID, int] = {}
+        self._losers: set[UUID] = set()
+
+    def lost(self, text: LiteralString, parameters: Sequence[object]) -> None:
+        for viewer, number in self._rows.execute(statement(self._schema, text), parameters):
+            self._change[viewer] = self._change.get(viewer, 0) - number
+            self._losers.add(viewer)
+
+    def won(self, text: LiteralString, parameters: Sequence[object]) -> None:
+        for viewer, number in self._rows.execute(statement(self._schema, text), parameters):
+            self._change[viewer] = self._change.get(viewer, 0) + number
+
+    def settle(self) -> list[UUID]:
+        """Count, and take away what is too much. Those whose full feed lost something are given: there may be more."""
+        if not self._change:
+            return []
+        viewers, numbers = list(self._change), list(self._change.values())
+        refill, surplus = [], []
+        counted = self._rows.execute(statement(self._schema, _ADD_UP), (viewers, numbers))
+        for viewer, entries in counted:
+            if viewer in self._losers and entries - self._change[viewer] >= KEPT:
+                refill.append(viewer)
+            elif entries > KEPT:
+                surplus.append(viewer)
+        if surplus:
+            self._rows.execute(statement(self._schema, _TRIM), (KEPT, surplus))
+        self._rows.execute(statement(self._schema, _DROP_EMPTY), (viewers,))
+        return refill
+
+
+def _shown(post: Post | None) -> bool:
+    return post is not None and not post.private
+
+
+FEED: Final = Projection(
+    name="feed",
+    version=1,
+    folds=(Posts(), Follows(), Authors()),
+    derived=Entries(),
+    shards=1,  # a viewer's entries are made of the posts of others: all of them at one position
+)
+
+
+async def feed_page(view: View, viewer_id: UserId, before: Place, limit: int) -> list[tuple[ActivityId, Place]]:
     """The next activities of a runner's feed after a place in it, each with its own place."""
     parameters = {
         "viewer": viewer_id,
@@ -113,71 +272,107 @@ async def feed_page(
         "activity_id": before[1],
         "limit": limit,
     }
-    found = await connection.execute(_PAGE, parameters)
-    return [(ActivityId(activity_id), (started_at, activity_id)) async for activity_id, started_at in found]
+    found = await view.rows(_PAGE, parameters)
+    return [(ActivityId(row["activity_id"]), (row["started_at"], row["activity_id"])) for row in found]
 
 
-_POST = statement(
-    Feed,
-    """
-    INSERT INTO {s}.posts (activity_id, author_id, started_at, private)
-    SELECT * FROM unnest(%s::uuid[], %s::uuid[], %s::timestamptz[], %s::boolean[])
-    """,
-)
-_WRITE_OUT = statement(
-    Feed,
+_TAKE_BACK: Final = """
+    WITH gone AS (
+        DELETE FROM {s}.entries e
+        USING unnest(%s::uuid[], %s::timestamptz[], %s::uuid[]) AS p (author_id, started_at, activity_id), {s}.follows f
+        WHERE f.author_id = p.author_id AND e.viewer_id = f.follower_id
+          AND e.started_at = p.started_at AND e.activity_id = p.activity_id
+        RETURNING e.viewer_id
+    ) SELECT viewer_id, count(*) FROM gone GROUP BY viewer_id
+"""
+_CLEAR: Final = """
+    WITH gone AS (
+        DELETE FROM {s}.entries e USING unnest(%s::uuid[], %s::uuid[]) AS f (follower_id, author_id)
+        WHERE e.viewer_id = f.follower_id AND e.author_id = f.author_id RETURNING e.viewer_id
+    ) SELECT viewer_id, count(*) FROM gone GROUP BY viewer_id
+"""
+_CLEAR_MERGED: Final = """
+    WITH gone AS (
+        DELETE FROM {s}.entries e USING {s}.follows f
+        WHERE f.author_id = ANY(%s) AND e.viewer_id = f.follower_id AND e.author_id = f.author_id
+        RETURNING e.viewer_id
+    ) SELECT viewer_id, count(*) FROM gone GROUP BY viewer_id
+"""
+_BACKFILL: Final = """
+    WITH new AS (
+        INSERT INTO {s}.entries (viewer_id, started_at, activity_id, author_id)
+        SELECT f.follower_id, p.started_at, p.activity_id, f.author_id
+        FROM unnest(%s::uuid[], %s::uuid[]) AS f (follower_id, author_id)
+        JOIN {s}.authors a ON a.author_id = f.author_id AND NOT a.merged
+        CROSS JOIN LATERAL (
+            SELECT started_at, activity_id FROM {s}.posts WHERE author_id = f.author_id AND NOT private
+            ORDER BY started_at DESC, activity_id DESC LIMIT %s) p
+        ON CONFLICT DO NOTHING RETURNING viewer_id
+    ) SELECT viewer_id, count(*) FROM new GROUP BY viewer_id
+"""
+_WRITE_OUT: Final = """
+    WITH new AS (
+        INSERT INTO {s}.entries (viewer_id, started_at, activity_id, author_id)
+        SELECT f.follower_id, p.started_at, p.activity_id, p.author_id
+        FROM {s}.posts p
+        JOIN {s}.authors a ON a.author_id = p.author_id AND NOT a.merged
+        JOIN {s}.follows f ON f.author_id = p.author_id
+        WHERE p.activity_id = ANY(%s)
+        ON CONFLICT DO NOTHING RETURNING viewer_id
+    ) SELECT viewer_id, count(*) FROM new GROUP BY viewer_id
+"""
+_ADD_UP: Final = """
+    INSERT INTO {s}.viewers AS v (viewer_id, entries) SELECT * FROM unnest(%s::uuid[], %s::integer[])
+    ON CONFLICT (viewer_id) DO UPDATE SET entries = v.entries + EXCLUDED.entries RETURNING viewer_id, entries
+"""
+_TRIM: Final = """
+    WITH kept AS (
+        UPDATE {s}.viewers v SET entries = o.kept
+        FROM (SELECT viewer_id, %s::integer AS kept, entries FROM {s}.viewers WHERE viewer_id = ANY(%s)) o
+        WHERE v.viewer_id = o.viewer_id RETURNING v.viewer_id, o.entries - o.kept AS surplus
+    )
+    DELETE FROM {s}.entries e USING kept, LATERAL (
+        SELECT started_at, activity_id FROM {s}.entries WHERE viewer_id = kept.viewer_id
+        ORDER BY started_at, activity_id LIMIT kept.surplus) oldest
+    WHERE e.viewer_id = kept.viewer_id AND e.started_at = oldest.started_at AND e.activity_id = oldest.activity_id
+"""
+_DROP_EMPTY: Final = "DELETE FROM {s}.viewers WHERE viewer_id = ANY(%s) AND entries = 0"
+_FORGET_ENTRIES: Final = "DELETE FROM {s}.entries WHERE viewer_id = ANY(%s)"
+_FORGET_VIEWERS: Final = "DELETE FROM {s}.viewers WHERE viewer_id = ANY(%s)"
+_CANDIDATES: Final[LiteralString] = """
+    CROSS JOIN LATERAL (
+        SELECT p.started_at, p.activity_id, p.author_id
+        FROM {s}.follows f
+        JOIN {s}.authors a ON a.author_id = f.author_id AND NOT a.merged
+        JOIN {s}.posts p ON p.author_id = f.author_id AND NOT p.private
+        WHERE f.follower_id = v.viewer_id
+        ORDER BY p.started_at DESC, p.activity_id DESC LIMIT %s) c
+"""
+_DERIVE: Final[LiteralString] = (
     """
     INSERT INTO {s}.entries (viewer_id, started_at, activity_id, author_id)
-    SELECT f.follower_id, p.started_at, p.activity_id, p.author_id
-    FROM {s}.posts p
-    JOIN {s}.authors a ON a.author_id = p.author_id AND NOT a.merged
-    JOIN {s}.follows f ON f.author_id = p.author_id
-    WHERE p.activity_id = ANY(%s) AND NOT p.private
-    ON CONFLICT DO NOTHING RETURNING viewer_id
-    """,
+    SELECT v.viewer_id, c.started_at, c.activity_id, c.author_id FROM unnest(%s::uuid[]) AS v (viewer_id)
+    """  # noqa: S608 - texts of ours
+    + _CANDIDATES
 )
-_TRIM = statement(
-    Feed,
-    """
-    DELETE FROM {s}.entries e
-    USING unnest(%s::uuid[]) v (viewer_id), LATERAL (
-        SELECT started_at, activity_id FROM {s}.entries
-        WHERE viewer_id = v.viewer_id ORDER BY started_at DESC, activity_id DESC OFFSET %s LIMIT 1) edge
-    WHERE e.viewer_id = v.viewer_id AND (e.started_at, e.activity_id) <= (edge.started_at, edge.activity_id)
-    """,
-)
-_SET_PRIVATE = statement(Feed, "UPDATE {s}.posts SET private = %s WHERE activity_id = %s AND private <> %s")
-_TAKE_BACK = statement(
-    Feed,
-    """
-    DELETE FROM {s}.entries e USING {s}.posts p, {s}.follows f
-    WHERE p.activity_id = %s AND f.author_id = p.author_id
-      AND e.viewer_id = f.follower_id AND e.started_at = p.started_at AND e.activity_id = p.activity_id
-    """,
-)
-_DELETE_POST = statement(Feed, "DELETE FROM {s}.posts WHERE activity_id = %s")
-_FOLLOW = statement(Feed, "INSERT INTO {s}.follows (author_id, follower_id) VALUES (%s, %s)")
-_UNFOLLOW = statement(Feed, "DELETE FROM {s}.follows WHERE author_id = %s AND follower_id = %s")
-_COUNT_FOLLOWER = statement(
-    Feed,
-    """
-    INSERT INTO {s}.authors AS a (author_id, followers, merged) VALUES (%s, 1, false)
-    ON CONFLICT (author_id) DO UPDATE SET followers = a.followers + 1, merged = a.merged OR a.followers >= %s
-    """,
-)
-_UNCOUNT_FOLLOWER = statement(Feed, "UPDATE {s}.authors SET followers = followers - 1 WHERE author_id = %s")
-_BACKFILL = statement(
-    Feed,
+_DERIVE_ALL: Final[LiteralString] = (
     """
     INSERT INTO {s}.entries (viewer_id, started_at, activity_id, author_id)
-    SELECT %s, started_at, activity_id, author_id FROM {s}.posts
-    WHERE author_id = %s AND NOT private ORDER BY started_at DESC, activity_id DESC LIMIT %s
-    ON CONFLICT DO NOTHING
-    """,
+    SELECT v.viewer_id, c.started_at, c.activity_id, c.author_id
+    FROM (SELECT DISTINCT follower_id AS viewer_id FROM {s}.follows) v
+    """  # noqa: S608 - texts of ours
+    + _CANDIDATES
 )
-_CLEAR = statement(Feed, "DELETE FROM {s}.entries WHERE viewer_id = %s AND author_id = %s")
-_PAGE = statement(
-    Feed,
+_COUNT: Final = """
+    INSERT INTO {s}.viewers (viewer_id, entries)
+    SELECT viewer_id, count(*) FROM {s}.entries WHERE viewer_id = ANY(%s) GROUP BY viewer_id
+"""
+_COUNT_ALL: Final = """
+    INSERT INTO {s}.viewers (viewer_id, entries) SELECT viewer_id, count(*) FROM {s}.entries GROUP BY viewer_id
+"""
+_FOLLOWERS: Final = "SELECT follower_id FROM {s}.follows WHERE author_id = ANY(%s)"
+_PAGE: Final = Query(
+    "feed",
     """
     SELECT activity_id, started_at FROM (
         (SELECT activity_id, started_at FROM {s}.entries

@@ -2,21 +2,18 @@
 
 from collections.abc import Iterable
 from datetime import date
-from typing import ClassVar
+from typing import Final
 
 import msgspec
 from msgspec import Struct
-from psycopg import AsyncConnection
-from psycopg.rows import dict_row
 
-from domain.events.event import Event, Recorded
+from domain.events.event import Recorded
 from domain.events.goal import GoalDropped, GoalSet
 from domain.measures import GoalId, GoalMetric, Period, Sport, UserId
-from projections.projection import statement
-from projections.rows import Folded, Key, Table
+from projections.projection import Fold, Key, Projection, Query, Table, View
 
 
-class GoalRow(Struct, frozen=True, kw_only=True):
+class GoalRow(Struct, frozen=True, kw_only=True, gc=False):
     """A goal as set."""
 
     user_id: UserId
@@ -29,35 +26,21 @@ class GoalRow(Struct, frozen=True, kw_only=True):
     sport: Sport | None
 
 
-class Goals(Folded[GoalRow]):
+class GoalRows(Fold[GoalRow]):
     """Goals by runner and goal id."""
 
-    name: ClassVar[str] = "goals"
-    version: ClassVar[int] = 1
-    table = Table(
-        name="goals",
-        row=GoalRow,
-        key=("user_id", "goal_id"),
-        types={
-            "user_id": "uuid",
-            "goal_id": "uuid",
-            "metric": "text",
-            "target": "double precision",
-            "period": "text",
-            "starts_on": "date",
-            "ends_on": "date",
-            "sport": "text",
-        },
-    )
+    table = Table(name="goals", row=GoalRow, key=("user_id", "goal_id"), owner="user_id")
+    events = (GoalSet, GoalDropped)
 
-    def keys(self, event: Event) -> Iterable[Key]:
+    def keys(self, recorded: Recorded) -> Iterable[Key]:
         """The goal's own row."""
-        match event:
-            case GoalSet() | GoalDropped():
-                yield event.user_id, event.goal_id
+        match recorded.event:
+            case GoalSet(user_id=user_id, goal_id=goal_id) | GoalDropped(user_id=user_id, goal_id=goal_id):
+                return ((user_id, goal_id),)
+        return ()
 
     def fold(self, key: Key, row: GoalRow | None, recorded: Recorded) -> GoalRow | None:  # noqa: ARG002 - the key is in the event
-        """Live pages and replays both come through here."""
+        """The goal as it was set last; none once it is dropped."""
         match recorded.event:
             case GoalSet() as goal:
                 return GoalRow(
@@ -72,19 +55,19 @@ class Goals(Folded[GoalRow]):
                 )
             case GoalDropped():
                 return None
-            case _:
-                return row
+        return row
 
 
-async def goals_of(connection: AsyncConnection, user_id: UserId) -> list[GoalRow]:
+GOALS: Final = Projection(name="goals", version=1, folds=(GoalRows(),))
+
+
+async def goals_of(view: View, user_id: UserId) -> list[GoalRow]:
     """A runner's goals, the earliest start first."""
-    async with connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(_OF_USER, (user_id,))
-        return [msgspec.convert(row, GoalRow, strict=False) async for row in cursor]
+    return [msgspec.convert(row, GoalRow, strict=False) for row in await view.rows(_OF_USER, (user_id,))]
 
 
-_OF_USER = statement(
-    Goals,
+_OF_USER: Final = Query(
+    "goals",
     """
     SELECT user_id, goal_id, metric, target, period, starts_on, ends_on, sport
     FROM {s}.goals WHERE user_id = %s ORDER BY starts_on, goal_id

@@ -1,19 +1,139 @@
-"""Who runners are, and who follows whom. It takes pages itself: one follow touches two runners and an edge."""
+"""Who runners are, and who follows whom."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import ClassVar, LiteralString
+from typing import Final
 
 import msgspec
 from msgspec import Struct
-from psycopg import AsyncConnection, Connection
-from psycopg.rows import dict_row
+from msgspec.structs import replace
 
 from domain.events.event import Recorded
 from domain.events.follow import FollowEnded, FollowStarted
 from domain.events.user import ProfileChanged, UserRegistered
 from domain.measures import UserId, Visibility
-from projections.projection import Place, statement
+from projections.projection import Fold, Key, Place, Projection, Query, Table, View
+
+
+class Profile(Struct, frozen=True, kw_only=True, gc=False):
+    """A runner as they want to be shown."""
+
+    user_id: UserId
+    display_name: str
+    time_zone: str | None = None
+    units: str = "metric"
+    default_visibility: Visibility = Visibility.PUBLIC
+
+
+class Profiles(Fold[Profile]):
+    """Profiles by runner."""
+
+    table = Table(name="profiles", row=Profile, key=("user_id",), owner="user_id")
+    events = (UserRegistered, ProfileChanged)
+
+    def keys(self, recorded: Recorded) -> Iterable[Key]:
+        """The runner's own row."""
+        return ((recorded.owner_id,),)
+
+    def fold(self, key: Key, row: Profile | None, recorded: Recorded) -> Profile | None:
+        """The profile as it was set last."""
+        match recorded.event:
+            case UserRegistered(display_name=name):
+                return Profile(user_id=key[0], display_name=name)
+            case ProfileChanged() as now if row is not None:
+                return Profile(
+                    user_id=key[0],
+                    display_name=now.display_name,
+                    time_zone=now.time_zone,
+                    units=now.units,
+                    default_visibility=now.default_visibility,
+                )
+        return row
+
+
+class Follow(Struct, frozen=True, kw_only=True, gc=False):
+    """One runner follows another."""
+
+    followee_id: UserId
+    follower_id: UserId
+    since: datetime
+
+
+class Follows(Fold[Follow]):
+    """Who follows whom, the way lists of followers read it."""
+
+    table = Table(
+        name="follows",
+        row=Follow,
+        key=("followee_id", "follower_id"),
+        owner="follower_id",
+        indexes=("(followee_id, since, follower_id)", "(follower_id)"),
+    )
+    events = (FollowStarted, FollowEnded)
+
+    def keys(self, recorded: Recorded) -> Iterable[Key]:
+        """The pair."""
+        match recorded.event:
+            case (
+                FollowStarted(follower_id=follower, followee_id=followee)
+                | FollowEnded(follower_id=follower, followee_id=followee)
+            ):
+                return ((followee, follower),)
+        return ()
+
+    def fold(self, key: Key, row: Follow | None, recorded: Recorded) -> Follow | None:
+        """There from the start of following to its end."""
+        match recorded.event:
+            case FollowStarted(at=at):
+                return row or Follow(followee_id=key[0], follower_id=key[1], since=at)
+            case FollowEnded():
+                return None
+        return row
+
+
+class Degree(Struct, frozen=True, kw_only=True, gc=False):
+    """How many follow a runner, and how many the runner follows."""
+
+    user_id: UserId
+    followers: int = 0
+    following: int = 0
+
+
+class Degrees(Fold[Degree]):
+    """Counts by runner. They change with events of others' streams."""
+
+    table = Table(name="degrees", row=Degree, key=("user_id",), owner="user_id")
+    events = (FollowStarted, FollowEnded)
+    foreign = True
+
+    def keys(self, recorded: Recorded) -> Iterable[Key]:
+        """Both ends."""
+        match recorded.event:
+            case (
+                FollowStarted(follower_id=follower, followee_id=followee)
+                | FollowEnded(follower_id=follower, followee_id=followee)
+            ):
+                return (follower,), (followee,)
+        return ()
+
+    def fold(self, key: Key, row: Degree | None, recorded: Recorded) -> Degree | None:
+        """One more or one less; no row for nobody."""
+        degree = row or Degree(user_id=key[0])
+        match recorded.event:
+            case FollowStarted(follower_id=follower):
+                step = 1
+            case FollowEnded(follower_id=follower):
+                step = -1
+            case _:
+                return row
+        if follower == key[0]:
+            degree = replace(degree, following=degree.following + step)
+        else:
+            degree = replace(degree, followers=degree.followers + step)
+        return degree if degree.followers or degree.following else None
+
+
+PEOPLE: Final = Projection(name="people", version=1, folds=(Profiles(), Follows(), Degrees()))
 
 
 class Person(Struct, frozen=True, kw_only=True):
@@ -36,98 +156,34 @@ class Follower(Struct, frozen=True, kw_only=True):
     since: datetime
 
 
-class People:
-    """Profiles and follow edges."""
-
-    name: ClassVar[str] = "people"
-    version: ClassVar[int] = 1
-
-    def tables(self) -> Iterable[LiteralString]:
-        """Profiles by user; edges by followee, the way lists of followers read them, and by follower."""
-        yield """
-            CREATE TABLE IF NOT EXISTS {s}.profiles (
-                user_id uuid PRIMARY KEY, display_name text NOT NULL, time_zone text, units text NOT NULL,
-                default_visibility text NOT NULL, followers integer NOT NULL, following integer NOT NULL)
-        """
-        yield """
-            CREATE TABLE IF NOT EXISTS {s}.follows (
-                followee_id uuid, follower_id uuid, since timestamptz NOT NULL, PRIMARY KEY (followee_id, follower_id))
-        """
-        yield "CREATE INDEX IF NOT EXISTS follows_in_order ON {s}.follows (followee_id, since, follower_id)"
-
-    def apply(self, page: Sequence[Recorded], rows: Connection) -> None:
-        """Event by event: accounts and follows are rare beside runs."""
-        for recorded in page:
-            match recorded.event:
-                case UserRegistered(display_name=name):
-                    rows.execute(_REGISTER, (recorded.owner_id, name))
-                case ProfileChanged() as now:
-                    profile = (now.display_name, now.time_zone, now.units, str(now.default_visibility))
-                    rows.execute(_CHANGE, (*profile, recorded.owner_id))
-                case FollowStarted(follower_id=follower, followee_id=followee, at=at):
-                    rows.execute(_FOLLOW, (followee, follower, at))
-                    rows.execute(_COUNT, (followee, 1, follower, 1, followee, follower))
-                case FollowEnded(follower_id=follower, followee_id=followee):
-                    rows.execute(_UNFOLLOW, (followee, follower))
-                    rows.execute(_COUNT, (followee, -1, follower, -1, followee, follower))
-
-
-async def people(connection: AsyncConnection, user_ids: Sequence[UserId]) -> dict[UserId, Person]:
+async def people(view: View, user_ids: Sequence[UserId]) -> dict[UserId, Person]:
     """The profiles of these runners, in one query."""
-    async with connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(_BY_ID, (list(user_ids),))
-        found = [msgspec.convert(row, Person, strict=False) async for row in cursor]
+    found = [msgspec.convert(row, Person, strict=False) for row in await view.rows(_BY_ID, (list(user_ids),))]
     return {person.user_id: person for person in found}
 
 
-async def follows(connection: AsyncConnection, follower_id: UserId, followee_id: UserId) -> bool:
+async def follows(view: View, follower_id: UserId, followee_id: UserId) -> bool:
     """Whether the one follows the other."""
-    found = await connection.execute(_FOLLOWS, (followee_id, follower_id))
-    return await found.fetchone() is not None
+    return bool(await view.rows(_FOLLOWS, (followee_id, follower_id)))
 
 
-async def followers_of(connection: AsyncConnection, followee_id: UserId, before: Place, limit: int) -> list[Follower]:
+async def followers_of(view: View, followee_id: UserId, before: Place, limit: int) -> list[Follower]:
     """Who follows, the latest first, from before a place in that order."""
-    async with connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(_FOLLOWERS, (followee_id, *before, limit))
-        return [msgspec.convert(row, Follower, strict=False) async for row in cursor]
+    found = await view.rows(_FOLLOWERS, (followee_id, *before, limit))
+    return [msgspec.convert(row, Follower, strict=False) for row in found]
 
 
-_REGISTER = statement(
-    People,
+_BY_ID: Final = Query(
+    "people",
     """
-    INSERT INTO {s}.profiles (user_id, display_name, units, default_visibility, followers, following)
-    VALUES (%s, %s, 'metric', 'public', 0, 0)
+    SELECT p.user_id, p.display_name, p.time_zone, p.units, p.default_visibility,
+        coalesce(d.followers, 0) AS followers, coalesce(d.following, 0) AS following
+    FROM {s}.profiles p LEFT JOIN {s}.degrees d USING (user_id) WHERE p.user_id = ANY(%s)
     """,
 )
-_CHANGE = statement(
-    People,
-    """
-    UPDATE {s}.profiles SET display_name = %s, time_zone = %s, units = %s, default_visibility = %s
-    WHERE user_id = %s
-    """,
-)
-_FOLLOW = statement(People, "INSERT INTO {s}.follows (followee_id, follower_id, since) VALUES (%s, %s, %s)")
-_UNFOLLOW = statement(People, "DELETE FROM {s}.follows WHERE followee_id = %s AND follower_id = %s")
-_COUNT = statement(
-    People,
-    """
-    UPDATE {s}.profiles SET
-        followers = followers + CASE user_id WHEN %s::uuid THEN %s ELSE 0 END,
-        following = following + CASE user_id WHEN %s::uuid THEN %s ELSE 0 END
-    WHERE user_id IN (%s, %s)
-    """,
-)
-_BY_ID = statement(
-    People,
-    """
-    SELECT user_id, display_name, time_zone, units, default_visibility, followers, following
-    FROM {s}.profiles WHERE user_id = ANY(%s)
-    """,
-)
-_FOLLOWS = statement(People, "SELECT 1 FROM {s}.follows WHERE followee_id = %s AND follower_id = %s")
-_FOLLOWERS = statement(
-    People,
+_FOLLOWS: Final = Query("people", "SELECT true AS follows FROM {s}.follows WHERE followee_id = %s AND follower_id = %s")
+_FOLLOWERS: Final = Query(
+    "people",
     """
     SELECT f.follower_id AS user_id, p.display_name, f.since
     FROM {s}.follows f JOIN {s}.profiles p ON p.user_id = f.follower_id

@@ -6,21 +6,18 @@ A row for each week, month and year too would make one run rewrite ten rows; ten
 
 from collections.abc import Iterable
 from datetime import date
-from typing import ClassVar
+from typing import Final
 
 import msgspec
 from msgspec import Struct
-from psycopg import AsyncConnection
-from psycopg.rows import dict_row
 
 from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityRecorded, Tally
-from domain.events.event import Event, Recorded
+from domain.events.event import Recorded
 from domain.measures import Sport, UserId
-from projections.projection import statement
-from projections.rows import Folded, Key, Table
+from projections.projection import Fold, Key, Projection, Query, Table, View
 
 
-class Day(Struct, frozen=True, kw_only=True):
+class Day(Struct, frozen=True, kw_only=True, gc=False):
     """What a runner did of one sport on one local date."""
 
     user_id: UserId
@@ -49,38 +46,23 @@ class Day(Struct, frozen=True, kw_only=True):
         )
 
 
-class Summaries(Folded[Day]):
+class Days(Fold[Day]):
     """Sums by runner, local date and sport."""
 
-    name: ClassVar[str] = "summaries"
-    version: ClassVar[int] = 1
-    table = Table(
-        name="days",
-        row=Day,
-        key=("user_id", "local_date", "sport"),
-        types={
-            "user_id": "uuid",
-            "local_date": "date",
-            "sport": "text",
-            "count": "integer",
-            "distance_m": "double precision",
-            "elapsed_s": "double precision",
-            "moving_s": "double precision",
-            "elevation_gain_m": "double precision",
-        },
-    )
+    table = Table(name="days", row=Day, key=("user_id", "local_date", "sport"), owner="user_id")
+    events = (ActivityRecorded, ActivityEdited, ActivityDeleted)
 
-    def keys(self, event: Event) -> Iterable[Key]:
+    def keys(self, recorded: Recorded) -> Iterable[Key]:
         """The activity's day and sport; both sports when it changes from one to another."""
-        match event:
+        match recorded.event:
             case ActivityRecorded(user_id=user_id, tally=tally) | ActivityDeleted(user_id=user_id, tally=tally):
-                yield user_id, tally.local_date, tally.sport
+                return ((user_id, tally.local_date, tally.sport),)
             case ActivityEdited(user_id=user_id, tally=tally, sport=sport) if sport is not tally.sport:
-                yield user_id, tally.local_date, tally.sport
-                yield user_id, tally.local_date, sport
+                return (user_id, tally.local_date, tally.sport), (user_id, tally.local_date, sport)
+        return ()
 
     def fold(self, key: Key, row: Day | None, recorded: Recorded) -> Day | None:
-        """Live pages and replays both come through here."""
+        """Add what is done, take away what is not any more."""
         user_id, local_date, sport = key
         day = row or Day(user_id=user_id, local_date=local_date, sport=sport)
         match recorded.event:
@@ -90,19 +72,19 @@ class Summaries(Folded[Day]):
                 return day.plus(tally, -1)
             case ActivityEdited(tally=tally, sport=now):
                 return day.plus(tally, 1 if sport is now else -1)
-            case _:
-                return row
+        return row
 
 
-async def days(connection: AsyncConnection, user_id: UserId, first: date, last: date) -> list[Day]:
+SUMMARIES: Final = Projection(name="summaries", version=1, folds=(Days(),))
+
+
+async def days(view: View, user_id: UserId, first: date, last: date) -> list[Day]:
     """A runner's days from first to last, both included, in order; at most one for each date and sport."""
-    async with connection.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(_DAYS, (user_id, first, last))
-        return [msgspec.convert(row, Day, strict=False) async for row in cursor]
+    return [msgspec.convert(row, Day, strict=False) for row in await view.rows(_DAYS, (user_id, first, last))]
 
 
-_DAYS = statement(
-    Summaries,
+_DAYS: Final = Query(
+    "summaries",
     """
     SELECT user_id, local_date, sport, count, distance_m, elapsed_s, moving_s, elevation_gain_m
     FROM {s}.days WHERE user_id = %s AND local_date BETWEEN %s AND %s ORDER BY local_date, sport

@@ -12,7 +12,7 @@ from psycopg.sql import SQL, Identifier
 from infra import migrations
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.embedded.valkey import EmbeddedValkey
-from infra.views import make_tables
+from infra.projecting.builds import Registry
 from tests.servers import running
 
 
@@ -37,7 +37,7 @@ def template(postgres_url: str) -> str:
     url = make_conninfo(postgres_url, dbname=name)
     migrations.upgrade(url)
     with psycopg.connect(url, autocommit=True) as connection:
-        make_tables(connection)
+        Registry(connection).register()
     return name
 
 

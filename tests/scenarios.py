@@ -1,5 +1,6 @@
 """Given events, and the runners and runs that tests talk about."""
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from typing import TypeVar
 from uuid import UUID, uuid4
@@ -10,6 +11,8 @@ from domain.events.activity import ActivityRecorded, Measured, Source, Tally
 from domain.events.event import Event, Recorded
 from domain.measures import ActivityId, Sport, UserId, Visibility
 from domain.streams import Aggregate
+from infra.projecting.pages import Pages
+from infra.projecting.tables import prepare
 from projections.projection import Projection
 
 A = TypeVar("A", bound=Aggregate)
@@ -61,14 +64,23 @@ def run(
     )
 
 
-def project(projection: Projection, rows: Connection, *events: Event, page: int = 1_000) -> None:
-    """Apply the events as pages of a log."""
-    log = [
-        Recorded(event=event, stream_id=uuid4(), version=1, position=position, owner_id=owner_of(event))
-        for position, event in enumerate(events, 1)
-    ]
+def project(projection: Projection, rows: Connection, *events: Event, page: int = 1_000, after: int = 0) -> None:
+    """Apply the events as pages of a log, to the tables of the first build."""
+    log = [recorded(event, position) for position, event in enumerate(events, after + 1)]
     for start in range(0, len(log), page):
-        projection.apply(log[start : start + page], rows)
+        apply(projection, rows, log[start : start + page])
+
+
+def apply(projection: Projection, rows: Connection, page: Sequence[Recorded]) -> None:
+    """Apply one page."""
+    schema = f"{projection.name}_v{projection.version}"
+    with rows.transaction():
+        Pages(prepare(rows), projection, schema, None).take(page)
+
+
+def recorded(event: Event, position: int, owner_id: UserId | None = None) -> Recorded:
+    """The event at a place in a log."""
+    return Recorded(event, uuid4(), 1, position, owner_id or owner_of(event))
 
 
 def owner_of(event: Event) -> UserId:

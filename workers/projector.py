@@ -1,63 +1,97 @@
-"""The live projections: pages of the log into the read models, one transaction for rows and position."""
+"""The live projections: pages of the log into the read models, one transaction for rows and positions."""
 
-import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Sequence
+from typing import Final, Generic, Protocol, TypeVar
 
-from domain.errors import StoreUnavailable
 from domain.events.event import Recorded
-from projections.projection import Projection
 
-_log = logging.getLogger(__name__)
-
-PAGE: Final = 1_000  # events
+PAGE: Final = 2_000  # events
+_RENEW_SECONDS: Final = 1.0  # a fifth of a lease
 
 Page = tuple[Sequence[Recorded], int]  # events, and the position up to which they are all there is to apply
-_RETRY_SECONDS: Final = 5.0  # after a projection failed on a page
 
 
-class Views(Protocol):
+class Shard(Protocol):
+    """A part of a build that this worker fills."""
+
+    @property
+    def position(self) -> int:
+        """How far it is."""
+        ...
+
+    @property
+    def hold_at(self) -> int | None:
+        """A position not to be passed for now."""
+        ...
+
+
+S = TypeVar("S", bound=Shard)
+
+
+class Tables(Protocol, Generic[S]):
     """The read models, as far as the projector goes."""
 
-    def position(self, projection: Projection) -> int:
-        """How far the projection is."""
+    def renew(self) -> Sequence[S]:
+        """The shards that this worker has from now on, for some seconds."""
         ...
 
-    def apply(self, projection: Projection, page: Sequence[Recorded], after: int, ceiling: int) -> None:
-        """Rows and position in one transaction, unless another worker was first. `StoreUnavailable`."""
+    def apply(self, shards: Sequence[S], page: Sequence[Recorded], ceiling: int) -> Sequence[S]:
+        """Rows and positions in one transaction; the shards as they are then, without those that cannot go on.
+
+        Raises the error that `Projector` was given when a shard is another's now.
+        """
         ...
 
 
-class Projector:
-    """Keeps all projections at the end of the log. A crash resumes after the last committed position."""
+class Projector(Generic[S]):
+    """Keeps the shards that it gets at the end of the log. A crash resumes after the last committed position.
 
-    def __init__(self, projections: Iterable[Projection], read: Callable[[int, int], Page], views: Views) -> None:
-        self._projections = tuple(projections)
+    Shards at one position take the same page: one read, one decoding, one transaction. Those that are behind read on
+    exactly to where the next ones are, and go on together with them.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int, int], Page],
+        tables: Tables[S],
+        lost: type[Exception],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._read = read
-        self._views = views
-        self._retry_at: dict[str, float] = {}
+        self._tables = tables
+        self._lost = lost
+        self._clock = clock
+        self._shards: dict[int, list[S]] = {}
+        self._renew_at = 0.0
 
     def turn(self) -> int:
-        """Apply one page to each projection that has one waiting; the number of events of the longest."""
-        pages: dict[int, Page] = {}  # projections at the same position share one read
-        return max((self._advance(projection, pages) for projection in self._projections), default=0)
+        """Apply one page wherever one is waiting, the most advanced shards first; how many events that was."""
+        if self._clock() >= self._renew_at:
+            self._renew()
+        return sum(self._advance(position) for position in sorted(self._shards, reverse=True))
 
-    def _advance(self, projection: Projection, pages: dict[int, Page]) -> int:
-        if self._retry_at.get(projection.name, 0.0) > time.monotonic():
-            return 0
-        after = self._views.position(projection)
-        if after not in pages:
-            pages[after] = self._read(after, PAGE)
-        events, ceiling = pages[after]
+    def _renew(self) -> None:
+        self._shards = {}
+        for shard in self._tables.renew():
+            self._shards.setdefault(shard.position, []).append(shard)
+        self._renew_at = self._clock() + _RENEW_SECONDS
+
+    def _advance(self, after: int) -> int:
+        shards = self._shards[after]
+        events, ceiling = self._read(after, PAGE)
+        bounds = [at for at in self._shards if at > after] + [s.hold_at for s in shards if s.hold_at is not None]
+        bound = min(bounds, default=ceiling)
+        if bound < ceiling:
+            events, ceiling = [recorded for recorded in events if recorded.position <= bound], bound
         if ceiling <= after:
             return 0
         try:
-            self._views.apply(projection, events, after, ceiling)
-        except StoreUnavailable:
-            raise
-        except Exception as fault:  # noqa: BLE001 - a wrong fold may raise anything, and stops its projection only
-            self._retry_at[projection.name] = time.monotonic() + _RETRY_SECONDS
-            _log.exception("%s stands still after position %d: its fold fails", projection.name, after, exc_info=fault)
+            moved = self._tables.apply(shards, events, ceiling)
+        except self._lost:
+            self._renew_at = 0.0  # look again at what there is
             return 0
+        del self._shards[after]
+        if moved:
+            self._shards.setdefault(ceiling, []).extend(moved)
         return max(len(events), 1)

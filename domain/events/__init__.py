@@ -7,7 +7,7 @@ from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityReco
 from domain.events.event import Event
 from domain.events.follow import FollowEnded, FollowStarted
 from domain.events.goal import GoalDropped, GoalSet
-from domain.events.user import ProfileChanged, UserRegistered
+from domain.events.user import ProfileChanged, UserErased, UserRegistered
 
 EVENTS: Final[tuple[type[Event], ...]] = (
     ActivityDeleted,
@@ -18,6 +18,7 @@ EVENTS: Final[tuple[type[Event], ...]] = (
     GoalDropped,
     GoalSet,
     ProfileChanged,
+    UserErased,
     UserRegistered,
 )
 

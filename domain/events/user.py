@@ -23,3 +23,12 @@ class ProfileChanged(Event, frozen=True, kw_only=True):
     time_zone: str | None = None  # IANA name; None: each recording's own offset decides its date
     units: str = "metric"
     default_visibility: Visibility = Visibility.PUBLIC
+
+
+class UserErased(Event, frozen=True, kw_only=True):
+    """The account is gone, and the key that sealed what its events say about the person is destroyed after this.
+
+    Every row that belongs to the user goes. Follows were ended before, so that the counts of others are right.
+    """
+
+    TOPIC: ClassVar[str] = "user.erased@1"

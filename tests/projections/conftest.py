@@ -1,12 +1,17 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from psycopg import AsyncConnection
+
+from infra.views import ReadModels
+from projections.projection import View
+from tests.scenarios import ANNA
 
 
 @pytest.fixture
-async def queries(database_url: str) -> AsyncIterator[AsyncConnection]:
-    """A connection for queries, as the API makes them."""
-    async with await AsyncConnection.connect(database_url, autocommit=True) as connection:
-        await connection.execute("SET timezone = 'UTC'")
-        yield connection
+async def queries(database_url: str) -> AsyncIterator[View]:
+    """The read models as the API sees them."""
+    models = ReadModels(database_url, connections=1)
+    await models.open()
+    async with models.view(ANNA) as view:
+        yield view
+    await models.close()

@@ -5,22 +5,22 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import given as everywhere
 from hypothesis import strategies as st
-from psycopg import AsyncConnection, Connection
+from psycopg import Connection
 
 from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityRecorded
 from domain.events.event import Event
 from domain.events.follow import FollowEnded, FollowStarted
 from domain.measures import UserId, Visibility
 from projections import feed
-from projections.feed import Feed, feed_page
-from projections.projection import BEFORE_ALL
+from projections.feed import FEED, feed_page
+from projections.projection import BEFORE_ALL, View
 from tests.scenarios import ANNA, BEN, CARA, MAY_1, MAY_2, project, run
 
 BEN_FOLLOWS_ANNA = FollowStarted(follower_id=BEN, followee_id=ANNA, at=MAY_1)
 BEN_LEAVES_ANNA = FollowEnded(follower_id=BEN, followee_id=ANNA, at=MAY_2)
 
 
-async def seen(queries: AsyncConnection, viewer: UserId, limit: int = 100) -> list[UUID]:
+async def seen(queries: View, viewer: UserId, limit: int = 100) -> list[UUID]:
     return [activity_id for activity_id, _ in await feed_page(queries, viewer, BEFORE_ALL, limit)]
 
 
@@ -36,62 +36,56 @@ def changed(recorded: ActivityRecorded, visibility: Visibility) -> ActivityEdite
     )
 
 
-async def test_followers_and_the_runner_see_a_run_and_nobody_else(
-    database: Connection, queries: AsyncConnection
-) -> None:
+async def test_followers_and_the_runner_see_a_run_and_nobody_else(database: Connection, queries: View) -> None:
     recorded = run(ANNA)
-    project(Feed(), database, BEN_FOLLOWS_ANNA, recorded)
+    project(FEED, database, BEN_FOLLOWS_ANNA, recorded)
     assert await seen(queries, BEN) == [recorded.activity_id] == await seen(queries, ANNA)
     assert await seen(queries, CARA) == []
 
 
-async def test_a_new_follower_finds_earlier_runs(database: Connection, queries: AsyncConnection) -> None:
+async def test_a_new_follower_finds_earlier_runs(database: Connection, queries: View) -> None:
     recorded = run(ANNA)
-    project(Feed(), database, recorded, BEN_FOLLOWS_ANNA)
+    project(FEED, database, recorded, BEN_FOLLOWS_ANNA)
     assert await seen(queries, BEN) == [recorded.activity_id]
 
 
 async def test_unfollowing_takes_the_runs_away_and_following_again_brings_them_back(
-    database: Connection, queries: AsyncConnection
+    database: Connection, queries: View
 ) -> None:
     recorded = run(ANNA)
-    project(Feed(), database, BEN_FOLLOWS_ANNA, recorded, BEN_LEAVES_ANNA)
+    project(FEED, database, BEN_FOLLOWS_ANNA, recorded, BEN_LEAVES_ANNA)
     assert await seen(queries, BEN) == []
-    project(Feed(), database, BEN_FOLLOWS_ANNA)
+    project(FEED, database, BEN_FOLLOWS_ANNA)
     assert await seen(queries, BEN) == [recorded.activity_id]
 
 
-async def test_private_runs_are_in_nobodys_feed_until_they_are_shown(
-    database: Connection, queries: AsyncConnection
-) -> None:
+async def test_private_runs_are_in_nobodys_feed_until_they_are_shown(database: Connection, queries: View) -> None:
     recorded = run(ANNA, visibility=Visibility.PRIVATE)
-    project(Feed(), database, BEN_FOLLOWS_ANNA, recorded)
+    project(FEED, database, BEN_FOLLOWS_ANNA, recorded)
     assert await seen(queries, BEN) == [] == await seen(queries, ANNA)
-    project(Feed(), database, changed(recorded, Visibility.FOLLOWERS))
+    project(FEED, database, changed(recorded, Visibility.FOLLOWERS))
     assert await seen(queries, BEN) == [recorded.activity_id]
-    project(Feed(), database, changed(recorded, Visibility.PRIVATE))
+    project(FEED, database, changed(recorded, Visibility.PRIVATE))
     assert await seen(queries, BEN) == []
 
 
-async def test_a_deleted_run_leaves_every_feed(database: Connection, queries: AsyncConnection) -> None:
+async def test_a_deleted_run_leaves_every_feed(database: Connection, queries: View) -> None:
     recorded = run(ANNA)
     deleted = ActivityDeleted(user_id=ANNA, activity_id=recorded.activity_id, tally=recorded.tally, at=MAY_2)
-    project(Feed(), database, BEN_FOLLOWS_ANNA, recorded, deleted)
+    project(FEED, database, BEN_FOLLOWS_ANNA, recorded, deleted)
     assert await seen(queries, BEN) == [] == await seen(queries, ANNA)
 
 
-async def test_the_latest_start_comes_first_whatever_came_in_first(
-    database: Connection, queries: AsyncConnection
-) -> None:
+async def test_the_latest_start_comes_first_whatever_came_in_first(database: Connection, queries: View) -> None:
     late, early = run(ANNA, at=MAY_2), run(ANNA, at=MAY_1)
     own = run(BEN, at=MAY_1 + timedelta(hours=1))
-    project(Feed(), database, BEN_FOLLOWS_ANNA, late, early, own)
+    project(FEED, database, BEN_FOLLOWS_ANNA, late, early, own)
     assert await seen(queries, BEN) == [late.activity_id, own.activity_id, early.activity_id]
 
 
-async def test_pages_go_on_where_the_last_one_ended(database: Connection, queries: AsyncConnection) -> None:
+async def test_pages_go_on_where_the_last_one_ended(database: Connection, queries: View) -> None:
     runs = [run(ANNA, at=MAY_1 + timedelta(minutes=n // 2)) for n in range(7)]
-    project(Feed(), database, BEN_FOLLOWS_ANNA, *runs)
+    project(FEED, database, BEN_FOLLOWS_ANNA, *runs)
     found, place = [], BEFORE_ALL
     while page := await feed_page(queries, BEN, place, 3):
         found += [activity_id for activity_id, _ in page]
@@ -100,12 +94,12 @@ async def test_pages_go_on_where_the_last_one_ended(database: Connection, querie
 
 
 async def test_runs_of_an_author_with_many_followers_are_merged_in_when_read(
-    database: Connection, queries: AsyncConnection, monkeypatch: pytest.MonkeyPatch
+    database: Connection, queries: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed, "WRITTEN_OUT", 1)
     before, after = run(ANNA, at=MAY_1), run(ANNA, at=MAY_2)
     cara = FollowStarted(follower_id=CARA, followee_id=ANNA, at=MAY_1)
-    project(Feed(), database, BEN_FOLLOWS_ANNA, before, cara, after)
+    project(FEED, database, BEN_FOLLOWS_ANNA, before, cara, after)
     for viewer in (BEN, CARA):
         assert await seen(queries, viewer) == [after.activity_id, before.activity_id]
     written = database.execute("SELECT count(*) FROM feed_v1.entries WHERE activity_id = %s", (after.activity_id,))
@@ -113,11 +107,11 @@ async def test_runs_of_an_author_with_many_followers_are_merged_in_when_read(
 
 
 async def test_a_feed_keeps_the_latest_starts(
-    database: Connection, queries: AsyncConnection, monkeypatch: pytest.MonkeyPatch
+    database: Connection, queries: View, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feed, "KEPT", 3)
     runs = [run(ANNA, at=MAY_1 + timedelta(hours=n)) for n in (4, 0, 3, 1, 2)]
-    project(Feed(), database, BEN_FOLLOWS_ANNA, *runs, page=2)
+    project(FEED, database, BEN_FOLLOWS_ANNA, *runs, page=2)
     assert await seen(queries, BEN) == [runs[0].activity_id, runs[2].activity_id, runs[4].activity_id]
 
 
@@ -129,7 +123,7 @@ def test_pages_of_any_size_give_the_same_tables(database: Connection, data: st.D
     for size in (1, data.draw(st.integers(2, 6)), 1_000):
         for table in ("posts", "follows", "authors", "entries"):
             database.execute(f"TRUNCATE feed_v1.{table}")
-        project(Feed(), database, *events, page=size)
+        project(FEED, database, *events, page=size)
         found.append(
             [
                 database.execute(f"SELECT * FROM feed_v1.{table} ORDER BY 1, 2, 3").fetchall()  # noqa: S608 - as above

@@ -10,10 +10,10 @@ import psycopg
 
 from infra import migrations
 from infra.faults import Fault
+from infra.projecting.builds import Registry
 from infra.server_checks import check_server
 from infra.settings import Settings, load_settings
 from infra.vault import Vault
-from infra.views import make_tables
 from workers.cli.options import CHECKOUT, data_option
 from workers.cli.worker import run_workers
 
@@ -56,7 +56,7 @@ def migrate(settings: Settings) -> tuple[str | None, str | None]:
         with psycopg.connect(settings.database_url, autocommit=True, connect_timeout=5) as connection:
             versions = migrations.upgrade(settings.database_url)
             check_server(connection, Vault(settings.master_keys))
-            make_tables(connection)
+            Registry(connection).register()
     except psycopg.OperationalError as error:
         raise Fault(f"the Postgres of DATABASE_URL cannot be used: {str(error).strip()}") from None
     return versions

@@ -6,21 +6,25 @@ import logging
 import signal
 import threading
 from typing import Final
+from uuid import uuid4
 
 import psycopg
+from psycopg import Connection
 
 from domain.errors import StoreUnavailable
 from infra.bootstrap import now, open_ear, open_parts
 from infra.event_store.reader import LogReader
 from infra.housekeeping import purge_replies
 from infra.keys import MasterKeys
+from infra.projecting.builds import Registry
+from infra.projecting.live import LiveTables
+from infra.projecting.shards import LeaseLost, Shard
+from infra.projecting.tables import prepare
 from infra.reader import ProcessReader
 from infra.server_checks import MigrationMissing, check_server
 from infra.settings import Settings
 from infra.vault import Vault
-from infra.views import ViewWriter, make_tables
 from infra.wakeup import Ear
-from projections import PROJECTIONS
 from workers.ingest.ingest import Ingest
 from workers.ingest.loop import IngestLoop
 from workers.projector import Projector
@@ -34,21 +38,33 @@ _CLEANING_RETRY_SECONDS: Final = 60.0
 
 
 def run_projector(settings: Settings, stop: threading.Event) -> None:
-    """Keep the read models at the end of the log until told to stop. A Postgres that is away is waited for."""
+    """Keep read models at the end of the log until told to stop, beside any number of others who do so.
+
+    A Postgres that is away is waited for.
+    """
     ear = open_ear(settings)
     while not stop.is_set():
         try:
-            with psycopg.connect(settings.database_url, autocommit=True, connect_timeout=5) as connection:
-                check_server(connection, Vault(settings.master_keys))
-                make_tables(connection)
-                reader = LogReader(connection, MasterKeys(settings.master_keys))
-                _project(Projector(PROJECTIONS, reader.page, ViewWriter(connection)), ear, stop)
+            with _connect(settings) as reading, _connect(settings) as writing:
+                check_server(writing, Vault(settings.master_keys))
+                Registry(writing).register()
+                reader = LogReader(reading, MasterKeys(settings.master_keys))
+                tables = LiveTables(prepare(writing, live=True), uuid4())
+                try:
+                    _project(Projector(reader.page, tables, LeaseLost), ear, stop)
+                finally:
+                    with contextlib.suppress(StoreUnavailable):
+                        tables.release()
         except (psycopg.OperationalError, StoreUnavailable, MigrationMissing) as away:
             _log.warning("waiting for Postgres: %s", str(away).strip() or "it does not answer")
             stop.wait(_RETRY_SECONDS)
 
 
-def _project(projector: Projector, ear: Ear, stop: threading.Event) -> None:
+def _connect(settings: Settings) -> Connection:
+    return psycopg.connect(settings.database_url, autocommit=True, connect_timeout=5)
+
+
+def _project(projector: Projector[Shard], ear: Ear, stop: threading.Event) -> None:
     _log.info("ready")
     while not stop.is_set():
         if projector.turn() == 0:

@@ -1,0 +1,92 @@
+"""Events into rows, in memory: the one way, for pages as they come and for rebuilds."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from msgspec import Struct
+
+from domain.events.event import Event, Recorded
+from domain.events.user import UserErased
+from domain.measures import UserId
+from infra.event_store.rows import PARTITIONS
+from projections.projection import Fold, Key, Projection
+
+_ERASED: Final = -1  # in place of a fold: all rows of the owner go
+
+Step = tuple[int, Key, UserId, Recorded]  # which fold, which row, whose it is, and the event that it takes
+Rows = list[dict[UserId, dict[Key, Any]]]  # by fold, owner and key
+Held = dict[tuple[str, Key], int]  # by table and key: how many of its events were held back
+
+
+class Fault(Struct, frozen=True):
+    """A fold failed: its row stays as it was before the event, and later events of its key are held back."""
+
+    table: str
+    key: Key
+    owner_id: UserId
+    recorded: Recorded
+    reason: str
+
+
+class Folder:
+    """The folds of one projection, for the rows of some partitions."""
+
+    def __init__(self, projection: Projection, partitions: frozenset[int] | None = None) -> None:
+        self.folds: Final[tuple[Fold[Any], ...]] = projection.folds
+        self._partitions = partitions  # None: all
+        self._by_event: dict[type[Event], list[tuple[int, Fold[Any], int | None]]] = {}
+        for number, fold in enumerate(self.folds):
+            owned = fold.table.key.index(fold.table.owner) if fold.table.owner in fold.table.key else None
+            for event in fold.events:
+                self._by_event.setdefault(event, []).append((number, fold, owned))
+
+    def steps(self, page: Iterable[Recorded]) -> list[Step]:
+        """What the events do to which rows, in the order of the log."""
+        found: list[Step] = []
+        by_event, partitions = self._by_event, self._partitions
+        for recorded in page:
+            kind = type(recorded.event)
+            for number, fold, owned in by_event.get(kind, ()):
+                for key in fold.keys(recorded):
+                    owner = recorded.owner_id if owned is None else key[owned]
+                    if partitions is None or owner.int % PARTITIONS in partitions:
+                        found.append((number, key, owner, recorded))
+            if kind is UserErased:
+                found.append((_ERASED, (), recorded.owner_id, recorded))
+        return found
+
+    def none(self) -> Rows:
+        """No rows yet."""
+        return [{} for _ in self.folds]
+
+    def run(self, steps: Sequence[Step], rows: Rows, held: Held) -> list[Fault]:
+        """Take the steps. Those of keys in `held` are left out and counted; keys whose fold fails are put there."""
+        faults = []
+        for number, key, owner, recorded in steps:
+            if number == _ERASED:
+                for table in rows:
+                    table.pop(owner, None)
+                continue
+            fold = self.folds[number]
+            if held and (fold.table.name, key) in held:
+                held[fold.table.name, key] += 1
+                continue
+            owned = rows[number].get(owner)
+            if owned is None:
+                owned = rows[number][owner] = {}
+            try:
+                row = fold.fold(key, owned.get(key), recorded)
+            except Exception as error:  # noqa: BLE001 - a wrong fold may raise anything, and stops its key only
+                held[fold.table.name, key] = 0
+                faults.append(Fault(fold.table.name, key, owner, recorded, f"{type(error).__name__}: {error}"))
+                continue
+            if row is None:
+                owned.pop(key, None)
+            else:
+                owned[key] = row
+        return faults
+
+
+def erased(steps: Iterable[Step]) -> list[UserId]:
+    """The users who are erased on the way."""
+    return [owner for number, _, owner, _ in steps if number == _ERASED]

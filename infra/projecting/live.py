@@ -1,0 +1,120 @@
+"""Pages of the log into the tables of all builds that this worker fills, one transaction for rows and positions."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Final, TypeVar
+from uuid import UUID
+
+import psycopg
+from msgspec.structs import replace
+from psycopg import Connection
+
+from domain.errors import StoreUnavailable
+from domain.events.event import Recorded
+from infra.projecting.pages import Pages
+from infra.projecting.shards import LeaseLost, Leases, Shard, stop
+from projections import PROJECTIONS
+from projections.projection import Projection
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_DEFINED: Final = {(projection.name, projection.version): projection for projection in PROJECTIONS}
+
+
+class LiveTables:
+    """The projector's hand on the tables. Implements `workers.projector.Tables`."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        holder: UUID,
+        defined: Mapping[tuple[str, int], Projection] = _DEFINED,
+    ) -> None:
+        self._connection = connection
+        self._leases = Leases(connection, holder)
+        self._defined = defined
+        self._pages: dict[tuple[str, frozenset[int] | None], Pages] = {}
+
+    def renew(self) -> Sequence[Shard]:
+        """The shards that this worker has from now on. Those that the code does not declare are left out."""
+        self._pages.clear()
+        return self._asked(lambda: self._known(self._leases.renew()))
+
+    def release(self) -> None:
+        """Give all of them back."""
+        self._asked(self._leases.release)
+
+    def _known(self, shards: Sequence[Shard]) -> Sequence[Shard]:
+        return [shard for shard in shards if (shard.name, shard.version) in self._defined]
+
+    def apply(self, shards: Sequence[Shard], page: Sequence[Recorded], ceiling: int) -> Sequence[Shard]:
+        """Bring the shards, which are at one position, to the ceiling, and give them. `LeaseLost`, `StoreUnavailable`.
+
+        Where one build cannot take the page, the others go on, and it is stopped with the reason.
+        """
+        try:
+            self._write(shards, page, ceiling)
+        except (LeaseLost, StoreUnavailable):
+            raise
+        except psycopg.OperationalError as error:
+            raise StoreUnavailable from error
+        except Exception:  # noqa: BLE001 - it may be anything: found again below, where it concerns one build only
+            shards = self._apply_singly(shards, page, ceiling)
+        return [replace(shard, position=ceiling) for shard in shards]
+
+    def _apply_singly(self, shards: Sequence[Shard], page: Sequence[Recorded], ceiling: int) -> Sequence[Shard]:
+        self._pages.clear()
+        moved: list[Shard] = []
+        for own in _by_schema(shards).values():
+            try:
+                self._write(own, page, ceiling, row_by_row=True)
+                moved += own
+            except (LeaseLost, StoreUnavailable):
+                raise
+            except psycopg.OperationalError as error:
+                raise StoreUnavailable from error
+            except Exception as fault:  # noqa: BLE001 - whatever it is, it stops this build only, and is told
+                _log.exception("%s is stopped: it cannot take a page", own[0].schema_name, exc_info=fault)
+                reason = f"{type(fault).__name__}: {fault}".strip()
+                self._asked(partial(stop, self._connection, own[0].schema_name, reason))
+        return moved
+
+    def _write(
+        self, shards: Sequence[Shard], page: Sequence[Recorded], ceiling: int, *, row_by_row: bool = False
+    ) -> None:
+        with self._connection.transaction():
+            self._leases.advance(shards, ceiling)
+            for own in _by_schema(shards).values():
+                self._pages_of(own).take(page, row_by_row=row_by_row)
+
+    def _pages_of(self, shards: Sequence[Shard]) -> Pages:
+        shard, partitions = shards[0], _partitions(shards)
+        found = self._pages.get((shard.schema_name, partitions))
+        if found is None:
+            projection = self._defined[shard.name, shard.version]
+            found = Pages(self._connection, projection, shard.schema_name, partitions)
+            self._pages[shard.schema_name, partitions] = found
+        return found
+
+    def _asked(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except psycopg.OperationalError as error:
+            raise StoreUnavailable from error
+
+
+def _by_schema(shards: Sequence[Shard]) -> dict[str, list[Shard]]:
+    found: dict[str, list[Shard]] = {}
+    for shard in shards:
+        found.setdefault(shard.schema_name, []).append(shard)
+    return found
+
+
+def _partitions(shards: Sequence[Shard]) -> frozenset[int] | None:
+    """Of these shards of one build; None: all."""
+    if len(shards) == shards[0].shards:
+        return None
+    return frozenset(partition for shard in shards for partition in shard.partitions)

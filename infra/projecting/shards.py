@@ -1,0 +1,139 @@
+"""Who fills which shard of which build: leases with an epoch, so that nobody who lost one can still write."""
+
+from collections.abc import Sequence
+from typing import Final, LiteralString
+from uuid import UUID
+
+from msgspec import Struct
+from psycopg import Connection
+
+from infra.event_store.rows import PARTITIONS
+from infra.projecting.builds import FOLLOWED
+
+LEASE_SECONDS: Final = 5.0  # after which the shards of a worker that is gone are taken over
+
+
+class Shard(Struct, frozen=True):
+    """A shard that this worker has."""
+
+    schema_name: str
+    name: str
+    version: int
+    shard: int
+    shards: int  # of the build
+    position: int
+    epoch: int
+    hold_at: int | None  # not to be passed for now
+
+    @property
+    def partitions(self) -> range:
+        """Of the log's partitions, those of this shard."""
+        return range(self.shard * PARTITIONS // self.shards, (self.shard + 1) * PARTITIONS // self.shards)
+
+
+class LeaseLost(Exception):
+    """Another worker has a shard now, or it may not go on: nothing was written. Look again at what there is."""
+
+
+class Leases:
+    """One worker's hand on shards. One connection, in autocommit."""
+
+    def __init__(self, connection: Connection, holder: UUID) -> None:
+        self._connection = connection
+        self._holder = holder
+
+    def renew(self) -> Sequence[Shard]:
+        """Say that this worker lives, take its fair share of what is free, and give back what is beyond it."""
+        with self._connection.transaction():
+            self._connection.execute(_SEEN, (self._holder,))
+            self._connection.execute(_FORGET, (LEASE_SECONDS,))
+            self._connection.execute(_KEEP, (LEASE_SECONDS, self._holder))
+            row = self._connection.execute(_SHARE, (list(FOLLOWED), self._holder)).fetchone()
+            share, held = (int(row[0]), int(row[1])) if row else (0, 0)
+            if held > share:
+                self._connection.execute(_GIVE_BACK, (self._holder, held - share))
+            elif held < share:
+                self._connection.execute(_TAKE, (self._holder, LEASE_SECONDS, list(FOLLOWED), share - held))
+        return self.held()
+
+    def held(self) -> Sequence[Shard]:
+        """What this worker has and may go on with."""
+        found = self._connection.execute(_HELD, (self._holder, list(FOLLOWED)))
+        return [Shard(*row) for row in found]
+
+    def release(self) -> None:
+        """Give everything back, for the others to take at once."""
+        with self._connection.transaction():
+            self._connection.execute(_RELEASE, (self._holder,))
+            self._connection.execute("DELETE FROM projection_workers WHERE holder = %s", (self._holder,))
+
+    def advance(self, shards: Sequence[Shard], ceiling: int) -> None:
+        """In the transaction of the rows: the shards' new position. `LeaseLost` unless they are all as they were."""
+        moved = self._connection.execute(
+            _MOVE,
+            (
+                ceiling,
+                self._holder,
+                [shard.schema_name for shard in shards],
+                [shard.shard for shard in shards],
+                [shard.epoch for shard in shards],
+                [shard.position for shard in shards],
+            ),
+            prepare=True,
+        )
+        if moved.rowcount != len(shards):
+            raise LeaseLost
+
+
+def stop(connection: Connection, schema: str, reason: str) -> None:
+    """Stop all shards of a build, until an operator resumes it."""
+    connection.execute("UPDATE projection_shards SET stopped = %s WHERE schema_name = %s", (reason, schema))
+
+
+_SEEN: Final[LiteralString] = """
+    INSERT INTO projection_workers (holder) VALUES (%s) ON CONFLICT (holder) DO UPDATE SET seen_at = now()
+"""
+_FORGET: Final[LiteralString] = "DELETE FROM projection_workers WHERE seen_at < now() - make_interval(secs => %s)"
+_KEEP: Final[LiteralString] = """
+    UPDATE projection_shards SET leased_until = now() + make_interval(secs => %s) WHERE holder = %s
+"""
+# Shards over living workers, rounded up.
+_SHARE: Final[LiteralString] = """
+    WITH followed AS (
+        SELECT s.holder FROM projection_shards s JOIN projection_builds b USING (schema_name) WHERE b.state = ANY(%s)
+    )
+    SELECT ceil(count(*)::numeric / greatest(1, (SELECT count(*) FROM projection_workers))),
+        count(*) FILTER (WHERE holder = %s)
+    FROM followed
+"""
+_GIVE_BACK: Final[LiteralString] = """
+    UPDATE projection_shards SET holder = NULL, leased_until = NULL, epoch = epoch + 1
+    WHERE (schema_name, shard) IN (
+        SELECT schema_name, shard FROM projection_shards WHERE holder = %s ORDER BY schema_name, shard LIMIT %s)
+"""
+_TAKE: Final[LiteralString] = """
+    UPDATE projection_shards SET holder = %s, leased_until = now() + make_interval(secs => %s), epoch = epoch + 1
+    WHERE (schema_name, shard) IN (
+        SELECT s.schema_name, s.shard FROM projection_shards s JOIN projection_builds b USING (schema_name)
+        WHERE (s.holder IS NULL OR s.leased_until < now()) AND b.state = ANY(%s)
+        ORDER BY s.schema_name, s.shard LIMIT %s FOR UPDATE OF s SKIP LOCKED)
+"""
+_HELD: Final[LiteralString] = """
+    SELECT s.schema_name, b.name, b.version, s.shard,
+        (SELECT count(*) FROM projection_shards o WHERE o.schema_name = s.schema_name),
+        s.position, s.epoch, CASE WHEN s.hold_until > now() THEN s.hold_at END
+    FROM projection_shards s JOIN projection_builds b USING (schema_name)
+    WHERE s.holder = %s AND s.leased_until > now() AND NOT s.paused AND s.stopped IS NULL AND b.state = ANY(%s)
+    ORDER BY s.schema_name, s.shard
+"""
+_RELEASE: Final[LiteralString] = """
+    UPDATE projection_shards SET holder = NULL, leased_until = NULL, epoch = epoch + 1 WHERE holder = %s
+"""
+_MOVE: Final[LiteralString] = """
+    WITH given AS (SELECT %s::bigint AS ceiling, %s::uuid AS holder)
+    UPDATE projection_shards s SET position = given.ceiling, updated_at = now()
+    FROM given, unnest(%s::text[], %s::integer[], %s::bigint[], %s::bigint[]) AS k (schema_name, shard, epoch, position)
+    WHERE s.schema_name = k.schema_name AND s.shard = k.shard AND s.epoch = k.epoch AND s.position = k.position
+      AND s.holder = given.holder AND NOT s.paused AND s.stopped IS NULL
+      AND (s.hold_until IS NULL OR s.hold_until <= now() OR given.ceiling <= s.hold_at)
+"""
