@@ -82,10 +82,11 @@ class Derived(Protocol):
 class Comparison(Struct, frozen=True):
     """What must be equal in an older version and in this one, where their tables differ in shape.
 
-    Both statements give the same columns in the same order, the owner's id first; `{s}` is each version's schema.
+    Both statements give these columns, the owner's id first; `{s}` is each version's schema.
     """
 
     name: LiteralString
+    columns: tuple[str, ...]
     before: LiteralString
     after: LiteralString
 

@@ -1,23 +1,23 @@
 """The log for those who follow it and those who replay it: fenced pages, and COPY scans from a position."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Final, TypeVar, cast
+from typing import Final, LiteralString, TypeVar, cast
 from uuid import UUID
 
 import psycopg
 from msgspec import Struct
 from msgspec.structs import astuple
 from psycopg import Connection
-from psycopg.sql import SQL, Composed, Literal
+from psycopg.sql import SQL, Composable, Composed, Literal
 
 from domain.errors import StoreUnavailable
 from domain.events.event import Recorded
 from domain.measures import UserId
 from infra.event_store.fence import Fence
 from infra.event_store.mapper import MAPPER, UndecodableEvent, is_sealed, place_of
-from infra.event_store.rows import Row
+from infra.event_store.rows import Row, partition_of
 from infra.keys import KeyUnusable, MasterKeys, PageKeys, UserCipher
 
 _log = logging.getLogger(__name__)
@@ -72,6 +72,10 @@ class LogReader:
             found.append(Recorded(event, row.stream_id, row.version, row.position, cast("UserId", row.owner_id)))
         return found
 
+    def look_again(self) -> None:
+        """Take nothing for granted of what was parked: an operator may have healed it."""
+        self._parked = None
+
     def parked(self) -> dict[UUID, Parked]:
         """The streams that are parked, by their ids."""
         if self._parked is None:
@@ -90,18 +94,39 @@ class LogReader:
         """The position of the last event up to which the log is decided; 0 while it is empty."""
         return self._asked(lambda: self._number(_LAST_BEFORE, (self._fence.decided(),)))
 
-    def scan(self, after: int = 0, upto: int | None = None, owner_id: UUID | None = None) -> Iterator[Sequence[Row]]:
+    def scan(self, after: int = 0, upto: int | None = None, of: "Selection | None" = None) -> Iterator[Sequence[Row]]:
         """The decided rows of the log in order, in pages, by COPY: for replays. `upto` None: up to now.
 
-        What is appended while it runs comes not in. Of one owner, when one is given. Each page is a command of its own:
-        between two of them the connection is free for others, and no snapshot holds vacuum up.
+        What is appended while it runs comes not in. With a selection, only what it takes; a page may then be empty, so
+        that whoever shows progress hears of it. Each page is a command of its own: between two of them the connection
+        is free for others, and no snapshot holds vacuum up.
         """
         last = self.decided() if upto is None else min(upto, self.decided())
-        while rows := self._asked(partial(_copied, self._connection, _copy(after, last, owner_id))):
+        if of is None:
+            return self._pages(after, last)
+        return self._selected(after, last, of)
+
+    def _pages(self, after: int, last: int) -> Iterator[Sequence[Row]]:
+        while rows := self._asked(partial(_copied, self._connection, _copy(after, last, SQL("")))):
             yield rows
             if len(rows) < _PAGE:
                 return
             after = rows[-1].position
+
+    def _selected(self, after: int, last: int, of: "Selection") -> Iterator[Sequence[Row]]:
+        """By windows of positions, which grow while few of their rows are wanted.
+
+        A LIMIT would not do: for each page the server would sort all that is left, or read past what others own.
+        """
+        window, condition = _PAGE, of.condition()
+        while after < last:
+            upto = min(last, after + window)
+            rows = self._asked(partial(_copied, self._connection, _copy(after, upto, condition)))
+            yield rows
+            if len(rows) == _PAGE:  # there may be more in this window
+                after, window = rows[-1].position, max(_PAGE, window // 2)
+            else:
+                after, window = upto, window * 2 if len(rows) < _PAGE // 2 else window
 
     def _rows(self, after: int, limit: int) -> Sequence[Row]:
         decided = self._fence.decided()
@@ -130,10 +155,32 @@ def _usable(key: UserCipher | KeyUnusable | None, row: Row) -> UserCipher | None
     return None
 
 
-def _copy(after: int, last: int, owner_id: UUID | None) -> Composed:
+class Selection(Struct, frozen=True):
+    """Of the log, what is of these partitions and owners and has one of these topics; None: any."""
+
+    partitions: Collection[int] | None = None
+    owners: Collection[UUID] | None = None
+    topics: Collection[str] | None = None
+
+    def condition(self) -> Composable:
+        """What to add to a WHERE."""
+        partitions = self.partitions
+        if self.owners is not None:  # the index is by partition
+            partitions = {partition_of(owner) for owner in self.owners}
+        wanted = {"partition_id": partitions, "owner_id": self.owners, "topic": self.topics}
+        return SQL("").join(
+            SQL(" AND {} = ANY({}::{})").format(SQL(column), Literal(sorted(values)), SQL(_ARRAYS[column]))
+            for column, values in wanted.items()
+            if values is not None
+        )
+
+
+_ARRAYS: Final[Mapping[str, LiteralString]] = {"partition_id": "smallint[]", "owner_id": "uuid[]", "topic": "text[]"}
+
+
+def _copy(after: int, last: int, condition: Composable) -> Composed:
     """COPY takes no parameters: they are written as literals."""
-    owned = SQL("") if owner_id is None else SQL("AND owner_id = {}").format(Literal(owner_id))
-    return _COPY.format(after=Literal(after), last=Literal(last), owned=owned, limit=Literal(_PAGE))
+    return _COPY.format(after=Literal(after), last=Literal(last), condition=condition, limit=Literal(_PAGE))
 
 
 def _copied(connection: Connection, statement: Composed) -> Sequence[Row]:
@@ -157,7 +204,7 @@ class _Owners(dict[bytes, UUID]):
 _COPY: Final = SQL("""
     COPY (
         SELECT notification_id, originator_id, originator_version, topic, state, owner_id FROM stored_events
-        WHERE notification_id > {after} AND notification_id <= {last} {owned}
+        WHERE notification_id > {after} AND notification_id <= {last}{condition}
         ORDER BY notification_id LIMIT {limit}
     ) TO STDOUT (FORMAT BINARY)
 """)

@@ -1,6 +1,6 @@
 """Events into rows, in memory: the one way, for pages as they come and for rebuilds."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -31,11 +31,20 @@ class Fault(Struct, frozen=True):
 class Folder:
     """The folds of one projection, for the rows of some partitions."""
 
-    def __init__(self, projection: Projection, partitions: frozenset[int] | None = None) -> None:
+    def __init__(
+        self,
+        projection: Projection,
+        partitions: frozenset[int] | None = None,  # None: all
+        skipped: frozenset[int] = frozenset(),  # positions of events that are left out
+        numbers: Collection[int] | None = None,  # of the folds; None: all
+    ) -> None:
         self.folds: Final[tuple[Fold[Any], ...]] = projection.folds
-        self._partitions = partitions  # None: all
+        self._partitions = partitions
+        self._skipped = skipped
         self._by_event: dict[type[Event], list[tuple[int, Fold[Any], int | None]]] = {}
         for number, fold in enumerate(self.folds):
+            if numbers is not None and number not in numbers:
+                continue
             owned = fold.table.key.index(fold.table.owner) if fold.table.owner in fold.table.key else None
             for event in fold.events:
                 self._by_event.setdefault(event, []).append((number, fold, owned))
@@ -46,6 +55,8 @@ class Folder:
         by_event, partitions = self._by_event, self._partitions
         for recorded in page:
             kind = type(recorded.event)
+            if self._skipped and recorded.position in self._skipped:
+                continue
             for number, fold, owned in by_event.get(kind, ()):
                 for key in fold.keys(recorded):
                     owner = recorded.owner_id if owned is None else key[owned]

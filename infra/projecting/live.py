@@ -1,7 +1,7 @@
 """Pages of the log into the tables of all builds that this worker fills, one transaction for rows and positions."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeVar
 from uuid import UUID
@@ -13,6 +13,7 @@ from psycopg import Connection
 from domain.errors import StoreUnavailable
 from domain.events.event import Recorded
 from infra.projecting.pages import Pages
+from infra.projecting.refold import skipped_positions
 from infra.projecting.shards import LeaseLost, Leases, Shard, stop
 from projections import PROJECTIONS
 from projections.projection import Projection
@@ -31,16 +32,21 @@ class LiveTables:
         self,
         connection: Connection,
         holder: UUID,
+        renewing: Callable[[], None] = lambda: None,
         defined: Mapping[tuple[str, int], Projection] = _DEFINED,
     ) -> None:
         self._connection = connection
         self._leases = Leases(connection, holder)
+        self._renewing = renewing
         self._defined = defined
+        self._skipped: Callable[[str], Collection[int]] = lambda _name: ()
         self._pages: dict[tuple[str, frozenset[int] | None], Pages] = {}
 
     def renew(self) -> Sequence[Shard]:
         """The shards that this worker has from now on. Those that the code does not declare are left out."""
         self._pages.clear()
+        self._renewing()
+        self._skipped = self._asked(partial(skipped_positions, self._connection))
         return self._asked(lambda: self._known(self._leases.renew()))
 
     def release(self) -> None:
@@ -95,7 +101,9 @@ class LiveTables:
         found = self._pages.get((shard.schema_name, partitions))
         if found is None:
             projection = self._defined[shard.name, shard.version]
-            found = Pages(self._connection, projection, shard.schema_name, partitions)
+            found = Pages(
+                self._connection, projection, shard.schema_name, partitions, frozenset(self._skipped(shard.name))
+            )
             self._pages[shard.schema_name, partitions] = found
         return found
 

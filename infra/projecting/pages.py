@@ -21,12 +21,17 @@ class Pages:
     """Of some partitions of a build; None: all. Made anew whenever another may have changed the build's quarantine."""
 
     def __init__(
-        self, rows: Connection, projection: Projection, schema: str, partitions: frozenset[int] | None
+        self,
+        rows: Connection,
+        projection: Projection,
+        schema: str,
+        partitions: frozenset[int] | None,
+        skipped: frozenset[int] = frozenset(),
     ) -> None:
         self._rows = rows
         self._projection = projection
         self._schema = schema
-        self._folder: Final = Folder(projection, partitions)
+        self._folder: Final = Folder(projection, partitions, skipped)
         self._stores = [stores(projection, schema)[fold.table.name] for fold in projection.folds]
         self._held: Held | None = None
 

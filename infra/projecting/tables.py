@@ -1,7 +1,7 @@
 """A projection's tables in one schema: making them, reading rows by key, writing rows in sets, copying them in."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache
 from operator import attrgetter
 from typing import Any, Final, LiteralString
@@ -91,7 +91,7 @@ class Store:
             "t_columns": SQL(", ").join(SQL("t.{}").format(Identifier(name)) for name in self._names),
             "set": _set(name for name in self._names if name not in table.key),
         }
-        self._find, self._delete, self._upsert, self._of_owners, self._drop_owners, self._copy = (
+        self._find, self._delete, self._upsert, self._of_owners, self._of_partitions, self._drop_owners, self._copy = (
             SQL(text).format(**place).as_bytes(None) for text in _STATEMENTS
         )
 
@@ -102,6 +102,10 @@ class Store:
     def of_owners(self, rows: Connection, owners: Sequence[UUID]) -> list[Any]:
         """All rows that belong to these."""
         return self._read(rows, self._of_owners, [list(owners)])
+
+    def of_partitions(self, rows: Connection, partitions: Collection[int]) -> dict[Key, Any]:
+        """All rows of these of the log's partitions. Reads the whole table."""
+        return {self.key_of(row): row for row in self._read(rows, self._of_partitions, [list(partitions)])}
 
     def drop_owners(self, rows: Connection, owners: Sequence[UUID]) -> None:
         """Delete all rows that belong to these."""
@@ -167,6 +171,7 @@ _STATEMENTS: Final[tuple[LiteralString, ...]] = (
     "DELETE FROM {table} t USING unnest({keys}) AS k ({key}) WHERE {on}",
     "INSERT INTO {table} ({columns}) SELECT * FROM unnest({values}) ON CONFLICT ({key}) DO {set}",
     "SELECT {columns} FROM {table} WHERE {owner} = ANY(%s)",
+    "SELECT {columns} FROM {table} WHERE get_byte(uuid_send({owner}), 15) = ANY(%s)",
     "DELETE FROM {table} WHERE {owner} = ANY(%s)",
     "COPY {table} ({columns}) FROM STDIN (FORMAT BINARY)",
 )

@@ -17,6 +17,7 @@ from workers.cli.events import events_command
 from workers.cli.importing import import_command
 from workers.cli.keys import keys_command
 from workers.cli.options import CHECKOUT
+from workers.cli.projections import projections_command
 from workers.cli.serving import api_command, migrate_command, worker_command
 from workers.cli.up import up_command
 
@@ -41,6 +42,7 @@ _COMMANDS: Final = (
     demo_command,
     import_command,
     events_command,
+    projections_command,
     keys_command,
     api_command,
     worker_command,

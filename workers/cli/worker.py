@@ -49,7 +49,7 @@ def run_projector(settings: Settings, stop: threading.Event) -> None:
                 check_server(writing, Vault(settings.master_keys))
                 Registry(writing).register()
                 reader = LogReader(reading, MasterKeys(settings.master_keys))
-                tables = LiveTables(prepare(writing, live=True), uuid4())
+                tables = LiveTables(prepare(writing, live=True), uuid4(), reader.look_again)
                 try:
                     _project(Projector(reader.page, tables, LeaseLost), ear, stop)
                 finally:

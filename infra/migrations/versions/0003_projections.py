@@ -87,17 +87,28 @@ _STATEMENTS = (
         PRIMARY KEY (schema_name, table_name, key)
     )
     """,
+    # Events that a projection leaves out, live and in rebuilds: an operator's last resort, with the reason.
+    """
+    CREATE TABLE skipped_events (
+        name text NOT NULL,
+        position bigint NOT NULL,
+        reason text NOT NULL,
+        skipped_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (name, position)
+    )
+    """,
     # Parts of a rebuild, each of some partitions of the log: one that is done is not done again.
     """
     CREATE TABLE rebuild_parts (
         schema_name text NOT NULL REFERENCES projection_builds ON DELETE CASCADE,
+        foreign_rows boolean NOT NULL,
         first_partition smallint NOT NULL,
         last_partition smallint NOT NULL,
         events bigint,
         rows bigint,
         seconds double precision,
         done_at timestamptz,
-        PRIMARY KEY (schema_name, first_partition)
+        PRIMARY KEY (schema_name, foreign_rows, first_partition)
     )
     """,
     # Reads of a share of users by the new version, compared with what the old one says.

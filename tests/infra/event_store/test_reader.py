@@ -12,7 +12,7 @@ from domain.events.activity import ActivityRecorded
 from domain.events.event import Recorded
 from domain.events.user import UserRegistered
 from infra.event_store.mapper import MAPPER, associated
-from infra.event_store.reader import LogReader
+from infra.event_store.reader import LogReader, Selection
 from infra.event_store.rows import Row, Save
 from infra.keys import MasterKeys
 from tests.infra.event_store.conftest import MASTER, Store
@@ -64,8 +64,8 @@ async def test_a_scan_gives_the_rows_as_they_are_stored(opened: Store, reader: L
     assert scanned(reader) == stored
     assert scanned(reader, after=stored[1].position) == stored[2:]
     assert scanned(reader, after=stored[1].position, upto=stored[3].position) == stored[2:4]
-    assert scanned(reader, owner_id=BEN) == stored[2:4]
-    assert scanned(reader, owner_id=CARA) == []
+    assert scanned(reader, of=Selection(owners=[BEN])) == stored[2:4]
+    assert scanned(reader, of=Selection(owners=[CARA])) == []
     assert {row.stream_id: 1 for row in scanned(reader)} == {row.stream_id: 1 for row in stored}  # hashed as others are
 
 

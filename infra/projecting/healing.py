@@ -1,0 +1,183 @@
+"""Rows made anew from the log in tables that are live: of chosen users, and of what was quarantined."""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Final, LiteralString
+from uuid import UUID
+
+import psycopg
+from msgspec import Struct
+from psycopg import Connection
+
+from domain.events.event import Recorded
+from domain.measures import UserId
+from infra.event_store.fence import Fence
+from infra.event_store.inspection import Inspection
+from infra.event_store.reader import LogReader, Parked
+from infra.faults import Fault
+from infra.keys import MasterKeys
+from infra.projecting.builds import FOLLOWED, Build, Registry
+from infra.projecting.folding import Folder
+from infra.projecting.holding import held_together
+from infra.projecting.quarantine import Quarantined, note_faults, quarantined
+from infra.projecting.refold import Part, Refold, skipped_positions
+from infra.projecting.tables import prepare, stores
+
+
+class Healed(Struct, frozen=True):
+    """What was made anew in one build."""
+
+    build: str
+    owners: int
+    rows: int
+    still_quarantined: int
+
+
+class Healer:
+    """Works on live builds: workers wait for a moment. Two connections, in autocommit."""
+
+    def __init__(self, connection: Connection, reading: Connection, registry: Registry, master: MasterKeys) -> None:
+        self._connection = prepare(connection)
+        self._reading = reading
+        self._registry = registry
+        self._master = master
+        self._fence = Fence(connection)
+
+    def quarantined(self, name: str | None = None) -> list[Quarantined]:
+        """The quarantined keys of a projection, or of all."""
+        return quarantined(self._connection, [build.schema_name for build in self._registry.builds(name)])
+
+    def parked(self) -> list[Parked]:
+        """The streams that are held back because an event of theirs cannot be read."""
+        return list(LogReader(self._reading, self._master).parked().values())
+
+    def heal(self, name: str | None = None) -> list[Healed]:
+        """Make the rows of all owners with a quarantined key anew, and let streams go on that can be read now.
+
+        What fails again stays in quarantine, which is told.
+        """
+        readable = self._readable()
+        touched = self._owners_touched(readable)
+        healed = []
+        for build in self._followed(name if not readable else None):
+            owners = {
+                found.owner_id for found in self.quarantined(build.name) if found.schema_name == build.schema_name
+            }
+            owners |= touched.get((build.name, build.version), set())
+            if owners:
+                healed.append((build, owners))
+        return self._refill(healed, unparked=[parked.stream_id for parked in readable])
+
+    def rebuild_owners(self, name: str | None, owners: Collection[UUID]) -> list[Healed]:
+        """Make all rows that belong to these users anew, in every build that is filled."""
+        return self._refill([(build, set(owners)) for build in self._followed(name)], unparked=[])
+
+    def _followed(self, name: str | None) -> list[Build]:
+        return [
+            build for build in self._registry.builds(name) if build.state in FOLLOWED and self._registry.defined(build)
+        ]
+
+    def _readable(self) -> list[Parked]:
+        """Parked streams all of whose events can be read by now."""
+        inspection = Inspection(self._reading, self._master)
+        return [
+            parked
+            for parked in self.parked()
+            if not any(seen.problem for seen in inspection.seen(list(inspection.stream(parked.stream_id))))
+        ]
+
+    def _owners_touched(self, parked: Sequence[Parked]) -> dict[tuple[str, int], set[UUID]]:
+        """Whose rows what was held back concerns, by projection."""
+        inspection, found = Inspection(self._reading, self._master), dict[tuple[str, int], set[UUID]]()
+        for one in parked:
+            rows = list(inspection.stream(one.stream_id))
+            page = [
+                Recorded(seen.event, seen.row.stream_id, seen.row.version, seen.row.position, UserId(seen.row.owner_id))
+                for seen in inspection.seen(rows)
+                if seen.event is not None
+            ]
+            for projection in self._registry.projections:
+                owners = {owner for _, _, owner, _ in Folder(projection).steps(page)}
+                found.setdefault((projection.name, projection.version), set()).update(owners)
+        return found
+
+    def _refill(self, wanted: Sequence[tuple[Build, set[UUID]]], unparked: Sequence[UUID]) -> list[Healed]:
+        if not wanted and not unparked:
+            return []
+        begun = LogReader(self._reading, self._master).decided()
+        made = [list(self._parts(build, owners)) for build, owners in wanted]
+        for refolds in made:
+            for one in refolds:
+                self._read(one, 0, begun, unparked)  # the most of it while workers still go on
+        held = self._followed(None) if unparked else [build for build, _ in wanted]
+        schemas = [build.schema_name for build in held]
+        with held_together(self._connection, schemas, self._fence.decided) as position, self._connection.transaction():
+            self._connection.execute("DELETE FROM parked_streams WHERE stream_id = ANY(%s)", (list(unparked),))
+            healed = []
+            for (build, owners), refolds in zip(wanted, made, strict=True):
+                for one in refolds:
+                    self._read(one, begun, position, unparked)
+                healed.append(self._replace(build, owners, refolds))
+            # whoever has these shards looks again at what there is: what was held back is not any more
+            self._connection.execute(_FENCE_OUT, (schemas,))
+        return healed
+
+    def _parts(self, build: Build, owners: set[UUID]) -> Iterator[Refold]:
+        projection = self._registry.definition(build)
+        skipped = skipped_positions(self._connection)(projection.name)
+        for foreign in sorted({fold.foreign for fold in projection.folds}):
+            yield Refold(projection, Part(foreign=foreign, owners=frozenset(owners)), skipped)
+
+    def _read(self, one: Refold, after: int, upto: int, unparked: Sequence[UUID]) -> None:
+        reader = LogReader(self._reading, self._master)
+        for stream in unparked:
+            reader.parked().pop(stream, None)
+        for rows in reader.scan(after, upto, one.part.selection([one.projection])):
+            one.take(reader.events(rows))
+
+    def _replace(self, build: Build, owners: set[UUID], made: Sequence[Refold]) -> Healed:
+        projection, schema = self._registry.definition(build), build.schema_name
+        affected: set[UUID] = set(owners)
+        if projection.derived is not None:
+            affected.update(projection.derived.touched(list(owners), self._connection, schema))
+        count = 0
+        for one in made:
+            for name in one.tables:
+                store = stores(projection, schema)[name]
+                store.drop_owners(self._connection, list(owners))
+                count += store.copy(self._connection, one.of_table(name))
+        self._connection.execute(_FORGET, (schema, list(owners)))
+        faults = [fault for one in made for fault in one.faults]
+        if faults:
+            note_faults(self._connection, schema, faults)
+        if projection.derived is not None:
+            affected.update(projection.derived.touched(list(owners), self._connection, schema))
+            projection.derived.derive(list(affected), self._connection, schema)
+        return Healed(str(build), len(owners), count, len(faults))
+
+
+@contextmanager
+def healing(database_url: str, registry: Registry, master: MasterKeys) -> Iterator[Healer]:
+    """A healer with connections of its own."""
+    with ExitStack() as stack:
+        made = [stack.enter_context(psycopg.connect(database_url, autocommit=True)) for _ in range(2)]
+        made[1].execute("SET enable_seqscan = off")
+        yield Healer(made[0], made[1], registry, master)
+
+
+def skip(connection: Connection, name: str, position: int, reason: str) -> None:
+    """Have a projection leave an event out, live and in every rebuild. `Fault` when there is no such event."""
+    row = connection.execute("SELECT 1 FROM stored_events WHERE notification_id = %s", (position,)).fetchone()
+    if row is None:
+        raise Fault("there is no event at this position: cairn projections quarantine list names those that fail.")
+    connection.execute(_SKIP, (name, position, reason))
+
+
+_FENCE_OUT: Final[LiteralString] = """
+    UPDATE projection_shards SET epoch = epoch + 1, holder = NULL, leased_until = NULL WHERE schema_name = ANY(%s)
+"""
+_FORGET: Final[LiteralString] = "DELETE FROM quarantined_keys WHERE schema_name = %s AND owner_id = ANY(%s)"
+_SKIP: Final[LiteralString] = """
+    INSERT INTO skipped_events (name, position, reason) VALUES (%s, %s, %s)
+    ON CONFLICT (name, position) DO UPDATE SET reason = EXCLUDED.reason
+"""

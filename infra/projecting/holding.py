@@ -1,0 +1,72 @@
+"""Builds at one position: live shards are held there for a moment, so that two builds can be compared or exchanged."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, LiteralString
+
+from psycopg import Connection
+
+from infra.faults import Fault
+
+_HOLD_SECONDS: Final = 10.0  # then workers go on by themselves, should whoever holds them be gone
+_PATIENCE_SECONDS: Final = 8.0
+_POLL_SECONDS: Final = 0.005
+
+
+@contextmanager
+def held_together(connection: Connection, schemas: Sequence[str], decided: Callable[[], int]) -> Iterator[int]:
+    """All shards of these builds at one position, which is given, for as long as the block runs; seconds at most.
+
+    `Fault` when they do not come there: a shard is paused or stopped, no worker runs, or one is far behind.
+    """
+    try:
+        position = _hold(connection, schemas, decided)
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while late := _late(connection, schemas, position):
+            if time.monotonic() > until:
+                raise Fault(f"{late}: is a worker running, and does it keep up? See cairn projections status.")
+            time.sleep(_POLL_SECONDS)
+        yield position
+    finally:
+        release(connection, schemas)
+
+
+def _hold(connection: Connection, schemas: Sequence[str], decided: Callable[[], int]) -> int:
+    with connection.transaction():
+        found = connection.execute(_LOCK, (list(schemas),)).fetchall()
+        position = max([decided(), *(int(at) for (at,) in found)])
+        connection.execute(_HOLD, (position, _HOLD_SECONDS, list(schemas)))
+    return position
+
+
+def _late(connection: Connection, schemas: Sequence[str], position: int) -> str | None:
+    row = connection.execute(_LATE, (list(schemas), position)).fetchone()
+    if row is None:
+        return None
+    schema, shard, at, paused, stopped = row
+    if stopped is not None:
+        return f"shard {shard} of {schema} is stopped ({stopped})"
+    if paused:
+        return f"shard {shard} of {schema} is paused (cairn projections resume)"
+    return f"shard {shard} of {schema} does not come to the others: it is {position - at:,} positions behind"
+
+
+def release(connection: Connection, schemas: Sequence[str]) -> None:
+    """Let workers go on."""
+    connection.execute(
+        "UPDATE projection_shards SET hold_at = NULL, hold_until = NULL WHERE schema_name = ANY(%s)", (list(schemas),)
+    )
+
+
+_LOCK: Final[LiteralString] = """
+    SELECT position FROM projection_shards WHERE schema_name = ANY(%s) ORDER BY schema_name, shard FOR UPDATE
+"""
+_HOLD: Final[LiteralString] = """
+    UPDATE projection_shards SET hold_at = %s, hold_until = now() + make_interval(secs => %s)
+    WHERE schema_name = ANY(%s)
+"""
+_LATE: Final[LiteralString] = """
+    SELECT schema_name, shard, position, paused, stopped FROM projection_shards
+    WHERE schema_name = ANY(%s) AND position <> %s ORDER BY stopped IS NULL, paused, position LIMIT 1
+"""

@@ -1,0 +1,63 @@
+"""How far live projections are behind what was appended."""
+
+from typing import Final, LiteralString
+
+from msgspec import Struct
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from infra.projecting.builds import FOLLOWED
+
+
+class Lag(Struct, frozen=True):
+    """Of one build: events that it has not taken yet, and the age of the oldest of them."""
+
+    schema_name: str
+    position: int
+    events: int
+    seconds: float
+    holders: int  # workers that fill it
+    paused: bool
+    stopped: str | None
+    updated_seconds: float  # since the last page
+
+
+def lags(connection: Connection) -> dict[str, Lag]:
+    """Of all builds that workers follow, by schema. At most 100,000 events are counted."""
+    with connection.cursor(row_factory=class_row(Lag)) as cursor:
+        return {lag.schema_name: lag for lag in cursor.execute(_LAGS, (list(FOLLOWED),))}
+
+
+def live_lag_seconds(connection: Connection) -> float:
+    """The age of the oldest event that a build that is read has not taken yet. 0: all are at the end of the log."""
+    row = connection.execute(_LIVE).fetchone()
+    return float(row[0]) if row else 0.0
+
+
+_LAGS: Final[LiteralString] = """
+    SELECT s.schema_name, s.position, late.events,
+        coalesce(extract(epoch FROM clock_timestamp() - late.since), 0)::float8 AS seconds,
+        s.holders, s.paused, s.stopped,
+        extract(epoch FROM clock_timestamp() - s.updated_at)::float8 AS updated_seconds
+    FROM (
+        SELECT s.schema_name, min(s.position) AS position, min(s.updated_at) AS updated_at,
+            count(DISTINCT s.holder) FILTER (WHERE s.leased_until > now()) AS holders, bool_or(s.paused) AS paused,
+            max(s.stopped) AS stopped
+        FROM projection_shards s JOIN projection_builds b USING (schema_name) WHERE b.state = ANY(%s)
+        GROUP BY s.schema_name
+    ) s CROSS JOIN LATERAL (
+        SELECT count(*) AS events, min(e.recorded_at) AS since FROM (
+            SELECT recorded_at FROM stored_events WHERE notification_id > s.position
+            ORDER BY notification_id LIMIT 100000) e
+    ) late
+"""
+_LIVE: Final[LiteralString] = """
+    SELECT coalesce(max(extract(epoch FROM clock_timestamp() - e.recorded_at)), 0)
+    FROM projection_pointers p
+    CROSS JOIN LATERAL (
+        SELECT min(position) AS position FROM projection_shards WHERE schema_name = p.active AND NOT paused
+    ) s
+    CROSS JOIN LATERAL (
+        SELECT recorded_at FROM stored_events WHERE notification_id > s.position ORDER BY notification_id LIMIT 1
+    ) e
+"""

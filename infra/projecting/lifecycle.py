@@ -1,0 +1,250 @@
+"""From one build to the next: proof, trial on a share of the users, cutover, rollback, clean-up."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, LiteralString
+
+from msgspec import Struct
+from psycopg import Connection
+
+from infra.event_store.fence import Fence
+from infra.faults import Fault
+from infra.projecting.builds import Build, Pointer, Registry
+from infra.projecting.holding import held_together
+from infra.projecting.verify import Verdict, verify
+
+_READERS_SECONDS: Final = 5.0  # after an exchange, before the tables that readers may still know are dropped
+
+
+class NotEqual(Fault):
+    """The new build differs from the one that is read."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        differing = [f"{table.name} ({table.buckets} of 256 buckets)" for table in verdict.compared if table.buckets]
+        names = ", ".join(differing)
+        super().__init__(f"{verdict.new} differs from {verdict.old}: {names}. It stays as it is; reads are untouched.")
+        self.verdict = verdict
+
+
+class Exchanged(Struct, frozen=True):
+    """Which build was read before, and which one is now."""
+
+    name: str
+    before: str | None
+    now: str
+    position: int
+
+
+class Lifecycle:
+    """One connection, in autocommit."""
+
+    def __init__(self, connection: Connection, registry: Registry, database_url: str) -> None:
+        self._connection = connection
+        self._registry = registry
+        self._database_url = database_url
+        self._fence = Fence(connection)
+
+    def candidate(self, name: str) -> Build:
+        """The build that would be cut over to: the newest that is not read yet. `Fault` when there is none."""
+        self._registry.named(name)
+        pointer = self._registry.pointers().get(name)
+        read = () if pointer is None else (pointer.active, pointer.standby)
+        builds = self._registry.builds(name)
+        found = [build for build in builds if build.schema_name not in read and build.state != "retired"]
+        if found:
+            return found[-1]
+        if pointer is not None and builds[-1].schema_name == pointer.standby:
+            return builds[-1]  # after a rollback
+        raise Fault(f"{name} has no build but the one that is read: run cairn projections rebuild {name} first.")
+
+    def active(self, name: str) -> Build | None:
+        """The build that is read."""
+        pointer = self._registry.pointers().get(name)
+        return None if pointer is None else self._build(pointer.active)
+
+    def _build(self, schema: str) -> Build:
+        return next(build for build in self._registry.builds() if build.schema_name == schema)
+
+    def catch_up(self, build: Build, told: Callable[[int], None], timeout_seconds: float) -> None:
+        """Wait until workers have brought the build to the end of the log as it is now. `Fault`."""
+        target = self._last_position()
+        until = time.monotonic() + timeout_seconds
+        while (behind := target - self._position(build)) > 0:
+            told(behind)
+            if time.monotonic() > until:
+                raise Fault(
+                    f"{build} is {behind:,} positions behind and does not come closer: is a worker running? "
+                    f"See cairn projections status; then run the same command again."
+                )
+            before = behind
+            time.sleep(0.1)
+            if target - self._position(build) < before:
+                until = time.monotonic() + timeout_seconds  # it goes on
+
+    def _last_position(self) -> int:
+        row = self._connection.execute(
+            "SELECT coalesce(max(notification_id), 0) FROM stored_events WHERE notification_id <= %s",
+            (self._fence.decided(),),
+        ).fetchone()
+        return int(row[0]) if row else 0
+
+    def _position(self, build: Build) -> int:
+        row = self._connection.execute(
+            "SELECT min(position) FROM projection_shards WHERE schema_name = %s AND stopped IS NULL",
+            (build.schema_name,),
+        ).fetchone()
+        if row is None or row[0] is None:
+            raise Fault(f"{build} is stopped: see cairn projections status.")
+        return int(row[0])
+
+    def verify(self, build: Build) -> Verdict | None:
+        """Compare with the build that is read, at one position; then it is ready. None: there is nothing to compare.
+
+        `NotEqual` with what differs.
+        """
+        if build.state not in {"catching up", "verifying", "ready", "standby"}:
+            raise Fault(f"{build} is {build.state}: run cairn projections rebuild {build.name} until it is caught up.")
+        old = self.active(build.name)
+        if build.state != "standby":
+            self._registry.set_state(build, "verifying")
+        if old is None:
+            self._registry.set_state(build, "ready", verified_at=self._position(build))
+            return None
+        verdict = verify(self._database_url, self._registry, old, build)
+        if not verdict.equal:
+            if build.state != "standby":
+                self._registry.set_state(build, "verifying", reason="it differs")
+            raise NotEqual(verdict)
+        if build.state != "standby":
+            self._registry.set_state(build, "ready", verified_at=verdict.position)
+        return verdict
+
+    def cutover(self, name: str) -> Exchanged:
+        """Read the candidate from now on; what was read is on standby, and filled on. `Fault` unless it is verified."""
+        build = self.candidate(name)
+        if build.state not in {"ready", "standby"}:
+            raise Fault(
+                f"{build} is {build.state} and not verified: run cairn projections verify {name} first, or rebuild it."
+            )
+        return self._exchange(name, build)
+
+    def rollback(self, name: str) -> Exchanged:
+        """Read again what was read before the last cutover. Twice: the newer one again. `Fault` when it is gone."""
+        self._registry.named(name)
+        pointer = self._registry.pointers().get(name)
+        if pointer is None or pointer.standby is None:
+            raise Fault(f"{name} has nothing on standby to go back to.")
+        return self._exchange(name, self._build(pointer.standby))
+
+    def _exchange(self, name: str, build: Build) -> Exchanged:
+        pointer = self._registry.pointers().get(name)
+        if pointer is None:
+            with self._connection.transaction():
+                self._connection.execute(_FIRST, (name, build.schema_name))
+                self._registry.set_state(build, "active")
+            return Exchanged(name, None, str(build), self._position(build))
+        old = self._build(pointer.active)
+        with (
+            held_together(self._connection, (old.schema_name, build.schema_name), self._fence.decided) as position,
+            self._connection.transaction(),
+        ):
+            moved = self._connection.execute(_EXCHANGE, (build.schema_name, old.schema_name, name, old.schema_name))
+            if moved.rowcount != 1:
+                raise Fault(f"{name} was exchanged by another operator meanwhile: see cairn projections status.")
+            if pointer.standby not in {None, build.schema_name}:
+                self._registry.set_state(self._build(str(pointer.standby)), "retired")
+            self._registry.set_state(old, "standby")
+            self._registry.set_state(build, "active")
+        return Exchanged(name, str(old), str(build), position)
+
+    def shadow(self, name: str, percent: int) -> Build | None:
+        """Let a share of the users read the candidate, and compare what it answers. 0: nobody. `Fault`."""
+        self._registry.named(name)
+        if percent == 0:
+            self._connection.execute(_NO_SHADOW, (name,))
+            return None
+        build, old = self.candidate(name), self.active(name)
+        if old is None:
+            raise Fault(f"{name} is not read yet, so that there is nothing to try {build} against: cut it over.")
+        if build.state not in {"ready", "standby"}:
+            raise Fault(f"{build} is {build.state}, not ready: verify it first (cairn projections verify {name}).")
+        with (
+            held_together(self._connection, (old.schema_name, build.schema_name), self._fence.decided),
+            self._connection.transaction(),
+        ):
+            self._connection.execute(_COUNT_FROM_ZERO, (build.schema_name,))
+            self._connection.execute(_SHADOW, (build.schema_name, percent, name))
+        return build
+
+    def pause(self, name: str, *, paused: bool) -> int:
+        """Let workers fill no build of it, or go on, also with those that were stopped; how many shards that were."""
+        self._registry.named(name)
+        changed = self._connection.execute(_RESUME if not paused else _PAUSE, (name,))
+        return changed.rowcount
+
+    def collect(self, name: str | None) -> list[Build]:
+        """Drop builds that nobody reads any more: those on standby and those that were retired."""
+        if name is not None:
+            self._registry.named(name)
+        dropped = []
+        for build in self._registry.builds(name):
+            if build.state in {"standby", "retired"}:
+                self._wait_for_readers(build)
+                with self._connection.transaction():
+                    self._connection.execute(_FORGET_STANDBY, (build.schema_name,))
+                    self._registry.drop(build)
+                dropped.append(build)
+        return dropped
+
+    def _wait_for_readers(self, build: Build) -> None:
+        """Readers look at the pointers once a second: some may still know a build that was read a moment ago."""
+        row = self._connection.execute(
+            "SELECT extract(epoch FROM now() - changed_at)::float8 FROM projection_builds WHERE schema_name = %s",
+            (build.schema_name,),
+        ).fetchone()
+        if row is not None:
+            time.sleep(max(0.0, _READERS_SECONDS - row[0]))
+
+
+def note_action(connection: Connection, operator: str, action: str, arguments: str) -> int:
+    """Begin a row in the operators' log; its id."""
+    row = connection.execute(_NOTE, (operator, action, arguments)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def note_outcome(connection: Connection, action_id: int, outcome: str) -> None:
+    """How it ended."""
+    connection.execute("UPDATE operator_actions SET outcome = %s WHERE action_id = %s", (outcome, action_id))
+
+
+def pointers_of(registry: Registry) -> Sequence[Pointer]:
+    """All, by name."""
+    return [pointer for _, pointer in sorted(registry.pointers().items())]
+
+
+_FIRST: Final[LiteralString] = "INSERT INTO projection_pointers (name, active) VALUES (%s, %s)"
+_EXCHANGE: Final[LiteralString] = """
+    UPDATE projection_pointers SET active = %s, standby = %s, shadow = NULL, shadow_percent = 0, changed_at = now()
+    WHERE name = %s AND active = %s
+"""
+_NO_SHADOW: Final[LiteralString] = """
+    UPDATE projection_pointers SET shadow = NULL, shadow_percent = 0, changed_at = now() WHERE name = %s
+"""
+_SHADOW: Final[LiteralString] = """
+    UPDATE projection_pointers SET shadow = %s, shadow_percent = %s, changed_at = now() WHERE name = %s
+"""
+_COUNT_FROM_ZERO: Final[LiteralString] = """
+    INSERT INTO shadow_counts (schema_name) VALUES (%s) ON CONFLICT DO NOTHING
+"""
+_PAUSE: Final[LiteralString] = """
+    UPDATE projection_shards SET paused = true
+    WHERE schema_name IN (SELECT schema_name FROM projection_builds WHERE name = %s)
+"""
+_RESUME: Final[LiteralString] = """
+    UPDATE projection_shards SET paused = false, stopped = NULL
+    WHERE schema_name IN (SELECT schema_name FROM projection_builds WHERE name = %s)
+"""
+_FORGET_STANDBY: Final[LiteralString] = "UPDATE projection_pointers SET standby = NULL WHERE standby = %s"
+_NOTE: Final[LiteralString] = """
+    INSERT INTO operator_actions (operator, action, arguments) VALUES (%s, %s, %s) RETURNING action_id
+"""

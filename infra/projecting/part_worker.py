@@ -1,0 +1,164 @@
+"""One process of a rebuild: folds parts of the log into memory and copies them in. JSON lines in, JSON lines out.
+
+`python -m infra.projecting.part_worker`: a process of its own that imports little, so that its memory goes to rows.
+"""
+
+import base64
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import psycopg
+from msgspec import Struct
+from psycopg import Connection
+
+from infra.event_store.reader import LogReader
+from infra.keys import MasterKeys
+from infra.processes import end_with_parent
+from infra.projecting.quarantine import note_faults
+from infra.projecting.refold import Part, Refold, refold, skipped_positions
+from infra.projecting.tables import prepare, stores
+from projections import PROJECTIONS
+from projections.projection import Projection
+
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+_TELL_SECONDS: Final = 0.2
+
+
+class Begin(Struct, frozen=True):
+    """The first line. The master keys come this way because others could read a command line or an environment."""
+
+    database_url: str
+    master_keys: list[str]
+    memory_bytes: int  # of this process
+
+
+class Task(Struct, frozen=True):
+    """A part, for builds by their schema, name and version."""
+
+    foreign: bool
+    first: int
+    last: int
+    builds: list[tuple[str, str, int]]
+    upto: int
+
+
+class Told(Struct, frozen=True, omit_defaults=True):
+    """What the process says: how far it is, that the part is in, that it does not fit, or what went wrong."""
+
+    position: int = 0
+    events: int = 0
+    rows: int = 0
+    done: bool = False
+    too_big: bool = False
+    fault: str = ""
+    peak_bytes: int = 0
+
+
+class _TooBig(Exception):
+    """The part's rows do not fit into the memory that the process may have."""
+
+
+def main() -> None:
+    """Work until there are no more lines."""
+    end_with_parent()
+    begin = msgspec.json.decode(sys.stdin.buffer.readline(), type=Begin)
+    master = MasterKeys([base64.b64decode(key) for key in begin.master_keys])
+    for line in sys.stdin.buffer:
+        task = msgspec.json.decode(line, type=Task)
+        try:
+            _work(begin, master, task)
+        except _TooBig:
+            _tell(Told(too_big=True))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the command tells it and fails
+            _tell(Told(fault=f"{type(error).__name__}: {error}".strip()))
+
+
+def _work(begin: Begin, master: MasterKeys, task: Task) -> None:
+    projections = {(projection.name, projection.version): projection for projection in PROJECTIONS}
+    own = {schema: projections[name, version] for schema, name, version in task.builds}
+    part = Part(task.foreign, frozenset(range(task.first, task.last + 1)))
+    began, progress = time.perf_counter(), _Progress(begin.memory_bytes)
+    with (
+        psycopg.connect(begin.database_url, autocommit=True) as reading,
+        psycopg.connect(begin.database_url, autocommit=True) as writing,
+    ):
+        reading.execute("SET work_mem = '64MB'")  # a window of rows is sorted
+        reading.execute("SET enable_seqscan = off")  # the window is known, its size is not
+        skipped = skipped_positions(writing)
+        made = refold(LogReader(reading, master), list(own.values()), part, task.upto, skipped, progress.page)
+        count = _write(prepare(writing), dict(_by_schema(own, made)), task, progress.events, began)
+    _tell(Told(done=True, events=progress.events, rows=count, peak_bytes=_peak()))
+
+
+def _by_schema(own: dict[str, Projection], made: Sequence[Refold]) -> Iterator[tuple[str, Refold]]:
+    """Each build with its fold, if it has any in this kind of part."""
+    for schema, projection in own.items():
+        for one in made:
+            if one.projection is projection:
+                yield schema, one
+
+
+def _write(connection: Connection, made: dict[str, Refold], task: Task, events: int, began: float) -> int:
+    """All rows of the part and that it is done, in one transaction: a part that was cut off has left nothing."""
+    total = 0
+    with connection.transaction():
+        for schema, *_ in task.builds:
+            count = 0
+            one = made.get(schema)
+            if one is not None:
+                for name in one.tables:
+                    count += stores(one.projection, schema)[name].copy(connection, one.of_table(name))
+                if one.faults:
+                    note_faults(connection, schema, one.faults)
+            connection.execute(_DONE, (events, count, time.perf_counter() - began, schema, task.foreign, task.first))
+            total += count
+    return total
+
+
+class _Progress:
+    """Tells how far the part is, and when it does not fit."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        self._memory_bytes = memory_bytes
+        self._told_at = 0.0
+        self.events = 0
+
+    def page(self, events: int, position: int) -> None:
+        self.events += events
+        if _resident() > self._memory_bytes:
+            raise _TooBig
+        if time.monotonic() - self._told_at > _TELL_SECONDS:
+            _tell(Told(events=self.events, position=position))
+            self._told_at = time.monotonic()
+
+
+def _resident() -> int:
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES
+    except FileNotFoundError:  # not Linux
+        return _peak()
+
+
+def _peak() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _tell(told: Told) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(told) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+_DONE: Final = """
+    UPDATE rebuild_parts SET events = %s, rows = %s, seconds = %s, done_at = now()
+    WHERE schema_name = %s AND foreign_rows = %s AND first_partition = %s
+"""
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,404 @@
+"""Building the tables of new versions from the log, beside those that are read: resumable, in bounded memory.
+
+Each part of the log is folded in memory by one of several processes and copied in, in one transaction with the note
+that it is done. Then come keys and indexes, then what is derived, and then workers follow the log from there on.
+"""
+
+import base64
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from queue import Empty, Queue
+from typing import Final, LiteralString
+
+import msgspec
+import psycopg
+from msgspec import Struct
+from psycopg import Connection
+from psycopg.sql import SQL, Identifier
+
+from infra.event_store.fence import Fence
+from infra.event_store.rows import PARTITIONS
+from infra.faults import Fault
+from infra.processes import child_command, child_environ
+from infra.projecting.builds import Build, Registry
+from infra.projecting.lag import live_lag_seconds
+from infra.projecting.part_worker import Begin, Task, Told
+from infra.projecting.refold import own_parts
+from infra.projecting.tables import fingerprint, index_table, make_tables
+from projections.projection import Projection
+
+_WORKER_BYTES: Final = 72 * 1024**2  # of a process before it has rows
+_STATE_FACTOR: Final = 2.0  # what rows take in memory, as a multiple of what their events take in the log
+_MOST_PARTS: Final = PARTITIONS
+_TICK_SECONDS: Final = 0.2
+_LAG_SECONDS: Final = 0.5  # between two looks at how far live projections are behind
+
+
+class Options(Struct, frozen=True):
+    """How a rebuild may go about it."""
+
+    workers: int
+    memory_bytes: int
+    max_live_lag_seconds: float
+
+
+class Progress(Struct, frozen=True):
+    """How far it is. `fraction` is of the parts; None in phases whose length is not known."""
+
+    phase: str
+    fraction: float | None = None
+    events: int = 0
+    events_per_second: float = 0.0
+    seconds_left: float | None = None
+    throttled: bool = False
+
+
+class Rebuild:
+    """Of some projections, in one pass of the log. One connection, in autocommit."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        registry: Registry,
+        database_url: str,
+        master_keys: Sequence[bytes],
+        told: Callable[[Progress], None],
+    ) -> None:
+        self._connection = connection
+        self._registry = registry
+        self._database_url = database_url
+        self._master_keys = master_keys
+        self._told = told
+        self.peak_bytes = 0  # of the largest worker
+
+    def start(self, names: Sequence[str], *, restart: bool) -> list[Build]:
+        """The builds to fill: those that were begun before, else new ones of the newest versions. `Fault`."""
+        for name in names:
+            self._registry.named(name)
+            locked = self._connection.execute(
+                "SELECT pg_try_advisory_lock(hashtext('cairn rebuild'), hashtext(%s))", (name,)
+            ).fetchone()
+            if locked != (True,):
+                raise Fault(f"{name} is being rebuilt by another command: wait for it, or stop that one first.")
+        return [self._start(name, restart=restart) for name in names]
+
+    def _start(self, name: str, *, restart: bool) -> Build:
+        projection = max((one for one in self._registry.projections if one.name == name), key=lambda one: one.version)
+        own = [build for build in self._registry.builds(name) if build.version == projection.version]
+        read = {
+            schema for pointer in self._registry.pointers().values() for schema in (pointer.active, pointer.standby)
+        }
+        for build in own:
+            if build.schema_name in read:
+                continue
+            if not restart and build.fingerprint == fingerprint(projection):
+                return build
+            self._registry.drop(build)
+        number = max((build.build for build in own if build.schema_name in read), default=0) + 1
+        return self._registry.insert(projection, number, "planned")
+
+    def fill(self, builds: Sequence[Build], options: Options) -> None:
+        """Bring the builds to where workers can follow. What was done by an earlier run is not done again. `Fault`."""
+        todo = [build for build in builds if build.state in {"planned", "building", "indexing"}]
+        try:
+            self._prepare([build for build in todo if build.state == "planned"], options)
+            building = [build for build in self._now(todo) if build.state == "building"]
+            if building:
+                self._fold(building, options)
+                for build in building:
+                    self._registry.set_state(build, "indexing")
+            for build in self._now(todo):
+                self._index(build)
+        except psycopg.Error as error:
+            reason = f"{type(error).__name__}: {str(error).strip()}"
+            self._note(todo, reason)
+            raise Fault(f"the rebuild stopped: {reason}. Run the same command again to go on from there.") from error
+        except Fault as fault:
+            self._note(todo, str(fault))
+            raise
+
+    def _note(self, builds: Sequence[Build], reason: str) -> None:
+        with contextlib.suppress(psycopg.Error):
+            for build in self._now(builds):
+                self._registry.set_state(build, build.state, reason=reason)
+
+    def _now(self, builds: Sequence[Build]) -> list[Build]:
+        wanted = {build.schema_name for build in builds}
+        return [build for build in self._registry.builds() if build.schema_name in wanted]
+
+    def _prepare(self, planned: Sequence[Build], options: Options) -> None:
+        upto = self._last_decided()
+        parts = self._count_parts(options)
+        for build in planned:
+            projection = self._registry.definition(build)
+            with self._connection.transaction():
+                make_tables(self._connection, projection, build.schema_name, indexed=False)
+                for foreign in sorted({fold.foreign for fold in projection.folds}):
+                    self._insert_parts(build, parts=1 if foreign else parts, foreign=foreign)
+                self._registry.set_state(build, "building", built_to=upto)
+
+    def _last_decided(self) -> int:
+        row = self._connection.execute(
+            "SELECT coalesce(max(notification_id), 0) FROM stored_events WHERE notification_id <= %s",
+            (Fence(self._connection).decided(),),
+        ).fetchone()
+        return int(row[0]) if row else 0
+
+    def _count_parts(self, options: Options) -> int:
+        """So many that what each worker holds fits; a part that does not is cut in two when that shows."""
+        row = self._connection.execute("SELECT pg_table_size('stored_events')").fetchone()
+        state = (int(row[0]) if row else 0) * _STATE_FACTOR
+        room = _room(options)
+        return min(_MOST_PARTS, max(options.workers, -int(-state // room)))
+
+    def _insert_parts(self, build: Build, *, parts: int, foreign: bool) -> None:
+        for partitions in own_parts(parts):
+            self._connection.execute(
+                "INSERT INTO rebuild_parts (schema_name, foreign_rows, first_partition, last_partition) "
+                "VALUES (%s, %s, %s, %s)",
+                (build.schema_name, foreign, min(partitions), max(partitions)),
+            )
+
+    def _fold(self, builds: Sequence[Build], options: Options) -> None:
+        tasks = self._tasks(builds)
+        with _Pool(self._database_url, self._master_keys, options) as pool:
+            meter = _Meter(len(tasks))
+            pool.add(tasks)
+            looked_at = 0.0
+            while not pool.finished:
+                for task, told in pool.take(_TICK_SECONDS):
+                    self._heard(pool, task, told, meter)
+                if time.monotonic() - looked_at > _LAG_SECONDS:
+                    pool.throttle(live_lag_seconds(self._connection) > options.max_live_lag_seconds)
+                    looked_at = time.monotonic()
+                self._told(meter.progress(throttled=pool.throttled))
+
+    def _tasks(self, builds: Sequence[Build]) -> list[Task]:
+        """Parts that are not done: builds with the same part and position go through the log together."""
+        by_schema = {build.schema_name: build for build in builds}
+        found: dict[tuple[bool, int, int, int], list[tuple[str, str, int]]] = {}
+        rows = self._connection.execute(_UNDONE, (list(by_schema),))
+        for schema, foreign, first, last in rows:
+            build = by_schema[schema]
+            place = (foreign, first, last, build.built_to or 0)
+            found.setdefault(place, []).append((schema, build.name, build.version))
+        return [Task(foreign, first, last, own, upto) for (foreign, first, last, upto), own in sorted(found.items())]
+
+    def _heard(self, pool: "_Pool", task: Task, told: Told, meter: "_Meter") -> None:
+        if told.fault:
+            raise Fault(f"a part of the rebuild failed: {told.fault}. Run the same command again to go on from there.")
+        if told.too_big:
+            halves = self._halved(task)
+            meter.more(len(halves) - 1)
+            pool.add(halves)
+        self.peak_bytes = max(self.peak_bytes, told.peak_bytes)
+        meter.heard(task, told)
+
+    def _halved(self, task: Task) -> list[Task]:
+        if task.first == task.last:
+            raise Fault(
+                f"the rows of partition {task.first} alone do not fit into the memory given: give more by --memory, or "
+                f"fewer --workers."
+            )
+        middle = (task.first + task.last) // 2
+        with self._connection.transaction():
+            for schema, *_ in task.builds:
+                self._connection.execute(_SHORTEN, (middle, schema, task.foreign, task.first))
+                self._connection.execute(_ADD_PART, (schema, task.foreign, middle + 1, task.last))
+        return [
+            Task(task.foreign, first, last, task.builds, task.upto)
+            for first, last in ((task.first, middle), (middle + 1, task.last))
+        ]
+
+    def _index(self, build: Build) -> None:
+        """Keys, indexes and what is derived, in one transaction with the shards from which workers go on."""
+        projection = self._registry.definition(build)
+        self._told(Progress(f"indexing {build}"))
+        with self._connection.transaction():
+            self._connection.execute("SET LOCAL maintenance_work_mem = '256MB'")
+            for fold in projection.folds:
+                index_table(self._connection, fold.table, build.schema_name)
+            if projection.derived is not None:
+                self._told(Progress(f"deriving {build}"))
+                self._derive(projection, build)
+            self._registry.follow(build, build.built_to or 0)
+            self._registry.set_state(build, "catching up")
+
+    def _derive(self, projection: Projection, build: Build) -> None:
+        derived = projection.derived
+        if derived is None:
+            return
+        for table in derived.tables:
+            self._connection.execute(SQL("TRUNCATE {}").format(Identifier(build.schema_name, table.name)))
+        derived.derive(None, self._connection, build.schema_name)
+        for table in derived.tables:
+            index_table(self._connection, table, build.schema_name)
+
+
+def _room(options: Options) -> float:
+    """Of each worker, the bytes for rows."""
+    room = (options.memory_bytes - _WORKER_BYTES) / options.workers - _WORKER_BYTES
+    if room < 16 * 1024**2:
+        raise Fault(
+            f"--memory is too little for {options.workers} workers: give at least "
+            f"{((_WORKER_BYTES + 16 * 1024**2) * options.workers + _WORKER_BYTES) // 1024**2 + 1}M, or fewer --workers."
+        )
+    return room
+
+
+class _Meter:
+    """Rate and time left, of parts that are much alike."""
+
+    def __init__(self, parts: int) -> None:
+        self._parts = parts
+        self._done = 0
+        self._events = 0
+        self._under_way: dict[tuple[bool, int], tuple[int, float]] = {}
+        self._began = time.monotonic()
+
+    def more(self, parts: int) -> None:
+        self._parts += parts
+
+    def heard(self, task: Task, told: Told) -> None:
+        place = (task.foreign, task.first)
+        if told.done:
+            self._done += 1
+            self._events += told.events
+        if told.done or told.too_big:
+            self._under_way.pop(place, None)
+        else:
+            self._under_way[place] = (told.events, min(1.0, told.position / max(1, task.upto)))
+
+    def progress(self, *, throttled: bool) -> Progress:
+        fraction = (self._done + sum(done for _, done in self._under_way.values())) / max(1, self._parts)
+        events = self._events + sum(count for count, _ in self._under_way.values())
+        seconds = time.monotonic() - self._began
+        left = seconds / fraction - seconds if fraction > 0.01 else None
+        return Progress("folding", fraction, events, events / max(seconds, 0.001), left, throttled)
+
+
+class _Pool:
+    """Processes that work on tasks, each with a thread that speaks with it. They end with this process."""
+
+    def __init__(self, database_url: str, master_keys: Sequence[bytes], options: Options) -> None:
+        keys = [base64.b64encode(key).decode() for key in master_keys]
+        # each may have its share; what this process takes itself is set aside
+        share = (options.memory_bytes - _WORKER_BYTES) // options.workers
+        self._begin = msgspec.json.encode(Begin(database_url, keys, int(share * 0.9))) + b"\n"
+        self._workers = options.workers
+        self._tasks: Queue[Task | None] = Queue()
+        self._told: Queue[tuple[Task, Told]] = Queue()
+        self._left = 0
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._threads: list[threading.Thread] = []
+        self.throttled = False
+
+    def __enter__(self) -> "_Pool":
+        for _ in range(self._workers):
+            argv = [sys.executable, "-m", "infra.projecting.part_worker"]
+            process = subprocess.Popen(  # noqa: S603 - our own module
+                child_command(argv, on_death=signal.SIGKILL),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, **child_environ(), "PATH": os.environ.get("PATH", os.defpath)},
+            )
+            self._processes.append(process)
+            thread = threading.Thread(target=self._speak, args=(process,), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.kill()
+            process.wait()
+        for _thread in self._threads:
+            self._tasks.put(None)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every task is done and was heard of."""
+        return self._left == 0 and self._told.empty()
+
+    def add(self, tasks: Sequence[Task]) -> None:
+        """To be worked on."""
+        self._left += len(tasks)
+        for task in tasks:
+            self._tasks.put(task)
+
+    def take(self, seconds: float) -> Iterator[tuple[Task, Told]]:
+        """What was said, after waiting for it as long as that."""
+        wait = seconds
+        while True:
+            try:
+                task, told = self._told.get(timeout=wait) if wait else self._told.get_nowait()
+            except Empty:
+                return
+            wait = 0.0
+            if told.done or told.too_big or told.fault:
+                self._left -= 1
+            yield task, told
+
+    def throttle(self, on: bool) -> None:  # noqa: FBT001 - a switch
+        """Stop the processes where they are, or let them go on."""
+        if on != self.throttled:
+            self.throttled = on
+            for process in self._processes:
+                process.send_signal(signal.SIGSTOP if on else signal.SIGCONT)
+
+    def _speak(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None  # noqa: S101 - as it was started
+        assert process.stdout is not None  # noqa: S101 - as above
+        said = self._begin
+        while (task := self._tasks.get()) is not None:
+            try:
+                process.stdin.write(said + msgspec.json.encode(task) + b"\n")
+                process.stdin.flush()
+                said = b""
+                for line in process.stdout:
+                    told = msgspec.json.decode(line, type=Told)
+                    self._told.put((task, told))
+                    if told.done or told.too_big or told.fault:
+                        break
+                else:
+                    self._told.put((task, Told(fault="its process died")))
+                    return
+            except OSError:
+                self._told.put((task, Told(fault="its process died")))
+                return
+
+
+@contextmanager
+def rebuilding(
+    connection: Connection,
+    registry: Registry,
+    database_url: str,
+    master_keys: Sequence[bytes],
+    told: Callable[[Progress], None],
+) -> Iterator[Rebuild]:
+    """A rebuild whose names are free for others afterwards."""
+    try:
+        yield Rebuild(connection, registry, database_url, master_keys, told)
+    finally:
+        with contextlib.suppress(psycopg.Error):
+            connection.execute("SELECT pg_advisory_unlock_all()")
+
+
+_UNDONE: Final[LiteralString] = """
+    SELECT schema_name, foreign_rows, first_partition, last_partition FROM rebuild_parts
+    WHERE schema_name = ANY(%s) AND done_at IS NULL
+"""
+_SHORTEN: Final[LiteralString] = """
+    UPDATE rebuild_parts SET last_partition = %s
+    WHERE schema_name = %s AND foreign_rows = %s AND first_partition = %s
+"""
+_ADD_PART: Final[LiteralString] = """
+    INSERT INTO rebuild_parts (schema_name, foreign_rows, first_partition, last_partition) VALUES (%s, %s, %s, %s)
+"""

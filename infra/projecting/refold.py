@@ -1,0 +1,108 @@
+"""Rows as the log has them: what a rebuild writes, what heals a key, and what live rows are checked against."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import pairwise
+from typing import Any, Final
+from uuid import UUID
+
+from msgspec import Struct
+from psycopg import Connection
+
+from domain.events.event import Recorded
+from domain.events.user import UserErased
+from infra.event_store.reader import LogReader, Selection
+from infra.event_store.rows import PARTITIONS
+from infra.projecting.folding import Fault, Folder, Held, Rows
+from projections.projection import Fold, Projection
+
+
+class Part(Struct, frozen=True):
+    """What of the rows is made: those of some owners or partitions; None: of all.
+
+    Rows whose owners' own streams say everything are `foreign=False`; for the others everybody's streams are read.
+    """
+
+    foreign: bool
+    partitions: frozenset[int] | None = None
+    owners: frozenset[UUID] | None = None
+
+    def selection(self, projections: Sequence[Projection]) -> Selection:
+        """What of the log it needs."""
+        topics = {event.TOPIC for projection in projections for fold in self.folds(projection) for event in fold.events}
+        if self.foreign:
+            return Selection(topics={*topics, UserErased.TOPIC})
+        return Selection(self.partitions, self.owners, {*topics, UserErased.TOPIC})
+
+    def folds(self, projection: Projection) -> list[Fold[Any]]:
+        """Of the projection's, those that it fills."""
+        return [fold for fold in projection.folds if fold.foreign is self.foreign]
+
+
+class Refold:
+    """Folds pages for one projection, and keeps what is of the part."""
+
+    def __init__(self, projection: Projection, part: Part, skipped: Collection[int]) -> None:
+        self.projection: Final = projection
+        self.part: Final = part
+        self._numbers = {number for number, fold in enumerate(projection.folds) if fold.foreign is part.foreign}
+        partitions = part.partitions if part.owners is None else None
+        self._folder = Folder(projection, partitions, frozenset(skipped), self._numbers)
+        self._held: Held = {}
+        self.rows: Final[Rows] = self._folder.none()
+        self.faults: Final[list[Fault]] = []
+
+    def take(self, page: Sequence[Recorded]) -> None:
+        """The next events of the part's selection."""
+        steps = self._folder.steps(page)
+        if self.part.owners is not None:
+            steps = [step for step in steps if step[2] in self.part.owners]
+        self.faults.extend(self._folder.run(steps, self.rows, self._held))
+
+    def of_table(self, name: str) -> Iterator[Any]:
+        """The rows of a table."""
+        for fold, owned in zip(self.projection.folds, self.rows, strict=True):
+            if fold.table.name == name:
+                for rows in owned.values():
+                    yield from rows.values()
+
+    @property
+    def tables(self) -> list[str]:
+        """Those that it fills."""
+        return [fold.table.name for fold in self.part.folds(self.projection)]
+
+    @property
+    def held(self) -> Held:
+        """How many events of each quarantined key were held back."""
+        return self._held
+
+
+def refold(
+    reader: LogReader,
+    projections: Sequence[Projection],
+    part: Part,
+    upto: int,
+    skipped: Callable[[str], Collection[int]],
+    after_page: Callable[[int, int], None] = lambda _events, _position: None,
+) -> list[Refold]:
+    """One pass of the log for all of these projections; `after_page` hears how many events, and up to where."""
+    made = [Refold(projection, part, skipped(projection.name)) for projection in projections if part.folds(projection)]
+    for rows in reader.scan(0, upto, part.selection(projections)) if made else ():
+        page = reader.events(rows)
+        for one in made:
+            one.take(page)
+        after_page(len(rows), rows[-1].position if rows else 0)
+    return made
+
+
+def own_parts(count: int) -> list[frozenset[int]]:
+    """All partitions in this many parts of nearly one size."""
+    bounds = [number * PARTITIONS // count for number in range(count + 1)]
+    return [frozenset(range(first, last)) for first, last in pairwise(bounds)]
+
+
+def skipped_positions(connection: Connection) -> Callable[[str], Collection[int]]:
+    """The positions of events that operators had projections skip, by projection."""
+    found: dict[str, set[int]] = {}
+    for name, position in connection.execute("SELECT name, position FROM skipped_events"):
+        found.setdefault(name, set()).add(position)
+    return lambda name: found.get(name, set())

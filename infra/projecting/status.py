@@ -1,0 +1,68 @@
+"""How every build is doing, for operators."""
+
+from collections.abc import Sequence
+from typing import Final, LiteralString
+
+from msgspec import Struct
+from psycopg import Connection
+
+from infra.projecting.builds import Registry
+from infra.projecting.lag import Lag, lags
+
+
+class Standing(Struct, frozen=True):
+    """One build. `trouble`: why what is read grows old; empty when it does not."""
+
+    build: str
+    schema_name: str
+    state: str
+    lag: Lag | None
+    quarantined: int
+    trouble: str
+    reason: str
+    shadowing: str
+
+
+def standings(connection: Connection, registry: Registry) -> Sequence[Standing]:
+    """All builds, by name and version."""
+    behind, pointers = lags(connection), registry.pointers()
+    counts = {str(schema): int(count) for schema, count in connection.execute(_QUARANTINED)}
+    shadows = {
+        str(schema): (int(compared), int(wrong), last) for schema, compared, wrong, last in connection.execute(_SHADOWS)
+    }
+    found = []
+    for build in registry.builds():
+        lag, pointer = behind.get(build.schema_name), pointers.get(build.name)
+        shadowing = ""
+        if build.schema_name in shadows:
+            percent = pointer.shadow_percent if pointer is not None and pointer.shadow == build.schema_name else 0
+            compared, wrong, last = shadows[build.schema_name]
+            shadowing = f"shadow {percent} %: {compared:,} reads compared, {wrong:,} differed" + (
+                f" ({last})" if last else ""
+            )
+        trouble = "" if lag is None or build.state != "active" else _trouble(lag)
+        found.append(
+            Standing(
+                str(build),
+                build.schema_name,
+                build.state,
+                lag,
+                counts.get(build.schema_name, 0),
+                trouble,
+                build.reason or "",
+                shadowing,
+            )
+        )
+    return found
+
+
+def _trouble(lag: Lag) -> str:
+    if lag.stopped is not None:
+        return f"STOPPED: {lag.stopped}"
+    if lag.paused:
+        return "PAUSED"
+    return "" if lag.holders else "NO WORKER"
+
+
+_QUARANTINED: Final[LiteralString] = "SELECT schema_name, count(*) FROM quarantined_keys GROUP BY schema_name"
+_SHADOWS: Final[LiteralString] = "SELECT schema_name, compared, mismatched, last_mismatch FROM shadow_counts"

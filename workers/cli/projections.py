@@ -1,0 +1,619 @@
+"""`cairn projections`: how data shapes change in flight."""
+
+import getpass
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+import click
+import msgspec
+from psycopg import Connection
+from rich.console import Console
+from rich.progress import Progress as Bars
+
+from domain.streams import MalformedPosition
+from infra.faults import Fault
+from infra.keys import MasterKeys
+from infra.positions import from_token, to_token
+from infra.projecting.auditing import Audited, audit
+from infra.projecting.builds import Build, Registry
+from infra.projecting.healing import Healed, Healer, healing, skip
+from infra.projecting.lag import Lag
+from infra.projecting.lifecycle import Exchanged, Lifecycle, NotEqual, note_action, note_outcome
+from infra.projecting.planning import Plan, plan
+from infra.projecting.rebuild import Options, Progress, rebuilding
+from infra.projecting.status import Standing, standings
+from infra.projecting.verify import Verdict
+from infra.settings import Settings, load_settings
+from workers.cli.connecting import connected
+from workers.cli.options import data_option
+
+_WATCH_SECONDS: Final = 1.0
+_CATCH_UP_SECONDS: Final = 60.0  # without coming closer
+
+F = TypeVar("F", bound=Callable[..., None])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+name_argument = click.argument("name")
+reason_option = click.option("--reason", default="", help="Why: kept in the operators' log.")
+
+
+class Size(click.ParamType[int]):
+    """Bytes, as 512M or 2G."""
+
+    name = "size"
+
+    def convert(self, value: Any, _parameter: click.Parameter | None, _context: click.Context | None) -> int:  # noqa: ANN401 - as click has it
+        """The number of bytes."""
+        found = re.fullmatch(r"(\d+)([KMG])i?B?", str(value), re.IGNORECASE)
+        if found is None:
+            raise Fault(f"{value!r} is no size: give it as 512M or 2G.")
+        return int(found[1]) * int(1024 ** (" KMG".index(found[2].upper())))
+
+
+class Seconds(click.ParamType[float]):
+    """A time, as 500ms, 2s or 1m."""
+
+    name = "time"
+
+    def convert(self, value: Any, _parameter: click.Parameter | None, _context: click.Context | None) -> float:  # noqa: ANN401 - as above
+        """In seconds."""
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m)?", str(value))
+        if found is None:
+            raise Fault(f"{value!r} is no time: give it as 500ms, 2s or 1m.")
+        return float(found[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0}[found[2] or "s"]
+
+
+class Tools:
+    """What the commands work with: one checked connection to the instance's database."""
+
+    def __init__(self, connection: Connection, settings: Settings) -> None:
+        self.connection = connection
+        self.settings = settings
+        self.url = settings.database_url
+        self.master = MasterKeys(settings.master_keys)
+        self.registry = Registry(connection)
+        self.registry.register()
+        self.lifecycle = Lifecycle(connection, self.registry, self.url)
+
+    @contextmanager
+    def healer(self) -> Iterator[Healer]:
+        """For what is made anew in live tables."""
+        with healing(self.url, self.registry, self.master) as healer:
+            yield healer
+
+
+@contextmanager
+def _tools(data: Path, action: str = "", **arguments: object) -> Iterator[Tools]:
+    """With an action: it is noted in the operators' log, and how it ended."""
+    settings = load_settings(data, os.environ)
+    with connected(settings) as connection:
+        tools = Tools(connection, settings)
+        if not action:
+            yield tools
+            return
+        said = json.dumps(
+            {name: value for name, value in arguments.items() if value not in {None, "", ()}}, default=str
+        )
+        row = note_action(connection, getpass.getuser(), action, said)
+        try:
+            yield tools
+        except BaseException as fault:
+            note_outcome(connection, row, f"failed: {fault}" if str(fault) else f"failed: {type(fault).__name__}")
+            raise
+        note_outcome(connection, row, "done")
+
+
+@click.group("projections")
+def projections_command() -> None:
+    """Change the shape of read models while everything runs.
+
+    \b
+    The four steps of a migration:
+      cairn projections rebuild NAME                fill the new version from the log, then verify it
+      cairn projections shadow NAME --percent 10    let a share of the users read it, and compare
+      cairn projections cutover NAME                read it; back again: rollback
+      cairn projections gc NAME                     drop the old one
+
+    Every command says with --json what it says otherwise, ends with exit code 1 when it could not do what was asked,
+    and those that change anything leave a row in the table operator_actions.
+    """  # noqa: D301 - \b is click's mark for lines to be left as they are
+
+
+def _emit(told: object, as_json: bool, lines: Callable[[], Iterator[str]]) -> None:
+    if as_json:
+        click.echo(json.dumps(_plain(told), indent=2))
+    else:
+        for line in lines():
+            click.echo(line)
+
+
+def _plain(told: object) -> Any:  # noqa: ANN401 - JSON
+    """For JSON: positions as tokens."""
+    return _with_tokens(msgspec.to_builtins(told, enc_hook=str))
+
+
+def _with_tokens(value: Any) -> Any:  # noqa: ANN401 - JSON
+    if isinstance(value, dict):
+        return {
+            name: to_token(found)
+            if name in {"position", "built_to", "verified_at"} and isinstance(found, int)
+            else _with_tokens(found)
+            for name, found in value.items()
+            if name != "fingerprint"
+        }
+    return [_with_tokens(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+@projections_command.command("list")
+@json_option
+@data_option
+def list_command(*, as_json: bool, data: Path) -> None:
+    """Print every build of every projection and where it is in its life."""
+    with _tools(data) as tools:
+        builds = tools.registry.builds()
+    _emit(builds, as_json, lambda: (_build_line(build) for build in builds))
+
+
+def _build_line(build: Build) -> str:
+    why = f"  ({build.reason})" if build.reason else ""
+    return f"{build!s:<28} {build.state:<12}{why}"
+
+
+@projections_command.command("status")
+@click.option("--watch", is_flag=True, help="Go on printing, once a second, until Ctrl-C.")
+@json_option
+@data_option
+def status_command(*, watch: bool, as_json: bool, data: Path) -> None:
+    """Print how far each build is, who fills it, and what stands in the way.
+
+    Exit code 1 when a projection that is read is stopped, paused or without a worker.
+    """
+    with _tools(data) as tools:
+        while True:
+            found = standings(tools.connection, tools.registry)
+            if watch and not as_json and sys.stdout.isatty():
+                click.clear()
+            _emit(found, as_json, partial(_status_lines, found))
+            if not watch:
+                break
+            try:
+                time.sleep(_WATCH_SECONDS)
+            except KeyboardInterrupt:
+                break
+    sys.exit(1 if any(standing.trouble for standing in found) else 0)
+
+
+def _status_lines(found: Sequence[Standing]) -> Iterator[str]:
+    yield f"{'projection':<28} {'state':<12} {'position':<12} {'behind':>18}  {'workers':>7} {'quarantined':>11}"
+    for standing in found:
+        lag = standing.lag
+        behind = "" if lag is None else _behind(lag)
+        at = "" if lag is None else to_token(lag.position)
+        workers = "" if lag is None else f"{lag.holders}"
+        line = (
+            f"{standing.build:<28} {standing.state:<12} {at:<12} {behind:>18}  {workers:>7} {standing.quarantined:>11}"
+        )
+        notes = [standing.trouble, standing.reason, standing.shadowing]
+        yield "  ".join([line, *(note for note in notes if note)])
+
+
+def _behind(lag: Lag) -> str:
+    return "0" if lag.events == 0 else f"{lag.events:,} ({lag.seconds:.1f} s)"
+
+
+@projections_command.command("plan")
+@name_argument
+@json_option
+@data_option
+def plan_command(*, name: str, as_json: bool, data: Path) -> None:
+    """Say what a rebuild would do, without doing it: events, bytes, time, and what changes."""
+    with _tools(data) as tools:
+        made = plan(tools.connection, tools.registry, name)
+    _emit(made, as_json, lambda: _plan_lines(made))
+
+
+def _plan_lines(made: Plan) -> Iterator[str]:
+    yield f"{made.build}: {made.how}"
+    yield f"  reads    {made.events:,} events, {made.log_bytes / 1e6:,.0f} MB"
+    yield f"  writes   about {made.table_bytes / 1e6:,.0f} MB" if made.table_bytes else "  writes   not known yet"
+    yield f"  takes    about {made.seconds:,.0f} s, {made.seconds_from}"
+    for change in made.changes:
+        yield f"  changes  {change}"
+
+
+@projections_command.command("rebuild")
+@click.argument("names", nargs=-1)
+@click.option("--users", default="", metavar="ID,...", help="Only the rows of these users, in live builds.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Processes [default: one for each core].")
+@click.option("--memory", type=Size(), default="512M", show_default=True, help="Of all processes together.")
+@click.option(
+    "--max-live-lag",
+    type=Seconds(),
+    default="2s",
+    show_default=True,
+    help="Rest while live projections are further behind.",
+)
+@click.option("--auto-cutover", is_flag=True, help="Read the new build as soon as it is verified.")
+@click.option("--restart", is_flag=True, help="Begin anew instead of going on with an unfinished rebuild.")
+@reason_option
+@json_option
+@data_option
+def rebuild_command(
+    *,
+    names: tuple[str, ...],
+    users: str,
+    workers: int | None,
+    memory: int,
+    max_live_lag: float,
+    auto_cutover: bool,
+    restart: bool,
+    reason: str,
+    as_json: bool,
+    data: Path,
+) -> None:
+    """Fill the newest version of projections from the log, all of them in one pass, beside the live ones.
+
+    Without names: every projection whose newest version is not filled yet. Then the new build follows the log, and is
+    compared with the one that is read. It may be cut off at any moment: the same command goes on.
+
+    \b
+    Examples:
+      cairn projections rebuild summaries
+      cairn projections rebuild summaries feed --memory 1G --auto-cutover
+      cairn projections rebuild --users 5f0c7e4e-3f0e-4a55-9a43-0c9d8f5a2b11
+    """  # noqa: D301 - as above
+    with _tools(data, "rebuild", names=names, users=users, reason=reason) as tools:
+        if users:
+            _rebuild_users(tools, names, users, as_json)
+            return
+        options = Options(workers or len(os.sched_getaffinity(0)), memory, max_live_lag)
+        chosen = names or _stale(tools.registry)
+        if not chosen:
+            _emit([], as_json, lambda: iter(["every projection is built: name one to build it anew"]))
+            return
+        result = _rebuild(tools, chosen, options, restart=restart, auto_cutover=auto_cutover, quiet=as_json)
+    _emit(result, as_json, lambda: _rebuild_lines(result))
+    if any(one["verified"] is False for one in result):
+        sys.exit(1)
+
+
+def _stale(registry: Registry) -> list[str]:
+    read = {pointer.active for pointer in registry.pointers().values()}
+    newest = {projection.name: 0 for projection in registry.projections}
+    for projection in registry.projections:
+        newest[projection.name] = max(newest[projection.name], projection.version)
+    builds = [build for build in registry.builds() if build.schema_name in read]
+    current = {build.name for build in builds if build.version == newest.get(build.name)}
+    return sorted(newest.keys() - current)
+
+
+def _rebuild(
+    tools: Tools, names: Sequence[str], options: Options, *, restart: bool, auto_cutover: bool, quiet: bool
+) -> list[dict[str, Any]]:
+    began = time.monotonic()
+    with (
+        _bar(quiet) as told,
+        rebuilding(tools.connection, tools.registry, tools.url, tools.settings.master_keys, told) as rebuild,
+    ):
+        builds = rebuild.start(names, restart=restart)
+        rebuild.fill(builds, options)
+        filled = time.monotonic() - began
+        result = []
+        for build in _again(tools.registry, builds):
+            tools.lifecycle.catch_up(build, partial(_tell_behind, told, build), _CATCH_UP_SECONDS)
+            told(Progress(f"verifying {build}"))
+            one: dict[str, Any] = {"build": str(build), "fill_seconds": round(filled, 2), "verified": True}
+            try:
+                one["verdict"] = tools.lifecycle.verify(_again(tools.registry, [build])[0])
+            except NotEqual as fault:
+                one.update(verified=False, verdict=fault.verdict)
+            else:
+                if auto_cutover:
+                    one["cutover"] = tools.lifecycle.cutover(build.name)
+            result.append(one)
+    return result
+
+
+def _tell_behind(told: Callable[[Progress], None], build: Build, behind: int) -> None:
+    told(Progress(f"{build} catches up, {behind:,} positions behind"))
+
+
+def _again(registry: Registry, builds: Sequence[Build]) -> list[Build]:
+    wanted = [build.schema_name for build in builds]
+    return [build for build in registry.builds() if build.schema_name in wanted]
+
+
+def _rebuild_lines(result: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for one in result:
+        verdict: Verdict | None = one["verdict"]
+        yield f"{one['build']}: filled in {one['fill_seconds']:.1f} s"
+        yield from _verdict_lines(verdict, one["build"])
+        if "cutover" in one:
+            yield from _exchanged_lines(one["cutover"])
+        elif one["verified"]:
+            name = str(one["build"]).split(" ", 1)[0]
+            yield f"  next: cairn projections shadow {name} --percent 10, or cairn projections cutover {name}"
+
+
+def _verdict_lines(verdict: Verdict | None, build: str) -> Iterator[str]:
+    if verdict is None:
+        yield f"  {build}: nothing to compare it with, since no other build is read"
+        return
+    for table in verdict.compared:
+        word = "equal" if table.buckets == 0 else f"DIFFERS in {table.buckets} of 256 buckets"
+        yield f"  {table.name:<12} {table.rows:>12,} rows  {word} at {to_token(verdict.position)}"
+        for difference in table.differences:
+            yield f"    key {json.dumps(_plain(difference.key))}"
+            yield f"      {verdict.old}: {json.dumps(_plain(difference.old)) if difference.old else 'no row'}"
+            yield f"      {verdict.new}: {json.dumps(_plain(difference.new)) if difference.new else 'no row'}"
+    if verdict.left_out:
+        yield f"  not compared: the rows of {verdict.left_out} users, of whom a key is quarantined"
+
+
+@contextmanager
+def _bar(quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    if quiet:
+        yield lambda _progress: None
+        return
+    console = Console(stderr=True)
+    with Bars(console=console, transient=True) as bars:
+        task, said = bars.add_task("starting", total=1.0), [""]
+
+        def told(progress: Progress) -> None:
+            text = progress.phase
+            if progress.events:
+                text += f"  {progress.events:,} events, {progress.events_per_second:,.0f}/s"
+            if progress.throttled:
+                text += "  resting: live projections are behind"
+            bars.update(task, description=text, completed=progress.fraction or 0.0)
+            if not console.is_terminal and progress.phase != said[0]:
+                said[0] = progress.phase
+                console.print(progress.phase)
+
+        yield told
+
+
+def _rebuild_users(tools: Tools, names: Sequence[str], users: str, as_json: bool) -> None:
+    try:
+        owners = [UUID(user) for user in users.split(",")]
+    except ValueError:
+        raise Fault("--users takes ids of users, with commas between them.") from None
+    for name in names:
+        tools.registry.named(name)
+    with tools.healer() as healer:
+        healed = [one for name in names or (None,) for one in healer.rebuild_owners(name, owners)]
+    _emit(healed, as_json, lambda: _healed_lines(healed))
+
+
+def _healed_lines(healed: Sequence[Healed]) -> Iterator[str]:
+    if not healed:
+        yield "nothing to do"
+    for one in healed:
+        still = f", {one.still_quarantined} keys fail again" if one.still_quarantined else ""
+        yield f"{one.build}: {one.rows:,} rows of {one.owners:,} users made anew{still}"
+
+
+@projections_command.command("verify")
+@name_argument
+@json_option
+@data_option
+def verify_command(*, name: str, as_json: bool, data: Path) -> None:
+    """Compare the new build with the one that is read, both at one position: digests, then rows where they differ.
+
+    Exit code 1 when they differ.
+    """
+    with _tools(data, "verify", name=name) as tools:
+        build = tools.lifecycle.candidate(name)
+        try:
+            verdict = tools.lifecycle.verify(build)
+        except NotEqual as fault:
+            differing = fault.verdict
+            _emit(differing, as_json, lambda: _verdict_lines(differing, str(build)))
+            raise
+    _emit(verdict, as_json, lambda: _verdict_lines(verdict, str(build)))
+
+
+@projections_command.command("shadow")
+@name_argument
+@click.option("--percent", type=click.IntRange(0, 100), required=True, help="Of the users; 0 ends it.")
+@reason_option
+@json_option
+@data_option
+def shadow_command(*, name: str, percent: int, reason: str, as_json: bool, data: Path) -> None:
+    """Let a share of the users read the new build, always the same ones, and compare what both answer.
+
+    `cairn projections status` counts the reads that were compared and those that differed.
+    """
+    with _tools(data, "shadow", name=name, percent=percent, reason=reason) as tools:
+        build = tools.lifecycle.shadow(name, percent)
+    told = {"name": name, "percent": percent, "build": None if build is None else str(build)}
+    text = f"{percent} % of the users read {build}" if build else f"all users read what {name} had"
+    _emit(told, as_json, lambda: iter([text]))
+
+
+@projections_command.command("cutover")
+@name_argument
+@reason_option
+@json_option
+@data_option
+def cutover_command(*, name: str, reason: str, as_json: bool, data: Path) -> None:
+    """Read the verified build from now on. What was read before stays filled, for `rollback`."""
+    with _tools(data, "cutover", name=name, reason=reason) as tools:
+        exchanged = tools.lifecycle.cutover(name)
+    _emit(exchanged, as_json, lambda: _exchanged_lines(exchanged))
+
+
+@projections_command.command("rollback")
+@name_argument
+@reason_option
+@json_option
+@data_option
+def rollback_command(*, name: str, reason: str, as_json: bool, data: Path) -> None:
+    """Read again what was read before the last cutover."""
+    with _tools(data, "rollback", name=name, reason=reason) as tools:
+        exchanged = tools.lifecycle.rollback(name)
+    _emit(exchanged, as_json, lambda: _exchanged_lines(exchanged))
+
+
+def _exchanged_lines(exchanged: Exchanged) -> Iterator[str]:
+    kept = f"; {exchanged.before} is on standby" if exchanged.before else ""
+    yield f"  {exchanged.now} is read from now on, as of {to_token(exchanged.position)}{kept}"
+
+
+@projections_command.command("pause")
+@name_argument
+@reason_option
+@json_option
+@data_option
+def pause_command(*, name: str, reason: str, as_json: bool, data: Path) -> None:
+    """Let workers fill no build of the projection any more: reads go on, and grow old."""
+    _set_paused(name, reason, as_json, data, paused=True)
+
+
+@projections_command.command("resume")
+@name_argument
+@reason_option
+@json_option
+@data_option
+def resume_command(*, name: str, reason: str, as_json: bool, data: Path) -> None:
+    """Let workers go on with a projection that was paused, or that stopped by itself."""
+    _set_paused(name, reason, as_json, data, paused=False)
+
+
+def _set_paused(name: str, reason: str, as_json: bool, data: Path, *, paused: bool) -> None:
+    action = "pause" if paused else "resume"
+    with _tools(data, action, name=name, reason=reason) as tools:
+        shards = tools.lifecycle.pause(name, paused=paused)
+    word = "paused" if paused else "going on"
+    _emit(
+        {"name": name, "shards": shards, "paused": paused}, as_json, lambda: iter([f"{name}: {shards} shards {word}"])
+    )
+
+
+@projections_command.group("quarantine")
+def quarantine_group() -> None:
+    """Keys whose fold failed, and streams that cannot be read: everything else goes on without them."""
+
+
+@quarantine_group.command("list")
+@click.argument("name", required=False)
+@json_option
+@data_option
+def quarantine_list_command(*, name: str | None, as_json: bool, data: Path) -> None:
+    """Print what is held back, since which event, and why."""
+    with _tools(data) as tools, tools.healer() as healer:
+        if name is not None:
+            tools.registry.named(name)
+        keys, streams = healer.quarantined(name), healer.parked()
+    _emit({"keys": keys, "streams": streams}, as_json, lambda: _quarantine_lines(keys, streams))
+
+
+def _quarantine_lines(keys: Sequence[Any], streams: Sequence[Any]) -> Iterator[str]:
+    if not keys and not streams:
+        yield "nothing is held back"
+    for one in keys:
+        yield (
+            f"{one.schema_name} {one.table_name} {json.dumps(_plain(one.key))}: {one.topic} of stream {one.stream_id} "
+            f"version {one.version} at {to_token(one.position)}: {one.reason}; {one.held:,} later events are held back"
+        )
+    for one in streams:
+        yield f"stream {one.stream_id} from version {one.version} on, at {to_token(one.position)}: {one.reason}"
+
+
+@quarantine_group.command("heal")
+@click.argument("name", required=False)
+@reason_option
+@json_option
+@data_option
+def heal_command(*, name: str | None, reason: str, as_json: bool, data: Path) -> None:
+    """After the fix: make what was quarantined anew from the log, and let it go on.
+
+    Exit code 1 when something fails again, which stays in quarantine.
+    """
+    with _tools(data, "heal", name=name, reason=reason) as tools, tools.healer() as healer:
+        if name is not None:
+            tools.registry.named(name)
+        healed = healer.heal(name)
+    _emit(healed, as_json, lambda: _healed_lines(healed))
+    if any(one.still_quarantined for one in healed):
+        sys.exit(1)
+
+
+projections_command.add_command(heal_command, "heal")  # as it is spoken of
+
+
+@projections_command.command("skip")
+@name_argument
+@click.argument("position")
+@click.option("--reason", required=True, help="Why: kept in the operators' log.")
+@json_option
+@data_option
+def skip_command(*, name: str, position: str, reason: str, as_json: bool, data: Path) -> None:
+    """Leave one event out of a projection, now and in every rebuild, and heal what it has quarantined.
+
+    POSITION is as `quarantine list` has it, such as p1-2a. The last resort: the event stays in the log.
+    """
+    try:
+        at = from_token(position)
+    except MalformedPosition:
+        raise Fault(f"{position!r} is no position: give it as quarantine list has it, such as p1-2a.") from None
+    with _tools(data, "skip", name=name, position=position, reason=reason) as tools, tools.healer() as healer:
+        tools.registry.named(name)
+        skip(tools.connection, name, at, reason)
+        healed = healer.heal(name)
+    _emit(healed, as_json, lambda: _healed_lines(healed))
+
+
+@projections_command.command("audit")
+@click.argument("name", required=False)
+@click.option("--sample", default="1%", show_default=True, help="Of the keys, as a percentage.")
+@json_option
+@data_option
+def audit_command(*, name: str | None, sample: str, as_json: bool, data: Path) -> None:
+    """Fold a random share of the keys again from the log, and compare them with the live rows.
+
+    Exit code 1 when a row differs. Workers do the same by themselves with a small share, once an hour.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%?", sample)
+    if found is None or not 0 < float(found[1]) <= 100:
+        raise Fault(f"--sample {sample!r}: give a percentage above 0 and up to 100, such as 1%.")
+    with _tools(data) as tools:
+        if name is not None:
+            tools.registry.named(name)
+        audited = audit(tools.url, tools.registry, tools.master, name, float(found[1]))
+    _emit(audited, as_json, lambda: _audit_lines(audited))
+    if any(one.differences for one in audited):
+        sys.exit(1)
+
+
+def _audit_lines(audited: Sequence[Audited]) -> Iterator[str]:
+    for one in audited:
+        word = f"{len(one.differences)} DIFFER" if one.differences else "all as the log has them"
+        yield f"{one.build}: {one.rows:,} rows of {one.partitions} partitions at {to_token(one.position)}: {word}"
+        for difference in one.differences:
+            yield f"  {difference.table} {json.dumps(_plain(difference.key))}: {difference.what}"
+
+
+@projections_command.command("gc")
+@click.argument("name", required=False)
+@reason_option
+@json_option
+@data_option
+def gc_command(*, name: str | None, reason: str, as_json: bool, data: Path) -> None:
+    """Drop the tables of builds that are not read any more. There is no rollback to them afterwards."""
+    with _tools(data, "gc", name=name, reason=reason) as tools:
+        dropped = tools.lifecycle.collect(name)
+    _emit([str(build) for build in dropped], as_json, lambda: _dropped_lines(dropped))
+
+
+def _dropped_lines(dropped: Sequence[Build]) -> Iterator[str]:
+    yield from [f"dropped {build}" for build in dropped] or ["nothing to drop"]
