@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from uuid import UUID
 
 from infra.event_store.mapper import MAPPER
 from workers.cli.bench.command import _sentence
@@ -46,7 +47,16 @@ def test_findings_are_told_in_a_sentence() -> None:
 def test_the_made_up_log_is_the_same_for_the_same_seed_and_is_stored_as_a_real_one() -> None:
     first, again = list(log(300)), list(log(300))
     assert first == again
-    for _, event in first:
-        topic, state = MAPPER.encode(event)
-        assert MAPPER.decode(topic, state) == event
-    assert len({event.TOPIC for _, event in log(3_000)}) == 7
+    for made in first:
+        topic, state = MAPPER.encode(made.event)
+        assert MAPPER.decode(topic, state) == made.event
+
+
+def test_every_made_up_stream_counts_its_versions_from_one() -> None:
+    streams: dict[UUID, int] = {}
+    kinds = set()
+    for made in log(3_000):
+        assert made.version == streams.get(made.stream_id, 0) + 1
+        streams[made.stream_id] = made.version
+        kinds.add(made.event.TOPIC)
+    assert len(kinds) == 7

@@ -29,7 +29,7 @@ MASTER: Final = b"m" * 32
 
 def recorded() -> tuple[UserId, ActivityRecorded]:
     """The event that every save appends."""
-    return next((UserId(owner), event) for owner, event in log(100) if isinstance(event, ActivityRecorded))
+    return next((made.owner_id, made.event) for made in log(100) if isinstance(made.event, ActivityRecorded))
 
 
 def sealed() -> tuple[str, bytes]:

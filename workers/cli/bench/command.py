@@ -24,11 +24,13 @@ from infra.faults import Fault
 from infra.processes import child_environ
 from workers.cli.bench import append
 from workers.cli.bench.measure import ROUNDS, Bench, Finding, Outcome, Spread, measure
+from workers.cli.bench.rebuild import Live, Rebuilds
 from workers.cli.bench.replay import Logs
 
-NAMES: Final = ("append", "scan", "decode")
+NAMES: Final = ("append", "scan", "decode", "replay", "live")
 
 _SECONDS, _QUICK_SECONDS = 3.0, 1.0
+_LAG_SECONDS: Final = 10.0
 _EVENTS, _QUICK_EVENTS = 100_000, 10_000
 _START_SECONDS: Final = 30.0
 
@@ -37,14 +39,19 @@ _START_SECONDS: Final = 30.0
 @click.argument("names", nargs=-1, type=click.Choice(NAMES))
 @click.option("--json", "as_json", is_flag=True, help="Print figures, ratios and the machine as JSON.")
 @click.option("--quick", is_flag=True, help="Short runs, to see that it works: the figures mean little.")
+@click.option(
+    "--events", type=click.IntRange(min=1_000), default=1_000_000, show_default=True, help="Of the log for replay."
+)
 @click.option("--rounds", type=click.IntRange(min=1), default=ROUNDS, show_default=True, help="Rounds of each bench.")
-def bench_command(*, names: tuple[str, ...], as_json: bool, quick: bool, rounds: int) -> None:
+def bench_command(*, names: tuple[str, ...], as_json: bool, quick: bool, events: int, rounds: int) -> None:
     """Measure this machine: ours and the references, in turns, on a Postgres of its own with fsync on.
 
     \b
       append    durable saves: ours, pgbench's single-row INSERTs, the stock recorder
       scan      reading the log for a rebuild: ours, and the stock library's way
       decode    stored bytes to events, in memory
+      replay    rebuilding read models from a large log: ours, the stock runner, a bare COPY
+      live      keeping up: events a second of one worker, and its lag at 2,000 a second
 
     Without names: all of them, in a few minutes. Each round runs every contender once, in another order. A ratio is
     the median of the rounds' ratios. An instance that runs is not touched, but both slow each other down.
@@ -52,7 +59,7 @@ def bench_command(*, names: tuple[str, ...], as_json: bool, quick: bool, rounds:
     chosen = names or NAMES
     console = Console(stderr=True)
     with console.status("starting Postgres") as status:
-        outcomes = list(_measured(chosen, rounds, quick=quick, told=status.update))
+        outcomes = list(_measured(chosen, rounds, events, quick=quick, told=status.update))
     if as_json:
         told = {"machine": _machine(), "quick": quick, "benches": msgspec.to_builtins(outcomes)}
         click.echo(json.dumps(told, indent=2))
@@ -63,7 +70,9 @@ def bench_command(*, names: tuple[str, ...], as_json: bool, quick: bool, rounds:
             click.echo("These were short runs: leave --quick out for figures that mean something.")
 
 
-def _measured(names: Sequence[str], rounds: int, *, quick: bool, told: Callable[[str], None]) -> Iterator[Outcome]:
+def _measured(
+    names: Sequence[str], rounds: int, events: int, *, quick: bool, told: Callable[[str], None]
+) -> Iterator[Outcome]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="cairn-bench-")))
         server = stack.enter_context(_running(folder / "server"))
@@ -73,10 +82,20 @@ def _measured(names: Sequence[str], rounds: int, *, quick: bool, told: Callable[
         if "scan" in names or "decode" in names:
             told("filling the logs")
             clear_url, sealed_url = _database(server, "clear"), _database(server, "sealed")
-            events = _QUICK_EVENTS if quick else _EVENTS
-            logs = stack.enter_context(closing(Logs(server.url, clear_url, sealed_url, events)))
+            count = _QUICK_EVENTS if quick else _EVENTS
+            logs = stack.enter_context(closing(Logs(server.url, clear_url, sealed_url, count)))
             benches += [logs.scan] if "scan" in names else []
             benches += [logs.decode] if "decode" in names else []
+        if "replay" in names:
+            told("filling a log to rebuild from")
+            rebuilds = Rebuilds(
+                _database(server, "rebuilt"), _database(server, "stock_rebuilt"), _QUICK_EVENTS if quick else events
+            )
+            benches.append(rebuilds.bench)
+        if "live" in names:
+            told("filling a log to follow")
+            live = Live(_database(server, "live"), _database(server, "stock_live"), _QUICK_EVENTS if quick else _EVENTS)
+            benches += [live.bench, lambda: live.lag_bench(_QUICK_SECONDS if quick else _LAG_SECONDS)]
         for bench in benches:
             yield measure(bench(), rounds, told)
 
@@ -133,8 +152,8 @@ def _number(figure: Spread) -> str:
 def _sentence(finding: Finding) -> str:
     verdict = {True: "met", False: "MISSED", None: "no goal"}[finding.met]
     if finding.reference is None:
-        goal = f"at least {finding.at_least:,.0f}"
+        goal = f"at {'most' if finding.at_most else 'least'} {finding.bound:,.0f}"
         return f"{finding.contender}: {finding.figure.median:,.0f}, {goal}: {verdict}"
     spread = f"{finding.figure.median:.2f} ({finding.figure.lowest:.2f} to {finding.figure.highest:.2f})"
-    goal = "" if finding.at_least is None else f", at least {finding.at_least:g}"
+    goal = "" if finding.bound is None else f", at {'most' if finding.at_most else 'least'} {finding.bound:g}"
     return f"{finding.contender} / {finding.reference}: {spread}{goal}: {verdict}"

@@ -19,11 +19,12 @@ class Contender(Struct, frozen=True):
 
 
 class Goal(Struct, frozen=True):
-    """What is aimed at: `contender` at `at_least` times `reference`, or at `at_least` alone. None: only told."""
+    """What is aimed at: `contender` at `bound` times `reference`, or at `bound` alone. None: only told."""
 
     contender: str
     reference: str | None
-    at_least: float | None
+    bound: float | None
+    at_most: bool = False  # the bound is an upper one
 
 
 class Spread(Struct, frozen=True):
@@ -39,9 +40,10 @@ class Finding(Struct, frozen=True):
 
     contender: str
     reference: str | None
-    at_least: float | None
+    bound: float | None
     figure: Spread
     met: bool | None
+    at_most: bool = False
 
 
 class Outcome(Struct, frozen=True):
@@ -96,5 +98,7 @@ def _finding(goal: Goal, runs: Mapping[str, Sequence[float]]) -> Finding:
     ours = runs[goal.contender]
     theirs = runs[goal.reference] if goal.reference is not None else [1.0] * len(ours)
     figure = spread([one / other for one, other in zip(ours, theirs, strict=True)])
-    met = None if goal.at_least is None else figure.median >= goal.at_least
-    return Finding(goal.contender, goal.reference, goal.at_least, figure, met)
+    met = None
+    if goal.bound is not None:
+        met = figure.median <= goal.bound if goal.at_most else figure.median >= goal.bound
+    return Finding(goal.contender, goal.reference, goal.bound, figure, met, goal.at_most)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from typing import Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg
 from psycopg import Connection
@@ -46,8 +46,8 @@ class Logs:
         self._sealed = psycopg.connect(sealed_url, autocommit=True)
         self._stock = StockLog(stock_url, "stock_clear")
         self._stock_sealed = StockLog(stock_url, "stock_sealed", encrypted=True)
-        _fill(self._clear, events, sealed=False)
-        self._ciphers = _fill(self._sealed, events, sealed=True)
+        fill(self._clear, events, sealed=False)
+        self._ciphers = fill(self._sealed, events, sealed=True)
         self._stock.fill(log(events))
         self._stock_sealed.fill(log(events))
         for connection in (self._clear, self._sealed):
@@ -110,6 +110,11 @@ def _decode(rows: Sequence[Row]) -> float:
     return len(rows) / (time.perf_counter() - began)
 
 
+def scan_opened(connection: Connection) -> float:
+    """Events a second of reading the whole log, with what is private in it."""
+    return _scan(connection, _OPENED)
+
+
 def _scan(connection: Connection, how: str | None) -> float:
     reader, count, began = _reader(connection), 0, time.perf_counter()
     for rows in reader.scan():
@@ -117,16 +122,19 @@ def _scan(connection: Connection, how: str | None) -> float:
     return count / (time.perf_counter() - began)
 
 
-def _fill(connection: Connection, events: int, *, sealed: bool) -> dict[UUID, UserCipher]:
-    """Each event in a stream of its own; the users' keys, which are stored wrapped."""
+def fill(connection: Connection, events: int, *, sealed: bool) -> dict[UUID, UserCipher]:
+    """The made-up log, and the users' keys, which are stored wrapped."""
     master, ciphers = MasterKeys([MASTER]), dict[UUID, UserCipher]()
     with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
         copy.set_types(["uuid", "int8", "text", "bytea", "uuid", "int2"])
-        for owner, event in log(events):
-            stream = uuid4()
-            cipher = ciphers.setdefault(owner, UserCipher(owner.bytes * 2)) if sealed else None
-            topic, state = MAPPER.encode(event, cipher, associated(owner, stream, 1))
-            copy.write_row((stream, 1, topic, state, owner, partition_of(owner)))
+        for made in log(events):
+            owner = made.owner_id
+            if sealed and owner not in ciphers:
+                ciphers[owner] = UserCipher(owner.bytes * 2)
+            topic, state = MAPPER.encode(
+                made.event, ciphers.get(owner), associated(owner, made.stream_id, made.version)
+            )
+            copy.write_row((made.stream_id, made.version, topic, state, owner, partition_of(owner)))
     with connection.cursor() as cursor:
         wrapped = [(owner, master.current, master.wrap(owner, owner.bytes * 2).wrapped) for owner in ciphers]
         cursor.executemany("INSERT INTO user_keys (owner_id, master_id, wrapped) VALUES (%s, %s, %s)", wrapped)

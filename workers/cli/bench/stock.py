@@ -5,11 +5,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final
 from uuid import UUID, uuid4
 
 import msgspec
 import psycopg
+from eventsourcing.application import Application
 from eventsourcing.cryptography import AESCipher
 from eventsourcing.domain import DomainEvent
 from eventsourcing.persistence import (
@@ -17,14 +19,17 @@ from eventsourcing.persistence import (
     JSONTranscoder,
     Mapper,
     StoredEvent,
+    Tracking,
     UUIDAsHex,
 )
-from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
+from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore, PostgresTrackingRecorder
+from eventsourcing.projection import Projection, ProjectionRunner
 from eventsourcing.utils import Environment
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier
 
 from domain.events.event import Event
+from workers.cli.bench.events import Made
 
 _PAGE: Final = 1_000  # notifications at once; its own default section is 10
 
@@ -64,13 +69,13 @@ class StockLog:
         """Let go of the connections."""
         self._datastore.close()
 
-    def fill(self, log: Iterator[tuple[UUID, Event]]) -> None:
+    def fill(self, log: Iterator[Made]) -> None:
         """Store the events, each in a stream of its own."""
         with psycopg.connect(self._database_url, autocommit=True) as connection:
             with connection.cursor() as cursor, cursor.copy(_COPY.format(Identifier(self._table))) as copy:
                 copy.set_types(["uuid", "int8", "text", "bytea"])
-                for _, event in log:
-                    stored = self._mapper.to_stored_event(_happened(event))
+                for made in log:
+                    stored = self._mapper.to_stored_event(_happened(made.event))
                     copy.write_row((stored.originator_id, stored.originator_version, stored.topic, stored.state))
             connection.execute(SQL("VACUUM (ANALYZE) {}").format(Identifier(self._table)))
 
@@ -122,3 +127,66 @@ class StockLog:
 def _happened(event: Event) -> Happened:
     place: dict[str, Any] = {"originator_id": uuid4(), "originator_version": 1, "timestamp": event.at}
     return Happened(**place, what=event.TOPIC, fields=msgspec.to_builtins(event, builtin_types=(UUID, datetime)))
+
+
+class _Seen(PostgresTrackingRecorder):
+    """A table of one row for each event, as simple as a read model can be."""
+
+    def __init__(self, datastore: PostgresDatastore, **kwargs: Any) -> None:  # noqa: ANN401 - as the library has it
+        super().__init__(datastore, **kwargs)
+        self.sql_create_statements.append(
+            SQL("CREATE TABLE IF NOT EXISTS {} (originator_id uuid, version bigint, what text)").format(
+                Identifier("stock_seen")
+            )
+        )
+
+    def add(self, event: Happened, tracking: Tracking) -> None:
+        """A row and how far it is, in one transaction."""
+        with self.datastore.transaction(commit=True) as cursor:
+            self._insert_tracking(cursor, tracking)
+            values = (event.originator_id, event.originator_version, event.what)
+            cursor.execute("INSERT INTO stock_seen VALUES (%s, %s, %s)", values)
+
+
+class StockRunner:
+    """The library's own projection runner over a log of its own: an event, a transaction."""
+
+    def __init__(self, database_url: str, log: Iterator[Made], events: int) -> None:
+        given = conninfo_to_dict(database_url)
+        self._events = events
+        self._env = {
+            "PERSISTENCE_MODULE": "eventsourcing.postgres",
+            "POSTGRES_DBNAME": str(given["dbname"]),
+            "POSTGRES_HOST": str(given["host"]),
+            "POSTGRES_PORT": str(given["port"]),
+            "POSTGRES_USER": str(given["user"]),
+            "POSTGRES_PASSWORD": "unused",
+        }
+        self._database_url = database_url
+        filled = StockLog(database_url, "stockapp_events")
+        filled.fill(islice(log, events))
+        filled.close()
+
+    def run(self) -> float:
+        """Events a second until all were taken."""
+        with psycopg.connect(self._database_url, autocommit=True) as connection:
+            for table in ("stock_seen", "seenprojection_tracking"):
+                connection.execute(SQL("DROP TABLE IF EXISTS {}").format(Identifier(table)))
+        began = time.perf_counter()
+        with ProjectionRunner(
+            application_class=_StockApp, projection_class=_SeenProjection, view_class=_Seen, env=self._env
+        ) as runner:
+            runner.wait(runner.app.recorder.max_notification_id(), timeout=600)
+        return self._events / (time.perf_counter() - began)
+
+
+class _StockApp(Application[UUID]):
+    name = "stockapp"
+
+
+class _SeenProjection(Projection[_Seen]):
+    name = "seenprojection"
+
+    def process_event(self, domain_event: Happened, tracking: Tracking) -> None:
+        """Of the library."""
+        self.view.add(domain_event, tracking)
