@@ -5,7 +5,7 @@ from datetime import date, datetime
 from typing import Any, Final, LiteralString
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityRecorded, Measured, Source
@@ -14,7 +14,79 @@ from domain.measures import ActivityId, Sport, UserId, Visibility
 from projections.projection import Fold, Key, Place, Projection, Query, Table, View
 
 
-class Card(Struct, frozen=True, kw_only=True, gc=False):
+class CardRow(Struct, frozen=True, kw_only=True, gc=False):
+    """A card as it is stored."""
+
+    activity_id: ActivityId
+    user_id: UserId
+    title: str
+    visibility: Visibility
+    sport: Sport
+    started_at: datetime
+    utc_offset_s: int
+    local_date: date
+    distance_m: float
+    elapsed_s: float
+    moving_s: float
+    elevation_gain_m: float
+    measured: Raw
+    source: Source
+
+
+class Cards(Fold[CardRow]):
+    """Cards by activity id. A deleted activity has none."""
+
+    table = Table(
+        name="cards",
+        row=CardRow,
+        key=("activity_id",),
+        owner="user_id",
+        indexes=("(user_id, started_at, activity_id)",),
+    )
+    events = (ActivityRecorded, ActivityEdited, ActivityDeleted)
+
+    def keys(self, recorded: Recorded) -> Iterable[Key]:
+        """The activity's own card."""
+        match recorded.event:
+            case ActivityRecorded() | ActivityEdited() | ActivityDeleted() as event:
+                return ((event.activity_id,),)
+        return ()
+
+    def fold(self, key: Key, row: CardRow | None, recorded: Recorded) -> CardRow | None:  # noqa: ARG002 - the key is in the event
+        """The activity as it was recorded, with what was edited since."""
+        match recorded.event:
+            case ActivityRecorded() as event:
+                return _card(event)
+            case ActivityEdited() as event if row is not None:
+                return replace(row, title=event.title, visibility=event.visibility, sport=event.sport)
+            case ActivityDeleted():
+                return None
+        return row
+
+
+def _card(event: ActivityRecorded) -> CardRow:
+    return CardRow(
+        activity_id=event.activity_id,
+        user_id=event.user_id,
+        title=event.title,
+        visibility=event.visibility,
+        sport=event.tally.sport,
+        started_at=event.started_at,
+        utc_offset_s=event.utc_offset_s,
+        local_date=event.tally.local_date,
+        distance_m=event.tally.distance_m,
+        elapsed_s=event.tally.elapsed_s,
+        moving_s=event.tally.moving_s,
+        elevation_gain_m=event.tally.elevation_gain_m,
+        measured=event.measured.copy(),  # without the rest of the event that it is a view of
+        source=event.source,
+    )
+
+
+ACTIVITIES: Final = Projection(name="activities", version=1, folds=(Cards(),))
+
+
+class Card(Struct, frozen=True, kw_only=True):
     """An activity as lists show it."""
 
     activity_id: ActivityId
@@ -31,59 +103,6 @@ class Card(Struct, frozen=True, kw_only=True, gc=False):
     elevation_gain_m: float
     measured: Measured
     source: Source
-
-
-class Cards(Fold[Card]):
-    """Cards by activity id. A deleted activity has none."""
-
-    table = Table(
-        name="cards",
-        row=Card,
-        key=("activity_id",),
-        owner="user_id",
-        indexes=("(user_id, started_at, activity_id)",),
-    )
-    events = (ActivityRecorded, ActivityEdited, ActivityDeleted)
-
-    def keys(self, recorded: Recorded) -> Iterable[Key]:
-        """The activity's own card."""
-        match recorded.event:
-            case ActivityRecorded() | ActivityEdited() | ActivityDeleted() as event:
-                return ((event.activity_id,),)
-        return ()
-
-    def fold(self, key: Key, row: Card | None, recorded: Recorded) -> Card | None:  # noqa: ARG002 - the key is in the event
-        """The activity as it was recorded, with what was edited since."""
-        match recorded.event:
-            case ActivityRecorded() as event:
-                return _card(event)
-            case ActivityEdited() as event if row is not None:
-                return replace(row, title=event.title, visibility=event.visibility, sport=event.sport)
-            case ActivityDeleted():
-                return None
-        return row
-
-
-def _card(event: ActivityRecorded) -> Card:
-    return Card(
-        activity_id=event.activity_id,
-        user_id=event.user_id,
-        title=event.title,
-        visibility=event.visibility,
-        sport=event.tally.sport,
-        started_at=event.started_at,
-        utc_offset_s=event.utc_offset_s,
-        local_date=event.tally.local_date,
-        distance_m=event.tally.distance_m,
-        elapsed_s=event.tally.elapsed_s,
-        moving_s=event.tally.moving_s,
-        elevation_gain_m=event.tally.elevation_gain_m,
-        measured=event.measured,
-        source=event.source,
-    )
-
-
-ACTIVITIES: Final = Projection(name="activities", version=1, folds=(Cards(),))
 
 
 async def cards(view: View, activity_ids: Sequence[ActivityId]) -> dict[ActivityId, Card]:

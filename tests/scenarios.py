@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from psycopg import Connection
 
-from domain.events.activity import ActivityRecorded, Measured, Source, Tally
+from domain.events.activity import ActivityRecorded, Measured, Source, Tally, as_stored
 from domain.events.event import Event, Recorded
 from domain.measures import ActivityId, Sport, UserId, Visibility
 from domain.streams import Aggregate
@@ -58,7 +58,7 @@ def run(
             moving_s=distance_m * 0.35,
             elevation_gain_m=10.0,
         ),
-        measured=Measured(points=100, distance_source="recorded"),
+        measured=as_stored(Measured(points=100, distance_source="recorded")),
         source=Source(format="fit", sha256=sha256),
         at=at,
     )

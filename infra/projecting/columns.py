@@ -13,8 +13,8 @@ from typing import Any, Final, LiteralString, NewType, Union, get_args, get_orig
 from uuid import UUID
 
 import msgspec
-from msgspec import Struct
-from psycopg.adapt import Dumper
+from msgspec import Raw, Struct
+from psycopg.adapt import Buffer, Dumper, Loader
 from psycopg.pq import Format
 
 _HEADER: Final = struct.Struct("!IIIII")
@@ -58,6 +58,16 @@ class PackedDumper(Dumper):
         return obj.data
 
 
+class RawLoader(Loader):
+    """JSON as it is stored."""
+
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> Raw:
+        """The bytes, not looked into."""
+        return Raw(bytes(data))
+
+
 def columns_of(row: type[Struct]) -> tuple[Column, ...]:
     """The columns of a row's fields, in their order. `TypeError` for a type that no column has."""
     hints = get_type_hints(row)
@@ -98,7 +108,7 @@ def _column(name: str, hint: object) -> Column:
         sql, oid, pack = _PLAIN[kind]
         return Column(name, sql, oid, nullable, pack, None)
     if isinstance(kind, type) and issubclass(kind, Struct):
-        return Column(name, "json", 114, nullable, _json, lambda value: msgspec.convert(value, kind))
+        return Column(name, "json", 114, nullable, _json, msgspec.json.Decoder(kind).decode)
     raise TypeError(f"{name}: no column holds a {kind!r}")
 
 
@@ -124,6 +134,11 @@ def _text(value: str) -> bytes:
 
 def _json(value: Struct) -> bytes:
     data = msgspec.json.encode(value)
+    return _LENGTH.pack(len(data)) + data
+
+
+def _raw(value: Raw) -> bytes:
+    data = bytes(value)
     return _LENGTH.pack(len(data)) + data
 
 
@@ -155,4 +170,5 @@ _PLAIN: Final[dict[Any, tuple[LiteralString, int, Callable[[Any], bytes]]]] = {
     bool: ("boolean", 16, _bool),
     datetime: ("timestamptz", 1184, _timestamp),
     date: ("date", 1082, _date),
+    Raw: ("json", 114, _raw),
 }

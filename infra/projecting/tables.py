@@ -11,7 +11,7 @@ from msgspec import Struct
 from psycopg import Connection
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
-from infra.projecting.columns import Column, Packed, PackedDumper, columns_of, packed_array, row_packer
+from infra.projecting.columns import Column, Packed, PackedDumper, RawLoader, columns_of, packed_array, row_packer
 from projections.projection import Key, Projection, Table
 
 _COPY_HEAD: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # signature, flags, no extension: the manual's "Binary Format"
@@ -26,6 +26,7 @@ _LIVE_SETTINGS: Final = ("SET timezone = 'UTC'", "SET enable_seqscan = off", "SE
 def prepare(connection: Connection, *, live: bool = False) -> Connection:
     """Make the connection take packed values; with `live`, plan for lookups by key."""
     connection.adapters.register_dumper(Packed, PackedDumper)
+    connection.adapters.register_loader("json", RawLoader)
     for setting in _LIVE_SETTINGS if live else _LIVE_SETTINGS[:1]:
         connection.execute(setting)
     return connection

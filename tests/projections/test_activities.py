@@ -2,7 +2,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from domain.events.activity import ActivityDeleted, ActivityEdited
+from domain.events.activity import ActivityDeleted, ActivityEdited, as_stored
 from domain.measures import Sport, Visibility
 from projections.activities import ACTIVITIES, cards, cards_of
 from projections.projection import BEFORE_ALL, View
@@ -25,7 +25,11 @@ async def test_a_card_shows_the_last_edit(database: Connection, queries: View) -
     project(ACTIVITIES, database, recorded, edited, page=1)
     card = (await cards(queries, [recorded.activity_id]))[recorded.activity_id]
     assert (card.title, card.visibility, card.sport) == ("Race", Visibility.PRIVATE, Sport.HIKING)
-    assert (card.measured, card.source, card.started_at) == (recorded.measured, recorded.source, recorded.started_at)
+    assert (as_stored(card.measured), card.source, card.started_at) == (
+        recorded.measured,
+        recorded.source,
+        recorded.started_at,
+    )
 
 
 async def test_a_deleted_activity_has_no_card(database: Connection, queries: View) -> None:

@@ -298,7 +298,7 @@ def _said(seen: Seen, *, private: bool) -> dict[str, Any]:
     if seen.event is None:
         return {}
     hidden = frozenset() if private else seen.event.PRIVATE
-    fields: dict[str, Any] = msgspec.to_builtins(seen.event)
+    fields: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(seen.event))
     return {name: value for name, value in fields.items() if name not in hidden}
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from domain.activity import Activity, RecordingDiffers, session_activity_id
-from domain.events.activity import ActivityRecorded, Source, Tally
+from domain.events.activity import ActivityRecorded, Source, Tally, as_stored
 from domain.measures import ActivityId, Sport, UserId
 from domain.recordings.reading import Reading, SessionRead
 from domain.recordings.recording import UnreadableRecording
@@ -138,7 +138,7 @@ def _recorded(
             moving_s=session.moving_s,
             elevation_gain_m=session.elevation_gain_m,
         ),
-        measured=session.measured,
+        measured=as_stored(session.measured),
         source=Source(format=reading.format, sha256=manifest.sha256, device=reading.device, session=index),
         at=at,
     )

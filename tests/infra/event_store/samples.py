@@ -5,15 +5,18 @@
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
 import msgspec
+from msgspec import Raw, Struct
+from msgspec.structs import FieldInfo
 
 from domain.activity import Activity
 from domain.events import EVENTS
+from domain.events.activity import Measured
 from domain.events.event import Event
 from domain.follow import Follow
 from domain.goal import Goal
@@ -29,13 +32,31 @@ NAMES: Final[Mapping[str, type[Event] | type[Aggregate]]] = {
     **{kind.TOPIC: kind for kind in EVENTS},
     **{kind.STATE: kind for kind in AGGREGATES},
 }
+# What fields hold that are handed on without being decoded.
+HELD: Final[Mapping[tuple[str, str], type]] = {("ActivityRecorded", "measured"): Measured}
 KEY: Final = b"the key of the samples, 32 bytes"
 
 
 def shape(kind: type[Event] | type[Aggregate]) -> Mapping[str, Any]:
     """Fields, their types, defaults and units of nested values; and what of it is private."""
-    found: dict[str, Any] = _without_words(msgspec.json.schema(kind))
+    found: dict[str, Any] = _without_words(msgspec.json.schema(_decoded(kind)))
     return {**found, "private": sorted(getattr(kind, "PRIVATE", ()))}
+
+
+def _decoded(kind: type[Event] | type[Aggregate]) -> type[Struct]:
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    held = {name: HELD[kind.__name__, name] for name, field in fields.items() if field.type is Raw}
+    if not held:
+        return kind
+    described = [
+        (name, held[name], held[name]()) if name in held else (name, field.type, *_default(field))
+        for name, field in fields.items()
+    ]
+    return msgspec.defstruct(kind.__name__, described, kw_only=True)
+
+
+def _default(field: FieldInfo) -> Sequence[Any]:
+    return () if field.required else (field.default,)
 
 
 def _without_words(schema: Any) -> Any:

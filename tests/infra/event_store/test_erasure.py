@@ -14,7 +14,7 @@ from psycopg import Connection
 from psycopg.sql import SQL, Identifier
 
 from domain.activity import Activity
-from domain.events.activity import ActivityRecorded, Measured
+from domain.events.activity import NOTHING_MEASURED, ActivityRecorded, Measured, as_stored
 from domain.events.user import ProfileChanged, UserRegistered
 from domain.streams import Request
 from domain.user import Profile, User, user_stream_id
@@ -52,7 +52,7 @@ async def live(store: EventStore) -> UUID:
         profile = Profile(display_name=f"{CANARY} {number}", time_zone="Europe/Berlin")
         change = partial(User.change_profile, profile=profile, at=MAY_1)
         await store.transact(User, user_stream_id(ANNA), ANNA, change)
-    recorded = replace(run(ANNA), title=CANARY, measured=Measured(points=3, polyline=ROUTE))
+    recorded = replace(run(ANNA), title=CANARY, measured=as_stored(Measured(points=3, polyline=ROUTE)))
     await store.transact(Activity, recorded.activity_id, ANNA, partial(Activity.record, recorded=recorded))
     edit = partial(Activity.edit, user_id=ANNA, at=MAY_2, title=f"{CANARY} again")
     await store.transact(Activity, recorded.activity_id, ANNA, edit)
@@ -122,7 +122,9 @@ async def test_no_plaintext_is_left_and_the_log_still_folds(
         assert same_position == position
         assert [(one.position, type(one.event)) for one in after] == [(one.position, type(one.event)) for one in before]
         runs = [one.event for one in after if isinstance(one.event, ActivityRecorded)]
-        assert [(event.title, event.measured, event.tally.distance_m) for event in runs] == [("", Measured(), 5_000.0)]
+        assert [(event.title, event.measured, event.tally.distance_m) for event in runs] == [
+            ("", NOTHING_MEASURED, 5_000.0)
+        ]
         assert (await again.load(User, user_stream_id(BEN))).profile.display_name == "Ben"
 
         verification = Verification(Inspection(connection, MASTER))

@@ -17,6 +17,7 @@ from domain.events.activity import (
     Measured,
     Source,
     Tally,
+    as_stored,
 )
 from domain.events.event import Event
 from domain.events.follow import FollowStarted
@@ -141,19 +142,21 @@ class _Log:
             started_at=at - timedelta(hours=1),
             utc_offset_s=7_200,
             tally=tally,
-            measured=Measured(
-                points=round(tally.elapsed_s),
-                distance_source="recorded",
-                avg_speed_mps=round(tally.distance_m / tally.moving_s, 3),
-                max_speed_mps=5.2,
-                avg_heart_rate_bpm=148.0,
-                max_heart_rate_bpm=171.0,
-                avg_cadence_spm=172.0,
-                calories_kcal=610.0,
-                polyline=self._polylines[begin : begin + 300],
-                bbox=(52.5, 13.3, 52.53, 13.38),
-                best_efforts=efforts,
-                device=DeviceTotals(distance_m=tally.distance_m, elapsed_s=tally.elapsed_s, timer_s=tally.moving_s),
+            measured=as_stored(
+                Measured(
+                    points=round(tally.elapsed_s),
+                    distance_source="recorded",
+                    avg_speed_mps=round(tally.distance_m / tally.moving_s, 3),
+                    max_speed_mps=5.2,
+                    avg_heart_rate_bpm=148.0,
+                    max_heart_rate_bpm=171.0,
+                    avg_cadence_spm=172.0,
+                    calories_kcal=610.0,
+                    polyline=self._polylines[begin : begin + 300],
+                    bbox=(52.5, 13.3, 52.53, 13.38),
+                    best_efforts=efforts,
+                    device=DeviceTotals(distance_m=tally.distance_m, elapsed_s=tally.elapsed_s, timer_s=tally.moving_s),
+                )
             ),
             source=Source(format="fit", sha256=dice.randbytes(32).hex(), device="Garmin Forerunner 255"),
             at=at,

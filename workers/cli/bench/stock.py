@@ -124,9 +124,15 @@ class StockLog:
         return sum(counts) / (time.monotonic() - began)
 
 
+def _fields(event: Event) -> dict[str, Any]:
+    fields = msgspec.structs.asdict(event)
+    raw = {name: msgspec.json.decode(value) for name, value in fields.items() if isinstance(value, msgspec.Raw)}
+    return msgspec.to_builtins({**fields, **raw}, builtin_types=(UUID, datetime))  # type: ignore[no-any-return]
+
+
 def _happened(event: Event) -> Happened:
     place: dict[str, Any] = {"originator_id": uuid4(), "originator_version": 1, "timestamp": event.at}
-    return Happened(**place, what=event.TOPIC, fields=msgspec.to_builtins(event, builtin_types=(UUID, datetime)))
+    return Happened(**place, what=event.TOPIC, fields=_fields(event))
 
 
 class _Seen(PostgresTrackingRecorder):
