@@ -11,7 +11,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 from msgspec.structs import FieldInfo
 
 from domain.activity import Activity
@@ -43,7 +43,7 @@ def shape(kind: type[Event] | type[Aggregate]) -> Mapping[str, Any]:
     return {**found, "private": sorted(getattr(kind, "PRIVATE", ()))}
 
 
-def _decoded(kind: type[Event] | type[Aggregate]) -> type[Struct]:
+def _decoded(kind: type[Any]) -> type[Any]:
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
     held = {name: HELD[kind.__name__, name] for name, field in fields.items() if field.type is Raw}
     if not held:
