@@ -78,7 +78,10 @@ class Projector(Generic[S]):
         self._renew_at = self._clock() + _RENEW_SECONDS
 
     def _advance(self, after: int) -> int:
-        shards = self._shards[after]
+        held = [shard for shard in self._shards[after] if shard.hold_at is not None and shard.hold_at <= after]
+        shards = [shard for shard in self._shards[after] if shard not in held]
+        if not shards:
+            return 0
         events, ceiling = self._read(after, PAGE)
         bounds = [at for at in self._shards if at > after] + [s.hold_at for s in shards if s.hold_at is not None]
         bound = min(bounds, default=ceiling)
@@ -92,6 +95,8 @@ class Projector(Generic[S]):
             self._renew_at = 0.0  # look again at what there is
             return 0
         del self._shards[after]
+        if held:
+            self._shards[after] = held
         if moved:
             self._shards.setdefault(ceiling, []).extend(moved)
         return max(len(events), 1)

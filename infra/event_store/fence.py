@@ -42,6 +42,11 @@ class Fence:
             self._look()
         return self._decided
 
+    def last_event(self) -> int:
+        """The position of the last decided event now, 0 for none: lower than `decided` where draws came to nothing."""
+        row = self._cursor.execute(_LAST_EVENT, (self.decided(),), prepare=True).fetchone()
+        return int(row[0]) if row and row[0] is not None else 0
+
     def _look(self) -> int:
         """One look; the last position drawn. Two statements, never one: each must have a snapshot of its own."""
         row = self._cursor.execute(_DRAWN, prepare=True).fetchone()
@@ -64,6 +69,7 @@ class Fence:
 # Not `SELECT last_value`: that takes no lock on the sequence's page, where nextval() puts a value 32 ahead for an
 # instant while it logs. So high a fence misses who draws the values in between afterwards: one event in 600,000.
 _DRAWN: Final = "SELECT pg_sequence_last_value('stored_events_notification_id_seq'), pg_is_in_recovery()"
+_LAST_EVENT: Final = "SELECT max(notification_id) FROM stored_events WHERE notification_id <= %s"
 _WRITING: Final = """
     SELECT virtualtransaction FROM pg_locks
     WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND relation = 'stored_events'::regclass

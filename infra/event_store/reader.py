@@ -92,7 +92,7 @@ class LogReader:
 
     def decided(self) -> int:
         """The position of the last event up to which the log is decided; 0 while it is empty."""
-        return self._asked(lambda: self._number(_LAST_BEFORE, (self._fence.decided(),)))
+        return self._asked(self._fence.last_event)
 
     def scan(self, after: int = 0, upto: int | None = None, of: "Selection | None" = None) -> Iterator[Sequence[Row]]:
         """The decided rows of the log in order, in pages, by COPY: for replays. `upto` None: up to now.
@@ -134,10 +134,6 @@ class LogReader:
             return []
         with self._connection.cursor(binary=True) as cursor:
             return [Row(*row) for row in cursor.execute(_NEXT, (after, decided, limit), prepare=True)]
-
-    def _number(self, statement: str, values: Sequence[object]) -> int:
-        row = self._connection.execute(statement, values, prepare=True).fetchone()
-        return int(row[0]) if row and row[0] is not None else 0
 
     def _asked(self, work: Callable[[], T]) -> T:
         try:
@@ -212,7 +208,6 @@ _NEXT: Final = """
     SELECT notification_id, originator_id, originator_version, topic, state, owner_id FROM stored_events
     WHERE notification_id > %s AND notification_id <= %s ORDER BY notification_id LIMIT %s
 """
-_LAST_BEFORE: Final = "SELECT max(notification_id) FROM stored_events WHERE notification_id <= %s"
 _PARKED: Final = "SELECT stream_id, owner_id, version, position, reason FROM parked_streams"
 _PARK: Final = """
     INSERT INTO parked_streams (stream_id, owner_id, version, position, reason) VALUES (%s, %s, %s, %s, %s)

@@ -8,7 +8,6 @@ import psycopg
 from msgspec import Struct
 from psycopg import Connection
 
-from infra.event_store.fence import Fence
 from infra.event_store.reader import LogReader
 from infra.event_store.rows import PARTITIONS
 from infra.faults import Fault
@@ -69,7 +68,7 @@ def _audit(
 ) -> Audited:
     projection = registry.definition(build)
     live: dict[str, dict[Any, Any]] = {}
-    with held_together(connection, [build.schema_name], Fence(connection).decided) as position:
+    with held_together(connection, [build.schema_name]) as position:
         reading.execute("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         reading.execute("SELECT 1")  # the snapshot is taken by the first statement
         levels = reading.execute(

@@ -66,7 +66,7 @@ class Registry:
             for projection in self.projections:
                 own = [build for build in known if (build.name, build.version) == _id(projection)]
                 _refuse_other_shape(projection, own)
-                if own:
+                if own or projection is not self.newest(projection.name):
                     continue
                 if projection.name not in pointers and self._log_is_young():
                     pointers[projection.name] = self._start(projection)
@@ -120,6 +120,11 @@ class Registry:
             "SELECT %s, shard, %s FROM generate_series(0, %s) AS shard",
             (build.schema_name, position, shards - 1),
         )
+
+    def newest(self, name: str) -> Projection:
+        """The newest version that the code declares. `Fault` for a projection that there is not."""
+        self.named(name)
+        return max((one for one in self.projections if one.name == name), key=lambda one: one.version)
 
     def definition(self, build: Build) -> Projection:
         """The code of the build; `Fault` when it is not declared any more."""

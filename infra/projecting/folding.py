@@ -89,7 +89,9 @@ class Folder:
                 row = fold.fold(key, owned.get(key), recorded)
             except Exception as error:  # noqa: BLE001 - a wrong fold may raise anything, and stops its key only
                 held[fold.table.name, key] = 0
-                faults.append(Fault(fold.table.name, key, owner, recorded, f"{type(error).__name__}: {error}"))
+                faults.append(
+                    Fault(fold.table.name, key, owner, recorded, f"{type(error).__name__}: {error}".rstrip(": "))
+                )
                 continue
             if row is None:
                 owned.pop(key, None)

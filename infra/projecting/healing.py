@@ -11,7 +11,6 @@ from psycopg import Connection
 
 from domain.events.event import Recorded
 from domain.measures import UserId
-from infra.event_store.fence import Fence
 from infra.event_store.inspection import Inspection
 from infra.event_store.reader import LogReader, Parked
 from infra.faults import Fault
@@ -41,7 +40,6 @@ class Healer:
         self._reading = reading
         self._registry = registry
         self._master = master
-        self._fence = Fence(connection)
 
     def quarantined(self, name: str | None = None) -> list[Quarantined]:
         """The quarantined keys of a projection, or of all."""
@@ -111,7 +109,7 @@ class Healer:
                 self._read(one, 0, begun, unparked)  # the most of it while workers still go on
         held = self._followed(None) if unparked else [build for build, _ in wanted]
         schemas = [build.schema_name for build in held]
-        with held_together(self._connection, schemas, self._fence.decided) as position, self._connection.transaction():
+        with held_together(self._connection, schemas) as position, self._connection.transaction():
             self._connection.execute("DELETE FROM parked_streams WHERE stream_id = ANY(%s)", (list(unparked),))
             healed = []
             for (build, owners), refolds in zip(wanted, made, strict=True):

@@ -1,12 +1,13 @@
 """Builds at one position: live shards are held there for a moment, so that two builds can be compared or exchanged."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, LiteralString
 
 from psycopg import Connection
 
+from infra.event_store.fence import Fence
 from infra.faults import Fault
 
 _HOLD_SECONDS: Final = 10.0  # then workers go on by themselves, should whoever holds them be gone
@@ -15,27 +16,46 @@ _POLL_SECONDS: Final = 0.005
 
 
 @contextmanager
-def held_together(connection: Connection, schemas: Sequence[str], decided: Callable[[], int]) -> Iterator[int]:
+def held_together(connection: Connection, schemas: Sequence[str]) -> Iterator[int]:
     """All shards of these builds at one position, which is given, for as long as the block runs; seconds at most.
 
     `Fault` when they do not come there: a shard is paused or stopped, no worker runs, or one is far behind.
     """
+    until = time.monotonic() + _PATIENCE_SECONDS
+    with _alone(connection, schemas, until):
+        try:
+            position = _hold(connection, schemas)
+            while late := _late(connection, schemas, position):
+                if time.monotonic() > until:
+                    raise Fault(f"{late}: is a worker running, and does it keep up? See cairn projections status.")
+                time.sleep(_POLL_SECONDS)
+            yield position
+        finally:
+            release(connection, schemas)
+
+
+@contextmanager
+def _alone(connection: Connection, schemas: Sequence[str], until: float) -> Iterator[None]:
+    """Two commands never hold one build at the same time: the first that ended would let it go for both."""
+    taken: list[str] = []
     try:
-        position = _hold(connection, schemas, decided)
-        until = time.monotonic() + _PATIENCE_SECONDS
-        while late := _late(connection, schemas, position):
-            if time.monotonic() > until:
-                raise Fault(f"{late}: is a worker running, and does it keep up? See cairn projections status.")
-            time.sleep(_POLL_SECONDS)
-        yield position
+        for schema in sorted(schemas):
+            while connection.execute(_TRY_LOCK, (schema,)).fetchone() != (True,):
+                if time.monotonic() > until:
+                    raise Fault(f"another command works on {schema}: wait for it, then try again.")
+                time.sleep(_POLL_SECONDS)
+            taken.append(schema)
+        yield
     finally:
-        release(connection, schemas)
+        for schema in taken:
+            connection.execute("SELECT pg_advisory_unlock(hashtext('cairn hold'), hashtext(%s))", (schema,))
 
 
-def _hold(connection: Connection, schemas: Sequence[str], decided: Callable[[], int]) -> int:
+def _hold(connection: Connection, schemas: Sequence[str]) -> int:
+    fence = Fence(connection)
     with connection.transaction():
         found = connection.execute(_LOCK, (list(schemas),)).fetchall()
-        position = max([decided(), *(int(at) for (at,) in found)])
+        position = max([fence.last_event(), *(int(at) for (at,) in found)])
         connection.execute(_HOLD, (position, _HOLD_SECONDS, list(schemas)))
     return position
 
@@ -59,6 +79,7 @@ def release(connection: Connection, schemas: Sequence[str]) -> None:
     )
 
 
+_TRY_LOCK: Final = "SELECT pg_try_advisory_lock(hashtext('cairn hold'), hashtext(%s))"
 _LOCK: Final[LiteralString] = """
     SELECT position FROM projection_shards WHERE schema_name = ANY(%s) ORDER BY schema_name, shard FOR UPDATE
 """

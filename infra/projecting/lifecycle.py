@@ -1,7 +1,7 @@
 """From one build to the next: proof, trial on a share of the users, cutover, rollback, clean-up."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final, LiteralString
 
 from msgspec import Struct
@@ -9,7 +9,7 @@ from psycopg import Connection
 
 from infra.event_store.fence import Fence
 from infra.faults import Fault
-from infra.projecting.builds import Build, Pointer, Registry
+from infra.projecting.builds import Build, Registry
 from infra.projecting.holding import held_together
 from infra.projecting.verify import Verdict, verify
 
@@ -67,7 +67,7 @@ class Lifecycle:
 
     def catch_up(self, build: Build, told: Callable[[int], None], timeout_seconds: float) -> None:
         """Wait until workers have brought the build to the end of the log as it is now. `Fault`."""
-        target = self._last_position()
+        target = self._fence.last_event()
         until = time.monotonic() + timeout_seconds
         while (behind := target - self._position(build)) > 0:
             told(behind)
@@ -80,13 +80,6 @@ class Lifecycle:
             time.sleep(0.1)
             if target - self._position(build) < before:
                 until = time.monotonic() + timeout_seconds  # it goes on
-
-    def _last_position(self) -> int:
-        row = self._connection.execute(
-            "SELECT coalesce(max(notification_id), 0) FROM stored_events WHERE notification_id <= %s",
-            (self._fence.decided(),),
-        ).fetchone()
-        return int(row[0]) if row else 0
 
     def _position(self, build: Build) -> int:
         row = self._connection.execute(
@@ -145,7 +138,7 @@ class Lifecycle:
             return Exchanged(name, None, str(build), self._position(build))
         old = self._build(pointer.active)
         with (
-            held_together(self._connection, (old.schema_name, build.schema_name), self._fence.decided) as position,
+            held_together(self._connection, (old.schema_name, build.schema_name)) as position,
             self._connection.transaction(),
         ):
             moved = self._connection.execute(_EXCHANGE, (build.schema_name, old.schema_name, name, old.schema_name))
@@ -169,7 +162,7 @@ class Lifecycle:
         if build.state not in {"ready", "standby"}:
             raise Fault(f"{build} is {build.state}, not ready: verify it first (cairn projections verify {name}).")
         with (
-            held_together(self._connection, (old.schema_name, build.schema_name), self._fence.decided),
+            held_together(self._connection, (old.schema_name, build.schema_name)),
             self._connection.transaction(),
         ):
             self._connection.execute(_COUNT_FROM_ZERO, (build.schema_name,))
@@ -215,11 +208,6 @@ def note_action(connection: Connection, operator: str, action: str, arguments: s
 def note_outcome(connection: Connection, action_id: int, outcome: str) -> None:
     """How it ended."""
     connection.execute("UPDATE operator_actions SET outcome = %s WHERE action_id = %s", (outcome, action_id))
-
-
-def pointers_of(registry: Registry) -> Sequence[Pointer]:
-    """All, by name."""
-    return [pointer for _, pointer in sorted(registry.pointers().items())]
 
 
 _FIRST: Final[LiteralString] = "INSERT INTO projection_pointers (name, active) VALUES (%s, %s)"

@@ -36,25 +36,22 @@ class LiveTables:
         defined: Mapping[tuple[str, int], Projection] = _DEFINED,
     ) -> None:
         self._connection = connection
-        self._leases = Leases(connection, holder)
+        self._leases = Leases(connection, holder, defined)
         self._renewing = renewing
         self._defined = defined
         self._skipped: Callable[[str], Collection[int]] = lambda _name: ()
         self._pages: dict[tuple[str, frozenset[int] | None], Pages] = {}
 
     def renew(self) -> Sequence[Shard]:
-        """The shards that this worker has from now on. Those that the code does not declare are left out."""
+        """The shards that this worker has from now on."""
         self._pages.clear()
         self._renewing()
         self._skipped = self._asked(partial(skipped_positions, self._connection))
-        return self._asked(lambda: self._known(self._leases.renew()))
+        return self._asked(self._leases.renew)
 
     def release(self) -> None:
         """Give all of them back."""
         self._asked(self._leases.release)
-
-    def _known(self, shards: Sequence[Shard]) -> Sequence[Shard]:
-        return [shard for shard in shards if (shard.name, shard.version) in self._defined]
 
     def apply(self, shards: Sequence[Shard], page: Sequence[Recorded], ceiling: int) -> Sequence[Shard]:
         """Bring the shards, which are at one position, to the ceiling, and give them. `LeaseLost`, `StoreUnavailable`.

@@ -4,6 +4,7 @@
 """
 
 import base64
+import gc
 import os
 import resource
 import sys
@@ -22,9 +23,9 @@ from infra.keys import MasterKeys
 from infra.processes import end_with_parent
 from infra.projecting.quarantine import note_faults
 from infra.projecting.refold import Part, Refold, refold, skipped_positions
-from infra.projecting.tables import prepare, stores
+from infra.projecting.tables import Store, prepare, stores
 from projections import PROJECTIONS
-from projections.projection import Projection
+from projections.projection import Key, Projection
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _TELL_SECONDS: Final = 0.2
@@ -67,6 +68,7 @@ class _TooBig(Exception):
 def main() -> None:
     """Work until there are no more lines."""
     end_with_parent()
+    gc.disable()  # rows, events and pages form no cycles, and looking for some in so many takes a quarter of the time
     begin = msgspec.json.decode(sys.stdin.buffer.readline(), type=Begin)
     master = MasterKeys([base64.b64decode(key) for key in begin.master_keys])
     for line in sys.stdin.buffer:
@@ -91,8 +93,9 @@ def _work(begin: Begin, master: MasterKeys, task: Task) -> None:
         reading.execute("SET work_mem = '64MB'")  # a window of rows is sorted
         reading.execute("SET enable_seqscan = off")  # the window is known, its size is not
         skipped = skipped_positions(writing)
-        made = refold(LogReader(reading, master), list(own.values()), part, task.upto, skipped, progress.page)
-        count = _write(prepare(writing), dict(_by_schema(own, made)), task, progress.events, began)
+        reader = LogReader(reading, master)
+        made = refold(reader, list(own.values()), part, task.upto, skipped, progress.page)
+        count = _write(prepare(writing), reader, dict(_by_schema(own, made)), task, progress.events, began)
     _tell(Told(done=True, events=progress.events, rows=count, peak_bytes=_peak()))
 
 
@@ -104,7 +107,9 @@ def _by_schema(own: dict[str, Projection], made: Sequence[Refold]) -> Iterator[t
                 yield schema, one
 
 
-def _write(connection: Connection, made: dict[str, Refold], task: Task, events: int, began: float) -> int:
+def _write(
+    connection: Connection, reader: LogReader, made: dict[str, Refold], task: Task, events: int, began: float
+) -> int:
     """All rows of the part and that it is done, in one transaction: a part that was cut off has left nothing."""
     total = 0
     with connection.transaction():
@@ -112,13 +117,41 @@ def _write(connection: Connection, made: dict[str, Refold], task: Task, events: 
             count = 0
             one = made.get(schema)
             if one is not None:
+                faults = list(one.faults)
                 for name in one.tables:
-                    count += stores(one.projection, schema)[name].copy(connection, one.of_table(name))
-                if one.faults:
-                    note_faults(connection, schema, one.faults)
+                    copied, refused = _copied(connection, stores(one.projection, schema)[name], one, name)
+                    count += copied
+                    if refused:
+                        faults += one.blamed(reader, name, refused, task.upto)
+                if faults:
+                    note_faults(connection, schema, faults)
             connection.execute(_DONE, (events, count, time.perf_counter() - began, schema, task.foreign, task.first))
             total += count
     return total
+
+
+def _copied(connection: Connection, store: Store, one: Refold, name: str) -> tuple[int, dict[Key, str]]:
+    """How many rows went in, and the keys of those that the server does not take, with the reasons."""
+    try:
+        with connection.transaction():
+            return store.copy(connection, one.of_table(name)), {}
+    except (psycopg.DataError, psycopg.IntegrityError):
+        rows = list(one.of_table(name))
+        refused = dict(_refused(connection, store, rows))
+        return len(rows) - len(refused), refused
+
+
+def _refused(connection: Connection, store: Store, rows: Sequence[Struct]) -> Iterator[tuple[Key, str]]:
+    """Copies the rows in halves of halves, down to those that are at fault."""
+    try:
+        with connection.transaction():
+            store.copy(connection, rows)
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
+        if len(rows) == 1:
+            yield store.key_of(rows[0]), f"{type(error).__name__}: {str(error).strip()}"
+            return
+        yield from _refused(connection, store, rows[: len(rows) // 2])
+        yield from _refused(connection, store, rows[len(rows) // 2 :])
 
 
 class _Progress:

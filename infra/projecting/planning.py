@@ -28,8 +28,7 @@ class Plan(Struct, frozen=True):
 
 def plan(connection: Connection, registry: Registry, name: str) -> Plan:
     """Of the newest version. `Fault` for a projection that there is not."""
-    registry.named(name)
-    new = max((one for one in registry.projections if one.name == name), key=lambda one: one.version)
+    new = registry.newest(name)
     pointer = registry.pointers().get(name)
     active = next((build for build in registry.builds(name) if pointer and build.schema_name == pointer.active), None)
     topics = sorted({event.TOPIC for fold in new.folds for event in fold.events})

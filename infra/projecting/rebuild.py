@@ -90,7 +90,7 @@ class Rebuild:
         return [self._start(name, restart=restart) for name in names]
 
     def _start(self, name: str, *, restart: bool) -> Build:
-        projection = max((one for one in self._registry.projections if one.name == name), key=lambda one: one.version)
+        projection = self._registry.newest(name)
         own = [build for build in self._registry.builds(name) if build.version == projection.version]
         read = {
             schema for pointer in self._registry.pointers().values() for schema in (pointer.active, pointer.standby)
@@ -134,7 +134,7 @@ class Rebuild:
         return [build for build in self._registry.builds() if build.schema_name in wanted]
 
     def _prepare(self, planned: Sequence[Build], options: Options) -> None:
-        upto = self._last_decided()
+        upto = Fence(self._connection).last_event()
         parts = self._count_parts(options)
         for build in planned:
             projection = self._registry.definition(build)
@@ -143,13 +143,6 @@ class Rebuild:
                 for foreign in sorted({fold.foreign for fold in projection.folds}):
                     self._insert_parts(build, parts=1 if foreign else parts, foreign=foreign)
                 self._registry.set_state(build, "building", built_to=upto)
-
-    def _last_decided(self) -> int:
-        row = self._connection.execute(
-            "SELECT coalesce(max(notification_id), 0) FROM stored_events WHERE notification_id <= %s",
-            (Fence(self._connection).decided(),),
-        ).fetchone()
-        return int(row[0]) if row else 0
 
     def _count_parts(self, options: Options) -> int:
         """So many that what each worker holds fits; a part that does not is cut in two when that shows."""
@@ -318,9 +311,12 @@ class _Pool:
     def __exit__(self, *_: object) -> None:
         for process in self._processes:
             process.kill()
-            process.wait()
-        for _thread in self._threads:
             self._tasks.put(None)
+        for thread in self._threads:
+            thread.join()
+        for process in self._processes:
+            with contextlib.suppress(BrokenPipeError), process:  # it had not read everything
+                pass
 
     @property
     def finished(self) -> bool:

@@ -1,6 +1,6 @@
 """Rows as the log has them: what a rebuild writes, what heals a key, and what live rows are checked against."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 from uuid import UUID
@@ -13,7 +13,7 @@ from domain.events.user import UserErased
 from infra.event_store.reader import LogReader, Selection
 from infra.event_store.rows import PARTITIONS
 from infra.projecting.folding import Fault, Folder, Held, Rows
-from projections.projection import Fold, Projection
+from projections.projection import Fold, Key, Projection
 
 
 class Part(Struct, frozen=True):
@@ -64,6 +64,15 @@ class Refold:
             if fold.table.name == name:
                 for rows in owned.values():
                     yield from rows.values()
+
+    def blamed(self, reader: LogReader, table: str, keys: Mapping[Key, str], upto: int) -> list[Fault]:
+        """For keys whose rows are refused, with the reasons: their last events."""
+        found: dict[Key, Fault] = {}
+        for rows in reader.scan(0, upto, self.part.selection([self.projection])):
+            for number, key, owner, recorded in self._folder.steps(reader.events(rows)):
+                if number >= 0 and key in keys and self.projection.folds[number].table.name == table:
+                    found[key] = Fault(table, key, owner, recorded, keys[key])
+        return list(found.values())
 
     @property
     def tables(self) -> list[str]:

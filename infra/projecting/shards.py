@@ -1,6 +1,6 @@
 """Who fills which shard of which build: leases with an epoch, so that nobody who lost one can still write."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, LiteralString
 from uuid import UUID
 
@@ -38,22 +38,28 @@ class LeaseLost(Exception):
 class Leases:
     """One worker's hand on shards. One connection, in autocommit."""
 
-    def __init__(self, connection: Connection, holder: UUID) -> None:
+    def __init__(self, connection: Connection, holder: UUID, knows: Collection[tuple[str, int]]) -> None:
         self._connection = connection
         self._holder = holder
+        self._knows = [f"{name} {version}" for name, version in knows]  # what this worker's code declares
 
     def renew(self) -> Sequence[Shard]:
-        """Say that this worker lives, take its fair share of what is free, and give back what is beyond it."""
+        """Say that this worker lives, take its fair share of what is free, and give back what is beyond it.
+
+        A share is of the builds that this worker's code declares, each divided by how many workers know it; those that
+        few know come first. So workers of an older deployment do not sit on what only newer ones can fill.
+        """
         with self._connection.transaction():
-            self._connection.execute(_SEEN, (self._holder,))
+            self._connection.execute(_SEEN, (self._holder, self._knows))
             self._connection.execute(_FORGET, (LEASE_SECONDS,))
             self._connection.execute(_KEEP, (LEASE_SECONDS, self._holder))
-            row = self._connection.execute(_SHARE, (list(FOLLOWED), self._holder)).fetchone()
-            share, held = (int(row[0]), int(row[1])) if row else (0, 0)
-            if held > share:
-                self._connection.execute(_GIVE_BACK, (self._holder, held - share))
-            elif held < share:
-                self._connection.execute(_TAKE, (self._holder, LEASE_SECONDS, list(FOLLOWED), share - held))
+            wanted = self._connection.execute(
+                _WANTED, {"followed": list(FOLLOWED), "knows": self._knows, "holder": self._holder}
+            ).fetchall()
+            places = [schema for schema, _, _ in wanted], [shard for _, shard, _ in wanted]
+            self._connection.execute(_GIVE_BACK, (self._holder, *places))
+            if not all(mine for _, _, mine in wanted):
+                self._connection.execute(_TAKE, (self._holder, LEASE_SECONDS, *places))
         return self.held()
 
     def held(self) -> Sequence[Shard]:
@@ -91,32 +97,37 @@ def stop(connection: Connection, schema: str, reason: str) -> None:
 
 
 _SEEN: Final[LiteralString] = """
-    INSERT INTO projection_workers (holder) VALUES (%s) ON CONFLICT (holder) DO UPDATE SET seen_at = now()
+    INSERT INTO projection_workers (holder, knows) VALUES (%s, %s)
+    ON CONFLICT (holder) DO UPDATE SET seen_at = now(), knows = EXCLUDED.knows
 """
 _FORGET: Final[LiteralString] = "DELETE FROM projection_workers WHERE seen_at < now() - make_interval(secs => %s)"
 _KEEP: Final[LiteralString] = """
     UPDATE projection_shards SET leased_until = now() + make_interval(secs => %s) WHERE holder = %s
 """
-# Shards over living workers, rounded up.
-_SHARE: Final[LiteralString] = """
-    WITH followed AS (
-        SELECT s.holder FROM projection_shards s JOIN projection_builds b USING (schema_name) WHERE b.state = ANY(%s)
+_WANTED: Final[LiteralString] = """
+    WITH known AS (
+        SELECT s.schema_name, s.shard, s.holder = %(holder)s AS mine,
+            s.holder IS NULL OR s.leased_until < now() AS free,
+            greatest(1, (SELECT count(*) FROM projection_workers w WHERE b.name || ' ' || b.version = ANY(w.knows)))
+                AS knowers
+        FROM projection_shards s JOIN projection_builds b USING (schema_name)
+        WHERE b.state = ANY(%(followed)s) AND b.name || ' ' || b.version = ANY(%(knows)s)
     )
-    SELECT ceil(count(*)::numeric / greatest(1, (SELECT count(*) FROM projection_workers))),
-        count(*) FILTER (WHERE holder = %s)
-    FROM followed
+    SELECT schema_name, shard, coalesce(mine, false) FROM known WHERE mine OR free
+    ORDER BY knowers, mine DESC NULLS LAST, schema_name, shard
+    LIMIT (SELECT ceil(round(sum(1.0 / knowers), 6)) FROM known)
 """
 _GIVE_BACK: Final[LiteralString] = """
     UPDATE projection_shards SET holder = NULL, leased_until = NULL, epoch = epoch + 1
-    WHERE (schema_name, shard) IN (
-        SELECT schema_name, shard FROM projection_shards WHERE holder = %s ORDER BY schema_name, shard LIMIT %s)
+    WHERE holder = %s AND (schema_name, shard) NOT IN (SELECT * FROM unnest(%s::text[], %s::integer[]))
 """
 _TAKE: Final[LiteralString] = """
     UPDATE projection_shards SET holder = %s, leased_until = now() + make_interval(secs => %s), epoch = epoch + 1
     WHERE (schema_name, shard) IN (
-        SELECT s.schema_name, s.shard FROM projection_shards s JOIN projection_builds b USING (schema_name)
-        WHERE (s.holder IS NULL OR s.leased_until < now()) AND b.state = ANY(%s)
-        ORDER BY s.schema_name, s.shard LIMIT %s FOR UPDATE OF s SKIP LOCKED)
+        SELECT s.schema_name, s.shard FROM projection_shards s
+        JOIN unnest(%s::text[], %s::integer[]) AS wanted (schema_name, shard) USING (schema_name, shard)
+        WHERE s.holder IS NULL OR s.leased_until < now()
+        ORDER BY s.schema_name, s.shard FOR UPDATE OF s SKIP LOCKED)
 """
 _HELD: Final[LiteralString] = """
     SELECT s.schema_name, b.name, b.version, s.shard,

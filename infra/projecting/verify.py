@@ -11,7 +11,6 @@ from psycopg import Connection
 from psycopg.rows import dict_row
 from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
 
-from infra.event_store.fence import Fence
 from infra.faults import Fault
 from infra.projecting.builds import Build, Registry
 from infra.projecting.columns import columns_of
@@ -79,7 +78,7 @@ def verify(database_url: str, registry: Registry, old: Build, new: Build) -> Ver
 def _snapshot(database_url: str, connection: Connection, schemas: Sequence[str]) -> Iterator[tuple[Connection, int]]:
     """A snapshot in which the builds are at one position; workers go on as soon as it is there."""
     with psycopg.connect(database_url, autocommit=True) as reading:
-        with held_together(connection, schemas, Fence(connection).decided) as position:
+        with held_together(connection, schemas) as position:
             reading.execute("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             row = reading.execute(
                 "SELECT min(position), max(position) FROM projection_shards WHERE schema_name = ANY(%s)",

@@ -288,9 +288,7 @@ def rebuild_command(
 
 def _stale(registry: Registry) -> list[str]:
     read = {pointer.active for pointer in registry.pointers().values()}
-    newest = {projection.name: 0 for projection in registry.projections}
-    for projection in registry.projections:
-        newest[projection.name] = max(newest[projection.name], projection.version)
+    newest = {name: registry.newest(name).version for name in {one.name for one in registry.projections}}
     builds = [build for build in registry.builds() if build.schema_name in read]
     current = {build.name for build in builds if build.version == newest.get(build.name)}
     return sorted(newest.keys() - current)

@@ -67,6 +67,7 @@ _STATEMENTS = (
     """
     CREATE TABLE projection_workers (
         holder uuid PRIMARY KEY,
+        knows text[] NOT NULL, -- what its code declares: 'feed 1'
         seen_at timestamptz NOT NULL DEFAULT now()
     ) WITH (fillfactor = 50)
     """,

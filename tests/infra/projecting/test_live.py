@@ -1,0 +1,159 @@
+"""Any number of workers fill the read models; whoever lost a shard writes nothing."""
+
+from uuid import uuid4
+
+import pytest
+from msgspec.structs import replace
+from psycopg import Connection
+
+from infra.projecting.pages import Pages
+from infra.projecting.shards import LeaseLost, Leases
+from infra.projecting.tables import prepare
+from projections import PROJECTIONS
+from tests.infra.projecting.conftest import Operator
+from tests.infra.projecting.histories import History, append
+from tests.infra.projecting.live import Worker, expire_leases
+
+SHARDS = sum(projection.shards for projection in PROJECTIONS)
+
+
+def held(database: Connection) -> list[int]:
+    """How many shards each worker has."""
+    found = database.execute("SELECT count(*) FROM projection_shards WHERE leased_until > now() GROUP BY holder")
+    return sorted(count for (count,) in found)
+
+
+def test_workers_share_the_shards_fairly_and_all_of_them(database_url: str, database: Connection) -> None:
+    workers = [Worker(database_url) for _ in range(3)]
+    for _ in range(3):  # who was alone gives back what is too much at the next look
+        for worker in workers:
+            worker.turn()
+    assert sum(held(database)) == SHARDS
+    assert max(held(database)) - min(held(database)) <= 2
+    for worker in workers:
+        worker.kill()
+
+
+def test_a_worker_that_ends_gives_its_shards_back_at_once(database_url: str, database: Connection) -> None:
+    with Worker(database_url) as first, Worker(database_url) as second:
+        first.turn()
+        assert held(database) == [SHARDS]
+        first.tables.release()
+        assert held(database) == []
+        second.turn()
+        assert held(database) == [SHARDS]
+
+
+def test_shards_of_a_worker_that_is_gone_are_taken_over_when_their_leases_end(
+    database_url: str, database: Connection, operator: Operator
+) -> None:
+    history = History(1)
+    first = Worker(database_url)
+    append(database, history.take(50))
+    first.catch_up()
+    first.kill()
+    end = append(database, history.take(50))
+    with Worker(database_url) as second:
+        second.turn()
+        assert operator.positions("summaries_v1") != {end}  # they are leased yet
+        expire_leases(database)
+        second.catch_up()
+    assert operator.positions("summaries_v1") == {end}
+
+
+def test_one_who_lost_its_shards_writes_nothing(database_url: str, database: Connection, operator: Operator) -> None:
+    history = History(2)
+    with Worker(database_url) as zombie, Worker(database_url) as heir:
+        append(database, history.take(100))
+        zombie.catch_up()
+        append(database, history.take(100))
+        expire_leases(database)
+        heir.turn()
+        before = {name: operator.digests(operator.active(name)) for name in ("summaries", "feed", "people")}
+        assert zombie.turn(renew=False) == 0  # it believes that it has them, and reads what the heir has written
+        heir.catch_up()
+        assert {name: operator.digests(operator.active(name)) for name in before} == before
+
+
+def test_a_lease_is_fenced_by_its_epoch_even_for_the_same_position(database: Connection) -> None:
+    holder = uuid4()
+    leases = Leases(database, holder, [("goals", 1)])
+    shard = next(iter(leases.renew()))
+    leases.release()
+    again = next(one for one in leases.renew() if (one.schema_name, one.shard) == (shard.schema_name, shard.shard))
+    assert (again.position, again.epoch > shard.epoch) == (shard.position, True)
+    with pytest.raises(LeaseLost), database.transaction():
+        leases.advance([shard], 5)
+    with database.transaction():
+        leases.advance([again], 5)
+
+
+def test_a_held_shard_does_not_pass_the_position_and_goes_on_when_the_hold_ends(
+    database: Connection, worker: Worker, operator: Operator
+) -> None:
+    history = History(3)
+    middle = append(database, history.take(20))
+    end = append(database, history.take(20))
+    hold = (
+        "UPDATE projection_shards SET hold_at = %s, hold_until = now() + %s::interval "
+        "WHERE schema_name = 'summaries_v1'"
+    )
+    database.execute(hold, (middle, "1 hour"))
+    worker.catch_up()
+    assert (operator.positions("summaries_v1"), operator.positions("goals_v1")) == ({middle}, {end})
+    database.execute(hold, (middle, "-1 second"))
+    worker.catch_up()
+    assert operator.positions("summaries_v1") == {end}
+
+
+def test_what_is_paused_stays_and_the_others_go_on(worker: Worker, operator: Operator) -> None:
+    operator.lifecycle.pause("summaries", paused=True)
+    end = append(operator.connection, History(3).take(20))
+    worker.catch_up()
+    assert (operator.positions("summaries_v1"), operator.positions("goals_v1")) == ({0}, {end})
+    operator.lifecycle.pause("summaries", paused=False)
+    worker.catch_up()
+    assert operator.positions("summaries_v1") == {end}
+
+
+def test_a_build_that_cannot_take_a_page_is_stopped_with_the_reason_and_the_others_go_on(
+    worker: Worker, operator: Operator
+) -> None:
+    operator.connection.execute("ALTER TABLE summaries_v1.days DROP COLUMN moving_s")
+    end = append(operator.connection, History(3).take(40))
+    worker.catch_up()
+    assert (operator.positions("summaries_v1"), operator.positions("activities_v1")) == ({0}, {end})
+    stopped = operator.connection.execute(
+        "SELECT DISTINCT stopped FROM projection_shards WHERE schema_name = 'summaries_v1'"
+    ).fetchall()
+    assert len(stopped) == 1
+    assert "UndefinedColumn" in stopped[0][0]
+
+
+def test_builds_that_this_code_does_not_declare_are_left_to_others(
+    database_url: str, database: Connection, operator: Operator
+) -> None:
+    end = append(database, History(3).take(20))
+    with Worker(database_url, [one for one in PROJECTIONS if one.name != "summaries"]) as old:
+        old.catch_up()
+        assert (operator.positions("summaries_v1"), operator.positions("goals_v1")) == ({0}, {end})
+        with Worker(database_url) as new:
+            new.catch_up()  # it takes what only it knows, while the other keeps the rest
+            assert held(database) == [4, SHARDS - 4]
+        assert operator.positions("summaries_v1") == {end}
+
+
+def test_a_page_is_applied_once_by_shards_of_any_number(database_url: str, database: Connection) -> None:
+    """Each row belongs to one partition: no shard writes rows of another's."""
+    projection = next(one for one in PROJECTIONS if one.name == "people")
+    partitions = [range(shard * 256 // 7, (shard + 1) * 256 // 7) for shard in range(7)]
+    assert sorted(number for part in partitions for number in part) == list(range(256))
+    assert replace(projection, shards=7).tables == projection.tables
+    with Worker(database_url) as worker:
+        append(database, History(9).take(60))
+        log, _ = worker.reader.page(0, 100)
+    for part in partitions:
+        with database.transaction():
+            Pages(prepare(database), projection, "people_v1", frozenset(part)).take(log)
+    total = database.execute("SELECT sum(followers) - sum(following) FROM people_v1.degrees").fetchone()
+    assert total == (0,)

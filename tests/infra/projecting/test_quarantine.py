@@ -1,0 +1,204 @@
+"""A fold that fails stops its key and nothing else; after the fix the key is as if it had never failed."""
+
+from collections import Counter
+from typing import Any, Final
+from uuid import UUID
+
+import pytest
+from psycopg import Connection
+
+from domain.events.activity import ActivityDeleted, ActivityRecorded
+from domain.events.event import Recorded
+from infra.faults import Fault
+from infra.projecting import quarantine
+from infra.projecting.healing import healing, skip
+from infra.projecting.status import standings
+from projections import PROJECTIONS
+from projections.projection import Key, Projection
+from projections.summaries import SUMMARIES, Day, Days
+from tests.infra.projecting.conftest import Operator
+from tests.infra.projecting.histories import MASTER, History, Made, append
+from tests.infra.projecting.live import Worker
+from tests.scenarios import ANNA, MAY_2, run
+
+
+class Poisoned(Days):
+    """Fails at some activities, as a division by a distance of zero would."""
+
+    def __init__(self, poison: frozenset[UUID]) -> None:
+        self._poison: Final = poison
+
+    def fold(self, key: Key, row: Day | None, recorded: Recorded) -> Day | None:
+        if isinstance(recorded.event, ActivityRecorded) and recorded.event.activity_id in self._poison:
+            raise ZeroDivisionError
+        return super().fold(key, row, recorded)
+
+
+def poisoned(log: list[Made], count: int) -> tuple[list[Projection], frozenset[UUID]]:
+    """The projections, with one that fails at the first runs of the log."""
+    poison = frozenset([made.stream_id for made in log if isinstance(made.event, ActivityRecorded)][:count])
+    wrong = Projection(name="summaries", version=1, folds=(Poisoned(poison),))
+    return [wrong, *(one for one in PROJECTIONS if one is not SUMMARIES)], poison
+
+
+def healed(operator: Operator, name: str | None = None) -> list[Any]:
+    with healing(operator.url, operator.registry, MASTER) as healer:
+        return healer.heal(name)
+
+
+def test_all_other_keys_go_on_and_healing_gives_what_a_fault_free_run_gives(operator: Operator) -> None:
+    log = History(11).take(300)
+    projections, poison = poisoned(log, 3)
+    with Worker(operator.url, projections, page=17) as worker:
+        end = append(operator.connection, log)
+        worker.catch_up()
+        assert operator.positions("summaries_v1") == {end}  # it goes on past what it cannot fold
+        with healing(operator.url, operator.registry, MASTER) as healer:
+            found = healer.quarantined("summaries")
+        assert {one.stream_id for one in found} == poison
+        assert {(one.table_name, one.topic, one.reason) for one in found} == {
+            ("days", "activity.recorded@1", "ZeroDivisionError")
+        }
+        assert [standing.quarantined for standing in standings(operator.connection, operator.registry)] == [
+            0, 0, 0, 0, len(found)
+        ]  # fmt: skip
+        wrong = operator.digests("summaries_v1")
+
+    with Worker(operator.url) as fixed:
+        append(operator.connection, History(12).take(40))
+        fixed.catch_up()  # what came to the keys meanwhile is held back, though the code is right now
+        assert [(one.build, one.still_quarantined) for one in healed(operator)] == [("summaries v1", 0)]
+        fixed.catch_up()
+    assert healed(operator) == []
+    right = operator.digests("summaries_v1")
+    assert right != wrong
+    (fault_free,) = operator.rebuild("summaries")
+    assert operator.digests(fault_free.schema_name) == right
+
+
+def test_the_row_stays_as_it_was_and_later_events_of_its_key_wait_in_order(operator: Operator) -> None:
+    first, second, third = run(ANNA, 1_000), run(ANNA, 2_000), run(ANNA, 4_000)
+    deleted = ActivityDeleted(user_id=ANNA, activity_id=first.activity_id, tally=first.tally, at=MAY_2)
+    log = [Made(ANNA, event.activity_id, 1, event) for event in (first, second, third)]
+    log.append(Made(ANNA, first.activity_id, 2, deleted))
+    sums = "SELECT count, distance_m FROM summaries_v1.days"
+    projections, _ = poisoned(log[1:], 1)
+    with Worker(operator.url, projections, page=1) as worker:
+        append(operator.connection, log)
+        worker.catch_up()
+    assert operator.connection.execute(sums).fetchall() == [(1, 1_000.0)]
+    with healing(operator.url, operator.registry, MASTER) as healer:
+        (found,) = healer.quarantined("summaries")
+    assert (found.stream_id, found.version, found.held) == (second.activity_id, 1, 2)
+    healed(operator)
+    assert operator.connection.execute(sums).fetchall() == [(2, 6_000.0)]
+
+
+def test_what_fails_again_stays_in_quarantine_and_is_told(operator: Operator) -> None:
+    log = History(11).take(100)
+    projections, _ = poisoned(log, 1)
+    with Worker(operator.url, projections) as worker:
+        append(operator.connection, log)
+        worker.catch_up()
+    operator.registry._defined["summaries", 1] = projections[0]
+    assert [one.still_quarantined for one in healed(operator, "summaries")] == [1]
+    with healing(operator.url, operator.registry, MASTER) as healer:
+        assert len(healer.quarantined("summaries")) == 1
+
+
+def test_too_many_wrong_keys_stop_the_build_loudly_and_the_others_go_on(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(quarantine, "MOST", 5)
+    log = History(11).take(200)
+    projections, _ = poisoned(log, 12)
+    with Worker(operator.url, projections, page=10) as worker:
+        end = append(operator.connection, log)
+        worker.catch_up()
+    assert operator.positions("summaries_v1") != {end}
+    assert operator.positions("activities_v1") == {end} == operator.positions("feed_v1")
+    (standing,) = [one for one in standings(operator.connection, operator.registry) if one.build == "summaries v1"]
+    assert standing.trouble.startswith("STOPPED: 6 keys are quarantined, which is more than 5")
+    assert any(record.levelname == "CRITICAL" for record in caplog.records)
+    with Worker(operator.url) as fixed:
+        fixed.catch_up()
+        assert operator.positions("summaries_v1") != {end}  # it waits for an operator
+        operator.lifecycle.pause("summaries", paused=False)
+        fixed.catch_up()
+    assert operator.positions("summaries_v1") == {end}
+    healed(operator)
+    (fault_free,) = operator.rebuild("summaries")
+    assert operator.digests(fault_free.schema_name) == operator.digests("summaries_v1")
+
+
+def test_a_row_that_the_server_refuses_is_quarantined_alone(operator: Operator, worker: Worker) -> None:
+    """Postgres has no text with a zero character: JSON and our events do."""
+    log = History(14).take(60)
+    touched = Counter(made.stream_id for made in log)
+    poison = next(made for made in log if isinstance(made.event, ActivityRecorded) and touched[made.stream_id] == 1)
+    event = poison.event
+    assert isinstance(event, ActivityRecorded)
+    title = "run\0away"
+    log[log.index(poison)] = Made(
+        poison.owner_id, poison.stream_id, poison.version, type(event)(**{**_fields(event), "title": title})
+    )
+    end = append(operator.connection, log)
+    worker.catch_up()
+    assert operator.positions("activities_v1") == {end}
+    with healing(operator.url, operator.registry, MASTER) as healer:
+        (found,) = healer.quarantined()
+    assert (found.stream_id, found.table_name) == (poison.stream_id, "cards")
+    assert found.reason.startswith("CharacterNotInRepertoire")
+    (rebuilt,) = operator.rebuild("activities")  # which leaves out the same
+    assert operator.digests(rebuilt.schema_name) == operator.digests("activities_v1")
+    with healing(operator.url, operator.registry, MASTER) as healer:
+        one, other = healer.quarantined("activities")
+    assert (one.key, one.position, one.reason[:24]) == (other.key, other.position, other.reason[:24])
+
+
+def _fields(event: ActivityRecorded) -> dict[str, Any]:
+    return {name: getattr(event, name) for name in event.__struct_fields__}
+
+
+def test_an_operator_can_have_an_event_left_out(operator: Operator) -> None:
+    log = History(11).take(100)
+    projections, poison = poisoned(log, 1)
+    with Worker(operator.url, projections) as worker:
+        append(operator.connection, log)
+        worker.catch_up()
+        with healing(operator.url, operator.registry, MASTER) as healer:
+            (found,) = healer.quarantined()
+        with pytest.raises(Fault, match="there is no event at this position"):
+            skip(operator.connection, "summaries", 10**9, "a mistake")
+        skip(operator.connection, "summaries", found.position, "a recording of a car")
+        operator.registry._defined["summaries", 1] = projections[0]  # which still fails at it
+        assert [one.still_quarantined for one in healed(operator)] == [0]
+        worker.catch_up()
+    assert found.stream_id in poison
+    operator.registry._defined["summaries", 1] = SUMMARIES
+    (without,) = operator.rebuild("summaries")
+    assert operator.digests(without.schema_name) == operator.digests("summaries_v1")
+
+
+def test_a_stream_that_cannot_be_read_is_parked_and_healed_once_it_can(
+    operator: Operator, worker: Worker, database: Connection
+) -> None:
+    log = History(15).take(200)
+    victim = next(made.stream_id for made in log if isinstance(made.event, ActivityRecorded))
+    end = append(database, log)
+    (state,) = database.execute(
+        "SELECT state FROM stored_events WHERE originator_id = %s AND originator_version = 1", (victim,)
+    ).fetchone() or (b"",)
+    damage = "UPDATE stored_events SET state = %s WHERE originator_id = %s AND originator_version = 1"
+    database.execute(damage, (state[: len(state) // 2], victim))
+    worker.catch_up()
+    assert operator.positions("activities_v1") == {end}
+    with healing(operator.url, operator.registry, MASTER) as healer:
+        assert [parked.stream_id for parked in healer.parked()] == [victim]
+        assert healer.heal() == []  # it still cannot be read
+    database.execute(damage, (state, victim))
+    assert {one.build for one in healed(operator)} >= {"activities v1", "summaries v1", "feed v1"}
+    worker.catch_up()
+    live = {name: operator.digests(operator.active(name)) for name in ("activities", "feed", "summaries")}
+    rebuilt = operator.rebuild(*live)
+    assert {build.name: operator.digests(build.schema_name) for build in rebuilt} == live
