@@ -29,7 +29,10 @@ def lags(connection: Connection) -> dict[str, Lag]:
 
 
 def live_lag_seconds(connection: Connection) -> float:
-    """The age of the oldest event that a build that is read has not taken yet. 0: all are at the end of the log."""
+    """The age of the oldest event that a build that is read has not taken yet. 0: all are at the end of the log.
+
+    Shards that nobody fills do not count: there is nobody to give way to.
+    """
     row = connection.execute(_LIVE).fetchone()
     return float(row[0]) if row else 0.0
 
@@ -55,7 +58,8 @@ _LIVE: Final[LiteralString] = """
     SELECT coalesce(max(extract(epoch FROM clock_timestamp() - e.recorded_at)), 0)
     FROM projection_pointers p
     CROSS JOIN LATERAL (
-        SELECT min(position) AS position FROM projection_shards WHERE schema_name = p.active AND NOT paused
+        SELECT min(position) AS position FROM projection_shards
+        WHERE schema_name = p.active AND NOT paused AND stopped IS NULL AND leased_until > now()
     ) s
     CROSS JOIN LATERAL (
         SELECT recorded_at FROM stored_events WHERE notification_id > s.position ORDER BY notification_id LIMIT 1

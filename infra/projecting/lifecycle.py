@@ -11,6 +11,7 @@ from infra.event_store.fence import Fence
 from infra.faults import Fault
 from infra.projecting.builds import Build, Registry
 from infra.projecting.holding import held_together
+from infra.projecting.shards import LEASE_SECONDS, known_as
 from infra.projecting.verify import Verdict, verify
 
 _READERS_SECONDS: Final = 5.0  # after an exchange, before the tables that readers may still know are dropped
@@ -69,8 +70,17 @@ class Lifecycle:
         """Wait until workers have brought the build to the end of the log as it is now. `Fault`."""
         target = self._fence.last_event()
         until = time.monotonic() + timeout_seconds
+        unknown_until = time.monotonic() + LEASE_SECONDS
         while (behind := target - self._position(build)) > 0:
             told(behind)
+            if not self._is_known(build):
+                if time.monotonic() > unknown_until:
+                    raise Fault(
+                        f"no worker runs whose code declares {build}: start one, or deploy this code to the workers. "
+                        f"Then run the same command again."
+                    )
+                time.sleep(0.1)
+                continue
             if time.monotonic() > until:
                 raise Fault(
                     f"{build} is {behind:,} positions behind and does not come closer: is a worker running? "
@@ -80,6 +90,14 @@ class Lifecycle:
             time.sleep(0.1)
             if target - self._position(build) < before:
                 until = time.monotonic() + timeout_seconds  # it goes on
+
+    def _is_known(self, build: Build) -> bool:
+        row = self._connection.execute(
+            "SELECT EXISTS (SELECT FROM projection_workers WHERE %s = ANY(knows) "
+            "AND seen_at > now() - make_interval(secs => %s))",
+            (known_as(build.name, build.version), LEASE_SECONDS),
+        ).fetchone()
+        return row == (True,)
 
     def _position(self, build: Build) -> int:
         row = self._connection.execute(

@@ -41,7 +41,7 @@ class Leases:
     def __init__(self, connection: Connection, holder: UUID, knows: Collection[tuple[str, int]]) -> None:
         self._connection = connection
         self._holder = holder
-        self._knows = [f"{name} {version}" for name, version in knows]  # what this worker's code declares
+        self._knows = [known_as(*one) for one in knows]  # what this worker's code declares
 
     def renew(self) -> Sequence[Shard]:
         """Say that this worker lives, take its fair share of what is free, and give back what is beyond it.
@@ -89,6 +89,11 @@ class Leases:
         )
         if moved.rowcount != len(shards):
             raise LeaseLost
+
+
+def known_as(name: str, version: int) -> str:
+    """A version of a projection, as workers tell which ones they know."""
+    return f"{name} {version}"
 
 
 def stop(connection: Connection, schema: str, reason: str) -> None:
