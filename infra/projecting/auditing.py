@@ -1,8 +1,9 @@
 """Live rows against the log: a random share of the keys is folded again and compared."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from msgspec import Struct
@@ -15,9 +16,11 @@ from infra.keys import MasterKeys
 from infra.projecting.builds import Build, Registry
 from infra.projecting.folding import Held
 from infra.projecting.holding import held_together
+from infra.projecting.leaving import leaving
 from infra.projecting.quarantine import held_keys
 from infra.projecting.refold import Part, refold, skipped_positions
-from infra.projecting.tables import prepare, stores
+from infra.projecting.tables import Store, prepare, stores
+from projections.projection import Key
 
 _SHOWN = 10
 
@@ -82,20 +85,23 @@ def _audit(
         )
     held = held_keys(reading, projection, build.schema_name)
     reading.execute("ROLLBACK")
-    drift: list[Drift] = []
+    found: list[tuple[UUID, Drift]] = []
     skipped = skipped_positions(reading)
     for foreign in sorted({fold.foreign for fold in projection.folds}):
         for one in refold(LogReader(reading, master), [projection], Part(foreign, partitions), position, skipped):
             for table in one.tables:
                 store = stores(projection, build.schema_name)[table]
                 folded = {store.key_of(row): row for row in one.of_table(table)}
-                drift += _drift(table, folded, live[table], held)
-    rows = sum(map(len, live.values()))
-    return Audited(str(build), position, len(partitions), rows, drift[:_SHOWN])
+                found += _drift(store, folded, live[table], held)
+    gone = {*leaving(reading, position)}
+    drift = [one for owner, one in found if owner not in gone]
+    return Audited(str(build), position, len(partitions), sum(map(len, live.values())), drift[:_SHOWN])
 
 
-def _drift(table: str, folded: dict[Any, Any], live: dict[Any, Any], held: Held) -> list[Drift]:
-    found = []
+def _drift(
+    store: Store, folded: Mapping[Key, Any], live: Mapping[Key, Any], held: Held
+) -> Iterator[tuple[UUID, Drift]]:
+    table = store.table.name
     for key in folded.keys() | live.keys():
         if (table, key) in held or folded.get(key) == live.get(key):
             continue
@@ -108,5 +114,4 @@ def _drift(table: str, folded: dict[Any, Any], live: dict[Any, Any], held: Held)
                 name for name in folded[key].__struct_fields__ if getattr(folded[key], name) != getattr(live[key], name)
             ]
             what = f"differs in {', '.join(names)}"
-        found.append(Drift(table, key, what))
-    return found
+        yield store.owner_of(folded.get(key, live.get(key))), Drift(table, key, what)

@@ -62,7 +62,7 @@ class Folder:
                     owner = recorded.owner_id if owned is None else key[owned]
                     if partitions is None or owner.int % PARTITIONS in partitions:
                         found.append((number, key, owner, recorded))
-            if kind is UserErased:
+            if kind is UserErased and (partitions is None or recorded.owner_id.int % PARTITIONS in partitions):
                 found.append((_ERASED, (), recorded.owner_id, recorded))
         return found
 

@@ -15,6 +15,7 @@ from infra.faults import Fault
 from infra.projecting.builds import Build, Registry
 from infra.projecting.columns import columns_of
 from infra.projecting.holding import held_together, release
+from infra.projecting.leaving import leaving
 from projections.projection import Projection, Table
 
 SHOWN: Final = 10  # differing keys of a table, with their rows
@@ -44,7 +45,7 @@ class Verdict(Struct, frozen=True):
     new: str
     position: int
     compared: Sequence[Compared]
-    left_out: int  # owners with a quarantined key, whose rows were not compared
+    left_out: int  # owners with a quarantined key, or just being erased, whose rows were not compared
 
     @property
     def equal(self) -> bool:
@@ -69,7 +70,7 @@ def verify(database_url: str, registry: Registry, old: Build, new: Build) -> Ver
     with psycopg.connect(database_url, autocommit=True) as connection:
         schemas = (old.schema_name, new.schema_name)
         with _snapshot(database_url, connection, schemas) as (snapshot, position):
-            left_out = _left_out(snapshot, schemas)
+            left_out = [*_quarantined(snapshot, schemas), *leaving(snapshot, position)]
             compared = [_compare(snapshot, pair, left_out) for pair in pairs]
     return Verdict(str(old), str(new), position, compared, len(left_out))
 
@@ -91,7 +92,7 @@ def _snapshot(database_url: str, connection: Connection, schemas: Sequence[str])
         reading.execute("ROLLBACK")
 
 
-def _left_out(connection: Connection, schemas: Sequence[str]) -> list[Any]:
+def _quarantined(connection: Connection, schemas: Sequence[str]) -> list[Any]:
     found = connection.execute(
         "SELECT DISTINCT owner_id FROM quarantined_keys WHERE schema_name = ANY(%s)", (list(schemas),)
     )

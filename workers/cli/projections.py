@@ -354,7 +354,7 @@ def _verdict_lines(verdict: Verdict | None, build: str) -> Iterator[str]:
             yield f"      {verdict.old}: {json.dumps(_plain(difference.old)) if difference.old else 'no row'}"
             yield f"      {verdict.new}: {json.dumps(_plain(difference.new)) if difference.new else 'no row'}"
     if verdict.left_out:
-        yield f"  not compared: the rows of {verdict.left_out} users, of whom a key is quarantined"
+        yield f"  not compared: {verdict.left_out} users, who are being erased or of whom a key is quarantined"
 
 
 @contextmanager

@@ -1,0 +1,24 @@
+"""Users who are being erased: their key is gone, and the event that takes their rows away is yet to come."""
+
+from datetime import timedelta
+from typing import Final, LiteralString
+from uuid import UUID
+
+from psycopg import Connection
+
+_SLACK: Final = timedelta(minutes=1)  # clocks are read before transactions commit
+
+
+def leaving(connection: Connection, position: int) -> list[UUID]:
+    """Those whose key was destroyed at about the time of the event at the position, or later.
+
+    What was private of theirs is in rows that were written before, and redacted in those written afterwards, until
+    both take the event that erases them: two builds at one position may differ there.
+    """
+    return [owner for (owner,) in connection.execute(_LEAVING, (_SLACK, position))]
+
+
+_LEAVING: Final[LiteralString] = """
+    SELECT owner_id FROM user_keys
+    WHERE destroyed_at > (SELECT recorded_at - %s FROM stored_events WHERE notification_id = %s)
+"""
