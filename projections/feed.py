@@ -46,6 +46,7 @@ class Posts(Fold[Post]):
         indexes=("(author_id, started_at, activity_id)",),
     )
     events = (ActivityRecorded, ActivityEdited, ActivityDeleted)
+    reads_private = False
 
     def keys(self, recorded: Recorded) -> Iterable[Key]:
         """The run's own row."""
@@ -89,6 +90,7 @@ class Follows(Fold[Follow]):
         indexes=("(follower_id, author_id)",),
     )
     events = (FollowStarted, FollowEnded)
+    reads_private = False
 
     def keys(self, recorded: Recorded) -> Iterable[Key]:
         """The pair."""
@@ -124,6 +126,7 @@ class Authors(Fold[Author]):
     table = Table(name="authors", row=Author, key=("author_id",), owner="author_id")
     events = (FollowStarted, FollowEnded)
     foreign = True
+    reads_private = False
 
     def keys(self, recorded: Recorded) -> Iterable[Key]:
         """The one who is followed."""
@@ -238,16 +241,19 @@ class _Counting:
         if not self._change:
             return []
         viewers, numbers = list(self._change), list(self._change.values())
-        refill, surplus = [], []
+        refill, surplus, empty = [], [], []
         counted = self._rows.execute(statement(self._schema, _ADD_UP), (viewers, numbers))
         for viewer, entries in counted:
             if viewer in self._losers and entries - self._change[viewer] >= KEPT:
                 refill.append(viewer)
             elif entries > KEPT:
                 surplus.append(viewer)
+            elif entries == 0:
+                empty.append(viewer)
         if surplus:
             self._rows.execute(statement(self._schema, _TRIM), (KEPT, surplus))
-        self._rows.execute(statement(self._schema, _DROP_EMPTY), (viewers,))
+        if empty:
+            self._rows.execute(statement(self._schema, _DROP_EMPTY), (empty,))
         return refill
 
 
@@ -318,6 +324,7 @@ _WRITE_OUT: Final = """
         JOIN {s}.authors a ON a.author_id = p.author_id AND NOT a.merged
         JOIN {s}.follows f ON f.author_id = p.author_id
         WHERE p.activity_id = ANY(%s)
+        ORDER BY f.follower_id, p.started_at, p.activity_id
         ON CONFLICT DO NOTHING RETURNING viewer_id
     ) SELECT viewer_id, count(*) FROM new GROUP BY viewer_id
 """

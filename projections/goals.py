@@ -31,6 +31,7 @@ class GoalRows(Fold[GoalRow]):
 
     table = Table(name="goals", row=GoalRow, key=("user_id", "goal_id"), owner="user_id")
     events = (GoalSet, GoalDropped)
+    reads_private = False
 
     def keys(self, recorded: Recorded) -> Iterable[Key]:
         """The goal's own row."""

@@ -70,6 +70,7 @@ class Follows(Fold[Follow]):
         indexes=("(followee_id, since, follower_id)", "(follower_id)"),
     )
     events = (FollowStarted, FollowEnded)
+    reads_private = False
 
     def keys(self, recorded: Recorded) -> Iterable[Key]:
         """The pair."""
@@ -105,6 +106,7 @@ class Degrees(Fold[Degree]):
     table = Table(name="degrees", row=Degree, key=("user_id",), owner="user_id")
     events = (FollowStarted, FollowEnded)
     foreign = True
+    reads_private = False
 
     def keys(self, recorded: Recorded) -> Iterable[Key]:
         """Both ends."""

@@ -44,6 +44,8 @@ class Fold(ABC, Generic[R]):
     # The owner of a row may be another user than the one whose stream tells of it: these events are then given to
     # every part of a rebuild, not to that of their stream's owner alone. The owner is in the key.
     foreign: ClassVar[bool] = False
+    # Whether it looks at the private fields of its events. Where nobody does, a rebuild leaves them sealed.
+    reads_private: ClassVar[bool] = True
 
     @abstractmethod
     def keys(self, recorded: Recorded) -> Iterable[Key]:

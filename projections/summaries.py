@@ -51,6 +51,7 @@ class Days(Fold[Day]):
 
     table = Table(name="days", row=Day, key=("user_id", "local_date", "sport"), owner="user_id")
     events = (ActivityRecorded, ActivityEdited, ActivityDeleted)
+    reads_private = False
 
     def keys(self, recorded: Recorded) -> Iterable[Key]:
         """The activity's day and sport; both sports when it changes from one to another."""

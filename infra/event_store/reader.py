@@ -1,10 +1,11 @@
 """The log for those who follow it and those who replay it: fenced pages, and COPY scans from a position."""
 
 import logging
+import struct
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final, LiteralString, TypeVar, cast
-from uuid import UUID
+from uuid import UUID, SafeUUID
 
 import psycopg
 from msgspec import Struct
@@ -56,16 +57,19 @@ class LogReader:
         rows = self._asked(lambda: self._rows(after, limit))
         return self.events(rows), rows[-1].position if rows else after
 
-    def events(self, rows: Sequence[Row], *, private: bool = True) -> Sequence[Recorded]:
-        """What the rows hold, without those of parked streams. `private=False` leaves what is sealed redacted."""
+    def events(self, rows: Sequence[Row], *, opened: Collection[str] | None = None) -> Sequence[Recorded]:
+        """What the rows hold, without those of parked streams. What is sealed is opened for these topics; None: all."""
         parked = self.parked()
-        keys = self._keys.of({row.owner_id for row in rows}) if private else {}
+        keys = self._keys.of({row.owner_id for row in rows if opened is None or row.topic in opened})
         found = []
         for row in rows:
             if parked and row.stream_id in parked and row.position >= parked[row.stream_id].position:
                 continue
             try:
-                event = MAPPER.event(row, _usable(keys.get(row.owner_id), row))
+                if opened is None or row.topic in opened:
+                    event = MAPPER.event(row, _usable(keys.get(row.owner_id), row))
+                else:
+                    event = MAPPER.event(row, None)
             except (UndecodableEvent, KeyUnusable) as fault:
                 self._park(row, str(fault))
                 continue
@@ -180,20 +184,56 @@ def _copy(after: int, last: int, condition: Composable) -> Composed:
 
 
 def _copied(connection: Connection, statement: Composed) -> Sequence[Row]:
+    """A page. Lines are taken apart here: psycopg's general way takes longer than the server needs to send them."""
+    head, owners, topics, rows = _HEAD, _Ids(), _Topics(), list[Row]()
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.set_types(("int8", "uuid", "int8", "text", "bytea", "bytea"))  # owners are few: made once, not row by row
-        owners = _Owners()
-        return [
-            Row(position, stream_id, version, topic, state, owners[owner])
-            for position, stream_id, version, topic, state, owner in copy.rows()
-        ]
+        received = connection.pgconn.get_copy_data
+        while True:
+            size, data = received(1)
+            if size < 0:
+                ended = connection.pgconn.get_result()
+                raise psycopg.OperationalError(ended.get_error_message() if ended else "the server ended the copy")
+            line = bytes(data) if size else bytes(copy.read())  # which waits for more
+            if len(line) < head.size:  # the end mark
+                copy.read()
+                break
+            if line.startswith(_SIGNATURE):
+                line = line[_FILE_HEAD:]
+            _, _, position, _, stream, _, version, size = head.unpack_from(line)
+            begin = head.size + size
+            topic, owner = topics[line[head.size : begin]], owners[line[-16:]]
+            rows.append(Row(position, _id(stream), version, topic, line[begin + 4 : -20], owner))
+    return rows
 
 
-class _Owners(dict[bytes, UUID]):
+# A line of a binary COPY (PostgreSQL manual, COPY, "Binary Format"): the number of fields, then each with its length.
+# This is up to the length of the topic; behind it come the topic, the state with its length, and the owner with its.
+_HEAD: Final = struct.Struct("!hiqi16siqi")
+_SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0"
+_FILE_HEAD: Final = 19
+
+
+def _id(data: bytes) -> UUID:
+    """What `UUID(bytes=data)` gives, in half the time."""
+    made = object.__new__(UUID)
+    object.__setattr__(made, "int", int.from_bytes(data))
+    object.__setattr__(made, "is_safe", SafeUUID.unknown)
+    return made
+
+
+class _Ids(dict[bytes, UUID]):
     """Ids by their bytes, each made when it is first asked for."""
 
-    def __missing__(self, owner: bytes) -> UUID:
-        made = self[owner] = UUID(bytes=owner)
+    def __missing__(self, data: bytes) -> UUID:
+        made = self[data] = UUID(bytes=data)
+        return made
+
+
+class _Topics(dict[bytes, str]):
+    """Topics by their bytes."""
+
+    def __missing__(self, data: bytes) -> str:
+        made = self[data] = data.decode()
         return made
 
 

@@ -16,6 +16,8 @@ from projections.projection import Change, Key, Projection
 
 _log = logging.getLogger(__name__)
 
+_COPIED: Final = 50  # new rows from which on a COPY is faster than an INSERT
+
 
 class Pages:
     """Of some partitions of a build; None: all. Made anew whenever another may have changed the build's quarantine."""
@@ -91,6 +93,10 @@ class Pages:
                 refused = self._write_singly(store, written, keys, faults)
                 changed = [(was, now) for was, now in changed if now is None or store.key_of(now) not in refused]
             else:
+                fresh = [now for was, now in changed if was is None and now is not None]
+                if len(fresh) >= _COPIED:  # the rows are ours alone, so that nobody can have added one of them
+                    store.copy(self._rows, fresh)
+                    written = [now for was, now in changed if was is not None and now is not None]
                 store.upsert(self._rows, written)
             changes[store.table.name] = changed
         return changes

@@ -6,6 +6,7 @@ that it is done. Then come keys and indexes, then what is derived, and then work
 
 import base64
 import contextlib
+import math
 import os
 import signal
 import subprocess
@@ -145,11 +146,12 @@ class Rebuild:
                 self._registry.set_state(build, "building", built_to=upto)
 
     def _count_parts(self, options: Options) -> int:
-        """So many that what each worker holds fits; a part that does not is cut in two when that shows."""
+        """So many that each fits into a worker, and that all workers are busy to the end."""
         row = self._connection.execute("SELECT pg_table_size('stored_events')").fetchone()
         state = (int(row[0]) if row else 0) * _STATE_FACTOR
         room = _room(options)
-        return min(_MOST_PARTS, max(options.workers, -int(-state // room)))
+        rounds = max(1, math.ceil(state / room / options.workers))
+        return min(_MOST_PARTS, rounds * options.workers)
 
     def _insert_parts(self, build: Build, *, parts: int, foreign: bool) -> None:
         for partitions in own_parts(parts):

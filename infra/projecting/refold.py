@@ -33,6 +33,11 @@ class Part(Struct, frozen=True):
             return Selection(topics={*topics, UserErased.TOPIC})
         return Selection(self.partitions, self.owners, {*topics, UserErased.TOPIC})
 
+    def opened(self, projections: Sequence[Projection]) -> set[str]:
+        """Topics of which somebody reads what is private."""
+        folds = [fold for projection in projections for fold in self.folds(projection) if fold.reads_private]
+        return {event.TOPIC for fold in folds for event in fold.events if event.PRIVATE}
+
     def folds(self, projection: Projection) -> list[Fold[Any]]:
         """Of the projection's, those that it fills."""
         return [fold for fold in projection.folds if fold.foreign is self.foreign]
@@ -95,8 +100,9 @@ def refold(
 ) -> list[Refold]:
     """One pass of the log for all of these projections; `after_page` hears how many events, and up to where."""
     made = [Refold(projection, part, skipped(projection.name)) for projection in projections if part.folds(projection)]
+    opened = part.opened(projections)
     for rows in reader.scan(0, upto, part.selection(projections)) if made else ():
-        page = reader.events(rows)
+        page = reader.events(rows, opened=opened)
         for one in made:
             one.take(page)
         after_page(len(rows), rows[-1].position if rows else 0)

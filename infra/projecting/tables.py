@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache
+from itertools import islice
 from operator import attrgetter
 from typing import Any, Final, LiteralString
 from uuid import UUID
@@ -11,23 +12,29 @@ from msgspec import Struct
 from psycopg import Connection
 from psycopg.sql import SQL, Composable, Composed, Identifier
 
-from infra.projecting.columns import Column, Packed, PackedDumper, RawLoader, columns_of, packed_array, row_packer
+from infra.projecting.columns import Column, Packed, PackedDumper, RawLoader, columns_of, packed_array, packed_rows
 from projections.projection import Key, Projection, Table
 
 _COPY_HEAD: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # signature, flags, no extension: the manual's "Binary Format"
 _COPY_END: Final = b"\xff\xff"
-_COPY_CHUNK: Final = 256 * 1024  # bytes
+_COPY_CHUNK: Final = 500  # rows
 
-# Of a table that was never analysed the planner guesses that reading all of it is best: each lookup here is by an
-# index from few rows to few.
-_LIVE_SETTINGS: Final = ("SET timezone = 'UTC'", "SET enable_seqscan = off", "SET enable_mergejoin = off")
+_SETTINGS: Final = ("SET timezone = 'UTC'",)
+_LIVE_SETTINGS: Final = (
+    # Of a table that was never analysed the planner guesses that reading all of it is best: each lookup here is by an
+    # index from few rows to few.
+    "SET enable_seqscan = off",
+    "SET enable_mergejoin = off",
+    # What a crash of the server takes are the last rows together with their position: they are folded again.
+    "SET synchronous_commit = off",
+)
 
 
 def prepare(connection: Connection, *, live: bool = False) -> Connection:
     """Make the connection take packed values; with `live`, plan for lookups by key."""
     connection.adapters.register_dumper(Packed, PackedDumper)
     connection.adapters.register_loader("json", RawLoader)
-    for setting in _LIVE_SETTINGS if live else _LIVE_SETTINGS[:1]:
+    for setting in (*_SETTINGS, *_LIVE_SETTINGS) if live else _SETTINGS:
         connection.execute(setting)
     return connection
 
@@ -80,7 +87,6 @@ class Store:
         self._by_name = {column.name: column for column in self.columns}
         self.key_of: Callable[[Any], Key] = _tuple_of(table.key)
         self.owner_of: Callable[[Any], UUID] = attrgetter(table.owner)
-        self.pack = row_packer(self.columns)
         place: dict[str, Composable] = {
             "table": Identifier(schema, table.name),
             "key": _names(table.key),
@@ -125,17 +131,13 @@ class Store:
 
     def copy(self, rows: Connection, new: Iterable[Struct]) -> int:
         """Add rows whose keys are not there yet, by COPY; how many."""
-        pack, count, size, chunk = self.pack, 0, 0, [_COPY_HEAD]
+        count, left = 0, iter(new)
         with rows.cursor() as cursor, cursor.copy(self._copy) as copy:
-            for row in new:
-                line = pack(row)
-                chunk.append(line)
-                count, size = count + 1, size + len(line)
-                if size >= _COPY_CHUNK:
-                    copy.write(b"".join(chunk))
-                    chunk, size = [], 0
-            chunk.append(_COPY_END)
-            copy.write(b"".join(chunk))
+            copy.write(_COPY_HEAD)
+            while chunk := list(islice(left, _COPY_CHUNK)):
+                copy.write(packed_rows(self.columns, chunk))
+                count += len(chunk)
+            copy.write(_COPY_END)
         return count
 
     def _read(self, rows: Connection, statement: bytes, parameters: Sequence[object]) -> list[Any]:

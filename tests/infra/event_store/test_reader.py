@@ -132,7 +132,7 @@ async def test_without_the_key_private_fields_are_redacted_and_the_rest_is_there
     assert isinstance(first, ActivityRecorded)
     assert (first.user_id, first.tally.distance_m) == (ANNA, 7_000)
     with psycopg.connect(database_url, autocommit=True) as connection:
-        redacted = LogReader(connection, MASTER).events(scanned(reader), private=False)
+        redacted = LogReader(connection, MASTER).events(scanned(reader), opened=())
         assert {recorded.event.title for recorded in redacted if isinstance(recorded.event, ActivityRecorded)} == {""}
 
 

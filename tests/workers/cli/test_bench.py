@@ -19,10 +19,10 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios_not_the_ratio_of_medians() -
         "saves/s",
         [Contender("ours", lambda: next(ours)), Contender("theirs", lambda: next(theirs))],
         [
-            Goal("ours", "theirs", 1.5),
-            Goal("ours", "theirs", 2.5),
-            Goal("ours", None, 30.0),
-            Goal("theirs", "ours", None),
+            Goal("a", "ours", "theirs", 1.5),
+            Goal("b", "ours", "theirs", 2.5),
+            Goal("c", "ours", None, 30.0),
+            Goal("d", "theirs", "ours", None),
         ],
     )
     told: list[str] = []
@@ -36,12 +36,15 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios_not_the_ratio_of_medians() -
 
 def test_findings_are_told_in_a_sentence() -> None:
     spread = Spread(1.234, 1.0, 2.0)
-    assert _sentence(Finding("ours", "theirs", 1.5, spread, met=False)) == (
-        "ours / theirs: 1.23 (1.00 to 2.00), at least 1.5: MISSED"
+    assert _sentence(Finding("append", "ours", "theirs", 1.5, spread, met=False)) == (
+        "append: ours / theirs: 1.23 (1.00 to 2.00), at least 1.5: MISSED"
     )
-    assert _sentence(Finding("ours", "theirs", None, spread, met=None)) == "ours / theirs: 1.23 (1.00 to 2.00): no goal"
-    alone = Finding("ours", None, 600_000.0, Spread(700_000.0, 1.0, 2.0), met=True)
-    assert _sentence(alone) == "ours: 700,000, at least 600,000: met"
+    assert (
+        _sentence(Finding("append", "ours", "theirs", None, spread, met=None))
+        == "append: ours / theirs: 1.23 (1.00 to 2.00): no goal"
+    )
+    alone = Finding("decode", "ours", None, 600_000.0, Spread(700_000.0, 1.0, 2.0), met=True)
+    assert _sentence(alone) == "decode: ours: 700,000, at least 600,000: met"
 
 
 def test_the_made_up_log_is_the_same_for_the_same_seed_and_is_stored_as_a_real_one() -> None:

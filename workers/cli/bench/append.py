@@ -26,12 +26,12 @@ _STOCK_1: Final = "stock recorder, 1 thread"
 _STOCK_32: Final = "stock recorder, 32 threads"
 
 GOALS: Final = (
-    Goal(_MANY, _PGBENCH_32, 1.5),
-    Goal(_TWO, _MANY, 1.0),
-    Goal(_ONE, _PGBENCH_1, 0.7),
-    Goal(_PORT, _PGBENCH_32, None),
-    Goal(_MANY, _STOCK_32, None),
-    Goal(_ONE, _STOCK_1, None),
+    Goal("append_256_clients", _MANY, _PGBENCH_32, 1.5),
+    Goal("append_1_client", _ONE, _PGBENCH_1, 0.7),
+    Goal("append_2_processes", _TWO, _MANY, 1.0),
+    Goal("append_commands", _PORT, _PGBENCH_32, None),
+    Goal("append_256_clients_to_stock", _MANY, _STOCK_32, None),
+    Goal("append_1_client_to_stock", _ONE, _STOCK_1, None),
 )
 
 

@@ -4,8 +4,9 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,10 +25,18 @@ from infra.faults import Fault
 from infra.processes import child_environ
 from workers.cli.bench import append
 from workers.cli.bench.measure import ROUNDS, Bench, Finding, Outcome, Spread, measure
-from workers.cli.bench.rebuild import Live, Rebuilds
-from workers.cli.bench.replay import Logs
+from workers.cli.bench.rebuild import LAG_GOALS, LIVE_GOALS, MEMORY_GOALS, REBUILD_GOALS, Live, Rebuilds
+from workers.cli.bench.replay import DECODE_GOALS, SCAN_GOALS, Logs
 
-NAMES: Final = ("append", "scan", "decode", "replay", "live")
+_RESULTS: Final = {
+    "append": append.GOALS,
+    "scan": SCAN_GOALS,
+    "decode": DECODE_GOALS,
+    "replay": (*REBUILD_GOALS, *MEMORY_GOALS),
+    "live": (*LIVE_GOALS, *LAG_GOALS),
+}
+_GROUP_OF: Final = {goal.name: group for group, goals in _RESULTS.items() for goal in goals}
+NAMES: Final = (*_RESULTS, *(name for name in _GROUP_OF if name not in _RESULTS))
 
 _SECONDS, _QUICK_SECONDS = 3.0, 1.0
 _LAG_SECONDS: Final = 10.0
@@ -36,7 +45,7 @@ _START_SECONDS: Final = 30.0
 
 
 @click.command("bench")
-@click.argument("names", nargs=-1, type=click.Choice(NAMES))
+@click.argument("names", nargs=-1, type=click.Choice(NAMES), metavar="[NAME]...")
 @click.option("--json", "as_json", is_flag=True, help="Print figures, ratios and the machine as JSON.")
 @click.option("--quick", is_flag=True, help="Short runs, to see that it works: the figures mean little.")
 @click.option(
@@ -53,25 +62,48 @@ def bench_command(*, names: tuple[str, ...], as_json: bool, quick: bool, events:
       replay    rebuilding read models from a large log: ours, the stock runner, a bare COPY
       live      keeping up: events a second of one worker, and its lag at 2,000 a second
 
-    Without names: all of them, in a few minutes. Each round runs every contender once, in another order. A ratio is
-    the median of the rounds' ratios. An instance that runs is not touched, but both slow each other down.
+    A name is one of these or of a result, such as append_1_client, which stands for all of its group. Without names:
+    all of them, in some minutes. Each round runs every contender once, in another order. A ratio is the median of the
+    rounds' ratios. Exit code 1 when a target is missed, but for --quick. An instance that runs is not touched, but
+    both slow each other down.
     """  # noqa: D301 - \b is click's mark for lines to be left as they are
-    chosen = names or NAMES
+    chosen = {_GROUP_OF.get(name, name) for name in names} or set(_RESULTS)
     console = Console(stderr=True)
     with console.status("starting Postgres") as status:
         outcomes = list(_measured(chosen, rounds, events, quick=quick, told=status.update))
     if as_json:
-        told = {"machine": _machine(), "quick": quick, "benches": msgspec.to_builtins(outcomes)}
-        click.echo(json.dumps(told, indent=2))
+        results = [result for outcome in outcomes for result in _results(outcome)]
+        click.echo(json.dumps({"machine": _machine(), "quick": quick, "results": results}, indent=2))
     else:
         for outcome in outcomes:
             _print(outcome)
         if quick:
             click.echo("These were short runs: leave --quick out for figures that mean something.")
+    if not quick and any(finding.met is False for outcome in outcomes for finding in outcome.findings):
+        sys.exit(1)
+
+
+def _results(outcome: Outcome) -> Iterator[Mapping[str, Any]]:
+    """A target is of the ratio where there is a reference, else of the value. Values and ratios are medians."""
+    for finding in outcome.findings:
+        reference = outcome.figures[finding.reference] if finding.reference is not None else None
+        yield {
+            "name": finding.name,
+            "value": outcome.figures[finding.contender].median,
+            "unit": outcome.unit,
+            "reference": finding.reference,
+            "reference_value": reference.median if reference else None,
+            "ratio": finding.figure.median if reference else None,
+            "target": finding.bound,
+            "met": finding.met,
+            "contender": finding.contender,
+            "rounds": outcome.rounds,
+            "spread": msgspec.to_builtins(finding.figure),
+        }
 
 
 def _measured(
-    names: Sequence[str], rounds: int, events: int, *, quick: bool, told: Callable[[str], None]
+    names: Collection[str], rounds: int, events: int, *, quick: bool, told: Callable[[str], None]
 ) -> Iterator[Outcome]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="cairn-bench-")))
@@ -91,7 +123,7 @@ def _measured(
             rebuilds = Rebuilds(
                 _database(server, "rebuilt"), _database(server, "stock_rebuilt"), _QUICK_EVENTS if quick else events
             )
-            benches.append(rebuilds.bench)
+            benches += [rebuilds.bench, rebuilds.memory_bench]
         if "live" in names:
             told("filling a log to follow")
             live = Live(_database(server, "live"), _database(server, "stock_live"), _QUICK_EVENTS if quick else _EVENTS)
@@ -152,8 +184,8 @@ def _number(figure: Spread) -> str:
 def _sentence(finding: Finding) -> str:
     verdict = {True: "met", False: "MISSED", None: "no goal"}[finding.met]
     if finding.reference is None:
-        goal = f"at {'most' if finding.at_most else 'least'} {finding.bound:,.0f}"
-        return f"{finding.contender}: {finding.figure.median:,.0f}, {goal}: {verdict}"
+        goal = "" if finding.bound is None else f", at {'most' if finding.at_most else 'least'} {finding.bound:,.0f}"
+        return f"{finding.name}: {finding.contender}: {finding.figure.median:,.0f}{goal}: {verdict}"
     spread = f"{finding.figure.median:.2f} ({finding.figure.lowest:.2f} to {finding.figure.highest:.2f})"
     goal = "" if finding.bound is None else f", at {'most' if finding.at_most else 'least'} {finding.bound:g}"
-    return f"{finding.contender} / {finding.reference}: {spread}{goal}: {verdict}"
+    return f"{finding.name}: {finding.contender} / {finding.reference}: {spread}{goal}: {verdict}"

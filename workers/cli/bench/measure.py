@@ -21,6 +21,7 @@ class Contender(Struct, frozen=True):
 class Goal(Struct, frozen=True):
     """What is aimed at: `contender` at `bound` times `reference`, or at `bound` alone. None: only told."""
 
+    name: str  # of the result
     contender: str
     reference: str | None
     bound: float | None
@@ -38,6 +39,7 @@ class Spread(Struct, frozen=True):
 class Finding(Struct, frozen=True):
     """A goal, what it came to, and whether it was met."""
 
+    name: str
     contender: str
     reference: str | None
     bound: float | None
@@ -101,4 +103,4 @@ def _finding(goal: Goal, runs: Mapping[str, Sequence[float]]) -> Finding:
     met = None
     if goal.bound is not None:
         met = figure.median <= goal.bound if goal.at_most else figure.median >= goal.bound
-    return Finding(goal.contender, goal.reference, goal.bound, figure, met, goal.at_most)
+    return Finding(goal.name, goal.contender, goal.reference, goal.bound, figure, met, goal.at_most)

@@ -33,21 +33,32 @@ from workers.cli.bench.stock import StockRunner
 from workers.projector import Projector
 
 MEMORY: Final = 512 * 1024**2
-_MODELS: Final = ("activities", "goals", "people", "summaries")
-_REBUILD: Final = "ours, 4 models in one pass"
-_WITH_FEED: Final = "ours, 5 models, with the feed"
-_ONE_CORE: Final = "ours, 4 models, one worker"
+_MODELS: Final = ("goals", "people", "summaries")
+_ALL: Final = (*_MODELS, "activities", "feed")
+_REBUILD: Final = "ours, 3 models in one pass"
+_WITH_CARDS: Final = "ours, 4 models, with activities as sealed in the log"
+_WITH_FEED: Final = "ours, 4 models, with the feed"
+_ONE_CORE: Final = "ours, 3 models, one worker"
 _COPY: Final = "COPY + decode, one process"
 _STOCK: Final = "stock runner, 1 model"
-_LIVE: Final = "ours, 5 models, one worker"
+_ALL_MODELS: Final = "ours, 5 models"
+_LIVE: Final = "ours, 3 models, one worker"
+_LIVE_ALL: Final = "ours, 5 models, one worker"
 REBUILD_GOALS: Final = (
-    Goal(_REBUILD, None, 100_000.0),
-    Goal(_REBUILD, _COPY, 0.3),
-    Goal(_REBUILD, _STOCK, 100.0),
-    Goal(_WITH_FEED, _COPY, None),
-    Goal(_ONE_CORE, _COPY, None),
+    Goal("rebuild", _REBUILD, None, 100_000.0),
+    Goal("rebuild_to_copy", _REBUILD, _COPY, 0.3),
+    Goal("rebuild_to_stock", _REBUILD, _STOCK, 100.0),
+    Goal("rebuild_with_activities", _WITH_CARDS, _COPY, None),
+    Goal("rebuild_with_feed", _WITH_FEED, _COPY, None),
+    Goal("rebuild_one_worker", _ONE_CORE, _COPY, None),
 )
-LIVE_GOALS: Final = (Goal(_LIVE, None, 20_000.0), Goal(_LIVE, _STOCK, None))
+MEMORY_GOALS: Final = (Goal("rebuild_memory", _ALL_MODELS, None, MEMORY / 1024**2, at_most=True),)
+LIVE_GOALS: Final = (
+    Goal("live_projection", _LIVE, None, 20_000.0),
+    Goal("live_projection_all", _LIVE_ALL, None, None),
+    Goal("live_projection_to_stock", _LIVE, _STOCK, None),
+)
+LAG_GOALS: Final = (Goal("live_lag_p99", _LIVE_ALL, None, 100.0, at_most=True),)
 _STOCK_EVENTS: Final = 2_000
 _LAG_RATE: Final = 2_000  # events a second
 _LAG_BATCH: Final = 20  # events in a transaction, so that one connection keeps the rate
@@ -59,7 +70,6 @@ class Rebuilds:
     def __init__(self, url: str, stock_url: str, events: int) -> None:
         self._url, self._events = url, events
         self._stock = StockRunner(stock_url, log(events), min(events, _STOCK_EVENTS))
-        self.peak_bytes = 0
         with psycopg.connect(url, autocommit=True) as connection:
             fill(connection, events, sealed=True)
             connection.execute("VACUUM (ANALYZE) stored_events")
@@ -73,6 +83,7 @@ class Rebuilds:
             unit=f"events/s of {self._events:,} events",
             contenders=[
                 Contender(_REBUILD, lambda: self._rebuild(_MODELS, cores)),
+                Contender(_WITH_CARDS, lambda: self._rebuild((*_MODELS, "activities"), cores)),
                 Contender(_WITH_FEED, lambda: self._rebuild((*_MODELS, "feed"), cores)),
                 Contender(_ONE_CORE, lambda: self._rebuild(_MODELS, 1)),
                 Contender(_COPY, self._copy),
@@ -81,18 +92,28 @@ class Rebuilds:
             goals=REBUILD_GOALS,
         )
 
+    def memory_bench(self) -> Bench:
+        """The most that the command and its workers have at once, all models in one pass."""
+        return Bench(
+            name="rebuild_memory",
+            unit="MiB",
+            contenders=[Contender(_ALL_MODELS, self._peak)],
+            goals=MEMORY_GOALS,
+        )
+
+    def _peak(self) -> float:
+        with _peak_of_children() as peak:
+            self._rebuild(_ALL, 2)
+        return peak[0] / 1024**2
+
     def _rebuild(self, names: Sequence[str], workers: int) -> float:
         with psycopg.connect(self._url, autocommit=True) as connection:
             registry = _registered(connection)
             began = time.perf_counter()
-            with (
-                _peak_of_children() as peak,
-                rebuilding(connection, registry, self._url, [MASTER], _quiet) as rebuild,
-            ):
+            with rebuilding(connection, registry, self._url, [MASTER], _quiet) as rebuild:
                 builds = rebuild.start(names, restart=True)
                 rebuild.fill(builds, Options(workers, MEMORY, 3_600.0))
             rate = self._events / (time.perf_counter() - began)
-            self.peak_bytes = max(self.peak_bytes, peak[0])
             for build in builds:
                 registry.drop(build)
             connection.execute("CHECKPOINT")
@@ -155,20 +176,26 @@ class Live:
         return Bench(
             name="live",
             unit="events/s",
-            contenders=[Contender(_LIVE, self._catch_up), Contender(_STOCK, self._stock.run)],
+            contenders=[
+                Contender(_LIVE, lambda: self._catch_up(_MODELS)),
+                Contender(_LIVE_ALL, lambda: self._catch_up(_ALL)),
+                Contender(_STOCK, self._stock.run),
+            ],
             goals=LIVE_GOALS,
         )
 
-    def _catch_up(self) -> float:
+    def _catch_up(self, names: Sequence[str]) -> float:
         with _worker(self._url) as (connection, projector):
             _emptied(connection)
+            connection.execute(_ONLY, (list(names),))
             began = time.perf_counter()
             while projector.turn():
                 pass
             seconds = time.perf_counter() - began
-            row = connection.execute("SELECT min(position) FROM projection_shards").fetchone()
+            row = connection.execute("SELECT min(position) FROM projection_shards WHERE NOT paused").fetchone()
             if row is None or row[0] != self._events:
                 raise Fault(f"the bench's projector stopped at {row}")
+            connection.execute(_ONLY, (list(_ALL),))
         return self._events / seconds
 
     def lag_bench(self, seconds: float) -> Bench:
@@ -176,8 +203,8 @@ class Live:
         return Bench(
             name="live_lag_p99",
             unit="ms",
-            contenders=[Contender(_LIVE, lambda: self._lag(seconds))],
-            goals=(Goal(_LIVE, None, 100.0, at_most=True),),
+            contenders=[Contender(_LIVE_ALL, lambda: self._lag(seconds))],
+            goals=LAG_GOALS,
         )
 
     def _lag(self, seconds: float) -> float:
@@ -247,6 +274,10 @@ def _emptied(connection: Connection) -> None:
     connection.execute("UPDATE projection_shards SET position = 0, holder = NULL, epoch = epoch + 1")
 
 
+_ONLY: Final = """
+    UPDATE projection_shards s SET paused = b.name <> ALL(%s) FROM projection_builds b
+    WHERE b.schema_name = s.schema_name
+"""
 _TABLES: Final = "SELECT schemaname, tablename FROM pg_tables WHERE schemaname = ANY(%s)"
 _LAGS: Final = """
     SELECT extract(epoch FROM clock_timestamp() - recorded_at)::float8 FROM stored_events

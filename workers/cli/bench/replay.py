@@ -25,16 +25,16 @@ _STOCK_SEALED: Final = "stock mapper with its cipher"
 _SCAN: Final = "ours, rows only"
 
 DECODE_GOALS: Final = (
-    Goal(_CLEAR, None, 600_000.0),
-    Goal(_CLOSED, None, 600_000.0),
-    Goal(_OPENED, None, 600_000.0),
-    Goal(_CLEAR, _STOCK, None),
-    Goal(_OPENED, _STOCK_SEALED, None),
+    Goal("decode", _CLEAR, None, 600_000.0),
+    Goal("decode_closed", _CLOSED, None, 600_000.0),
+    Goal("decode_opened", _OPENED, None, 600_000.0),
+    Goal("decode_to_stock", _CLEAR, _STOCK, None),
+    Goal("decode_opened_to_stock", _OPENED, _STOCK_SEALED, None),
 )
 SCAN_GOALS: Final = (
-    Goal(_CLEAR, _STOCK, 5.0),
-    Goal(_CLOSED, _STOCK_SEALED, 5.0),
-    Goal(_OPENED, _STOCK_SEALED, 5.0),
+    Goal("scan_decode", _CLEAR, _STOCK, 5.0),
+    Goal("scan_decode_closed", _CLOSED, _STOCK_SEALED, 5.0),
+    Goal("scan_decode_opened", _OPENED, _STOCK_SEALED, 5.0),
 )
 
 
@@ -118,7 +118,7 @@ def scan_opened(connection: Connection) -> float:
 def _scan(connection: Connection, how: str | None) -> float:
     reader, count, began = _reader(connection), 0, time.perf_counter()
     for rows in reader.scan():
-        count += len(rows) if how is None else len(reader.events(rows, private=how == _OPENED))
+        count += len(rows) if how is None else len(reader.events(rows, opened=None if how == _OPENED else ()))
     return count / (time.perf_counter() - began)
 
 
