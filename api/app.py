@@ -5,7 +5,21 @@ from contextlib import AbstractAsyncContextManager
 
 from fastapi import APIRouter, FastAPI
 
-from api import activities, feed, following, goals, health, openapi, problems, sessions, summaries, uploads, users
+from api import (
+    activities,
+    client_config,
+    feed,
+    following,
+    goals,
+    health,
+    notices,
+    openapi,
+    problems,
+    sessions,
+    summaries,
+    uploads,
+    users,
+)
 from api.services import Services
 
 
@@ -24,7 +38,18 @@ def create_app(
     )
     app.state.services = services
     contract = APIRouter(prefix="/v1")
-    for resource in (users, sessions, uploads, activities, feed, summaries, goals, following):
+    for resource in (
+        users,
+        sessions,
+        uploads,
+        activities,
+        feed,
+        summaries,
+        goals,
+        following,
+        notices,
+        client_config,
+    ):
         contract.include_router(resource.router)
     app.include_router(contract)
     app.include_router(health.router)

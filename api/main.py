@@ -20,6 +20,7 @@ from api.tokens import Tokens
 from infra.bootstrap import Parts, now, open_parts
 from infra.faults import Fault
 from infra.formats import sniff
+from infra.outbox import Notices
 from infra.settings import LOG_FORMAT, Settings, load_settings
 
 _log = logging.getLogger(__name__)
@@ -86,6 +87,7 @@ def services_of(parts: Parts, settings: Settings) -> Services:
         tracks=parts.tracks,
         accounts=parts.accounts,
         read_models=parts.read_models,
+        notices=Notices(parts.read_models),
         tokens=Tokens([(key.kid, key.secret) for key in settings.token_keys]),
         cursors=Cursors(settings.cursor_key),
         idempotency=Idempotency(settings.cursor_key),

@@ -15,7 +15,7 @@ from domain.measures import ActivityId, UserId
 from domain.recordings.recording import Column, Format
 from domain.streams import Streams
 from domain.uploads import Inbox
-from projections.projection import View
+from projections.projection import Place, View
 
 
 class ReadModels(Protocol):
@@ -27,6 +27,42 @@ class ReadModels(Protocol):
 
     async def reach(self, token: str, names: Sequence[str], user_id: UUID, timeout_seconds: float) -> bool:
         """Wait until what the user reads of these has passed the position; whether it did. `MalformedPosition`."""
+        ...
+
+    async def versions(self, user_id: UUID) -> Mapping[str, tuple[int, bool]]:
+        """Which version of each projection the user reads, and whether that is a trial of a new one."""
+        ...
+
+
+class Notice(Protocol):
+    """A message to a runner."""
+
+    @property
+    def notice_id(self) -> UUID:
+        """Of this message."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """What it is about, such as `new_follower`."""
+        ...
+
+    @property
+    def about_id(self) -> UUID:
+        """Whom it is about."""
+        ...
+
+    @property
+    def at(self) -> datetime:
+        """When it happened."""
+        ...
+
+
+class Notices(Protocol):
+    """What reactors told."""
+
+    async def of(self, user_id: UserId, before: Place, limit: int) -> Sequence[Notice]:
+        """Of a runner, the latest first, from before a place in that order. `StoreUnavailable`."""
         ...
 
 
@@ -62,6 +98,7 @@ class Services:
     tracks: Tracks
     accounts: Accounts
     read_models: ReadModels
+    notices: Notices
     tokens: Tokens
     cursors: Cursors
     idempotency: Idempotency

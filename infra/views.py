@@ -19,6 +19,7 @@ from projections.projection import Query
 from projections.statements import statement
 
 RECONNECT_SECONDS: Final = 3.0  # then the next request connects: longer pauses would outlast the outage
+REACTORS: Final = "reactors"  # stands among the names of projections, for waiting until a notice is told
 _POLL_SECONDS: Final = 0.02  # of the positions, while a read waits for one
 _POINTERS_SECONDS: Final = 1.0  # how old what is known of the pointers may be: builds stay filled for longer than this
 
@@ -83,6 +84,15 @@ class ReadModels:
                     if time.monotonic() - self._read_at > _POINTERS_SECONDS:
                         await self._look(connection)
             yield SchemaView(connection, self._standings, user_id, self._shadowing)
+
+    async def versions(self, user_id: UUID) -> dict[str, tuple[int, bool]]:
+        """Which version of each projection the user reads, and whether it is a shadow's. `StoreUnavailable`."""
+        async with self.view(user_id):
+            return {
+                name: (int(one.shadow_version or 0), True) if reads_shadow(one, user_id) else (one.version, False)
+                for name, one in self._standings.items()
+                if name != REACTORS
+            }
 
     async def reach(self, token: str, names: Sequence[str], user_id: UUID, timeout_seconds: float) -> bool:
         """Wait until what this user reads of these projections has passed the position; whether it did in time."""
@@ -213,6 +223,7 @@ _STANDINGS: Final = """
         p.shadow_percent
     FROM projection_pointers p JOIN projection_builds a ON a.schema_name = p.active
     LEFT JOIN projection_builds b ON b.schema_name = p.shadow
+    UNION ALL SELECT 'reactors', '', 0, coalesce(min(position), -1), NULL, NULL, NULL, 0 FROM reactors
 """
 _LEVEL: Final = "SELECT min(position) = max(position) FROM projection_shards WHERE schema_name = ANY(%s)"
 _COUNT_SHADOW: Final = """

@@ -69,7 +69,7 @@ class LogReader:
                 if opened is None or row.topic in opened:
                     event = MAPPER.event(row, _usable(keys.get(row.owner_id), row))
                 else:
-                    event = MAPPER.event(row, None)
+                    event = MAPPER.decode(row.topic, row.state)
             except (UndecodableEvent, KeyUnusable) as fault:
                 self._park(row, str(fault))
                 continue
@@ -111,7 +111,8 @@ class LogReader:
         return self._selected(after, last, of)
 
     def _pages(self, after: int, last: int) -> Iterator[Sequence[Row]]:
-        while rows := self._asked(partial(_copied, self._connection, _copy(after, last, SQL("")))):
+        owners = _Ids()
+        while rows := self._asked(partial(_copied, self._connection, _copy(after, last, SQL("")), owners)):
             yield rows
             if len(rows) < _PAGE:
                 return
@@ -122,10 +123,10 @@ class LogReader:
 
         A LIMIT would not do: for each page the server would sort all that is left, or read past what others own.
         """
-        window, condition = _PAGE, of.condition()
+        window, condition, owners = _PAGE, of.condition(), _Ids()
         while after < last:
             upto = min(last, after + window)
-            rows = self._asked(partial(_copied, self._connection, _copy(after, upto, condition)))
+            rows = self._asked(partial(_copied, self._connection, _copy(after, upto, condition), owners))
             yield rows
             if len(rows) == _PAGE:  # there may be more in this window
                 after, window = rows[-1].position, max(_PAGE, window // 2)
@@ -183,9 +184,9 @@ def _copy(after: int, last: int, condition: Composable) -> Composed:
     return _COPY.format(after=Literal(after), last=Literal(last), condition=condition, limit=Literal(_PAGE))
 
 
-def _copied(connection: Connection, statement: Composed) -> Sequence[Row]:
+def _copied(connection: Connection, statement: Composed, owners: "_Ids") -> Sequence[Row]:
     """A page. Lines are taken apart here: psycopg's general way takes longer than the server needs to send them."""
-    head, owners, topics, rows = _HEAD, _Ids(), _Topics(), list[Row]()
+    head, topics, rows = _HEAD, _Topics(), list[Row]()
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
         received = connection.pgconn.get_copy_data
         while True:
@@ -211,6 +212,7 @@ def _copied(connection: Connection, statement: Composed) -> Sequence[Row]:
 _HEAD: Final = struct.Struct("!hiqi16siqi")
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0"
 _FILE_HEAD: Final = 19
+_OWNERS: Final = 100_000  # whose ids a scan keeps
 
 
 def _id(data: bytes) -> UUID:
@@ -222,10 +224,12 @@ def _id(data: bytes) -> UUID:
 
 
 class _Ids(dict[bytes, UUID]):
-    """Ids by their bytes, each made when it is first asked for."""
+    """Ids by their bytes, each made when it is first asked for: owners come again and again."""
 
     def __missing__(self, data: bytes) -> UUID:
-        made = self[data] = UUID(bytes=data)
+        if len(self) >= _OWNERS:
+            self.clear()
+        made = self[data] = _id(data)
         return made
 
 

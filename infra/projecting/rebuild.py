@@ -29,6 +29,7 @@ from infra.event_store.rows import PARTITIONS
 from infra.faults import Fault
 from infra.processes import child_command, child_environ
 from infra.projecting.builds import Build, Registry
+from infra.projecting.columns import columns_of
 from infra.projecting.lag import live_lag_seconds
 from infra.projecting.part_worker import Begin, Task, Told
 from infra.projecting.refold import own_parts
@@ -36,7 +37,8 @@ from infra.projecting.tables import fingerprint, index_table, make_tables
 from projections.projection import Projection
 
 _WORKER_BYTES: Final = 72 * 1024**2  # of a process before it has rows
-_STATE_FACTOR: Final = 2.0  # what rows take in memory, as a multiple of what their events take in the log
+_ROW_BYTES: Final = 600  # of a row in memory, with its key, beside what it holds of an event as it is stored
+_SAMPLED_PAGES: Final = 4_000  # of the log, to see what is in it
 _MOST_PARTS: Final = PARTITIONS
 _TICK_SECONDS: Final = 0.2
 _LAG_SECONDS: Final = 0.5  # between two looks at how far live projections are behind
@@ -136,7 +138,7 @@ class Rebuild:
 
     def _prepare(self, planned: Sequence[Build], options: Options) -> None:
         upto = Fence(self._connection).last_event()
-        parts = self._count_parts(options)
+        parts = self._count_parts([self._registry.definition(build) for build in planned], options)
         for build in planned:
             projection = self._registry.definition(build)
             with self._connection.transaction():
@@ -145,13 +147,23 @@ class Rebuild:
                     self._insert_parts(build, parts=1 if foreign else parts, foreign=foreign)
                 self._registry.set_state(build, "building", built_to=upto)
 
-    def _count_parts(self, options: Options) -> int:
+    def _count_parts(self, projections: Sequence[Projection], options: Options) -> int:
         """So many that each fits into a worker, and that all workers are busy to the end."""
-        row = self._connection.execute("SELECT pg_table_size('stored_events')").fetchone()
-        state = (int(row[0]) if row else 0) * _STATE_FACTOR
-        room = _room(options)
-        rounds = max(1, math.ceil(state / room / options.workers))
+        rounds = max(1, math.ceil(self._state_bytes(projections) / _room(options) / options.workers))
         return min(_MOST_PARTS, rounds * options.workers)
+
+    def _state_bytes(self, projections: Sequence[Projection]) -> float:
+        """What the rows would take in memory if every event made one."""
+        row = self._connection.execute("SELECT greatest(1, pg_relation_size('stored_events') / 8192)").fetchone()
+        percent = min(100.0, 100 * _SAMPLED_PAGES / (row[0] if row else 1))
+        seen = {topic: (count, size) for topic, count, size in self._connection.execute(_SAMPLE, (percent,))}
+        sampled = sum(
+            count * (_ROW_BYTES + (size if any(column.sql == "json" for column in columns_of(fold.table.row)) else 0))
+            for projection in projections
+            for fold in projection.folds
+            for count, size in (seen.get(event.TOPIC, (0, 0)) for event in fold.events)
+        )
+        return float(sampled) * 100 / percent
 
     def _insert_parts(self, build: Build, *, parts: int, foreign: bool) -> None:
         for partitions in own_parts(parts):
@@ -389,6 +401,9 @@ def rebuilding(
             connection.execute("SELECT pg_advisory_unlock_all()")
 
 
+_SAMPLE: Final[LiteralString] = """
+    SELECT topic, count(*), avg(octet_length(state))::float8 FROM stored_events TABLESAMPLE SYSTEM (%s) GROUP BY topic
+"""
 _UNDONE: Final[LiteralString] = """
     SELECT schema_name, foreign_rows, first_partition, last_partition FROM rebuild_parts
     WHERE schema_name = ANY(%s) AND done_at IS NULL

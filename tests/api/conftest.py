@@ -17,7 +17,7 @@ from api.main import services_of
 from infra.bootstrap import Parts, now, open_parts
 from infra.reader import ProcessReader
 from infra.settings import Settings, TokenKey
-from workers.cli.worker import run_projector
+from workers.cli.worker import run_projector, run_reactor
 from workers.ingest.ingest import Ingest
 from workers.ingest.loop import IngestLoop
 
@@ -90,6 +90,7 @@ async def world(
         loops = [
             asyncio.create_task(IngestLoop(ingest, parts.inbox, parts.queue, clock=now).run()),
             asyncio.create_task(asyncio.to_thread(run_projector, settings, stop)),
+            asyncio.create_task(asyncio.to_thread(run_reactor, settings, stop)),
         ]
         transport = httpx.ASGITransport(create_app(services_of(parts, settings)), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://cairn") as http:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 import psycopg
@@ -33,13 +34,22 @@ def api_command(host: str, port: int, data: Path) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "api.main", *arguments])  # noqa: S606 - our own module, no shell
 
 
+_KINDS: Final = ("projector", "reactor", "ingest")
+
+
 @click.command("worker")
-@click.argument("kinds", nargs=-1, type=click.Choice(["projector", "ingest"]))
+@click.argument("kinds", nargs=-1, type=click.Choice(_KINDS))
 @data_option
 def worker_command(kinds: tuple[str, ...], data: Path) -> None:
-    """Run the loops beside the API: projector, ingest, or both when none is named. Any number may run."""
+    """Run the loops beside the API: those that are named, or all. Any number of each may run.
+
+    \b
+      projector  keeps read models at the end of the log
+      reactor    tells runners what happened, once
+      ingest     takes recordings in
+    """  # noqa: D301 - \b is click's mark for lines to be left as they are
     settings = load_settings(data, os.environ)
-    asyncio.run(run_workers(settings, frozenset(kinds or ("projector", "ingest"))))
+    asyncio.run(run_workers(settings, frozenset(kinds or _KINDS)))
 
 
 @click.command("migrate")

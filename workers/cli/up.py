@@ -170,7 +170,7 @@ class _Up:
             return Service(name, argv, environ, ready)
 
         return [
-            process("projector", [*worker, "projector"]),
+            process("projector", [*worker, "projector", "reactor"]),
             process("ingest", [*worker, "ingest"]),
             process("api", api, lambda: answers(self._host, self._port, "/readyz")),
         ]

@@ -12,10 +12,12 @@ import psycopg
 from psycopg import Connection
 
 from domain.errors import StoreUnavailable
+from domain.notices import REACTIONS
 from infra.bootstrap import now, open_ear, open_parts
 from infra.event_store.reader import LogReader
 from infra.housekeeping import purge_replies
 from infra.keys import MasterKeys
+from infra.outbox import PostgresOutbox
 from infra.projecting.builds import Registry
 from infra.projecting.live import LiveTables
 from infra.projecting.shards import LeaseLost, Shard
@@ -28,6 +30,7 @@ from infra.wakeup import Ear
 from workers.ingest.ingest import Ingest
 from workers.ingest.loop import IngestLoop
 from workers.projector import Projector
+from workers.reactor import Reactor
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +72,25 @@ def _project(projector: Projector[Shard], ear: Ear, stop: threading.Event) -> No
     while not stop.is_set():
         if projector.turn() == 0:
             ear.wait(_POLL_SECONDS)
+
+
+def run_reactor(settings: Settings, stop: threading.Event) -> None:
+    """Tell what there is to tell, once for each event, until told to stop. A Postgres that is away is waited for."""
+    ear = open_ear(settings)
+    while not stop.is_set():
+        try:
+            with _connect(settings) as reading, _connect(settings) as writing:
+                check_server(writing, Vault(settings.master_keys))
+                outbox = PostgresOutbox(writing)
+                outbox.register(REACTIONS)
+                reader = LogReader(reading, MasterKeys(settings.master_keys))
+                reactor = Reactor(reader.page, outbox, REACTIONS)
+                while not stop.is_set():
+                    if not reactor.turn():
+                        ear.wait(_POLL_SECONDS)
+        except (psycopg.OperationalError, StoreUnavailable, MigrationMissing) as away:
+            _log.warning("waiting for Postgres: %s", str(away).strip() or "it does not answer")
+            stop.wait(_RETRY_SECONDS)
 
 
 async def run_ingest(settings: Settings) -> None:
@@ -119,6 +141,8 @@ async def run_workers(settings: Settings, kinds: frozenset[str]) -> None:
     ]
     if "projector" in kinds:
         tasks.append(asyncio.create_task(asyncio.to_thread(run_projector, settings, stop)))
+    if "reactor" in kinds:
+        tasks.append(asyncio.create_task(asyncio.to_thread(run_reactor, settings, stop)))
     if "ingest" in kinds:
         tasks.append(asyncio.create_task(run_ingest(settings)))
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

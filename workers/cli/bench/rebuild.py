@@ -136,20 +136,23 @@ def _registered(connection: Connection) -> Registry:
 
 @contextmanager
 def _peak_of_children() -> Iterator[list[int]]:
-    """The most bytes that this process and its children had at once (Linux)."""
+    """The most bytes that the children of this process had at once, and what it has gained itself (Linux)."""
     peak, stop = [0], threading.Event()
 
+    own, page = os.getpid(), os.sysconf("SC_PAGE_SIZE")
+
+    def resident(pid: int | str) -> int:
+        with contextlib.suppress(OSError):
+            return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page
+        return 0
+
+    before = resident(own)
+
     def watch() -> None:
-        page = os.sysconf("SC_PAGE_SIZE")
         while not stop.wait(0.02):
-            total = 0
-            own = os.getpid()
             with contextlib.suppress(OSError):
                 children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
-                for pid in [str(own), *children]:
-                    with contextlib.suppress(OSError):
-                        total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page
-            peak[0] = max(peak[0], total)
+                peak[0] = max(peak[0], sum(map(resident, children)) + max(0, resident(own) - before))
 
     watching = threading.Thread(target=watch, daemon=True)
     watching.start()

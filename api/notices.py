@@ -1,0 +1,58 @@
+"""What a runner is told: for now that somebody follows them."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request, Response
+from msgspec import Struct
+
+from api.codec import answer
+from api.dependencies import CurrentUser, ServicesDep, reads
+from api.openapi import answers
+from api.pages import Cursor, Limit, place_of
+from domain.measures import UserId
+from projections.people import people
+
+router = APIRouter(tags=["notifications"])
+
+
+class Notification(Struct, frozen=True):
+    """One message. `kind` is `new_follower`; apps leave kinds out that they do not know."""
+
+    notification_id: UUID
+    kind: str
+    at: datetime
+    user_id: UserId
+    display_name: str
+
+
+class Notifications(Struct, frozen=True):
+    """A page of them, the latest first."""
+
+    items: list[Notification]
+    next_cursor: str | None
+
+
+@router.get("/me/notifications", responses=answers(400, 401, ok=Notifications))
+async def notifications(
+    request: Request,
+    user_id: CurrentUser,
+    services: ServicesDep,
+    fresh: Annotated[dict[str, str], Depends(reads("people", "reactors"))],
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """What happened around the one who asks. Each is told once, whatever is rebuilt or sent again."""
+    scope = (user_id, "notifications")
+    found = await services.notices.of(user_id, place_of(cursor, services, *scope), limit)
+    async with services.read_models.view(user_id) as view:
+        known = await people(view, [UserId(notice.about_id) for notice in found])
+    items = [
+        Notification(notice.notice_id, notice.kind, notice.at, about, known[about].display_name)
+        for notice in found
+        if (about := UserId(notice.about_id)) in known
+    ]
+    last = found[-1] if len(found) == limit else None
+    more = services.cursors.write((last.at, last.notice_id), *scope) if last else None
+    return answer(request, Notifications(items, more), fresh)

@@ -1,0 +1,109 @@
+"""Notices that were decided, each once: keyed by the reaction and the event that it was for."""
+
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from typing import Final, LiteralString
+from uuid import UUID
+
+import psycopg
+from msgspec import Struct
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from domain.errors import StoreUnavailable
+from domain.events.event import Recorded
+from domain.measures import UserId, derived_id
+from domain.notices import Notice
+from infra.event_store.fence import Fence
+from infra.views import ReadModels
+
+_Told = tuple[Recorded, Sequence[Notice], str | None]
+_Step = tuple[Sequence[_Told], Sequence[UserId], int]
+
+
+class PostgresOutbox:
+    """Implements `workers.reactor.Outbox`. One connection, in autocommit.
+
+    A reaction's row is locked while a page of it is taken: who has the lock is the one who tells.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def register(self, names: Collection[str]) -> None:
+        """New reactions begin at the end of the log: nobody is told today of what happened last year."""
+        end = Fence(self._connection).last_event()
+        for name in names:
+            self._connection.execute(_REGISTER, (name, end))
+
+    def advance(self, name: str, step: Callable[[int], _Step]) -> int | None:
+        """Take a step from where the reaction is. `StoreUnavailable`."""
+        try:
+            with self._connection.transaction():
+                row = self._connection.execute(_TAKE, (name,)).fetchone()
+                if row is None:
+                    return None
+                position = int(row[0])
+                told, erased, ceiling = step(position)
+                if ceiling <= position:
+                    return None
+                for recorded, notices, fault in told:
+                    self._write(name, recorded, notices, fault)
+                if erased:
+                    self._connection.execute(_FORGET, (list(erased), list(erased)))
+                self._connection.execute(_MOVE, (ceiling, name))
+                return ceiling
+        except psycopg.OperationalError as error:
+            raise StoreUnavailable from error
+
+    def _write(self, name: str, recorded: Recorded, notices: Sequence[Notice], fault: str | None) -> None:
+        place = (name, recorded.stream_id, recorded.version)
+        if fault is not None:
+            self._connection.execute(_FAILED, (*place, recorded.position, fault))
+        for number, notice in enumerate(notices):
+            notice_id = derived_id("notice", name, recorded.stream_id, str(recorded.version), str(number))
+            values = (notice_id, notice.recipient_id, notice.kind, notice.about_id, recorded.event.at)
+            self._connection.execute(_WRITE, (*place, number, *values))
+
+
+class StoredNotice(Struct, frozen=True):
+    """A notice as its recipient finds it."""
+
+    notice_id: UUID
+    kind: str
+    about_id: UUID
+    at: datetime
+
+
+class Notices:
+    """What is in the outbox for a runner. Implements `api.services.Notices`."""
+
+    def __init__(self, database: ReadModels) -> None:
+        self._database = database
+
+    async def of(self, user_id: UserId, before: tuple[datetime, UUID], limit: int) -> list[StoredNotice]:
+        """The latest first, from before a place in that order. `StoreUnavailable`."""
+        async with (
+            self._database.connection() as connection,
+            connection.cursor(row_factory=class_row(StoredNotice)) as cursor,
+        ):
+            await cursor.execute(_OF_USER, (user_id, *before, limit))
+            return await cursor.fetchall()
+
+
+_REGISTER: Final[LiteralString] = "INSERT INTO reactors (name, position) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+_TAKE: Final[LiteralString] = "SELECT position FROM reactors WHERE name = %s FOR UPDATE SKIP LOCKED"
+_MOVE: Final[LiteralString] = "UPDATE reactors SET position = %s, updated_at = now() WHERE name = %s"
+_WRITE: Final[LiteralString] = """
+    INSERT INTO outbox (reactor, stream_id, version, number, notice_id, recipient_id, kind, about_id, at)
+    VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
+"""
+_FAILED: Final[LiteralString] = """
+    INSERT INTO reactor_faults (reactor, stream_id, version, position, reason) VALUES (%s, %s, %s, %s, %s)
+    ON CONFLICT DO NOTHING
+"""
+_FORGET: Final[LiteralString] = "DELETE FROM outbox WHERE recipient_id = ANY(%s) OR about_id = ANY(%s)"
+_OF_USER: Final[LiteralString] = """
+    SELECT notice_id, kind, about_id, at FROM outbox
+    WHERE recipient_id = %s AND (at, notice_id) < (%s, %s) ORDER BY at DESC, notice_id DESC LIMIT %s
+"""

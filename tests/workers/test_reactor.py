@@ -1,0 +1,89 @@
+"""Reactors tell once, whatever crashes, runs twice or is rebuilt."""
+
+import psycopg
+import pytest
+from psycopg import Connection
+
+from domain.events.event import Event
+from domain.events.follow import FollowStarted
+from domain.events.user import UserErased
+from domain.follow import follow_id
+from domain.measures import UserId
+from domain.notices import REACTIONS, Notice, Reaction
+from domain.user import user_stream_id
+from infra.event_store.reader import LogReader
+from infra.outbox import PostgresOutbox
+from tests.infra.projecting.histories import MASTER, Made, append
+from tests.scenarios import ANNA, BEN, CARA, MAY_1
+from workers.reactor import Reactor
+
+
+def follows(follower: UserId, followee: UserId) -> Made:
+    started = FollowStarted(follower_id=follower, followee_id=followee, at=MAY_1)
+    return Made(follower, follow_id(follower, followee), 1, started)
+
+
+def reactor(connection: Connection, reading: Connection, reactions: dict[str, Reaction] | None = None) -> Reactor:
+    known = reactions or dict(REACTIONS)
+    outbox = PostgresOutbox(connection)
+    outbox.register(known)
+    return Reactor(LogReader(reading, MASTER).page, outbox, known)
+
+
+def told(database: Connection) -> list[tuple[object, ...]]:
+    return database.execute("SELECT recipient_id, kind, about_id FROM outbox ORDER BY at, notice_id").fetchall()
+
+
+def test_a_follower_is_told_of_once_and_only_from_now_on(database_url: str, database: Connection) -> None:
+    append(database, [follows(CARA, ANNA)])
+    with psycopg.connect(database_url, autocommit=True) as reading:
+        made = reactor(database, reading)
+        assert not made.turn()  # what was before it began is nobody's news
+        append(database, [follows(BEN, ANNA)])
+        assert made.turn()
+        assert not made.turn()
+        assert told(database) == [(ANNA, "new_follower", BEN)]
+        database.execute("UPDATE reactors SET position = 0")  # as after a restore of an older position
+        made.turn()
+    assert sorted(told(database), key=str) == sorted(
+        [(ANNA, "new_follower", CARA), (ANNA, "new_follower", BEN)], key=str
+    )
+
+
+def test_one_process_at_a_time_has_a_reaction(database_url: str, database: Connection) -> None:
+    with (
+        psycopg.connect(database_url, autocommit=True) as reading,
+        psycopg.connect(database_url, autocommit=True) as other,
+    ):
+        made = reactor(database, reading)
+        append(database, [follows(BEN, ANNA)])
+        with other.transaction():
+            other.execute("SELECT FROM reactors FOR UPDATE")
+            assert not made.turn()
+        assert made.turn()
+    assert len(told(database)) == 1
+
+
+def test_a_reaction_that_fails_is_noted_and_the_others_go_on(database_url: str, database: Connection) -> None:
+    def wrong(event: Event) -> list[Notice]:
+        if isinstance(event, FollowStarted) and event.follower_id == BEN:
+            raise ZeroDivisionError
+        return [Notice(ANNA, "new_follower", CARA)]
+
+    with psycopg.connect(database_url, autocommit=True) as reading:
+        made = reactor(database, reading, {"wrong": Reaction("wrong", (FollowStarted,), wrong), **REACTIONS})
+        append(database, [follows(BEN, ANNA), follows(CARA, ANNA)])
+        made.turn()
+    assert database.execute("SELECT reactor, reason FROM reactor_faults").fetchall() == [("wrong", "ZeroDivisionError")]
+    assert len(told(database)) == 3
+
+
+@pytest.mark.parametrize("erased", [ANNA, BEN])
+def test_an_erased_runner_is_in_no_notice(erased: UserId, database_url: str, database: Connection) -> None:
+    with psycopg.connect(database_url, autocommit=True) as reading:
+        made = reactor(database, reading)
+        append(database, [follows(BEN, ANNA)])
+        made.turn()
+        append(database, [Made(erased, user_stream_id(erased), 1, UserErased(at=MAY_1))])
+        made.turn()
+    assert told(database) == []
