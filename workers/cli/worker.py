@@ -5,6 +5,7 @@ import contextlib
 import logging
 import signal
 import threading
+from collections.abc import Sequence
 from typing import Final
 from uuid import uuid4
 
@@ -15,9 +16,11 @@ from domain.errors import StoreUnavailable
 from domain.notices import REACTIONS
 from infra.bootstrap import now, open_ear, open_parts
 from infra.event_store.reader import LogReader
+from infra.faults import Fault
 from infra.housekeeping import purge_replies
 from infra.keys import MasterKeys
 from infra.outbox import PostgresOutbox
+from infra.projecting.auditing import audit
 from infra.projecting.builds import Registry
 from infra.projecting.live import LiveTables
 from infra.projecting.shards import LeaseLost, Shard
@@ -36,6 +39,8 @@ _log = logging.getLogger(__name__)
 
 _POLL_SECONDS: Final = 0.1  # of the log, when the bell stays silent
 _RETRY_SECONDS: Final = 1.0
+_AUDIT_SECONDS: Final = 3_600.0
+_AUDITED_PERCENT: Final = 100 / 256
 _CLEANING_SECONDS: Final = 3_600.0
 _CLEANING_RETRY_SECONDS: Final = 60.0
 
@@ -114,6 +119,25 @@ def _check_once_reachable(settings: Settings) -> None:
         check_server(connection, Vault(settings.master_keys))
 
 
+async def run_audits(settings: Settings) -> None:
+    """Compare one of the log's 256 partitions with the rows that are read, once an hour until cancelled."""
+    while True:
+        await asyncio.sleep(_AUDIT_SECONDS)
+        try:
+            for difference in await asyncio.to_thread(audit_once, settings):
+                _log.error("a row is not as the log has it: %s", difference)
+        except (psycopg.Error, StoreUnavailable, Fault) as away:
+            _log.warning("no audit this time: %s", str(away).strip() or "Postgres does not answer")
+
+
+def audit_once(settings: Settings) -> Sequence[str]:
+    """What differs in a partition drawn at random, in words. `Fault`, `StoreUnavailable`."""
+    with _connect(settings) as connection:
+        registry, master = Registry(connection), MasterKeys(settings.master_keys)
+        audited = audit(settings.database_url, registry, master, None, percent=_AUDITED_PERCENT)
+    return [f"{one.build}: {drift.table} {drift.key} {drift.what}" for one in audited for drift in one.differences]
+
+
 async def run_housekeeping(settings: Settings) -> None:
     """Drop what is kept for a time only, once an hour until cancelled."""
     while True:
@@ -141,6 +165,7 @@ async def run_workers(settings: Settings, kinds: frozenset[str]) -> None:
     ]
     if "projector" in kinds:
         tasks.append(asyncio.create_task(asyncio.to_thread(run_projector, settings, stop)))
+        tasks.append(asyncio.create_task(run_audits(settings)))
     if "reactor" in kinds:
         tasks.append(asyncio.create_task(asyncio.to_thread(run_reactor, settings, stop)))
     if "ingest" in kinds:

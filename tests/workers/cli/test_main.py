@@ -53,7 +53,7 @@ def test_every_command_takes_a_data_folder(command: str) -> None:
         (["upp"], "Did you mean 'up'?"),
         (["up", "--prot", "1"], "'--port'"),
         (["up", "--port", "70000"], "--port"),
-        (["worker", "mailer"], "'projector', 'ingest'"),
+        (["worker", "mailer"], "'projector', 'reactor', 'ingest'"),
     ],
 )
 def test_a_wrong_command_line_is_told_with_the_right_one(arguments: list[str], told: str) -> None:
