@@ -34,9 +34,9 @@ def standings(connection: Connection, registry: Registry) -> Sequence[Standing]:
     for build in registry.builds():
         lag, pointer = behind.get(build.schema_name), pointers.get(build.name)
         shadowing = ""
-        if build.schema_name in shadows:
-            percent = pointer.shadow_percent if pointer is not None and pointer.shadow == build.schema_name else 0
-            compared, wrong, last = shadows[build.schema_name]
+        percent = pointer.shadow_percent if pointer is not None and pointer.shadow == build.schema_name else 0
+        compared, wrong, last = shadows.get(build.schema_name, (0, 0, None))
+        if percent or compared:
             shadowing = f"shadow {percent} %: {compared:,} reads compared, {wrong:,} differed" + (
                 f" ({last})" if last else ""
             )
