@@ -77,7 +77,10 @@ async def test_every_acked_run_becomes_one_activity_whatever_is_killed(data: Pat
                     assert time.monotonic() < deadline, (data.parent / "up.log").read_text()[-5000:]
                     await asyncio.sleep(0.2)
                 assert state["status"] == "ready", state
-            seen = [activity_id async for activity_id in activities(client)]
+            deadline = time.monotonic() + 30  # a projector that was killed is replaced when its leases end
+            while len(seen := [activity_id async for activity_id in activities(client)]) < len(acked):
+                assert time.monotonic() < deadline, seen
+                await asyncio.sleep(0.2)
             assert sorted(seen) == sorted(map(str, acked))
             summaries = await client.summaries("all")
             assert [item["count"] for item in summaries] == [UPLOADS]
