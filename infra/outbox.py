@@ -24,7 +24,7 @@ _Step = tuple[Sequence[_Told], Sequence[UserId], int]
 class PostgresOutbox:
     """Implements `workers.reactor.Outbox`. One connection, in autocommit.
 
-    A reaction's row is locked while a page of it is taken: who has the lock is the one who tells.
+    Who has the lock of a reaction's row, still at the position that the page was read from, is the one who tells.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -39,13 +39,13 @@ class PostgresOutbox:
     def advance(self, name: str, step: Callable[[int], _Step]) -> int | None:
         """Take a step from where the reaction is. `StoreUnavailable`."""
         try:
+            row = self._connection.execute(_POSITION, (name,)).fetchone()
+            position = int(row[0]) if row else 0
+            told, erased, ceiling = step(position)
+            if row is None or ceiling <= position:  # nothing is locked, and nothing written, while nothing happens
+                return None
             with self._connection.transaction():
-                row = self._connection.execute(_TAKE, (name,)).fetchone()
-                if row is None:
-                    return None
-                position = int(row[0])
-                told, erased, ceiling = step(position)
-                if ceiling <= position:
+                if self._connection.execute(_TAKE, (name, position)).fetchone() is None:
                     return None
                 for recorded, notices, fault in told:
                     self._write(name, recorded, notices, fault)
@@ -92,7 +92,8 @@ class Notices:
 
 
 _REGISTER: Final[LiteralString] = "INSERT INTO reactors (name, position) VALUES (%s, %s) ON CONFLICT DO NOTHING"
-_TAKE: Final[LiteralString] = "SELECT position FROM reactors WHERE name = %s FOR UPDATE SKIP LOCKED"
+_POSITION: Final[LiteralString] = "SELECT position FROM reactors WHERE name = %s"
+_TAKE: Final[LiteralString] = "SELECT FROM reactors WHERE name = %s AND position = %s FOR UPDATE SKIP LOCKED"
 _MOVE: Final[LiteralString] = "UPDATE reactors SET position = %s, updated_at = now() WHERE name = %s"
 _WRITE: Final[LiteralString] = """
     INSERT INTO outbox (reactor, stream_id, version, number, notice_id, recipient_id, kind, about_id, at)

@@ -14,8 +14,8 @@ from domain.measures import ActivityId, Sport, UserId, Visibility
 from projections.projection import Fold, Key, Place, Projection, Query, Table, View
 
 
-class CardRow(Struct, frozen=True, kw_only=True, gc=False):
-    """A card as it is stored."""
+class _Shown(Struct, frozen=True, kw_only=True, gc=False):
+    """What a card has, stored or read."""
 
     activity_id: ActivityId
     user_id: UserId
@@ -29,6 +29,11 @@ class CardRow(Struct, frozen=True, kw_only=True, gc=False):
     elapsed_s: float
     moving_s: float
     elevation_gain_m: float
+
+
+class CardRow(_Shown, frozen=True, kw_only=True, gc=False):
+    """A card as it is stored."""
+
     measured: Raw
     source: Source
 
@@ -86,21 +91,9 @@ def _card(event: ActivityRecorded) -> CardRow:
 ACTIVITIES: Final = Projection(name="activities", version=1, folds=(Cards(),))
 
 
-class Card(Struct, frozen=True, kw_only=True):
+class Card(_Shown, frozen=True, kw_only=True, gc=False):
     """An activity as lists show it."""
 
-    activity_id: ActivityId
-    user_id: UserId
-    title: str
-    visibility: Visibility
-    sport: Sport
-    started_at: datetime
-    utc_offset_s: int
-    local_date: date
-    distance_m: float
-    elapsed_s: float
-    moving_s: float
-    elevation_gain_m: float
     measured: Measured
     source: Source
 

@@ -445,9 +445,7 @@ def shadow_command(*, name: str, percent: int, reason: str, as_json: bool, data:
 @data_option
 def cutover_command(*, name: str, reason: str, as_json: bool, data: Path) -> None:
     """Read the verified build from now on. What was read before stays filled, for `rollback`."""
-    with _tools(data, "cutover", name=name, reason=reason) as tools:
-        exchanged = tools.lifecycle.cutover(name)
-    _emit(exchanged, as_json, lambda: _exchanged_lines(exchanged))
+    _exchange("cutover", Lifecycle.cutover, name, reason, as_json, data)
 
 
 @projections_command.command("rollback")
@@ -457,8 +455,14 @@ def cutover_command(*, name: str, reason: str, as_json: bool, data: Path) -> Non
 @data_option
 def rollback_command(*, name: str, reason: str, as_json: bool, data: Path) -> None:
     """Read again what was read before the last cutover."""
-    with _tools(data, "rollback", name=name, reason=reason) as tools:
-        exchanged = tools.lifecycle.rollback(name)
+    _exchange("rollback", Lifecycle.rollback, name, reason, as_json, data)
+
+
+def _exchange(
+    action: str, exchange: Callable[[Lifecycle, str], Exchanged], name: str, reason: str, as_json: bool, data: Path
+) -> None:
+    with _tools(data, action, name=name, reason=reason) as tools:
+        exchanged = exchange(tools.lifecycle, name)
     _emit(exchanged, as_json, lambda: _exchanged_lines(exchanged))
 
 

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 from uuid import uuid4
 
@@ -23,7 +23,7 @@ from infra.outbox import PostgresOutbox
 from infra.projecting.auditing import audit
 from infra.projecting.builds import Registry
 from infra.projecting.live import LiveTables
-from infra.projecting.shards import LeaseLost, Shard
+from infra.projecting.shards import LeaseLost
 from infra.projecting.tables import prepare
 from infra.reader import ProcessReader
 from infra.server_checks import MigrationMissing, check_server
@@ -50,52 +50,53 @@ def run_projector(settings: Settings, stop: threading.Event) -> None:
 
     A Postgres that is away is waited for.
     """
-    ear = open_ear(settings)
-    while not stop.is_set():
+
+    def project(reader: LogReader, writing: Connection, ear: Ear) -> None:
+        Registry(writing).register()
+        tables = LiveTables(prepare(writing, live=True), uuid4(), reader.look_again)
+        projector = Projector(reader.page, tables, LeaseLost)
+        _log.info("ready")
         try:
-            with _connect(settings) as reading, _connect(settings) as writing:
-                check_server(writing, Vault(settings.master_keys))
-                Registry(writing).register()
-                reader = LogReader(reading, MasterKeys(settings.master_keys))
-                tables = LiveTables(prepare(writing, live=True), uuid4(), reader.look_again)
-                try:
-                    _project(Projector(reader.page, tables, LeaseLost), ear, stop)
-                finally:
-                    with contextlib.suppress(StoreUnavailable):
-                        tables.release()
-        except (psycopg.OperationalError, StoreUnavailable, MigrationMissing) as away:
-            _log.warning("waiting for Postgres: %s", str(away).strip() or "it does not answer")
-            stop.wait(_RETRY_SECONDS)
+            _turn(lambda: projector.turn() > 0, ear, stop)
+        finally:
+            with contextlib.suppress(StoreUnavailable):
+                tables.release()
 
-
-def _connect(settings: Settings) -> Connection:
-    return psycopg.connect(settings.database_url, autocommit=True, connect_timeout=5)
-
-
-def _project(projector: Projector[Shard], ear: Ear, stop: threading.Event) -> None:
-    _log.info("ready")
-    while not stop.is_set():
-        if projector.turn() == 0:
-            ear.wait(_POLL_SECONDS)
+    _follow(settings, stop, project)
 
 
 def run_reactor(settings: Settings, stop: threading.Event) -> None:
     """Tell what there is to tell, once for each event, until told to stop. A Postgres that is away is waited for."""
+
+    def react(reader: LogReader, writing: Connection, ear: Ear) -> None:
+        outbox = PostgresOutbox(writing)
+        outbox.register(REACTIONS)
+        _turn(Reactor(reader.page, outbox, REACTIONS).turn, ear, stop)
+
+    _follow(settings, stop, react)
+
+
+def _follow(settings: Settings, stop: threading.Event, work: Callable[[LogReader, Connection, Ear], None]) -> None:
+    """Work with a reader of the log and a connection for what comes of it, again whenever Postgres was away."""
     ear = open_ear(settings)
     while not stop.is_set():
         try:
             with _connect(settings) as reading, _connect(settings) as writing:
                 check_server(writing, Vault(settings.master_keys))
-                outbox = PostgresOutbox(writing)
-                outbox.register(REACTIONS)
-                reader = LogReader(reading, MasterKeys(settings.master_keys))
-                reactor = Reactor(reader.page, outbox, REACTIONS)
-                while not stop.is_set():
-                    if not reactor.turn():
-                        ear.wait(_POLL_SECONDS)
+                work(LogReader(reading, MasterKeys(settings.master_keys)), writing, ear)
         except (psycopg.OperationalError, StoreUnavailable, MigrationMissing) as away:
             _log.warning("waiting for Postgres: %s", str(away).strip() or "it does not answer")
             stop.wait(_RETRY_SECONDS)
+
+
+def _turn(turn: Callable[[], bool], ear: Ear, stop: threading.Event) -> None:
+    while not stop.is_set():
+        if not turn():
+            ear.wait(_POLL_SECONDS)
+
+
+def _connect(settings: Settings) -> Connection:
+    return psycopg.connect(settings.database_url, autocommit=True, connect_timeout=5)
 
 
 async def run_ingest(settings: Settings) -> None:
