@@ -10,10 +10,10 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict
 
 from api.codec import Title, answer, body_of, no_content
-from api.dependencies import CurrentUser, ServicesDep, reads
+from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.openapi import answers, json_body
 from api.pages import Cursor, Limit, place_of
-from api.services import Services
+from api.services import Reader, Services
 from domain import activity as rules
 from domain.activity import ActivityMissing
 from domain.errors import DomainError
@@ -104,15 +104,15 @@ async def activity(
     activity_id: UUID,
     user_id: CurrentUser,
     services: ServicesDep,
-    fresh: Annotated[dict[str, str], Depends(reads("activities", "people"))],
+    fresh: Annotated[Reads, Depends(reads("activities", "people"))],
 ) -> Response:
     """One activity. Missing, deleted and hidden ones get the same 404."""
-    return answer(request, await read_activity(services, user_id, ActivityId(activity_id)), fresh)
+    return answer(request, await read_activity(services, fresh.reader, user_id, ActivityId(activity_id)), fresh.headers)
 
 
-async def read_activity(services: Services, user_id: UserId, activity_id: ActivityId) -> Activity:
+async def read_activity(services: Services, reader: Reader, user_id: UserId, activity_id: ActivityId) -> Activity:
     """The activity as this user may see it; `ActivityMissing`."""
-    async with services.read_models.view(user_id) as view:
+    async with reader.view() as view:
         card = await visible_card(view, user_id, activity_id)
         person = (await people(view, [card.user_id])).get(card.user_id)
     details = await services.tracks.details(card.user_id, activity_id)
@@ -219,7 +219,7 @@ async def track(
     activity_id: UUID,
     user_id: CurrentUser,
     services: ServicesDep,
-    fresh: Annotated[dict[str, str], Depends(reads("activities", "people"))],
+    fresh: Annotated[Reads, Depends(reads("activities", "people"))],
     columns: Annotated[str | None, Query(max_length=200)] = None,
     max_points: Annotated[int | None, Query(ge=2, le=1_000_000)] = None,
 ) -> Response:
@@ -227,12 +227,12 @@ async def track(
     the first and the last kept.
     """
     wanted = _columns(columns)
-    async with services.read_models.view(user_id) as view:
+    async with fresh.view() as view:
         card = await visible_card(view, user_id, ActivityId(activity_id))
     found = await services.tracks.columns(card.user_id, card.activity_id, wanted, max_points)
     if found is None:
         raise ActivityMissing
-    return answer(request, Track(activity_id, max(map(len, found.values()), default=0), found), fresh)
+    return answer(request, Track(activity_id, max(map(len, found.values()), default=0), found), fresh.headers)
 
 
 def _columns(names: str | None) -> list[Column] | None:
@@ -250,14 +250,14 @@ async def activities_of(
     runner_id: UUID,
     user_id: CurrentUser,
     services: ServicesDep,
-    fresh: Annotated[dict[str, str], Depends(reads("activities", "people"))],
+    fresh: Annotated[Reads, Depends(reads("activities", "people"))],
     limit: Limit = 20,
     cursor: Cursor = None,
 ) -> Response:
     """A runner's activities, as far as this user may see them."""
     owner, scope = UserId(runner_id), (user_id, "activities", runner_id)
     before = place_of(cursor, services, *scope)
-    async with services.read_models.view(user_id) as view:
+    async with fresh.view() as view:
         person = (await people(view, [owner])).get(owner)
         if person is None:
             raise UserMissing
@@ -265,7 +265,7 @@ async def activities_of(
     more = (
         services.cursors.write((found[-1].started_at, found[-1].activity_id), *scope) if len(found) == limit else None
     )
-    return answer(request, ActivityPage([card_seen(card, person.display_name) for card in found], more), fresh)
+    return answer(request, ActivityPage([card_seen(card, person.display_name) for card in found], more), fresh.headers)
 
 
 async def _seen_as(view: View, user_id: UserId, owner: UserId) -> list[Visibility]:

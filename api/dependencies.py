@@ -1,15 +1,18 @@
 """What endpoints ask for: the services, who is asking, and whether the read models are as new as the client knows."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Final
 
 from fastapi import Depends, Request
 
-from api.services import Services
+from api.services import Reader, Services
 from api.tokens import LATE_UPLOAD, Bearer
 from domain.accounts import TokenRefused
 from domain.measures import UserId
+from projections.projection import View
 
 _WAIT_SECONDS: Final = 2.0  # that a read waits for its position before it answers with what is there
 
@@ -53,14 +56,26 @@ CurrentUser = Annotated[UserId, Depends(current_user)]
 RecordingUser = Annotated[UserId, Depends(recording_user)]
 
 
-def reads(*names: str) -> Callable[[Request, Services, UserId], Awaitable[dict[str, str]]]:
-    """A dependency that waits for `Cairn-Min-Position` in these projections; the headers that the answer then has."""
+@dataclass(frozen=True)
+class Reads:
+    """Read models that are as new as the client knows, or the headers that say that they are not."""
 
-    async def wait(request: Request, services: ServicesDep, user_id: CurrentUser) -> dict[str, str]:
-        token = request.headers.get("cairn-min-position")
-        if token is None or await services.read_models.reach(token.strip(), names, user_id, _WAIT_SECONDS):
-            return {}
+    reader: Reader
+    headers: Mapping[str, str]
+
+    def view(self) -> AbstractAsyncContextManager[View]:
+        """For a few queries."""
+        return self.reader.view()
+
+
+def reads(*names: str) -> Callable[[Request, Services, UserId], Awaitable[Reads]]:
+    """A dependency that waits for `Cairn-Min-Position` in these projections."""
+
+    async def wait(request: Request, services: ServicesDep, user_id: CurrentUser) -> Reads:
+        reader, token = services.read_models.reader(user_id), request.headers.get("cairn-min-position")
+        if token is None or await reader.reach(token.strip(), names, _WAIT_SECONDS):
+            return Reads(reader, {})
         request.state.stale = True  # told with a refusal too: what is missing may only be late
-        return {"Cairn-Stale": "true"}
+        return Reads(reader, {"Cairn-Stale": "true"})
 
     return wait

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from api.activities import ActivityPage, card_seen
 from api.codec import answer
-from api.dependencies import CurrentUser, ServicesDep, reads
+from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.openapi import answers
 from api.pages import Cursor, Limit, place_of
 from domain.measures import Visibility
@@ -22,13 +22,13 @@ async def feed(
     request: Request,
     user_id: CurrentUser,
     services: ServicesDep,
-    fresh: Annotated[dict[str, str], Depends(reads("feed", "activities", "people"))],
+    fresh: Annotated[Reads, Depends(reads("feed", "activities", "people"))],
     limit: Limit = 20,
     cursor: Cursor = None,
 ) -> Response:
     """A page of the feed, the latest start first: three queries, whatever its length."""
     before = place_of(cursor, services, user_id, "feed")
-    async with services.read_models.view(user_id) as view:
+    async with fresh.view() as view:
         entries = await feed_page(view, user_id, before, limit)
         shown = await cards(view, [activity_id for activity_id, _ in entries])
         names = await people(view, list({card.user_id for card in shown.values()}))
@@ -37,4 +37,4 @@ async def feed(
     seen = [card for card in found if card.visibility is not Visibility.PRIVATE and card.user_id in names]
     items = [card_seen(card, names[card.user_id].display_name) for card in seen]
     more = services.cursors.write(entries[-1][1], user_id, "feed") if len(entries) == limit else None
-    return answer(request, ActivityPage(items, more), fresh)
+    return answer(request, ActivityPage(items, more), fresh.headers)

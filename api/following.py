@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from msgspec import Struct
 
 from api.codec import answer, no_content
-from api.dependencies import CurrentUser, ServicesDep, reads
+from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.openapi import answers
 from api.pages import Cursor, Limit, place_of
 from domain.follow import Follow, follow_id
@@ -53,16 +53,16 @@ async def followers(
     runner_id: UUID,
     user_id: CurrentUser,
     services: ServicesDep,
-    fresh: Annotated[dict[str, str], Depends(reads("people"))],
+    fresh: Annotated[Reads, Depends(reads("people"))],
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
     """Who follows a runner."""
     scope = (user_id, "followers", runner_id)
     before = place_of(cursor, services, *scope)
-    async with services.read_models.view(user_id) as view:
+    async with fresh.view() as view:
         if UserId(runner_id) not in await people(view, [UserId(runner_id)]):
             raise UserMissing
         items = await followers_of(view, UserId(runner_id), before, limit)
     more = services.cursors.write((items[-1].since, items[-1].user_id), *scope) if len(items) == limit else None
-    return answer(request, Followers(items, more), fresh)
+    return answer(request, Followers(items, more), fresh.headers)

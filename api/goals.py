@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from api.codec import answer, body_of, no_content
-from api.dependencies import CurrentUser, ServicesDep, reads
+from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.local_time import today_of
 from api.openapi import answers, json_body
 from domain.events.activity import Tally
@@ -91,10 +91,10 @@ async def goals(
     request: Request,
     user_id: CurrentUser,
     services: ServicesDep,
-    fresh: Annotated[dict[str, str], Depends(reads("goals", "summaries", "people"))],
+    fresh: Annotated[Reads, Depends(reads("goals", "summaries", "people"))],
 ) -> Response:
     """All goals with their progress today, by the runner's own calendar."""
-    async with services.read_models.view(user_id) as view:
+    async with fresh.view() as view:
         person = (await people(view, [user_id])).get(user_id)
         today = today_of(person.time_zone if person else None, services.clock())
         rows = await goals_of(view, user_id)
@@ -102,7 +102,7 @@ async def goals(
         first = min((first for first, _ in windows), default=today)
         last = max((last or date.max for _, last in windows), default=today)
         done = [(_tally(day), day.count) for day in await days(view, user_id, first, last)] if rows else []
-    return answer(request, GoalList([_seen(row, done, today) for row in rows]), fresh)
+    return answer(request, GoalList([_seen(row, done, today) for row in rows]), fresh.headers)
 
 
 def _seen(row: GoalRow, done: list[tuple[Tally, int]], today: date) -> GoalSeen:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from msgspec import Struct
 
 from api.codec import answer
-from api.dependencies import CurrentUser, ServicesDep, reads
+from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.openapi import answers
 from api.pages import Cursor, Limit, place_of
 from domain.measures import UserId
@@ -39,14 +39,14 @@ async def notifications(
     request: Request,
     user_id: CurrentUser,
     services: ServicesDep,
-    fresh: Annotated[dict[str, str], Depends(reads("people", "reactors"))],
+    fresh: Annotated[Reads, Depends(reads("people", "reactors"))],
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
     """What happened around the one who asks. Each is told once, whatever is rebuilt or sent again."""
     scope = (user_id, "notifications")
     found = await services.notices.of(user_id, place_of(cursor, services, *scope), limit)
-    async with services.read_models.view(user_id) as view:
+    async with fresh.view() as view:
         known = await people(view, [UserId(notice.about_id) for notice in found])
     items = [
         Notification(notice.notice_id, notice.kind, notice.at, about, known[about].display_name)
@@ -55,4 +55,4 @@ async def notifications(
     ]
     last = found[-1] if len(found) == limit else None
     more = services.cursors.write((last.at, last.notice_id), *scope) if last else None
-    return answer(request, Notifications(items, more), fresh)
+    return answer(request, Notifications(items, more), fresh.headers)

@@ -18,15 +18,23 @@ from domain.uploads import Inbox
 from projections.projection import Place, View
 
 
-class ReadModels(Protocol):
-    """The tables of the projections."""
+class Reader(Protocol):
+    """Reads of one request."""
 
-    def view(self, user_id: UUID) -> AbstractAsyncContextManager[View]:
+    async def reach(self, token: str, names: Sequence[str], timeout_seconds: float) -> bool:
+        """Wait until what the user reads of these has passed the position; whether it did. `MalformedPosition`."""
+        ...
+
+    def view(self) -> AbstractAsyncContextManager[View]:
         """The read models as this user sees them; `StoreUnavailable` when no connection is to be had soon."""
         ...
 
-    async def reach(self, token: str, names: Sequence[str], user_id: UUID, timeout_seconds: float) -> bool:
-        """Wait until what the user reads of these has passed the position; whether it did. `MalformedPosition`."""
+
+class ReadModels(Protocol):
+    """The tables of the projections."""
+
+    def reader(self, user_id: UUID) -> Reader:
+        """For one request of this user."""
         ...
 
     async def versions(self, user_id: UUID) -> Mapping[str, tuple[int, bool]]:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from msgspec import Struct
 
 from api.codec import answer
-from api.dependencies import CurrentUser, ServicesDep, reads
+from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.openapi import answers
 from domain.measures import Sport
 from projections.summaries import Day, days
@@ -68,7 +68,7 @@ async def summaries(
     request: Request,
     user_id: CurrentUser,
     services: ServicesDep,
-    fresh: Annotated[dict[str, str], Depends(reads("summaries"))],
+    fresh: Annotated[Reads, Depends(reads("summaries"))],
     period: SummaryPeriod = SummaryPeriod.WEEK,
     first: Annotated[date | None, Query(alias="from")] = None,
     last: Annotated[date | None, Query(alias="to")] = None,
@@ -82,10 +82,10 @@ async def summaries(
         first = today - timedelta(days=366) if period is SummaryPeriod.DAY else date.min
     starts_on = _bounds(period, first)[0] or date.min
     ends_on = _bounds(period, last or date.max)[1] or date.max
-    async with services.read_models.view(user_id) as view:
+    async with fresh.view() as view:
         found = await days(view, user_id, starts_on, ends_on)
     wanted = (day for day in found if sport is None or day.sport is sport)
-    return answer(request, Summaries(_summed(wanted, period, sport)), fresh)
+    return answer(request, Summaries(_summed(wanted, period, sport)), fresh.headers)
 
 
 def _summed(found: Iterable[Day], period: SummaryPeriod, sport: Sport | None) -> list[Summary]:

@@ -142,9 +142,10 @@ async def _final(services: Services, user_id: UserId, activity_id: ActivityId, v
     if verdict.fault is not None:
         return answer_problem(problem(verdict.fault.code, verdict.fault.detail))
     if verdict.status == "ready" and verdict.position is not None and len(verdict.activities) == 1:
-        await services.read_models.reach(verdict.position, ("activities", "people"), user_id, _MAX_WAIT_SECONDS)
+        reader = services.read_models.reader(user_id)
+        await reader.reach(verdict.position, ("activities", "people"), _MAX_WAIT_SECONDS)
         with suppress(ActivityMissing):  # deleted since, or the read models are further behind than anyone waits
-            seen = await read_activity(services, user_id, verdict.activities[0])
+            seen = await read_activity(services, reader, user_id, verdict.activities[0])
             return created(seen, {"Location": f"/v1/activities/{seen.activity_id}", **_position(verdict)})
     return created(_state(activity_id, verdict), _position(verdict), status=202)
 

@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict, replace
 
 from api.codec import InvalidBody, Name, answer, body_of, created, no_content
-from api.dependencies import CurrentUser, ServicesDep, reads
+from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.idempotency import IdempotencyKey, answer_of, json_reply, key_of
 from api.openapi import answers, json_body
 from api.services import Services
@@ -137,11 +137,10 @@ async def runner(
     request: Request,
     runner_id: UUID,
     user_id: CurrentUser,
-    services: ServicesDep,
-    fresh: Annotated[dict[str, str], Depends(reads("people"))],
+    fresh: Annotated[Reads, Depends(reads("people"))],
 ) -> Response:
     """Somebody's public profile."""
-    async with services.read_models.view(user_id) as view:
+    async with fresh.view() as view:
         person = (await people(view, [UserId(runner_id)])).get(UserId(runner_id))
         if person is None:
             raise UserMissing
@@ -153,4 +152,4 @@ async def runner(
         following=person.following,
         followed_by_me=followed,
     )
-    return answer(request, seen, fresh)
+    return answer(request, seen, fresh.headers)

@@ -9,13 +9,13 @@ from uuid import UUID
 
 from msgspec import Struct
 from psycopg import AsyncConnection, OperationalError
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from domain.errors import StoreUnavailable
 from infra.positions import from_token
 from projections import PROJECTIONS
-from projections.projection import Query
+from projections.projection import Projection, Query
 from projections.statements import statement
 
 RECONNECT_SECONDS: Final = 3.0  # then the next request connects: longer pauses would outlast the outage
@@ -24,23 +24,38 @@ _POLL_SECONDS: Final = 0.02  # of the positions, while a read waits for one
 _POINTERS_SECONDS: Final = 1.0  # how old what is known of the pointers may be: builds stay filled for longer than this
 
 
-class Standing(Struct, frozen=True):
-    """Which build of a projection is read, and how far it is; and the same of the one that some users read instead."""
+class Readable(Struct, frozen=True):
+    """A build that is filled, and how far it is."""
 
-    name: str
-    active: str
+    schema: str
     version: int
     position: int
-    shadow: str | None
-    shadow_version: int | None
-    shadow_position: int | None
+
+
+class Standing(Struct, frozen=True):
+    """The builds of a projection that somebody reads."""
+
+    active: Readable
+    shadow: Readable | None
     shadow_percent: int
+
+    def tried_by(self, user_id: UUID) -> Readable | None:
+        """The shadow, if the user is of the share that reads it. The same users, whatever the projection."""
+        return self.shadow if user_id.int % 100 < self.shadow_percent else None
+
+    def of(self, user_id: UUID) -> Readable:
+        """The build that the user reads."""
+        return self.tried_by(user_id) or self.active
+
+
+Standings = Mapping[str, Standing]
+Row = Mapping[str, Any]
 
 
 class ReadModels:
     """Connections for queries, and waiting for a position. Implements `api.services.ReadModels`."""
 
-    def __init__(self, database_url: str, *, connections: int) -> None:
+    def __init__(self, database_url: str, *, connections: int, projections: Sequence[Projection] = PROJECTIONS) -> None:
         self._pool = AsyncConnectionPool(
             database_url,
             open=False,
@@ -53,10 +68,11 @@ class ReadModels:
             configure=_configure,
             kwargs={"autocommit": True, "connect_timeout": 5},
         )
-        self._standings: dict[str, Standing] = {}
+        self._standings: Standings = {}
         self._read_at = -_POINTERS_SECONDS
         self._reading = asyncio.Lock()
-        self._shadowing = _Shadowing()
+        self._declared = {(projection.name, projection.version) for projection in projections} | {(REACTORS, 0)}
+        self.shadowing = Shadowing(projections)
 
     async def open(self) -> None:
         """Begin to connect; a server that is away is waited for in the background."""
@@ -75,79 +91,103 @@ class ReadModels:
         except OperationalError as error:
             raise StoreUnavailable from error
 
-    @asynccontextmanager
-    async def view(self, user_id: UUID) -> AsyncIterator["SchemaView"]:
-        """The read models as this user sees them, for a few queries. `StoreUnavailable`."""
-        async with self.connection() as connection:
-            if time.monotonic() - self._read_at > _POINTERS_SECONDS:
-                async with self._reading:
-                    if time.monotonic() - self._read_at > _POINTERS_SECONDS:
-                        await self._look(connection)
-            yield SchemaView(connection, self._standings, user_id, self._shadowing)
+    def reader(self, user_id: UUID) -> "Reader":
+        """For one request of this user."""
+        return Reader(self, user_id)
 
     async def versions(self, user_id: UUID) -> dict[str, tuple[int, bool]]:
         """Which version of each projection the user reads, and whether it is a shadow's. `StoreUnavailable`."""
-        async with self.view(user_id):
-            return {
-                name: (int(one.shadow_version or 0), True) if reads_shadow(one, user_id) else (one.version, False)
-                for name, one in self._standings.items()
-                if name != REACTORS
-            }
+        async with self.connection() as connection:
+            standings = await self.standings(connection)
+        return {
+            name: (one.of(user_id).version, one.tried_by(user_id) is not None)
+            for name, one in standings.items()
+            if name != REACTORS
+        }
 
-    async def reach(self, token: str, names: Sequence[str], user_id: UUID, timeout_seconds: float) -> bool:
-        """Wait until what this user reads of these projections has passed the position; whether it did in time."""
-        position = from_token(token)
-        deadline = time.monotonic() + timeout_seconds
-        while not await self._passed(position, names, user_id):
-            if time.monotonic() >= deadline:
-                return False
-            await asyncio.sleep(_POLL_SECONDS)
-        return True
+    async def standings(self, connection: AsyncConnection) -> Standings:
+        """Which builds are read, as it was a second ago or later."""
+        if time.monotonic() - self._read_at > _POINTERS_SECONDS:
+            async with self._reading:
+                if time.monotonic() - self._read_at > _POINTERS_SECONDS:
+                    await self._look(connection)
+        return self._standings
 
-    async def _passed(self, position: int, names: Sequence[str], user_id: UUID) -> bool:
+    async def passed(self, position: int, names: Sequence[str], user_id: UUID) -> Standings | None:
+        """What is read, if the user's builds of these projections have passed the position by now."""
         asked_at = time.monotonic()
         async with self._reading:  # many waiting reads share one look
             if self._read_at < asked_at and not self._knows(position, names, user_id):
                 async with self.connection() as connection:
                     await self._look(connection)
-        return self._knows(position, names, user_id)
+        return self._standings if self._knows(position, names, user_id) else None
 
     async def _look(self, connection: AsyncConnection) -> None:
-        await self._shadowing.store(connection)
-        async with connection.cursor(row_factory=class_row(Standing)) as cursor:
-            await cursor.execute(_STANDINGS)
-            self._standings = {standing.name: standing async for standing in cursor}
+        await self.shadowing.store(connection)
+        found: dict[str, dict[str, tuple[Readable, int]]] = {}
+        for name, role, percent, *build in await (await connection.execute(_STANDINGS)).fetchall():
+            if (name, build[1]) in self._declared:
+                found.setdefault(name, {})[role] = Readable(*build), percent
+        self._standings = {name: standing for name, roles in found.items() if (standing := _standing(roles))}
         self._read_at = time.monotonic()
 
     def _knows(self, position: int, names: Sequence[str], user_id: UUID) -> bool:
-        return all(self._position(name, user_id) >= position for name in names)
-
-    def _position(self, name: str, user_id: UUID) -> int:
-        standing = self._standings.get(name)
-        if standing is None:
-            return -1
-        at = standing.shadow_position if reads_shadow(standing, user_id) else standing.position
-        return -1 if at is None else at
+        standings = self._standings
+        return all(name in standings and standings[name].of(user_id).position >= position for name in names)
 
 
-def reads_shadow(standing: Standing, user_id: UUID) -> bool:
-    """Whether the user is of the share that reads the new version. The same users, whatever the projection."""
-    return standing.shadow is not None and user_id.int % 100 < standing.shadow_percent
+def _standing(roles: Mapping[str, tuple[Readable, int]]) -> Standing | None:
+    """Of the builds whose versions this code knows. Code from before a cutover reads on what is on standby since."""
+    active = roles.get("active") or roles.get("standby")
+    if active is None:
+        return None
+    shadow, percent = roles.get("shadow", (None, 0))
+    return Standing(active[0], shadow, percent)
 
 
-class _Shadowing:
+class Reader:
+    """Reads of one request. What it reads after `reach` is what was reached, though it be exchanged in between."""
+
+    def __init__(self, read_models: ReadModels, user_id: UUID) -> None:
+        self._read_models = read_models
+        self._user_id = user_id
+        self._reached: Standings | None = None
+
+    async def reach(self, token: str, names: Sequence[str], timeout_seconds: float) -> bool:
+        """Wait until what this user reads of these projections has passed the position; whether it did in time."""
+        position = from_token(token)
+        deadline = time.monotonic() + timeout_seconds
+        while (reached := await self._read_models.passed(position, names, self._user_id)) is None:
+            if time.monotonic() >= deadline:
+                return False
+            await asyncio.sleep(_POLL_SECONDS)
+        self._reached = reached
+        return True
+
+    @asynccontextmanager
+    async def view(self) -> AsyncIterator["SchemaView"]:
+        """The read models as this user sees them, for a few queries. `StoreUnavailable`."""
+        async with self._read_models.connection() as connection:
+            standings = self._reached or await self._read_models.standings(connection)
+            yield SchemaView(connection, standings, self._user_id, self._read_models.shadowing)
+
+
+class Shadowing:
     """Counts how often the new version answered as the old one, and how often not."""
 
-    def __init__(self) -> None:
+    def __init__(self, projections: Sequence[Projection]) -> None:
+        self._differs = {(projection.name, projection.version): projection.differs for projection in projections}
         self._counts: dict[str, list[int]] = {}
         self._last: dict[str, str] = {}
 
-    def count(self, schema: str, difference: str | None) -> None:
-        counted = self._counts.setdefault(schema, [0, 0])
+    def compare(self, name: str, shadow: Readable, old: Sequence[Row], new: Sequence[Row]) -> None:
+        """Count a read, whose answers are these."""
+        difference = _difference(old, new, self._differs[name, shadow.version])
+        counted = self._counts.setdefault(shadow.schema, [0, 0])
         counted[0] += 1
         if difference is not None:
             counted[1] += 1
-            self._last[schema] = difference
+            self._last[shadow.schema] = difference
 
     async def store(self, connection: AsyncConnection) -> None:
         """Add what was counted since the last time to what the database has."""
@@ -160,9 +200,7 @@ class _Shadowing:
 class SchemaView:
     """Implements `projections.projection.View` over the builds that one user reads."""
 
-    def __init__(
-        self, connection: AsyncConnection, standings: Mapping[str, Standing], user_id: UUID, shadowing: _Shadowing
-    ) -> None:
+    def __init__(self, connection: AsyncConnection, standings: Standings, user_id: UUID, shadowing: Shadowing) -> None:
         self._connection = connection
         self._standings = standings
         self._user_id = user_id
@@ -172,37 +210,35 @@ class SchemaView:
         """What the query finds in the build that this user reads. `StoreUnavailable` while there is none."""
         standing = self._standings.get(query.projection)
         if standing is None:
-            raise StoreUnavailable(f"{query.projection} is not built yet")
-        if not reads_shadow(standing, self._user_id):
-            return await self._ask(query, standing.active, standing.version, parameters)
-        return await self._compared(query, standing, parameters)
+            raise StoreUnavailable(f"{query.projection} is not built in a version that this code knows")
+        shadow = standing.tried_by(self._user_id)
+        if shadow is None:
+            return await self._ask(query, standing.active, parameters)
+        return await self._compared(query, shadow, standing.active, parameters)
 
     async def _compared(
-        self, query: Query, standing: Standing, parameters: Sequence[Any] | Mapping[str, Any]
+        self, query: Query, shadow: Readable, active: Readable, parameters: Sequence[Any] | Mapping[str, Any]
     ) -> list[dict[str, Any]]:
         """What the new version says; beside it, in the same snapshot, what the old one does, if both are as far."""
-        shadow, version = str(standing.shadow), int(standing.shadow_version or 0)
         async with self._connection.transaction():
             await self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            found = await self._ask(query, shadow, version, parameters)
-            level = await (await self._connection.execute(_LEVEL, ([shadow, standing.active],))).fetchone()
+            found = await self._ask(query, shadow, parameters)
+            level = await (await self._connection.execute(_LEVEL, ([shadow.schema, active.schema],))).fetchone()
             if level is not None and level[0]:
-                old = await self._ask(query, standing.active, standing.version, parameters)
-                self._shadowing.count(shadow, _difference(old, found, _DIFFERS.get((standing.name, version), _NONE)))
+                old = await self._ask(query, active, parameters)
+                self._shadowing.compare(query.projection, shadow, old, found)
         return found
 
     async def _ask(
-        self, query: Query, schema: str, version: int, parameters: Sequence[Any] | Mapping[str, Any]
+        self, query: Query, build: Readable, parameters: Sequence[Any] | Mapping[str, Any]
     ) -> list[dict[str, Any]]:
-        text = query.others.get(version, query.text)
+        text = query.others.get(build.version, query.text)
         async with self._connection.cursor(row_factory=dict_row) as cursor:
-            await cursor.execute(statement(schema, text), parameters)
+            await cursor.execute(statement(build.schema, text), parameters)
             return await cursor.fetchall()
 
 
-def _difference(
-    old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], differs: frozenset[str]
-) -> str | None:
+def _difference(old: Sequence[Row], new: Sequence[Row], differs: frozenset[str]) -> str | None:
     """The first difference in the columns that both have and that should be equal. Its values are not told."""
     if len(old) != len(new):
         return f"{len(old)} rows before, {len(new)} now"
@@ -213,17 +249,13 @@ def _difference(
     return None
 
 
-_NONE: Final[frozenset[str]] = frozenset()
-_DIFFERS: Final = {(projection.name, projection.version): projection.differs for projection in PROJECTIONS}
 _STANDINGS: Final = """
-    SELECT p.name, p.active, a.version,
-        (SELECT coalesce(min(position), -1) FROM projection_shards WHERE schema_name = p.active) AS position,
-        p.shadow, b.version AS shadow_version,
-        (SELECT coalesce(min(position), -1) FROM projection_shards WHERE schema_name = p.shadow) AS shadow_position,
-        p.shadow_percent
-    FROM projection_pointers p JOIN projection_builds a ON a.schema_name = p.active
-    LEFT JOIN projection_builds b ON b.schema_name = p.shadow
-    UNION ALL SELECT 'reactors', '', 0, coalesce(min(position), -1), NULL, NULL, NULL, 0 FROM reactors
+    SELECT p.name, r.role, p.shadow_percent, r.schema_name, b.version,
+        (SELECT coalesce(min(position), -1) FROM projection_shards s WHERE s.schema_name = r.schema_name)
+    FROM projection_pointers p
+    CROSS JOIN LATERAL (VALUES ('active', p.active), ('standby', p.standby), ('shadow', p.shadow)) r (role, schema_name)
+    JOIN projection_builds b ON b.schema_name = r.schema_name
+    UNION ALL SELECT 'reactors', 'active', 0, '', 0, coalesce(min(position), -1) FROM reactors
 """
 _LEVEL: Final = "SELECT min(position) = max(position) FROM projection_shards WHERE schema_name = ANY(%s)"
 _COUNT_SHADOW: Final = """

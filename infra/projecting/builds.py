@@ -75,15 +75,16 @@ class Registry:
             self._refuse_unknown(pointers)
 
     def _refuse_unknown(self, pointers: dict[str, Pointer]) -> None:
+        """Code that declares neither what is read nor what is on standby could only fall behind."""
         builds = {build.schema_name: build for build in self.builds()}
         names = {projection.name for projection in self.projections}
         for pointer in pointers.values():
-            active = builds[pointer.active]
-            if pointer.name in names and (active.name, active.version) not in self._defined:
+            read = [builds[schema] for schema in (pointer.active, pointer.standby) if schema is not None]
+            if pointer.name in names and not any((build.name, build.version) in self._defined for build in read):
                 raise Fault(
-                    f"{active} is what is read now, and this code does not declare it any more: keep it in "
+                    f"{read[0]} is what is read now, and this code does not declare it: keep it in "
                     f"projections/__init__.py beside the newer version until that one is cut over "
-                    f"(cairn projections rebuild {active.name} --auto-cutover)."
+                    f"(cairn projections rebuild {pointer.name} --auto-cutover). If newer code made it, run that code."
                 )
 
     def _log_is_young(self) -> bool:

@@ -12,6 +12,6 @@ async def queries(database_url: str) -> AsyncIterator[View]:
     """The read models as the API sees them."""
     models = ReadModels(database_url, connections=1)
     await models.open()
-    async with models.view(ANNA) as view:
+    async with models.reader(ANNA).view() as view:
         yield view
     await models.close()

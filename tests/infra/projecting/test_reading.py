@@ -1,0 +1,134 @@
+"""Which build a reader sees: on trial, through an exchange, and with code of another age."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import date
+from uuid import UUID
+
+import pytest
+
+from domain.errors import StoreUnavailable
+from domain.measures import UserId
+from infra.positions import to_token
+from infra.projecting.status import standings
+from infra.views import ReadModels
+from projections import PROJECTIONS
+from projections.projection import Projection, View
+from projections.summaries import days
+from tests.infra.projecting.conftest import Operator
+from tests.infra.projecting.histories import History, append
+from tests.infra.projecting.live import Worker
+from tests.infra.projecting.test_lifecycle import following
+
+pytestmark = pytest.mark.usefixtures("history")
+
+
+@asynccontextmanager
+async def reading(url: str, projections: Sequence[Projection] = PROJECTIONS) -> AsyncIterator[ReadModels]:
+    models = ReadModels(url, connections=2, projections=projections)
+    await models.open()
+    try:
+        yield models
+    finally:
+        await models.close()
+
+
+def runner(operator: Operator) -> UserId:
+    row = operator.connection.execute("SELECT user_id FROM summaries_v1.days ORDER BY count DESC LIMIT 1").fetchone()
+    assert row is not None
+    return UserId(row[0])
+
+
+async def distance(view: View, user_id: UserId) -> float:
+    return sum(day.distance_m for day in await days(view, user_id, date.min, date.max))
+
+
+def exchange(operator: Operator, worker: Worker) -> None:
+    """`summaries_v1_b2` is read, `summaries_v1` is on standby; both are filled by nobody then."""
+    worker.tables.release()
+    (built,) = operator.rebuild("summaries")
+    with following(operator.url):
+        operator.lifecycle.catch_up(built, lambda _behind: None, 10)
+        operator.lifecycle.verify(operator.build("summaries_v1_b2"))
+        operator.lifecycle.cutover("summaries")
+
+
+async def test_what_was_reached_is_read_though_it_is_exchanged_meanwhile(operator: Operator, worker: Worker) -> None:
+    """The other build may be a moment behind the position that was waited for."""
+    exchange(operator, worker)
+    anna = runner(operator)
+    operator.connection.execute("UPDATE summaries_v1_b2.days SET distance_m = 0")
+    (at,) = operator.positions("summaries_v1_b2")
+    async with reading(operator.url) as models:
+        before, after = models.reader(anna), models.reader(anna)
+        assert await before.reach(to_token(at), ["summaries"], 1)
+        operator.lifecycle._exchange("summaries", operator.build("summaries_v1"))
+        async with before.view() as view:
+            assert await distance(view, anna) == 0
+        operator.connection.execute(
+            "UPDATE projection_shards SET position = position + 5 WHERE schema_name = %s", ["summaries_v1"]
+        )
+        assert await after.reach(to_token(at + 5), ["summaries"], 3)
+        async with after.view() as view:
+            assert await distance(view, anna) > 0
+
+
+async def test_code_that_does_not_know_what_is_read_reads_what_is_on_standby(
+    operator: Operator, worker: Worker
+) -> None:
+    exchange(operator, worker)
+    anna = runner(operator)
+    operator.connection.execute("UPDATE projection_builds SET version = 2 WHERE schema_name = 'summaries_v1_b2'")
+    operator.connection.execute("UPDATE summaries_v1_b2.days SET distance_m = 0")
+    async with reading(operator.url) as models, models.reader(anna).view() as view:
+        assert await distance(view, anna) > 0
+        assert (await models.versions(anna))["summaries"] == (1, False)
+    operator.connection.execute("UPDATE projection_pointers SET standby = NULL WHERE name = 'summaries'")
+    async with reading(operator.url) as models, models.reader(anna).view() as view:
+        with pytest.raises(StoreUnavailable, match="summaries is not built in a version that this code knows"):
+            await distance(view, anna)
+
+
+async def test_a_trial_is_read_by_its_share_and_what_differs_is_counted(operator: Operator, worker: Worker) -> None:
+    worker.tables.release()
+    (built,) = operator.rebuild("summaries")
+    with following(operator.url):
+        operator.lifecycle.catch_up(built, lambda _behind: None, 10)
+        operator.lifecycle.verify(operator.build("summaries_v1_b2"))
+        operator.lifecycle.shadow("summaries", 10)
+    anna = runner(operator)
+    inside, outside = (UserId(UUID(int=anna.int - anna.int % 100 + 100 + last)) for last in (9, 10))
+    for user in (inside, outside):
+        operator.connection.execute(_ADOPT.format("summaries_v1"), (user, anna))
+        operator.connection.execute(_ADOPT.format("summaries_v1_b2"), (user, anna))
+    async with reading(operator.url) as models:
+
+        async def asked(user: UserId) -> float:
+            async with models.reader(user).view() as view:
+                return await distance(view, user)
+
+        assert await asked(inside) == await asked(outside) > 0
+        operator.connection.execute("UPDATE summaries_v1_b2.days SET distance_m = 1")
+        assert await asked(inside) < await asked(outside)
+        assert (await models.versions(inside))["summaries"] == (1, True)
+        assert (await models.versions(outside))["summaries"] == (1, False)
+        async with models.connection() as connection:
+            await models.shadowing.store(connection)
+    told = next(one for one in standings(operator.connection, operator.registry) if "build 2" in one.build)
+    assert told.shadowing == "shadow 10 %: 2 reads compared, 1 differed (row 0, column distance_m)"
+
+
+async def test_a_worker_of_old_code_fills_on_what_is_on_standby(operator: Operator, worker: Worker) -> None:
+    exchange(operator, worker)
+    operator.connection.execute("UPDATE projection_builds SET version = 2 WHERE schema_name = 'summaries_v1_b2'")
+    operator.registry.register()
+    end = append(operator.connection, History(77).take(20))
+    with following(operator.url):
+        operator.lifecycle.catch_up(operator.build("summaries_v1"), lambda _behind: None, 10)
+    assert operator.positions("summaries_v1") == {end}
+
+
+_ADOPT = """
+    INSERT INTO {}.days SELECT %s, local_date, sport, count, distance_m, elapsed_s, moving_s, elevation_gain_m
+    FROM summaries_v1.days WHERE user_id = %s
+"""
