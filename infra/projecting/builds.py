@@ -165,10 +165,13 @@ class Registry:
         )
 
     def drop(self, build: Build) -> None:
-        """The tables and everything that is known of them."""
+        """The tables and everything that is known of them.
+
+        Its shards first, as those who fill it lock them before its tables: the other way round is a deadlock.
+        """
         with self._connection.transaction():
-            self._connection.execute(SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(Identifier(build.schema_name)))
             self._connection.execute("DELETE FROM projection_builds WHERE schema_name = %s", (build.schema_name,))
+            self._connection.execute(SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(Identifier(build.schema_name)))
 
 
 def _id(projection: Projection) -> tuple[str, int]:

@@ -20,5 +20,8 @@ def connected(settings: Settings) -> Iterator[Connection]:
         with psycopg.connect(settings.database_url, connect_timeout=5, autocommit=True) as connection:
             check_server(connection, Vault(settings.master_keys))
             yield connection
-    except (psycopg.OperationalError, StoreUnavailable):
-        raise Fault("Postgres does not answer: is the instance up (./cairn up), or DATABASE_URL right?") from None
+    except (psycopg.OperationalError, StoreUnavailable) as error:
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise Fault(
+            f"Postgres does not answer as it should: is the instance up (./cairn up), or DATABASE_URL right? ({reason})"
+        ) from None

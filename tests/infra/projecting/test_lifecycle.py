@@ -1,6 +1,7 @@
 """From one build to the next: proof, trial, cutover, back again, clean-up; what is not right is refused."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, LiteralString
@@ -156,6 +157,20 @@ def test_what_is_not_there_or_not_ready_is_refused(operator: Operator) -> None:
         lifecycle.verify(lifecycle.candidate("summaries"))
     with pytest.raises(Fault, match="not ready: verify it first"):
         lifecycle.shadow("summaries", 10)
+
+
+@pytest.mark.usefixtures("history")
+def test_a_build_is_dropped_under_those_who_fill_it(operator: Operator) -> None:
+    (built,) = operator.rebuild("summaries")
+    dropping = threading.Thread(target=operator.registry.drop, args=(built,))
+    with psycopg.connect(operator.url, autocommit=True) as filling, filling.transaction():
+        filling.execute("SELECT FROM projection_shards WHERE schema_name = 'summaries_v1_b2' FOR UPDATE")
+        dropping.start()
+        while filling.execute("SELECT FROM pg_locks WHERE NOT granted").fetchone() is None:
+            time.sleep(0.01)
+        assert filling.execute("SELECT count(*) > 0 FROM summaries_v1_b2.days").fetchone() == (True,)
+    dropping.join()
+    assert states(operator) == {"summaries_v1": "active"}
 
 
 @pytest.mark.usefixtures("history")

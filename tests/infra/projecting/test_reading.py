@@ -63,14 +63,12 @@ async def test_what_was_reached_is_read_though_it_is_exchanged_meanwhile(operato
         before, after = models.reader(anna), models.reader(anna)
         assert await before.reach(to_token(at), ["summaries"], 1)
         operator.lifecycle._exchange("summaries", operator.build("summaries_v1"))
-        async with before.view() as view:
-            assert await distance(view, anna) == 0
-        operator.connection.execute(
-            "UPDATE projection_shards SET position = position + 5 WHERE schema_name = %s", ["summaries_v1"]
-        )
+        operator.connection.execute(_AHEAD, (5, "summaries_v1"))
         assert await after.reach(to_token(at + 5), ["summaries"], 3)
         async with after.view() as view:
             assert await distance(view, anna) > 0
+        async with before.view() as view:
+            assert await distance(view, anna) == 0
 
 
 async def test_code_that_does_not_know_what_is_read_reads_what_is_on_standby(
@@ -128,6 +126,7 @@ async def test_a_worker_of_old_code_fills_on_what_is_on_standby(operator: Operat
     assert operator.positions("summaries_v1") == {end}
 
 
+_AHEAD = "UPDATE projection_shards SET position = position + %s WHERE schema_name = %s"
 _ADOPT = """
     INSERT INTO {}.days SELECT %s, local_date, sport, count, distance_m, elapsed_s, moving_s, elevation_gain_m
     FROM summaries_v1.days WHERE user_id = %s
