@@ -6,7 +6,6 @@ from typing import Final
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 
 from domain.events.event import Recorded
 from domain.events.follow import FollowEnded, FollowStarted
@@ -120,7 +119,6 @@ class Degrees(Fold[Degree]):
 
     def fold(self, key: Key, row: Degree | None, recorded: Recorded) -> Degree | None:
         """One more or one less; no row for nobody."""
-        degree = row or Degree(user_id=key[0])
         match recorded.event:
             case FollowStarted(follower_id=follower):
                 step = 1
@@ -128,11 +126,14 @@ class Degrees(Fold[Degree]):
                 step = -1
             case _:
                 return row
+        followers, following = (row.followers, row.following) if row is not None else (0, 0)
         if follower == key[0]:
-            degree = replace(degree, following=degree.following + step)
+            following += step
         else:
-            degree = replace(degree, followers=degree.followers + step)
-        return degree if degree.followers or degree.following else None
+            followers += step
+        if not followers and not following:
+            return None
+        return Degree(user_id=key[0], followers=followers, following=following)
 
 
 PEOPLE: Final = Projection(name="people", version=1, folds=(Profiles(), Follows(), Degrees()))

@@ -1,6 +1,6 @@
 """Events to stored bytes and back: JSON that can be read in psql, its private fields sealed under the owner's key."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -12,9 +12,10 @@ from domain.events import EVENTS, UPCASTS
 from domain.events.event import Event
 from infra.event_store.rows import Row
 
-_SEALED: Final = b',"sealed":"'  # the last field; quotes within strings are escaped, so it stands nowhere else
+SEALED: Final = b',"sealed":"'  # the last field; quotes within strings are escaped, so it stands nowhere else
 _ENCODER: Final = msgspec.json.Encoder()
 
+Decode = Callable[[bytes], Event]
 Upcasts = Mapping[str, tuple[str, Callable[[dict[str, Any]], dict[str, Any]]]]
 
 
@@ -44,7 +45,7 @@ def associated(owner_id: UUID, stream_id: UUID, version: int) -> bytes:
 
 def is_sealed(state: bytes) -> bool:
     """Whether the state has a sealed part."""
-    return state.rfind(_SEALED) >= 0  # from the end, where it is: twice as fast
+    return state.rfind(SEALED) >= 0  # from the end, where it is: twice as fast
 
 
 class Mapper:
@@ -54,7 +55,7 @@ class Mapper:
         decoders = {kind.TOPIC: msgspec.json.Decoder(kind, strict=True) for kind in events}
         self._kinds = {kind.TOPIC: kind for kind in events}
         self._upcasts = upcasts
-        self._decode: dict[str, Callable[[bytes], Event]] = {
+        self.decoders: Final[Mapping[str, Decode]] = {
             **{topic: decoder.decode for topic, decoder in decoders.items()},
             **{topic: self._decoder_of_old(topic) for topic in upcasts},
         }
@@ -74,6 +75,13 @@ class Mapper:
 
         return decode
 
+    def topics_of(self, events: Iterable[type[Event]]) -> set[str]:
+        """Under which topics such events are stored: their own, and those that are brought to it."""
+        found = {event.TOPIC for event in events}
+        while older := {topic for topic, (next_topic, _) in self._upcasts.items() if next_topic in found} - found:
+            found |= older
+        return found
+
     def encode(self, event: Event, cipher: Cipher | None = None, place: bytes = b"") -> tuple[str, bytes]:
         """The topic and the state of an event. Its stream, version and position are not repeated in the state.
 
@@ -84,7 +92,7 @@ class Mapper:
         private = {name: getattr(event, name) for name in event.PRIVATE}
         public = msgspec.structs.replace(event, **dict.fromkeys(event.PRIVATE, msgspec.UNSET))
         box = pybase64.b64encode(cipher.seal(_ENCODER.encode(private), place))
-        return event.TOPIC, _ENCODER.encode(public)[:-1] + _SEALED + box + b'"}'
+        return event.TOPIC, _ENCODER.encode(public)[:-1] + SEALED + box + b'"}'
 
     def decode(self, topic: str, state: bytes) -> Event:
         """The event of a stored topic and state. Private fields that are sealed have their defaults: redacted.
@@ -92,7 +100,7 @@ class Mapper:
         `UndecodableEvent` when this code does not know the topic, or the state does not fit it.
         """
         try:
-            return self._decode[topic](state)
+            return self.decoders[topic](state)
         except KeyError:
             raise UndecodableEvent(f"unknown topic {topic!r}: newer code wrote it; deploy that code here too") from None
         except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
@@ -100,7 +108,7 @@ class Mapper:
 
     def open(self, topic: str, state: bytes, cipher: Cipher | None, place: bytes) -> Event:
         """As `decode`, with the sealed fields opened; without a cipher (the key is destroyed) they stay redacted."""
-        begin = state.rfind(_SEALED)
+        begin = state.rfind(SEALED)
         if begin < 0 or cipher is None:
             return self.decode(topic, state)
         return self.decode(topic, _opened(topic, state, begin, cipher, place))
@@ -109,7 +117,7 @@ class Mapper:
         """The event of a row, opened. `UndecodableEvent` names the row."""
         state = row.state
         try:
-            if cipher is not None and (begin := state.rfind(_SEALED)) >= 0:
+            if cipher is not None and (begin := state.rfind(SEALED)) >= 0:
                 place = associated(row.owner_id, row.stream_id, row.version)
                 state = _opened(row.topic, state, begin, cipher, place)
             return self.decode(row.topic, state)
@@ -120,7 +128,7 @@ class Mapper:
 def _opened(topic: str, state: bytes, begin: int, cipher: Cipher, place: bytes) -> bytes:
     """The state with its sealed part, which begins there, in the clear."""
     try:
-        private = cipher.open(pybase64.b64decode(state[begin + len(_SEALED) : -2], validate=True), place)
+        private = cipher.open(pybase64.b64decode(state[begin + len(SEALED) : -2], validate=True), place)
     except (InvalidTag, ValueError):
         raise UndecodableEvent(
             f"the sealed part of topic {topic!r} does not open: its bytes, its place or its key were changed"

@@ -1,11 +1,11 @@
 """The log for those who follow it and those who replay it: fenced pages, and COPY scans from a position."""
 
 import logging
-import struct
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Final, LiteralString, TypeVar, cast
-from uuid import UUID, SafeUUID
+from uuid import UUID
 
 import psycopg
 from msgspec import Struct
@@ -16,8 +16,9 @@ from psycopg.sql import SQL, Composable, Composed, Literal
 from domain.errors import StoreUnavailable
 from domain.events.event import Recorded
 from domain.measures import UserId
+from infra.event_store.copying import Ids, Page, page_of, rows_of
 from infra.event_store.fence import Fence
-from infra.event_store.mapper import MAPPER, UndecodableEvent, is_sealed, place_of
+from infra.event_store.mapper import MAPPER, SEALED, UndecodableEvent, is_sealed, place_of
 from infra.event_store.rows import Row, partition_of
 from infra.keys import KeyUnusable, MasterKeys, PageKeys, UserCipher
 
@@ -99,39 +100,63 @@ class LogReader:
         return self._asked(self._fence.last_event)
 
     def scan(self, after: int = 0, upto: int | None = None, of: "Selection | None" = None) -> Iterator[Sequence[Row]]:
-        """The decided rows of the log in order, in pages, by COPY: for replays. `upto` None: up to now.
+        """The decided rows of the log in order, in pages, by COPY. `upto` None: up to now.
 
-        What is appended while it runs comes not in. With a selection, only what it takes; a page may then be empty, so
-        that whoever shows progress hears of it. Each page is a command of its own: between two of them the connection
-        is free for others, and no snapshot holds vacuum up.
+        What is appended while it runs comes not in. A page may be empty, so that whoever shows progress hears of it.
+        Each page is a command of its own: between two of them the connection is free for others, and no snapshot holds
+        vacuum up.
         """
-        last = self.decided() if upto is None else min(upto, self.decided())
-        if of is None:
-            return self._pages(after, last)
-        return self._selected(after, last, of)
+        condition, owners = (of or Selection()).condition(), Ids()
 
-    def _pages(self, after: int, last: int) -> Iterator[Sequence[Row]]:
-        owners = _Ids()
-        while rows := self._asked(partial(_copied, self._connection, _copy(after, last, SQL("")), owners)):
-            yield rows
-            if len(rows) < _PAGE:
-                return
-            after = rows[-1].position
+        def page(after: int, upto: int) -> tuple[Sequence[Row], int, int]:
+            rows = rows_of(self._connection, _copy(_AS_IT_IS, after, upto, condition), owners)
+            return rows, len(rows), rows[-1].position if rows else after
 
-    def _selected(self, after: int, last: int, of: "Selection") -> Iterator[Sequence[Row]]:
+        return self._windows(after, upto, page)
+
+    def replay(
+        self, after: int, upto: int, of: "Selection", opened: Collection[str]
+    ) -> Iterator[tuple[Sequence[Recorded], int, int]]:
+        """The same as events: of each page what its rows hold, how many they were, and the position of the last.
+
+        What is sealed is opened for these topics. For others it does not even leave the server, which halves the time.
+        """
+        decoders = {topic.encode(): decode for topic, decode in MAPPER.decoders.items() if topic not in opened}
+        state = _CUT.format(opened=Literal(sorted(opened)), mark=Literal(SEALED))
+        condition, owners = of.condition(), Ids()
+
+        def page(after: int, upto: int) -> tuple[Page, int, int]:
+            found = page_of(self._connection, _copy(state, after, upto, condition), owners, decoders)
+            return found, found.count, found.last
+
+        for found in self._windows(after, upto, page):
+            yield self._whole(found, opened), found.count, found.last
+
+    def _whole(self, page: Page, opened: Collection[str]) -> Sequence[Recorded]:
+        """With the events of the rows that were left, and without those of parked streams."""
+        events = page.events
+        if page.left:
+            events = sorted([*events, *self.events(page.left, opened=opened)], key=attrgetter("position"))
+        parked = self.parked()
+        if not parked:
+            return events
+        return [one for one in events if one.stream_id not in parked or one.position < parked[one.stream_id].position]
+
+    def _windows(self, after: int, upto: int | None, page: Callable[[int, int], tuple[T, int, int]]) -> Iterator[T]:
         """By windows of positions, which grow while few of their rows are wanted.
 
-        A LIMIT would not do: for each page the server would sort all that is left, or read past what others own.
+        A LIMIT alone would not do: for each page the server would sort all that is left, or read past what others own.
         """
-        window, condition, owners = _PAGE, of.condition(), _Ids()
+        last = self.decided() if upto is None else min(upto, self.decided())
+        window = _PAGE
         while after < last:
-            upto = min(last, after + window)
-            rows = self._asked(partial(_copied, self._connection, _copy(after, upto, condition), owners))
-            yield rows
-            if len(rows) == _PAGE:  # there may be more in this window
-                after, window = rows[-1].position, max(_PAGE, window // 2)
+            end = min(last, after + window)
+            found, count, ended = self._asked(partial(page, after, end))
+            yield found
+            if count == _PAGE:  # there may be more in this window
+                after, window = ended, max(_PAGE, window // 2)
             else:
-                after, window = upto, window * 2 if len(rows) < _PAGE // 2 else window
+                after, window = end, window * 2 if count < _PAGE // 2 else window
 
     def _rows(self, after: int, limit: int) -> Sequence[Row]:
         decided = self._fence.decided()
@@ -168,85 +193,51 @@ class Selection(Struct, frozen=True):
         partitions = self.partitions
         if self.owners is not None:  # the index is by partition
             partitions = {partition_of(owner) for owner in self.owners}
-        wanted = {"partition_id": partitions, "owner_id": self.owners, "topic": self.topics}
+        wanted = {"owner_id": self.owners, "topic": self.topics}
         return SQL("").join(
-            SQL(" AND {} = ANY({}::{})").format(SQL(column), Literal(sorted(values)), SQL(_ARRAYS[column]))
-            for column, values in wanted.items()
-            if values is not None
+            [
+                *_ranges(sorted(partitions) if partitions is not None else None),
+                *(
+                    SQL(" AND {} = ANY({}::{})").format(SQL(column), Literal(sorted(values)), SQL(_ARRAYS[column]))
+                    for column, values in wanted.items()
+                    if values is not None
+                ),
+            ]
         )
 
 
-_ARRAYS: Final[Mapping[str, LiteralString]] = {"partition_id": "smallint[]", "owner_id": "uuid[]", "topic": "text[]"}
+def _ranges(partitions: Sequence[int] | None) -> Iterator[Composable]:
+    """Neighbours as a range, which is compared faster than a list is searched."""
+    if partitions is None:
+        return
+    if partitions and partitions[-1] - partitions[0] == len(partitions) - 1:
+        bounds = (Literal(partitions[0]), Literal(partitions[-1]))
+        yield SQL(" AND partition_id BETWEEN {}::smallint AND {}::smallint").format(*bounds)
+        return
+    yield SQL(" AND partition_id = ANY({}::smallint[])").format(Literal(list(partitions)))
 
 
-def _copy(after: int, last: int, condition: Composable) -> Composed:
+_ARRAYS: Final[Mapping[str, LiteralString]] = {"owner_id": "uuid[]", "topic": "text[]"}
+
+
+def _copy(state: Composable, after: int, last: int, condition: Composable) -> Composed:
     """COPY takes no parameters: they are written as literals."""
-    return _COPY.format(after=Literal(after), last=Literal(last), condition=condition, limit=Literal(_PAGE))
-
-
-def _copied(connection: Connection, statement: Composed, owners: "_Ids") -> Sequence[Row]:
-    """A page. Lines are taken apart here: psycopg's general way takes longer than the server needs to send them."""
-    head, topics, rows = _HEAD, _Topics(), list[Row]()
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        received = connection.pgconn.get_copy_data
-        while True:
-            size, data = received(1)
-            if size < 0:
-                ended = connection.pgconn.get_result()
-                raise psycopg.OperationalError(ended.get_error_message() if ended else "the server ended the copy")
-            line = bytes(data) if size else bytes(copy.read())  # which waits for more
-            if len(line) < head.size:  # the end mark
-                copy.read()
-                break
-            if line.startswith(_SIGNATURE):
-                line = line[_FILE_HEAD:]
-            _, _, position, _, stream, _, version, size = head.unpack_from(line)
-            begin = head.size + size
-            topic, owner = topics[line[head.size : begin]], owners[line[-16:]]
-            rows.append(Row(position, _id(stream), version, topic, line[begin + 4 : -20], owner))
-    return rows
-
-
-# A line of a binary COPY (PostgreSQL manual, COPY, "Binary Format"): the number of fields, then each with its length.
-# This is up to the length of the topic; behind it come the topic, the state with its length, and the owner with its.
-_HEAD: Final = struct.Struct("!hiqi16siqi")
-_SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0"
-_FILE_HEAD: Final = 19
-_OWNERS: Final = 100_000  # whose ids a scan keeps
-
-
-def _id(data: bytes) -> UUID:
-    """What `UUID(bytes=data)` gives, in half the time."""
-    made = object.__new__(UUID)
-    object.__setattr__(made, "int", int.from_bytes(data))
-    object.__setattr__(made, "is_safe", SafeUUID.unknown)
-    return made
-
-
-class _Ids(dict[bytes, UUID]):
-    """Ids by their bytes, each made when it is first asked for: owners come again and again."""
-
-    def __missing__(self, data: bytes) -> UUID:
-        if len(self) >= _OWNERS:
-            self.clear()
-        made = self[data] = _id(data)
-        return made
-
-
-class _Topics(dict[bytes, str]):
-    """Topics by their bytes."""
-
-    def __missing__(self, data: bytes) -> str:
-        made = self[data] = data.decode()
-        return made
+    return _COPY.format(
+        state=state, after=Literal(after), last=Literal(last), condition=condition, limit=Literal(_PAGE)
+    )
 
 
 _COPY: Final = SQL("""
     COPY (
-        SELECT notification_id, originator_id, originator_version, topic, state, owner_id FROM stored_events
+        SELECT notification_id, originator_id, originator_version, topic, {state}, owner_id FROM stored_events
         WHERE notification_id > {after} AND notification_id <= {last}{condition}
         ORDER BY notification_id LIMIT {limit}
     ) TO STDOUT (FORMAT BINARY)
+""")
+_AS_IT_IS: Final = SQL("state")
+_CUT: Final = SQL("""
+    CASE WHEN topic = ANY({opened}::text[]) THEN state
+    ELSE coalesce(substr(state, 1, nullif(position({mark}::bytea IN state), 0) - 1) || '}}'::bytea, state) END
 """)
 _NEXT: Final = """
     SELECT notification_id, originator_id, originator_version, topic, state, owner_id FROM stored_events

@@ -9,7 +9,7 @@ import types
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
-from itertools import chain, repeat
+from itertools import chain, groupby, repeat
 from operator import attrgetter
 from typing import Any, Final, LiteralString, NewType, Union, get_args, get_origin, get_type_hints
 from uuid import UUID
@@ -21,15 +21,23 @@ from psycopg.pq import Format
 
 _HEADER: Final = struct.Struct("!IIIII")
 _LENGTH: Final = struct.Struct("!I")
-_INT8: Final = struct.Struct("!Iq")
-_FLOAT8: Final = struct.Struct("!Id")
-_INT4: Final = struct.Struct("!Ii")
+_COUNT: Final = struct.Struct("!H")
 _NULL: Final = b"\xff\xff\xff\xff"
-_TRUE, _FALSE = b"\0\0\0\1\1", b"\0\0\0\1\0"
-_UUID_LENGTH: Final = _LENGTH.pack(16)
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)  # of Postgres' timestamps and dates
 _EPOCH_DAY: Final = date(2000, 1, 1).toordinal()
 _MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class Fixed(Struct, frozen=True):
+    """A kind of values that are all of one length: as `struct` has it, and how values become what that takes."""
+
+    code: str
+    length: int
+    plain: Callable[[Iterable[Any]], Iterable[Any]]
+
+    def pack(self, values: Iterable[Any]) -> list[bytes]:
+        """Values, each with its length."""
+        return list(map(struct.Struct(f"!I{self.code}").pack, repeat(self.length), self.plain(values)))
 
 
 class Column(Struct, frozen=True):
@@ -41,6 +49,7 @@ class Column(Struct, frozen=True):
     nullable: bool
     pack: Callable[[Iterable[Any]], list[bytes]]  # values, each with its length
     load: Callable[[Any], Any] | None  # from psycopg's value; None: as it is
+    fixed: Fixed | None = None
 
     def packed(self, values: Iterable[Any]) -> list[bytes]:
         """Values in binary form, with their lengths; those that are None as NULL."""
@@ -92,19 +101,37 @@ def packed_array(column: Column, values: Iterable[Any]) -> Packed:
 
 
 def packed_rows(columns: Sequence[Column], rows: Sequence[Struct]) -> bytes:
-    """The rows' lines of a binary COPY."""
-    packed = (column.packed(map(attrgetter(column.name), rows)) for column in columns)
-    heads = repeat(struct.pack("!H", len(columns)))
-    return b"".join(chain.from_iterable(zip(heads, *packed, strict=False)))
+    """The rows' lines of a binary COPY.
+
+    Neighbours of fixed length are packed by one call for each row: a call for each value takes longer than its work.
+    """
+    pieces: list[Iterable[bytes]] = [repeat(_COUNT.pack(len(columns)), len(rows))]
+    for fixed, group in groupby(columns, lambda column: column.fixed is not None and not column.nullable):
+        if fixed:
+            pieces.append(_packed_together(list(group), rows))
+        else:
+            pieces += [column.packed(map(attrgetter(column.name), rows)) for column in group]
+    return b"".join(chain.from_iterable(zip(*pieces, strict=True)))
+
+
+def _packed_together(columns: Sequence[Column], rows: Sequence[Struct]) -> Iterable[bytes]:
+    kinds = [(column.name, column.fixed) for column in columns if column.fixed is not None]
+    pack = struct.Struct("!" + "".join(f"I{fixed.code}" for _, fixed in kinds)).pack
+    values = ((repeat(fixed.length), fixed.plain(map(attrgetter(name), rows))) for name, fixed in kinds)
+    return map(pack, *chain.from_iterable(values))
 
 
 def _column(name: str, hint: object) -> Column:
     kind, nullable = _stripped(hint)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return Column(name, "text", 25, nullable, _texts, kind)
-    if kind in _PLAIN:
-        sql, oid, pack = _PLAIN[kind]
-        return Column(name, sql, oid, nullable, pack, None)
+    if kind is Raw:
+        return Column(name, "json", 114, nullable, _raws, None)
+    if kind is str:
+        return Column(name, "text", 25, nullable, _texts, None)
+    if kind in _FIXED:
+        sql, oid, fixed = _FIXED[kind]
+        return Column(name, sql, oid, nullable, fixed.pack, None, fixed)
     if isinstance(kind, type) and issubclass(kind, Struct):
         return Column(name, "json", 114, nullable, _jsons, msgspec.json.Decoder(kind).decode)
     raise TypeError(f"{name}: no column holds a {kind!r}")
@@ -119,13 +146,6 @@ def _stripped(hint: object) -> tuple[Any, bool]:
         if len(some) == 1:
             return _stripped(some[0])[0], True
     return hint, False
-
-
-# Each packs a whole column: a call for each value would take longer than what it does.
-
-
-def _uuids(values: Iterable[UUID]) -> list[bytes]:
-    return [_UUID_LENGTH + value.int.to_bytes(16) for value in values]
 
 
 def _texts(values: Iterable[str]) -> list[bytes]:
@@ -143,37 +163,25 @@ def _raws(values: Iterable[Raw]) -> list[bytes]:
     return [pack(len(data)) + data for data in map(bytes, values)]
 
 
-def _ints(values: Iterable[int]) -> list[bytes]:
-    pack = _INT8.pack
-    return [pack(8, value) for value in values]
+def _bytes(values: Iterable[UUID]) -> Iterable[bytes]:
+    return [value.int.to_bytes(16) for value in values]
 
 
-def _floats(values: Iterable[float]) -> list[bytes]:
-    pack = _FLOAT8.pack
-    return [pack(8, value) for value in values]
+def _microseconds(values: Iterable[datetime]) -> Iterable[int]:
+    epoch, microsecond = _EPOCH, _MICROSECOND
+    return [(value - epoch) // microsecond for value in values]
 
 
-def _bools(values: Iterable[bool]) -> list[bytes]:
-    return [_TRUE if value else _FALSE for value in values]
+def _days(values: Iterable[date]) -> Iterable[int]:
+    epoch = _EPOCH_DAY
+    return [value.toordinal() - epoch for value in values]
 
 
-def _timestamps(values: Iterable[datetime]) -> list[bytes]:
-    pack, epoch, microsecond = _INT8.pack, _EPOCH, _MICROSECOND
-    return [pack(8, (value - epoch) // microsecond) for value in values]
-
-
-def _dates(values: Iterable[date]) -> list[bytes]:
-    pack, epoch = _INT4.pack, _EPOCH_DAY
-    return [pack(4, value.toordinal() - epoch) for value in values]
-
-
-_PLAIN: Final[dict[Any, tuple[LiteralString, int, Callable[[Iterable[Any]], list[bytes]]]]] = {
-    UUID: ("uuid", 2950, _uuids),
-    str: ("text", 25, _texts),
-    int: ("bigint", 20, _ints),
-    float: ("double precision", 701, _floats),
-    bool: ("boolean", 16, _bools),
-    datetime: ("timestamptz", 1184, _timestamps),
-    date: ("date", 1082, _dates),
-    Raw: ("json", 114, _raws),
+_FIXED: Final[dict[Any, tuple[LiteralString, int, Fixed]]] = {
+    UUID: ("uuid", 2950, Fixed("16s", 16, _bytes)),
+    int: ("bigint", 20, Fixed("q", 8, iter)),
+    float: ("double precision", 701, Fixed("d", 8, iter)),
+    bool: ("boolean", 16, Fixed("?", 1, iter)),
+    datetime: ("timestamptz", 1184, Fixed("q", 8, _microseconds)),
+    date: ("date", 1082, Fixed("i", 4, _days)),
 }

@@ -1,6 +1,6 @@
 """Events into rows, in memory: the one way, for pages as they come and for rebuilds."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -11,6 +11,7 @@ from domain.measures import UserId
 from infra.event_store.rows import PARTITIONS
 from projections.projection import Fold, Key, Projection
 
+_Keys = Callable[[Recorded], Iterable[Key]]
 _ERASED: Final = -1  # in place of a fold: all rows of the owner go
 
 Step = tuple[int, Key, UserId, Recorded]  # which fold, which row, whose it is, and the event that it takes
@@ -41,24 +42,24 @@ class Folder:
         self.folds: Final[tuple[Fold[Any], ...]] = projection.folds
         self._partitions = partitions
         self._skipped = skipped
-        self._by_event: dict[type[Event], list[tuple[int, Fold[Any], int | None]]] = {}
+        self._by_event: dict[type[Event], list[tuple[int, _Keys, int | None]]] = {}
         for number, fold in enumerate(self.folds):
             if numbers is not None and number not in numbers:
                 continue
-            owned = fold.table.key.index(fold.table.owner) if fold.table.owner in fold.table.key else None
+            owned = fold.table.key.index(fold.table.owner) if fold.foreign else None  # None: the stream's owner
             for event in fold.events:
-                self._by_event.setdefault(event, []).append((number, fold, owned))
+                self._by_event.setdefault(event, []).append((number, fold.keys, owned))
 
     def steps(self, page: Iterable[Recorded]) -> list[Step]:
         """What the events do to which rows, in the order of the log."""
         found: list[Step] = []
-        by_event, partitions = self._by_event, self._partitions
+        by_event, partitions, skipped = self._by_event, self._partitions, self._skipped
         for recorded in page:
             kind = type(recorded.event)
-            if self._skipped and recorded.position in self._skipped:
+            if skipped and recorded.position in skipped:
                 continue
-            for number, fold, owned in by_event.get(kind, ()):
-                for key in fold.keys(recorded):
+            for number, keys, owned in by_event.get(kind, ()):
+                for key in keys(recorded):
                     owner = recorded.owner_id if owned is None else key[owned]
                     if partitions is None or owner.int % PARTITIONS in partitions:
                         found.append((number, key, owner, recorded))
@@ -73,25 +74,24 @@ class Folder:
     def run(self, steps: Sequence[Step], rows: Rows, held: Held) -> list[Fault]:
         """Take the steps. Those of keys in `held` are left out and counted; keys whose fold fails are put there."""
         faults = []
+        folds = [(fold.fold, fold.table.name, owners) for fold, owners in zip(self.folds, rows, strict=True)]
         for number, key, owner, recorded in steps:
             if number == _ERASED:
                 for table in rows:
                     table.pop(owner, None)
                 continue
-            fold = self.folds[number]
-            if held and (fold.table.name, key) in held:
-                held[fold.table.name, key] += 1
+            fold, name, owners = folds[number]
+            if held and (name, key) in held:
+                held[name, key] += 1
                 continue
-            owned = rows[number].get(owner)
+            owned = owners.get(owner)
             if owned is None:
-                owned = rows[number][owner] = {}
+                owned = owners[owner] = {}
             try:
-                row = fold.fold(key, owned.get(key), recorded)
+                row = fold(key, owned.get(key), recorded)
             except Exception as error:  # noqa: BLE001 - a wrong fold may raise anything, and stops its key only
-                held[fold.table.name, key] = 0
-                faults.append(
-                    Fault(fold.table.name, key, owner, recorded, f"{type(error).__name__}: {error}".rstrip(": "))
-                )
+                held[name, key] = 0
+                faults.append(Fault(name, key, owner, recorded, f"{type(error).__name__}: {error}".rstrip(": ")))
                 continue
             if row is None:
                 owned.pop(key, None)

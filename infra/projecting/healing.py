@@ -130,8 +130,8 @@ class Healer:
         reader = LogReader(self._reading, self._master)
         for stream in unparked:
             reader.parked().pop(stream, None)
-        for rows in reader.scan(after, upto, one.part.selection([one.projection])):
-            one.take(reader.events(rows))
+        for page, *_ in one.part.pages(reader, [one.projection], after, upto):
+            one.take(page)
 
     def _replace(self, build: Build, owners: set[UUID], made: Sequence[Refold]) -> Healed:
         projection, schema = self._registry.definition(build), build.schema_name

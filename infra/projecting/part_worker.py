@@ -91,7 +91,8 @@ def _work(begin: Begin, master: MasterKeys, task: Task) -> None:
         psycopg.connect(begin.database_url, autocommit=True) as writing,
     ):
         reading.execute("SET work_mem = '64MB'")  # a window of rows is sorted
-        reading.execute("SET enable_seqscan = off")  # the window is known, its size is not
+        # the window is known, its size is not
+        reading.execute("SET enable_seqscan = off")
         skipped = skipped_positions(writing)
         reader = LogReader(reading, master)
         made = refold(reader, list(own.values()), part, task.upto, skipped, progress.page)

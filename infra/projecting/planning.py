@@ -6,6 +6,7 @@ from typing import Final, LiteralString
 from msgspec import Struct
 from psycopg import Connection
 
+from infra.event_store.mapper import MAPPER
 from infra.projecting.builds import Registry
 from infra.projecting.columns import columns_of
 from projections.projection import Projection
@@ -31,7 +32,7 @@ def plan(connection: Connection, registry: Registry, name: str) -> Plan:
     new = registry.newest(name)
     pointer = registry.pointers().get(name)
     active = next((build for build in registry.builds(name) if pointer and build.schema_name == pointer.active), None)
-    topics = sorted({event.TOPIC for fold in new.folds for event in fold.events})
+    topics = sorted(MAPPER.topics_of(event for fold in new.folds for event in fold.events))
     row = connection.execute(_LOG, (topics,)).fetchone()
     events, log_bytes = (int(row[0]), int(row[1])) if row else (0, 0)
     done = connection.execute(_RATE_SEEN).fetchone()

@@ -15,8 +15,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate, pairwise
 from queue import Empty, Queue
-from typing import Final, LiteralString
+from typing import Any, Final, LiteralString
 
 import msgspec
 import psycopg
@@ -32,14 +33,13 @@ from infra.projecting.builds import Build, Registry
 from infra.projecting.columns import columns_of
 from infra.projecting.lag import live_lag_seconds
 from infra.projecting.part_worker import Begin, Task, Told
-from infra.projecting.refold import own_parts
 from infra.projecting.tables import fingerprint, index_table, make_tables
-from projections.projection import Projection
+from projections.projection import Fold, Projection
 
 _WORKER_BYTES: Final = 72 * 1024**2  # of a process before it has rows
-_ROW_BYTES: Final = 600  # of a row in memory, with its key, beside what it holds of an event as it is stored
+_ROW_BYTES: Final = 450  # of a row in memory, with its key, beside what it holds of an event as it is stored
 _SAMPLED_PAGES: Final = 4_000  # of the log, to see what is in it
-_MOST_PARTS: Final = PARTITIONS
+_FOREIGN_EVENTS: Final = 1.5  # what one of another's stream takes, in events of the owner's: it touches two rows
 _TICK_SECONDS: Final = 0.2
 _LAG_SECONDS: Final = 0.5  # between two looks at how far live projections are behind
 
@@ -111,10 +111,11 @@ class Rebuild:
         """Bring the builds to where workers can follow. What was done by an earlier run is not done again. `Fault`."""
         todo = [build for build in builds if build.state in {"planned", "building", "indexing"}]
         try:
-            self._prepare([build for build in todo if build.state == "planned"], options)
-            building = [build for build in self._now(todo) if build.state == "building"]
-            if building:
-                self._fold(building, options)
+            if any(build.state != "indexing" for build in todo):
+                with _Pool(self._database_url, self._master_keys, options) as pool:  # it starts meanwhile
+                    self._prepare([build for build in todo if build.state == "planned"], options)
+                    building = [build for build in self._now(todo) if build.state == "building"]
+                    self._fold(building, pool, options.max_live_lag_seconds)
                 for build in building:
                     self._registry.set_state(build, "indexing")
             for build in self._now(todo):
@@ -138,54 +139,55 @@ class Rebuild:
 
     def _prepare(self, planned: Sequence[Build], options: Options) -> None:
         upto = Fence(self._connection).last_event()
-        parts = self._count_parts([self._registry.definition(build) for build in planned], options)
+        parts = self._parts([self._registry.definition(build) for build in planned], options)
         for build in planned:
             projection = self._registry.definition(build)
             with self._connection.transaction():
                 make_tables(self._connection, projection, build.schema_name, indexed=False)
-                for foreign in sorted({fold.foreign for fold in projection.folds}):
-                    self._insert_parts(build, parts=1 if foreign else parts, foreign=foreign)
+                for foreign in {fold.foreign for fold in projection.folds}:
+                    for first, last in [(0, PARTITIONS - 1)] if foreign else parts:
+                        self._connection.execute(_ADD_PART, (build.schema_name, foreign, first, last))
                 self._registry.set_state(build, "building", built_to=upto)
 
-    def _count_parts(self, projections: Sequence[Projection], options: Options) -> int:
-        """So many that each fits into a worker, and that all workers are busy to the end."""
-        rounds = max(1, math.ceil(self._state_bytes(projections) / _room(options) / options.workers))
-        return min(_MOST_PARTS, rounds * options.workers)
+    def _parts(self, projections: Sequence[Projection], options: Options) -> list[tuple[int, int]]:
+        """First and last partition of each: so many that each fits into a worker, and of such sizes that all workers
+        end at the same time, one of which has done the part of foreign rows before.
+        """
+        seen = self._seen()
+        folds = [fold for projection in projections for fold in projection.folds]
+        state = sum(
+            count * (_ROW_BYTES + (size if any(column.sql == "json" for column in columns_of(fold.table.row)) else 0))
+            for fold in folds
+            for count, size in (seen.get(event.TOPIC, (0.0, 0.0)) for event in fold.events)
+        )
+        own, foreign = (
+            sum(seen.get(topic, (0.0, 0.0))[0] for topic in _topics(folds, foreign=kind)) for kind in (False, True)
+        )
+        rounds = max(1, math.ceil(state / _room(options) / options.workers))
+        each = (own + _FOREIGN_EVENTS * foreign) / options.workers  # of the work
+        first_one = max(each / 2, each - _FOREIGN_EVENTS * foreign)
+        return _cut([*[each] * (options.workers - 1), first_one] * min(rounds, PARTITIONS // options.workers))
 
-    def _state_bytes(self, projections: Sequence[Projection]) -> float:
-        """What the rows would take in memory if every event made one."""
+    def _seen(self) -> dict[str, tuple[float, float]]:
+        """By topic: about how many events there are, and the bytes of one."""
         row = self._connection.execute("SELECT greatest(1, pg_relation_size('stored_events') / 8192)").fetchone()
         percent = min(100.0, 100 * _SAMPLED_PAGES / (row[0] if row else 1))
-        seen = {topic: (count, size) for topic, count, size in self._connection.execute(_SAMPLE, (percent,))}
-        sampled = sum(
-            count * (_ROW_BYTES + (size if any(column.sql == "json" for column in columns_of(fold.table.row)) else 0))
-            for projection in projections
-            for fold in projection.folds
-            for count, size in (seen.get(event.TOPIC, (0, 0)) for event in fold.events)
-        )
-        return float(sampled) * 100 / percent
+        return {
+            str(topic): (count * 100 / percent, float(size))
+            for topic, count, size in self._connection.execute(_SAMPLE, (percent,))
+        }
 
-    def _insert_parts(self, build: Build, *, parts: int, foreign: bool) -> None:
-        for partitions in own_parts(parts):
-            self._connection.execute(
-                "INSERT INTO rebuild_parts (schema_name, foreign_rows, first_partition, last_partition) "
-                "VALUES (%s, %s, %s, %s)",
-                (build.schema_name, foreign, min(partitions), max(partitions)),
-            )
-
-    def _fold(self, builds: Sequence[Build], options: Options) -> None:
+    def _fold(self, builds: Sequence[Build], pool: "_Pool", max_live_lag_seconds: float) -> None:
         tasks = self._tasks(builds)
-        with _Pool(self._database_url, self._master_keys, options) as pool:
-            meter = _Meter(len(tasks))
-            pool.add(tasks)
-            looked_at = 0.0
-            while not pool.finished:
-                for task, told in pool.take(_TICK_SECONDS):
-                    self._heard(pool, task, told, meter)
-                if time.monotonic() - looked_at > _LAG_SECONDS:
-                    pool.throttle(live_lag_seconds(self._connection) > options.max_live_lag_seconds)
-                    looked_at = time.monotonic()
-                self._told(meter.progress(throttled=pool.throttled))
+        meter, looked_at = _Meter(len(tasks)), 0.0
+        pool.add(tasks)
+        while not pool.finished:
+            for task, told in pool.take(_TICK_SECONDS):
+                self._heard(pool, task, told, meter)
+            if time.monotonic() - looked_at > _LAG_SECONDS:
+                pool.throttle(live_lag_seconds(self._connection) > max_live_lag_seconds)
+                looked_at = time.monotonic()
+            self._told(meter.progress(throttled=pool.throttled))
 
     def _tasks(self, builds: Sequence[Build]) -> list[Task]:
         """Parts that are not done: builds with the same part and position go through the log together."""
@@ -196,7 +198,9 @@ class Rebuild:
             build = by_schema[schema]
             place = (foreign, first, last, build.built_to or 0)
             found.setdefault(place, []).append((schema, build.name, build.version))
-        return [Task(foreign, first, last, own, upto) for (foreign, first, last, upto), own in sorted(found.items())]
+        # what is foreign first: the parts were cut to be taken in this order
+        order = sorted(found.items(), key=lambda item: (not item[0][0], *item[0][1:]))
+        return [Task(foreign, first, last, own, upto) for (foreign, first, last, upto), own in order]
 
     def _heard(self, pool: "_Pool", task: Task, told: Told, meter: "_Meter") -> None:
         if told.fault:
@@ -247,6 +251,19 @@ class Rebuild:
         derived.derive(None, self._connection, build.schema_name)
         for table in derived.tables:
             index_table(self._connection, table, build.schema_name)
+
+
+def _topics(folds: Sequence[Fold[Any]], *, foreign: bool) -> set[str]:
+    return {event.TOPIC for fold in folds if fold.foreign is foreign for event in fold.events}
+
+
+def _cut(weights: Sequence[float]) -> list[tuple[int, int]]:
+    """All partitions in parts of these weights: the first and the last of each."""
+    total = sum(weights)
+    if total == 0:
+        return [(0, PARTITIONS - 1)]
+    bounds = [round(PARTITIONS * reached / total) for reached in accumulate(weights, initial=0.0)]
+    return [(first, last - 1) for first, last in pairwise(bounds) if first < last]
 
 
 def _room(options: Options) -> float:

@@ -1,7 +1,6 @@
 """Rows as the log has them: what a rebuild writes, what heals a key, and what live rows are checked against."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any, Final
 from uuid import UUID
 
@@ -10,8 +9,8 @@ from psycopg import Connection
 
 from domain.events.event import Recorded
 from domain.events.user import UserErased
+from infra.event_store.mapper import MAPPER
 from infra.event_store.reader import LogReader, Selection
-from infra.event_store.rows import PARTITIONS
 from infra.projecting.folding import Fault, Folder, Held, Rows
 from projections.projection import Fold, Key, Projection
 
@@ -28,15 +27,22 @@ class Part(Struct, frozen=True):
 
     def selection(self, projections: Sequence[Projection]) -> Selection:
         """What of the log it needs."""
-        topics = {event.TOPIC for projection in projections for fold in self.folds(projection) for event in fold.events}
+        events = {event for projection in projections for fold in self.folds(projection) for event in fold.events}
+        topics = MAPPER.topics_of({*events, UserErased})
         if self.foreign:
-            return Selection(topics={*topics, UserErased.TOPIC})
-        return Selection(self.partitions, self.owners, {*topics, UserErased.TOPIC})
+            return Selection(topics=topics)
+        return Selection(self.partitions, self.owners, topics)
 
     def opened(self, projections: Sequence[Projection]) -> set[str]:
         """Topics of which somebody reads what is private."""
         folds = [fold for projection in projections for fold in self.folds(projection) if fold.reads_private]
-        return {event.TOPIC for fold in folds for event in fold.events if event.PRIVATE}
+        return MAPPER.topics_of(event for fold in folds for event in fold.events if event.PRIVATE)
+
+    def pages(
+        self, reader: LogReader, projections: Sequence[Projection], after: int, upto: int
+    ) -> Iterator[tuple[Sequence[Recorded], int, int]]:
+        """What of the log it needs, as `LogReader.replay` has it."""
+        return reader.replay(after, upto, self.selection(projections), self.opened(projections))
 
     def folds(self, projection: Projection) -> list[Fold[Any]]:
         """Of the projection's, those that it fills."""
@@ -50,7 +56,7 @@ class Refold:
         self.projection: Final = projection
         self.part: Final = part
         self._numbers = {number for number, fold in enumerate(projection.folds) if fold.foreign is part.foreign}
-        partitions = part.partitions if part.owners is None else None
+        partitions = part.partitions if part.foreign else None  # others are given no more than those of their part
         self._folder = Folder(projection, partitions, frozenset(skipped), self._numbers)
         self._held: Held = {}
         self.rows: Final[Rows] = self._folder.none()
@@ -73,8 +79,8 @@ class Refold:
     def blamed(self, reader: LogReader, table: str, keys: Mapping[Key, str], upto: int) -> list[Fault]:
         """For keys whose rows are refused, with the reasons: their last events."""
         found: dict[Key, Fault] = {}
-        for rows in reader.scan(0, upto, self.part.selection([self.projection])):
-            for number, key, owner, recorded in self._folder.steps(reader.events(rows)):
+        for page, *_ in self.part.pages(reader, [self.projection], 0, upto):
+            for number, key, owner, recorded in self._folder.steps(page):
                 if number >= 0 and key in keys and self.projection.folds[number].table.name == table:
                     found[key] = Fault(table, key, owner, recorded, keys[key])
         return list(found.values())
@@ -100,19 +106,11 @@ def refold(
 ) -> list[Refold]:
     """One pass of the log for all of these projections; `after_page` hears how many events, and up to where."""
     made = [Refold(projection, part, skipped(projection.name)) for projection in projections if part.folds(projection)]
-    opened = part.opened(projections)
-    for rows in reader.scan(0, upto, part.selection(projections)) if made else ():
-        page = reader.events(rows, opened=opened)
+    for page, count, position in part.pages(reader, projections, 0, upto) if made else ():
         for one in made:
             one.take(page)
-        after_page(len(rows), rows[-1].position if rows else 0)
+        after_page(count, position)
     return made
-
-
-def own_parts(count: int) -> list[frozenset[int]]:
-    """All partitions in this many parts of nearly one size."""
-    bounds = [number * PARTITIONS // count for number in range(count + 1)]
-    return [frozenset(range(first, last)) for first, last in pairwise(bounds)]
 
 
 def skipped_positions(connection: Connection) -> Callable[[str], Collection[int]]:

@@ -5,7 +5,7 @@ import pytest
 
 from domain.events.event import Recorded
 from infra.projecting.columns import columns_of
-from infra.projecting.folding import Folder
+from infra.projecting.folding import Folder, Rows
 from projections import PROJECTIONS
 from projections.projection import Fold, Projection
 from tests.infra.projecting.histories import History, Made
@@ -13,7 +13,7 @@ from tests.infra.projecting.histories import History, Made
 FOLDS = [(projection, fold) for projection in PROJECTIONS for fold in projection.folds]
 
 
-def rows(projection: Projection, fold: Fold[msgspec.Struct], log: list[Made]) -> object:
+def rows(projection: Projection, fold: Fold[msgspec.Struct], log: list[Made]) -> Rows:
     number = projection.folds.index(fold)
     folder = Folder(projection, numbers={number})
     page = [Recorded(made.event, made.stream_id, made.version, at, made.owner_id) for at, made in enumerate(log, 1)]
@@ -44,6 +44,16 @@ def test_a_table_s_owner_is_a_column_and_foreign_rows_have_it_in_their_key(proje
         assert {*table.key, table.owner} <= {*names}
     for fold in projection.folds:
         assert not fold.foreign or fold.table.owner in fold.table.key
+
+
+@pytest.mark.parametrize(("projection", "fold"), FOLDS, ids=lambda one: getattr(one, "name", type(one).__name__))
+def test_rows_belong_to_the_stream_s_owner_unless_they_are_foreign(
+    projection: Projection, fold: Fold[msgspec.Struct]
+) -> None:
+    found = rows(projection, fold, History(22).take(600))[projection.folds.index(fold)]
+    assert found
+    for owner, own in found.items():
+        assert {getattr(row, fold.table.owner) for row in own.values()} <= {owner}
 
 
 def test_versions_are_told_apart() -> None:

@@ -1,6 +1,7 @@
 """Pages for followers and scans for replays."""
 
 import re
+from collections.abc import Collection
 from uuid import uuid4
 
 import psycopg
@@ -8,13 +9,16 @@ import pytest
 from psycopg import Connection
 
 from domain.errors import StoreUnavailable
+from domain.events import EVENTS
 from domain.events.activity import ActivityRecorded
 from domain.events.event import Recorded
 from domain.events.user import UserRegistered
-from infra.event_store.mapper import MAPPER, associated
+from infra.event_store.mapper import MAPPER, Mapper, associated
 from infra.event_store.reader import LogReader, Selection
 from infra.event_store.rows import Row, Save
 from infra.keys import MasterKeys
+from infra.projecting.refold import Part
+from projections.summaries import SUMMARIES
 from tests.infra.event_store.conftest import MASTER, Store
 from tests.scenarios import ANNA, BEN, CARA, MAY_1, run
 
@@ -32,6 +36,13 @@ async def append(store: Store, owner: object, *events: object) -> tuple[object, 
 
 def scanned(reader: LogReader, **arguments: object) -> list[Row]:
     return [row for page in reader.scan(**arguments) for row in page]  # type: ignore[arg-type]
+
+
+def replayed(reader: LogReader, upto: int, of: Selection, opened: Collection[str]) -> list[Recorded]:
+    return [event for page, *_ in reader.replay(0, upto, of, opened) for event in page]
+
+
+PRIVATE = {event.TOPIC for event in EVENTS if event.PRIVATE}
 
 
 async def test_pages_are_bounded_and_lead_to_the_end(opened: Store, reader: LogReader) -> None:
@@ -187,6 +198,55 @@ async def test_a_stream_that_cannot_be_read_is_parked_told_and_passed(
     assert parked[:2] == (stream, 2)
     assert f"stream {stream} version 2" in parked[2]
     assert re.search(reason, parked[2])
+
+
+async def test_a_replay_gives_what_pages_give(opened: Store, reader: LogReader) -> None:
+    for owner in (ANNA, BEN, ANNA):
+        await append(opened, owner, UserRegistered(display_name="x", at=MAY_1), run(owner))
+    events, last = reader.page(0, 10)
+    assert replayed(reader, last, Selection(), PRIVATE) == events
+    assert replayed(reader, last, Selection(owners=[BEN]), PRIVATE) == [one for one in events if one.owner_id == BEN]
+    assert replayed(reader, events[1].position, Selection(), PRIVATE) == events[:2]
+
+
+async def test_what_a_replay_need_not_open_does_not_leave_the_server(
+    opened: Store, reader: LogReader, database: Connection
+) -> None:
+    """It is there without its key too, and whatever is wrong with its bytes."""
+    stream, last = await append(opened, ANNA, UserRegistered(display_name="x", at=MAY_1), run(ANNA))
+    database.execute("UPDATE user_keys SET wrapped = '\\x00'")
+    (user, activity) = replayed(reader, last, Selection(), ())
+    assert isinstance(user.event, UserRegistered)
+    assert isinstance(activity.event, ActivityRecorded)
+    assert (user.event.display_name, activity.event.title) == ("", "")
+    assert activity.event.tally == run(ANNA).tally
+    assert (activity.stream_id, activity.version, activity.owner_id) == (stream, 2, ANNA)
+    assert reader.parked() == {}
+
+
+async def test_a_replay_holds_back_what_follows_an_event_that_cannot_be_read(
+    opened: Store, reader: LogReader, database: Connection
+) -> None:
+    stream, _ = await append(opened, ANNA, run(ANNA), run(ANNA), run(ANNA))
+    _, last = await append(opened, BEN, run(BEN))
+    database.execute("UPDATE stored_events SET state = '{' WHERE originator_version = 2")
+    for _ in range(2):  # found then, and known
+        assert [(one.owner_id, one.version) for one in replayed(reader, last, Selection(), ())] == [(ANNA, 1), (BEN, 1)]
+    assert reader.parked().keys() == {stream}
+
+
+async def test_what_is_stored_under_an_older_topic_is_replayed_too(
+    opened: Store, reader: LogReader, database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = Mapper(EVENTS, {f"activity.recorded@{n}": (f"activity.recorded@{n + 1}", dict) for n in (-1, 0)})
+    monkeypatch.setattr("infra.event_store.reader.MAPPER", older)
+    monkeypatch.setattr("infra.projecting.refold.MAPPER", older)
+    _, last = await append(opened, ANNA, run(ANNA), run(ANNA), run(ANNA))
+    database.execute("UPDATE stored_events SET topic = 'activity.recorded@' || 2 - notification_id")
+    part = Part(foreign=False)
+    events = [one.event for page, *_ in part.pages(reader, [SUMMARIES], 0, last) for one in page]
+    assert [type(event) for event in events] == [ActivityRecorded] * 3
+    assert older.topics_of([ActivityRecorded]) == {"activity.recorded@-1", "activity.recorded@0", "activity.recorded@1"}
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from uuid import UUID
 import psycopg
 from psycopg import Connection
 
+from domain.events import EVENTS
 from infra.event_store.mapper import MAPPER, associated
-from infra.event_store.reader import LogReader
+from infra.event_store.reader import LogReader, Selection
 from infra.event_store.rows import Row, partition_of
 from infra.keys import MasterKeys, UserCipher
 from workers.cli.bench.appending import MASTER
@@ -89,7 +90,7 @@ class Logs:
             unit="events/s",
             contenders=[
                 Contender(_SCAN, lambda: _scan(self._clear, None)),
-                Contender(_CLEAR, lambda: _scan(self._clear, _OPENED)),
+                Contender(_CLEAR, lambda: _scan(self._clear, _CLEAR)),
                 Contender(_CLOSED, lambda: _scan(self._sealed, _CLOSED)),
                 Contender(_OPENED, lambda: _scan(self._sealed, _OPENED)),
                 Contender(_STOCK, self._stock.read_and_map),
@@ -116,10 +117,12 @@ def scan_opened(connection: Connection) -> float:
 
 
 def _scan(connection: Connection, how: str | None) -> float:
-    reader, count, began = _reader(connection), 0, time.perf_counter()
-    for rows in reader.scan():
-        count += len(rows) if how is None else len(reader.events(rows, opened=None if how == _OPENED else ()))
-    return count / (time.perf_counter() - began)
+    reader, began = _reader(connection), time.perf_counter()
+    if how is None:
+        return sum(map(len, reader.scan())) / (time.perf_counter() - began)
+    opened = {event.TOPIC for event in EVENTS if event.PRIVATE} if how == _OPENED else ()
+    pages = reader.replay(0, reader.decided(), Selection(), opened)
+    return sum(len(events) for events, *_ in pages) / (time.perf_counter() - began)
 
 
 def fill(connection: Connection, events: int, *, sealed: bool) -> dict[UUID, UserCipher]:
