@@ -117,7 +117,8 @@ class ReadModels:
         """What is read, if the user's builds of these projections have passed the position by now."""
         asked_at = time.monotonic()
         async with self._reading:  # many waiting reads share one look
-            if self._read_at < asked_at and not self._knows(position, names, user_id):
+            aged = asked_at - self._read_at > _POINTERS_SECONDS
+            if aged or (self._read_at < asked_at and not self._knows(position, names, user_id)):
                 async with self.connection() as connection:
                     await self._look(connection)
         return self._standings if self._knows(position, names, user_id) else None

@@ -91,8 +91,7 @@ def _work(begin: Begin, master: MasterKeys, task: Task) -> None:
         psycopg.connect(begin.database_url, autocommit=True) as writing,
     ):
         reading.execute("SET work_mem = '64MB'")  # a window of rows is sorted
-        # the window is known, its size is not
-        reading.execute("SET enable_seqscan = off")
+        reading.execute("SET enable_seqscan = off")  # the window is known, its size is not
         skipped = skipped_positions(writing)
         reader = LogReader(reading, master)
         made = refold(reader, list(own.values()), part, task.upto, skipped, progress.page)

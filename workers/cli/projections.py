@@ -17,6 +17,7 @@ import click
 import msgspec
 from psycopg import Connection
 from rich.console import Console
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bars
 
 from domain.streams import MalformedPosition
@@ -363,13 +364,17 @@ def _bar(quiet: bool) -> Iterator[Callable[[Progress], None]]:
         yield lambda _progress: None
         return
     console = Console(stderr=True)
-    with Bars(console=console, transient=True) as bars:
+    with Bars(
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), console=console, transient=True
+    ) as bars:
         task, said = bars.add_task("starting", total=1.0), [""]
 
         def told(progress: Progress) -> None:
             text = progress.phase
             if progress.events:
                 text += f"  {progress.events:,} events, {progress.events_per_second:,.0f}/s"
+            if progress.seconds_left is not None:
+                text += f", {progress.seconds_left:,.0f} s left"
             if progress.throttled:
                 text += "  resting: live projections are behind"
             bars.update(task, description=text, completed=progress.fraction or 0.0)

@@ -1,5 +1,6 @@
 """Which build a reader sees: on trial, through an exchange, and with code of another age."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import date
@@ -69,6 +70,23 @@ async def test_what_was_reached_is_read_though_it_is_exchanged_meanwhile(operato
             assert await distance(view, anna) > 0
         async with before.view() as view:
             assert await distance(view, anna) == 0
+
+
+async def test_what_is_known_of_the_pointers_is_a_second_old_at_most(operator: Operator, worker: Worker) -> None:
+    exchange(operator, worker)
+    anna = runner(operator)
+    async with reading(operator.url) as models:
+        async with models.reader(anna).view() as view:
+            expected = await distance(view, anna)
+        with following(operator.url):
+            operator.lifecycle.rollback("summaries")
+        operator.connection.execute("UPDATE projection_pointers SET standby = NULL WHERE name = 'summaries'")
+        operator.registry.drop(operator.build("summaries_v1_b2"))
+        await asyncio.sleep(1.1)
+        reader = models.reader(anna)
+        assert await reader.reach(to_token(1), ["summaries"], 1)
+        async with reader.view() as view:
+            assert await distance(view, anna) == expected
 
 
 async def test_code_that_does_not_know_what_is_read_reads_what_is_on_standby(

@@ -1,9 +1,7 @@
 """`cairn events` over a log with all that may be wrong with one."""
 
 import asyncio
-import base64
 import json
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import LiteralString
@@ -22,28 +20,18 @@ from infra.faults import Fault
 from infra.positions import from_token, to_token
 from tests.infra.event_store.conftest import MASTER, Store, opened
 from tests.scenarios import ANNA, BEN, MAY_1, run
+from tests.workers.cli.commands import Run, running
 from workers.cli.events import events_command
 
 __all__ = ["opened"]
 
-KEY = base64.b64encode(b"m" * 32).decode()
 RUN = run(ANNA)
-Command = Callable[..., Result]
 
 
 @pytest.fixture
-def events(database_url: str, tmp_path: Path) -> Command:
+def events(database_url: str, tmp_path: Path) -> Run:
     """The command, on the test's database."""
-    environ = {
-        "DATABASE_URL": f"postgresql://?{database_url.replace(' ', '&')}",
-        "REDIS_URL": "redis://127.0.0.1:1",
-        "OBJECT_STORE_URL": f"file://{tmp_path}",
-        "CAIRN_MASTER_KEY": KEY,
-        "CAIRN_TOKEN_KEYS": f"k:{KEY}",
-        "CAIRN_CURSOR_KEY": KEY,
-        "CAIRN_DATA": str(tmp_path),
-    }
-    return lambda *arguments: CliRunner().invoke(events_command, [str(one) for one in arguments], env=environ)
+    return running(events_command, database_url, tmp_path)
 
 
 @pytest.fixture
@@ -62,12 +50,12 @@ def lines(result: Result) -> list[dict[str, object]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
-async def asked(events: Command, *arguments: object) -> Result:
+async def asked(events: Run, *arguments: object) -> Result:
     return await asyncio.to_thread(events, *arguments)
 
 
 @pytest.mark.usefixtures("log")
-async def test_tail_prints_the_log_in_order_from_a_position(events: Command) -> None:
+async def test_tail_prints_the_log_in_order_from_a_position(events: Run) -> None:
     everything = lines(await asked(events, "tail", "--no-follow", "--json"))
     assert [one["topic"] for one in everything] == ["user.registered@1", "user.registered@1", "activity.recorded@1"]
     assert [from_token(str(one["position"])) for one in everything] == sorted(
@@ -79,7 +67,7 @@ async def test_tail_prints_the_log_in_order_from_a_position(events: Command) -> 
 
 
 @pytest.mark.usefixtures("log")
-async def test_private_fields_are_shown_only_when_they_are_asked_for(events: Command) -> None:
+async def test_private_fields_are_shown_only_when_they_are_asked_for(events: Run) -> None:
     plain = (await asked(events, "tail", "--no-follow")).stdout
     assert "Anna" not in plain
     assert "Morning run" not in plain
@@ -90,7 +78,7 @@ async def test_private_fields_are_shown_only_when_they_are_asked_for(events: Com
     assert "title" not in lines(await asked(events, "show", RUN.activity_id, "--json"))[0]["event"]  # type: ignore[operator]
 
 
-async def test_show_tells_what_cannot_be_read_and_what_is_erased(log: Store, events: Command) -> None:
+async def test_show_tells_what_cannot_be_read_and_what_is_erased(log: Store, events: Run) -> None:
     stream = uuid4()
     await log.log.append(Save(stream, ANNA, 1, (("activity.teleported@9", b"{}"),)))
     result = await asked(events, "show", stream)
@@ -102,7 +90,7 @@ async def test_show_tells_what_cannot_be_read_and_what_is_erased(log: Store, eve
 
 
 @pytest.mark.usefixtures("log")
-async def test_a_stream_that_is_not_there_and_a_wrong_position_are_told(events: Command) -> None:
+async def test_a_stream_that_is_not_there_and_a_wrong_position_are_told(events: Run) -> None:
     missing = await asked(events, "show", uuid4())
     assert isinstance(missing.exception, Fault)
     assert "there is no stream" in str(missing.exception)
@@ -112,7 +100,7 @@ async def test_a_stream_that_is_not_there_and_a_wrong_position_are_told(events: 
     assert (await asked(events, "show", "activity")).exit_code == 2
 
 
-async def test_what_a_terminal_would_obey_is_not_printed(log: Store, events: Command) -> None:
+async def test_what_a_terminal_would_obey_is_not_printed(log: Store, events: Run) -> None:
     profile = Profile(display_name="\x1b[2J\u202eAnna")
     await log.streams.transact(User, user_stream_id(ANNA), ANNA, lambda user: user.change_profile(profile, MAY_1))
     shown = (await asked(events, "show", user_stream_id(ANNA), "--private")).stdout
@@ -121,7 +109,7 @@ async def test_what_a_terminal_would_obey_is_not_printed(log: Store, events: Com
 
 
 async def test_tail_waits_for_transactions_that_may_still_come_in_between(
-    log: Store, events: Command, database_url: str
+    log: Store, events: Run, database_url: str
 ) -> None:
     with psycopg.connect(database_url) as slow:
         slow.execute(
@@ -140,7 +128,7 @@ async def test_tail_waits_for_transactions_that_may_still_come_in_between(
     assert len(lines(await asked(events, "tail", "--no-follow", "--json"))) == 4
 
 
-async def test_stats_counts_what_is_there(log: Store, events: Command, database: Connection) -> None:
+async def test_stats_counts_what_is_there(log: Store, events: Run, database: Connection) -> None:
     stream = uuid4()
     position = await log.log.append(Save(stream, ANNA, 1, (("activity.teleported@9", b"{}"),)))
     assert LogReader(database, MASTER).page(0, 100)[1] == position  # and parks it
@@ -156,7 +144,7 @@ async def test_stats_counts_what_is_there(log: Store, events: Command, database:
     assert "activity.teleported@9" in told
 
 
-async def test_verify_finds_nothing_in_a_sound_log_also_after_an_erasure(log: Store, events: Command) -> None:
+async def test_verify_finds_nothing_in_a_sound_log_also_after_an_erasure(log: Store, events: Run) -> None:
     await log.keys.destroy(BEN)
     result = await asked(events, "verify")
     assert result.exit_code == 0, result.output
@@ -190,7 +178,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize(("damage", "problem"), DAMAGES.values(), ids=DAMAGES)
 async def test_verify_finds_damage_to(
-    damage: LiteralString, problem: str, log: Store, events: Command, database: Connection
+    damage: LiteralString, problem: str, log: Store, events: Run, database: Connection
 ) -> None:
     for name in ("Bea", "Cara"):
         change = partial(User.change_profile, profile=Profile(display_name=name), at=MAY_1)

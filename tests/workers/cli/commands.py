@@ -1,0 +1,26 @@
+"""Commands in this process, on a test's database."""
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+
+from click import Command
+from click.testing import CliRunner, Result
+
+_KEY = base64.b64encode(b"m" * 32).decode()
+
+Run = Callable[..., Result]
+
+
+def running(command: Command, database_url: str, folder: Path) -> Run:
+    """Runs it with these arguments."""
+    environ = {
+        "DATABASE_URL": f"postgresql://?{database_url.replace(' ', '&')}",
+        "REDIS_URL": "redis://127.0.0.1:1",
+        "OBJECT_STORE_URL": f"file://{folder}",
+        "CAIRN_MASTER_KEY": _KEY,
+        "CAIRN_TOKEN_KEYS": f"k:{_KEY}",
+        "CAIRN_CURSOR_KEY": _KEY,
+        "CAIRN_DATA": str(folder),
+    }
+    return lambda *arguments: CliRunner().invoke(command, [str(one) for one in arguments], env=environ)

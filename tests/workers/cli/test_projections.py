@@ -1,0 +1,133 @@
+"""`cairn projections` as scripts see it: JSON, exit codes, and the operators' log. What it does is told elsewhere."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.faults import Fault
+from infra.positions import from_token, to_token
+from tests.infra.projecting.conftest import Operator, history, operator, worker
+from tests.infra.projecting.histories import History, append
+from tests.infra.projecting.live import Worker
+from tests.infra.projecting.test_lifecycle import following
+from tests.infra.projecting.test_quarantine import poisoned
+from tests.workers.cli.commands import Run, running
+from workers.cli.projections import projections_command
+
+__all__ = ["history", "operator", "worker"]
+
+
+@pytest.fixture
+def projections(database_url: str, tmp_path: Path) -> Run:
+    """The command, on the test's database."""
+    return running(projections_command, database_url, tmp_path)
+
+
+def told(run: Run, *arguments: object, code: int = 0) -> Any:
+    """What it says in JSON."""
+    result = run(*arguments, "--json")
+    assert result.exit_code == code, (result.output, result.exception)
+    return json.loads(result.stdout)
+
+
+@pytest.mark.usefixtures("history")
+def test_a_migration_in_json(projections: Run, operator: Operator, worker: Worker) -> None:
+    worker.tables.release()
+    planned = told(projections, "plan", "summaries")
+    assert (planned["build"], planned["how"]) == ("summaries v1", "a new build of the version that is read")
+    assert planned["events"] > 100
+    with following(operator.url):
+        (built,) = told(projections, "rebuild", "summaries", "--workers", "1", "--reason", "rows are in doubt")
+        assert (built["build"], built["verified"]) == ("summaries v1 (build 2)", True)
+        assert built["verdict"]["compared"][0]["buckets"] == 0
+        assert told(projections, "verify", "summaries")["position"].startswith("p1-")
+        shadow = told(projections, "shadow", "summaries", "--percent", "10")
+        assert shadow == {"name": "summaries", "percent": 10, "build": "summaries v1 (build 2)"}
+        exchanged = told(projections, "cutover", "summaries")
+        assert (exchanged["before"], exchanged["now"]) == ("summaries v1", "summaries v1 (build 2)")
+        assert told(projections, "rollback", "summaries")["now"] == "summaries v1"
+        assert {one["state"] for one in told(projections, "list")} == {"active", "standby"}
+        standings = told(projections, "status")
+        assert {one["lag"]["events"] for one in standings} == {0}
+        assert told(projections, "gc", "summaries") == ["summaries v1 (build 2)"]
+    done = operator.connection.execute("SELECT action, outcome, arguments FROM operator_actions ORDER BY action_id")
+    rows = done.fetchall()
+    assert [row[:2] for row in rows] == [
+        (action, "done") for action in ("rebuild", "verify", "shadow", "cutover", "rollback", "gc")
+    ]
+    assert rows[0][2] == {"names": ["summaries"], "reason": "rows are in doubt"}
+
+
+@pytest.mark.usefixtures("history")
+def test_rows_that_differ_are_told_in_json_and_by_the_exit_code(
+    projections: Run, operator: Operator, worker: Worker
+) -> None:
+    worker.tables.release()
+    operator.connection.execute("UPDATE summaries_v1.days SET count = count + 1")
+    audited = told(projections, "audit", "summaries", "--sample", "100%", code=1)
+    assert {one["what"] for one in audited[0]["differences"]} == {"differs in count"}
+    with following(operator.url):
+        (built,) = told(projections, "rebuild", "summaries", "--workers", "1", code=1)
+        assert built["verified"] is False
+        differences = built["verdict"]["compared"][0]["differences"]
+        assert [one["old"]["count"] - one["new"]["count"] for one in differences] == [1] * len(differences)
+        refused = projections("cutover", "summaries")
+    assert isinstance(refused.exception, Fault)
+    assert "not verified" in str(refused.exception)
+    (row,) = operator.connection.execute("SELECT outcome FROM operator_actions WHERE action = 'cutover'").fetchall()
+    assert row[0].startswith("failed: summaries v1 (build 2) is verifying and not verified")
+
+
+def test_quarantine_heal_and_skip(projections: Run, operator: Operator) -> None:
+    log = History(11).take(300)
+    wrong, poison = poisoned(log, 1)
+    append(operator.connection, log)
+    with Worker(operator.url, wrong) as failing:
+        failing.catch_up()
+    listed = told(projections, "quarantine", "list", "summaries")
+    (key,) = listed["keys"]
+    assert (key["topic"], key["stream_id"]) == ("activity.recorded@1", str(next(iter(poison))))
+    assert listed["streams"] == []
+    with Worker(operator.url) as mended, following(operator.url):
+        mended.tables.release()
+        (healed,) = told(projections, "heal")
+        assert (healed["build"], healed["still_quarantined"]) == ("summaries v1", 0)
+    assert told(projections, "quarantine", "list") == {"keys": [], "streams": []}
+    assert (
+        told(projections, "skip", "summaries", key["position"], "--reason", "a test") == []
+    )  # nothing is to be healed
+    skipped = operator.connection.execute("SELECT name, position, reason FROM skipped_events").fetchall()
+    assert skipped == [("summaries", from_token(key["position"]), "a test")]
+
+
+def test_pause_is_seen_in_status_and_ended_by_resume(projections: Run, operator: Operator) -> None:
+    assert told(projections, "pause", "feed") == {"name": "feed", "shards": 1, "paused": True}
+    found = {one["build"]: one["trouble"] for one in told(projections, "status", code=1)}
+    assert found["feed v1"] == "PAUSED"
+    assert told(projections, "resume", "feed")["paused"] is False
+    with Worker(operator.url) as made:
+        made.turn()
+        assert {one["trouble"] for one in told(projections, "status")} == {""}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("verify", "sumaries"), "there is no projection 'sumaries': there are activities, feed, goals"),
+        (("rebuild", "--users", "anna"), "--users takes ids of users"),
+        (("rebuild", "summaries", "--memory", "much"), "'much' is no size: give it as 512M or 2G"),
+        (("rebuild", "summaries", "--memory", "64M"), "--memory is too little"),
+        (("rebuild", "summaries", "--max-live-lag", "soon"), "'soon' is no time"),
+        (("audit", "--sample", "0%"), "give a percentage above 0"),
+        (("skip", "summaries", "42", "--reason", "x"), "'42' is no position"),
+        (("skip", "summaries", to_token(4_242), "--reason", "x"), "there is no event at this position"),
+    ],
+    ids=lambda one: " ".join(one) if isinstance(one, tuple) else "",
+)
+def test_what_cannot_be_done_is_refused_in_one_line(projections: Run, arguments: tuple[str, ...], reason: str) -> None:
+    result = projections(*arguments)
+    assert result.exit_code != 0
+    assert isinstance(result.exception, Fault)
+    assert reason in str(result.exception)
