@@ -61,7 +61,7 @@ def page_of(connection: Connection, statement: Composed, owners: "Ids", decoders
         state, owner, decode = line[begin + 4 : -20], owners[line[-16:]], decoders.get(line[head:begin])
         try:
             event = None if decode is None else decode(state)
-        except (msgspec.DecodeError, ValueError, TypeError, RecursionError):
+        except (KeyError, msgspec.DecodeError, ValueError, TypeError, RecursionError):
             event = None
         if event is None:
             left.append(Row(position, _id(stream), version, line[head:begin].decode(), state, owner))
