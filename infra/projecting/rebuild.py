@@ -4,35 +4,28 @@ Each part of the log is folded in memory by one of several processes and copied 
 that it is done. Then come keys and indexes, then what is derived, and then workers follow the log from there on.
 """
 
-import base64
 import contextlib
 import math
-import os
-import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate, pairwise
-from queue import Empty, Queue
 from typing import Any, Final, LiteralString
 
-import msgspec
 import psycopg
 from msgspec import Struct
 from psycopg import Connection
 from psycopg.sql import SQL, Identifier
 
 from infra.event_store.fence import Fence
+from infra.event_store.mapper import MAPPER
 from infra.event_store.rows import PARTITIONS
 from infra.faults import Fault
-from infra.processes import child_command, child_environ
 from infra.projecting.builds import Build, Registry
 from infra.projecting.columns import columns_of
 from infra.projecting.lag import live_lag_seconds
-from infra.projecting.part_worker import Begin, Task, Told
+from infra.projecting.part_pool import PartPool
+from infra.projecting.part_worker import Task, Told
 from infra.projecting.tables import fingerprint, index_table, make_tables
 from projections.projection import Fold, Projection
 
@@ -112,7 +105,7 @@ class Rebuild:
         todo = [build for build in builds if build.state in {"planned", "building", "indexing"}]
         try:
             if any(build.state != "indexing" for build in todo):
-                with _Pool(self._database_url, self._master_keys, options) as pool:  # it starts meanwhile
+                with self._pool(options) as pool:  # it starts meanwhile
                     self._prepare([build for build in todo if build.state == "planned"], options)
                     building = [build for build in self._now(todo) if build.state == "building"]
                     self._fold(building, pool, options.max_live_lag_seconds)
@@ -127,6 +120,11 @@ class Rebuild:
         except Fault as fault:
             self._note(todo, str(fault))
             raise
+
+    def _pool(self, options: Options) -> PartPool:
+        # each may have its share; what this process takes itself is set aside
+        share = (options.memory_bytes - _WORKER_BYTES) // options.workers
+        return PartPool(self._database_url, self._master_keys, options.workers, int(share * 0.9))
 
     def _note(self, builds: Sequence[Build], reason: str) -> None:
         with contextlib.suppress(psycopg.Error):
@@ -158,7 +156,7 @@ class Rebuild:
         state = sum(
             count * (_ROW_BYTES + (size if any(column.sql == "json" for column in columns_of(fold.table.row)) else 0))
             for fold in folds
-            for count, size in (seen.get(event.TOPIC, (0.0, 0.0)) for event in fold.events)
+            for count, size in (seen.get(topic, (0.0, 0.0)) for topic in MAPPER.topics_of(fold.events))
         )
         own, foreign = (
             sum(seen.get(topic, (0.0, 0.0))[0] for topic in _topics(folds, foreign=kind)) for kind in (False, True)
@@ -177,7 +175,7 @@ class Rebuild:
             for topic, count, size in self._connection.execute(_SAMPLE, (percent,))
         }
 
-    def _fold(self, builds: Sequence[Build], pool: "_Pool", max_live_lag_seconds: float) -> None:
+    def _fold(self, builds: Sequence[Build], pool: PartPool, max_live_lag_seconds: float) -> None:
         tasks = self._tasks(builds)
         meter, looked_at = _Meter(len(tasks)), 0.0
         pool.add(tasks)
@@ -202,7 +200,7 @@ class Rebuild:
         order = sorted(found.items(), key=lambda item: (not item[0][0], *item[0][1:]))
         return [Task(foreign, first, last, own, upto) for (foreign, first, last, upto), own in order]
 
-    def _heard(self, pool: "_Pool", task: Task, told: Told, meter: "_Meter") -> None:
+    def _heard(self, pool: PartPool, task: Task, told: Told, meter: "_Meter") -> None:
         if told.fault:
             raise Fault(f"a part of the rebuild failed: {told.fault}. Run the same command again to go on from there.")
         if told.too_big:
@@ -254,7 +252,7 @@ class Rebuild:
 
 
 def _topics(folds: Sequence[Fold[Any]], *, foreign: bool) -> set[str]:
-    return {event.TOPIC for fold in folds if fold.foreign is foreign for event in fold.events}
+    return MAPPER.topics_of(event for fold in folds if fold.foreign is foreign for event in fold.events)
 
 
 def _cut(weights: Sequence[float]) -> list[tuple[int, int]]:
@@ -306,100 +304,6 @@ class _Meter:
         seconds = time.monotonic() - self._began
         left = seconds / fraction - seconds if fraction > 0.01 else None
         return Progress("folding", fraction, events, events / max(seconds, 0.001), left, throttled)
-
-
-class _Pool:
-    """Processes that work on tasks, each with a thread that speaks with it. They end with this process."""
-
-    def __init__(self, database_url: str, master_keys: Sequence[bytes], options: Options) -> None:
-        keys = [base64.b64encode(key).decode() for key in master_keys]
-        # each may have its share; what this process takes itself is set aside
-        share = (options.memory_bytes - _WORKER_BYTES) // options.workers
-        self._begin = msgspec.json.encode(Begin(database_url, keys, int(share * 0.9))) + b"\n"
-        self._workers = options.workers
-        self._tasks: Queue[Task | None] = Queue()
-        self._told: Queue[tuple[Task, Told]] = Queue()
-        self._left = 0
-        self._processes: list[subprocess.Popen[bytes]] = []
-        self._threads: list[threading.Thread] = []
-        self.throttled = False
-
-    def __enter__(self) -> "_Pool":
-        for _ in range(self._workers):
-            argv = [sys.executable, "-m", "infra.projecting.part_worker"]
-            process = subprocess.Popen(  # noqa: S603 - our own module
-                child_command(argv, on_death=signal.SIGKILL),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={**os.environ, **child_environ(), "PATH": os.environ.get("PATH", os.defpath)},
-            )
-            self._processes.append(process)
-            thread = threading.Thread(target=self._speak, args=(process,), daemon=True)
-            thread.start()
-            self._threads.append(thread)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for process in self._processes:
-            process.kill()
-            self._tasks.put(None)
-        for thread in self._threads:
-            thread.join()
-        for process in self._processes:
-            with contextlib.suppress(BrokenPipeError), process:  # it had not read everything
-                pass
-
-    @property
-    def finished(self) -> bool:
-        """Whether every task is done and was heard of."""
-        return self._left == 0 and self._told.empty()
-
-    def add(self, tasks: Sequence[Task]) -> None:
-        """To be worked on."""
-        self._left += len(tasks)
-        for task in tasks:
-            self._tasks.put(task)
-
-    def take(self, seconds: float) -> Iterator[tuple[Task, Told]]:
-        """What was said, after waiting for it as long as that."""
-        wait = seconds
-        while True:
-            try:
-                task, told = self._told.get(timeout=wait) if wait else self._told.get_nowait()
-            except Empty:
-                return
-            wait = 0.0
-            if told.done or told.too_big or told.fault:
-                self._left -= 1
-            yield task, told
-
-    def throttle(self, on: bool) -> None:  # noqa: FBT001 - a switch
-        """Stop the processes where they are, or let them go on."""
-        if on != self.throttled:
-            self.throttled = on
-            for process in self._processes:
-                process.send_signal(signal.SIGSTOP if on else signal.SIGCONT)
-
-    def _speak(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdin is not None  # noqa: S101 - as it was started
-        assert process.stdout is not None  # noqa: S101 - as above
-        said = self._begin
-        while (task := self._tasks.get()) is not None:
-            try:
-                process.stdin.write(said + msgspec.json.encode(task) + b"\n")
-                process.stdin.flush()
-                said = b""
-                for line in process.stdout:
-                    told = msgspec.json.decode(line, type=Told)
-                    self._told.put((task, told))
-                    if told.done or told.too_big or told.fault:
-                        break
-                else:
-                    self._told.put((task, Told(fault="its process died")))
-                    return
-            except OSError:
-                self._told.put((task, Told(fault="its process died")))
-                return
 
 
 @contextmanager

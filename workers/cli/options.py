@@ -1,11 +1,14 @@
 """What commands share: the data folder, and faults told in one line."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
+
+from infra.faults import Fault
 
 CHECKOUT: Final = Path(__file__).parents[2]
 
@@ -23,3 +26,29 @@ def data_option(command: F) -> F:
         help="The instance's folder.",
         callback=lambda _context, _parameter, value: Path(os.path.abspath(value)),  # noqa: PTH100 - links stay as given
     )(command)
+
+
+class Size(click.ParamType[int]):
+    """Bytes, as 512M or 2G."""
+
+    name = "size"
+
+    def convert(self, value: Any, _parameter: click.Parameter | None, _context: click.Context | None) -> int:  # noqa: ANN401 - as click has it
+        """The number of bytes."""
+        found = re.fullmatch(r"(\d+)([KMG])i?B?", str(value), re.IGNORECASE)
+        if found is None:
+            raise Fault(f"{value!r} is no size: give it as 512M or 2G.")
+        return int(found[1]) * int(1024 ** (" KMG".index(found[2].upper())))
+
+
+class Seconds(click.ParamType[float]):
+    """A time, as 500ms, 2s or 1m."""
+
+    name = "time"
+
+    def convert(self, value: Any, _parameter: click.Parameter | None, _context: click.Context | None) -> float:  # noqa: ANN401 - as above
+        """In seconds."""
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m)?", str(value))
+        if found is None:
+            raise Fault(f"{value!r} is no time: give it as 500ms, 2s or 1m.")
+        return float(found[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0}[found[2] or "s"]

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,28 +14,36 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import click
-import msgspec
 from psycopg import Connection
-from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn
-from rich.progress import Progress as Bars
 
 from domain.streams import MalformedPosition
 from infra.faults import Fault
 from infra.keys import MasterKeys
-from infra.positions import from_token, to_token
-from infra.projecting.auditing import Audited, audit
+from infra.positions import from_token
+from infra.projecting.auditing import audit
 from infra.projecting.builds import Build, Registry
-from infra.projecting.healing import Healed, Healer, healing, skip
-from infra.projecting.lag import Lag
+from infra.projecting.healing import Healer, healing, skip
 from infra.projecting.lifecycle import Exchanged, Lifecycle, NotEqual, note_action, note_outcome
-from infra.projecting.planning import Plan, plan
+from infra.projecting.planning import plan
 from infra.projecting.rebuild import Options, Progress, rebuilding
-from infra.projecting.status import Standing, standings
-from infra.projecting.verify import Verdict
+from infra.projecting.status import standings
 from infra.settings import Settings, load_settings
 from workers.cli.connecting import connected
-from workers.cli.options import data_option
+from workers.cli.options import Seconds, Size, data_option
+from workers.cli.projections_text import (
+    audit_lines,
+    bar,
+    build_line,
+    dropped_lines,
+    emit,
+    exchanged_lines,
+    healed_lines,
+    plan_lines,
+    quarantine_lines,
+    rebuild_lines,
+    status_lines,
+    verdict_lines,
+)
 
 _WATCH_SECONDS: Final = 1.0
 _CATCH_UP_SECONDS: Final = 60.0  # without coming closer
@@ -45,32 +53,6 @@ F = TypeVar("F", bound=Callable[..., None])
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 name_argument = click.argument("name")
 reason_option = click.option("--reason", default="", help="Why: kept in the operators' log.")
-
-
-class Size(click.ParamType[int]):
-    """Bytes, as 512M or 2G."""
-
-    name = "size"
-
-    def convert(self, value: Any, _parameter: click.Parameter | None, _context: click.Context | None) -> int:  # noqa: ANN401 - as click has it
-        """The number of bytes."""
-        found = re.fullmatch(r"(\d+)([KMG])i?B?", str(value), re.IGNORECASE)
-        if found is None:
-            raise Fault(f"{value!r} is no size: give it as 512M or 2G.")
-        return int(found[1]) * int(1024 ** (" KMG".index(found[2].upper())))
-
-
-class Seconds(click.ParamType[float]):
-    """A time, as 500ms, 2s or 1m."""
-
-    name = "time"
-
-    def convert(self, value: Any, _parameter: click.Parameter | None, _context: click.Context | None) -> float:  # noqa: ANN401 - as above
-        """In seconds."""
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m)?", str(value))
-        if found is None:
-            raise Fault(f"{value!r} is no time: give it as 500ms, 2s or 1m.")
-        return float(found[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0}[found[2] or "s"]
 
 
 class Tools:
@@ -129,31 +111,6 @@ def projections_command() -> None:
     """  # noqa: D301 - \b is click's mark for lines to be left as they are
 
 
-def _emit(told: object, as_json: bool, lines: Callable[[], Iterator[str]]) -> None:
-    if as_json:
-        click.echo(json.dumps(_plain(told), indent=2))
-    else:
-        for line in lines():
-            click.echo(line)
-
-
-def _plain(told: object) -> Any:  # noqa: ANN401 - JSON
-    """For JSON: positions as tokens."""
-    return _with_tokens(msgspec.to_builtins(told, enc_hook=str))
-
-
-def _with_tokens(value: Any) -> Any:  # noqa: ANN401 - JSON
-    if isinstance(value, dict):
-        return {
-            name: to_token(found)
-            if name in {"position", "built_to", "verified_at"} and isinstance(found, int)
-            else _with_tokens(found)
-            for name, found in value.items()
-            if name != "fingerprint"
-        }
-    return [_with_tokens(one) for one in value] if isinstance(value, list | tuple) else value
-
-
 @projections_command.command("list")
 @json_option
 @data_option
@@ -161,12 +118,7 @@ def list_command(*, as_json: bool, data: Path) -> None:
     """Print every build of every projection and where it is in its life."""
     with _tools(data) as tools:
         builds = tools.registry.builds()
-    _emit(builds, as_json, lambda: (_build_line(build) for build in builds))
-
-
-def _build_line(build: Build) -> str:
-    why = f"  ({build.reason})" if build.reason else ""
-    return f"{build!s:<28} {build.state:<12}{why}"
+    emit(builds, as_json, lambda: (build_line(build) for build in builds))
 
 
 @projections_command.command("status")
@@ -183,7 +135,7 @@ def status_command(*, watch: bool, as_json: bool, data: Path) -> None:
             found = standings(tools.connection, tools.registry)
             if watch and not as_json and sys.stdout.isatty():
                 click.clear()
-            _emit(found, as_json, partial(_status_lines, found))
+            emit(found, as_json, partial(status_lines, found))
             if not watch:
                 break
             try:
@@ -191,24 +143,6 @@ def status_command(*, watch: bool, as_json: bool, data: Path) -> None:
             except KeyboardInterrupt:
                 break
     sys.exit(1 if any(standing.trouble for standing in found) else 0)
-
-
-def _status_lines(found: Sequence[Standing]) -> Iterator[str]:
-    yield f"{'projection':<28} {'state':<12} {'position':<12} {'behind':>18}  {'workers':>7} {'quarantined':>11}"
-    for standing in found:
-        lag = standing.lag
-        behind = "" if lag is None else _behind(lag)
-        at = "" if lag is None else to_token(lag.position)
-        workers = "" if lag is None else f"{lag.holders}"
-        line = (
-            f"{standing.build:<28} {standing.state:<12} {at:<12} {behind:>18}  {workers:>7} {standing.quarantined:>11}"
-        )
-        notes = [standing.trouble, standing.reason, standing.shadowing]
-        yield "  ".join([line, *(note for note in notes if note)])
-
-
-def _behind(lag: Lag) -> str:
-    return "0" if lag.events == 0 else f"{lag.events:,} ({lag.seconds:.1f} s)"
 
 
 @projections_command.command("plan")
@@ -219,16 +153,7 @@ def plan_command(*, name: str, as_json: bool, data: Path) -> None:
     """Say what a rebuild would do, without doing it: events, bytes, time, and what changes."""
     with _tools(data) as tools:
         made = plan(tools.connection, tools.registry, name)
-    _emit(made, as_json, lambda: _plan_lines(made))
-
-
-def _plan_lines(made: Plan) -> Iterator[str]:
-    yield f"{made.build}: {made.how}"
-    yield f"  reads    {made.events:,} events, {made.log_bytes / 1e6:,.0f} MB"
-    yield f"  writes   about {made.table_bytes / 1e6:,.0f} MB" if made.table_bytes else "  writes   not known yet"
-    yield f"  takes    about {made.seconds:,.0f} s, {made.seconds_from}"
-    for change in made.changes:
-        yield f"  changes  {change}"
+    emit(made, as_json, lambda: plan_lines(made))
 
 
 @projections_command.command("rebuild")
@@ -279,10 +204,10 @@ def rebuild_command(
         options = Options(workers or len(os.sched_getaffinity(0)), memory, max_live_lag)
         chosen = names or _stale(tools.registry)
         if not chosen:
-            _emit([], as_json, lambda: iter(["every projection is built: name one to build it anew"]))
+            emit([], as_json, lambda: iter(["every projection is built: name one to build it anew"]))
             return
         result = _rebuild(tools, chosen, options, restart=restart, auto_cutover=auto_cutover, quiet=as_json)
-    _emit(result, as_json, lambda: _rebuild_lines(result))
+    emit(result, as_json, lambda: rebuild_lines(result))
     if any(one["verified"] is False for one in result):
         sys.exit(1)
 
@@ -300,7 +225,7 @@ def _rebuild(
 ) -> list[dict[str, Any]]:
     began = time.monotonic()
     with (
-        _bar(quiet) as told,
+        bar(quiet) as told,
         rebuilding(tools.connection, tools.registry, tools.url, tools.settings.master_keys, told) as rebuild,
     ):
         builds = rebuild.start(names, restart=restart)
@@ -331,60 +256,6 @@ def _again(registry: Registry, builds: Sequence[Build]) -> list[Build]:
     return [build for build in registry.builds() if build.schema_name in wanted]
 
 
-def _rebuild_lines(result: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    for one in result:
-        verdict: Verdict | None = one["verdict"]
-        yield f"{one['build']}: filled in {one['fill_seconds']:.1f} s"
-        yield from _verdict_lines(verdict, one["build"])
-        if "cutover" in one:
-            yield from _exchanged_lines(one["cutover"])
-        elif one["verified"]:
-            name = str(one["build"]).split(" ", 1)[0]
-            yield f"  next: cairn projections shadow {name} --percent 10, or cairn projections cutover {name}"
-
-
-def _verdict_lines(verdict: Verdict | None, build: str) -> Iterator[str]:
-    if verdict is None:
-        yield f"  {build}: nothing to compare it with, since no other build is read"
-        return
-    for table in verdict.compared:
-        word = "equal" if table.buckets == 0 else f"DIFFERS in {table.buckets} of 256 buckets"
-        yield f"  {table.name:<12} {table.rows:>12,} rows  {word} at {to_token(verdict.position)}"
-        for difference in table.differences:
-            yield f"    key {json.dumps(_plain(difference.key))}"
-            yield f"      {verdict.old}: {json.dumps(_plain(difference.old)) if difference.old else 'no row'}"
-            yield f"      {verdict.new}: {json.dumps(_plain(difference.new)) if difference.new else 'no row'}"
-    if verdict.left_out:
-        yield f"  not compared: {verdict.left_out} users, who are being erased or of whom a key is quarantined"
-
-
-@contextmanager
-def _bar(quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    if quiet:
-        yield lambda _progress: None
-        return
-    console = Console(stderr=True)
-    with Bars(
-        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), console=console, transient=True
-    ) as bars:
-        task, said = bars.add_task("starting", total=1.0), [""]
-
-        def told(progress: Progress) -> None:
-            text = progress.phase
-            if progress.events:
-                text += f"  {progress.events:,} events, {progress.events_per_second:,.0f}/s"
-            if progress.seconds_left is not None:
-                text += f", {progress.seconds_left:,.0f} s left"
-            if progress.throttled:
-                text += "  resting: live projections are behind"
-            bars.update(task, description=text, completed=progress.fraction or 0.0)
-            if not console.is_terminal and progress.phase != said[0]:
-                said[0] = progress.phase
-                console.print(progress.phase)
-
-        yield told
-
-
 def _rebuild_users(tools: Tools, names: Sequence[str], users: str, as_json: bool) -> None:
     try:
         owners = [UUID(user) for user in users.split(",")]
@@ -394,15 +265,7 @@ def _rebuild_users(tools: Tools, names: Sequence[str], users: str, as_json: bool
         tools.registry.named(name)
     with tools.healer() as healer:
         healed = [one for name in names or (None,) for one in healer.rebuild_owners(name, owners)]
-    _emit(healed, as_json, lambda: _healed_lines(healed))
-
-
-def _healed_lines(healed: Sequence[Healed]) -> Iterator[str]:
-    if not healed:
-        yield "nothing to do"
-    for one in healed:
-        still = f", {one.still_quarantined} keys fail again" if one.still_quarantined else ""
-        yield f"{one.build}: {one.rows:,} rows of {one.owners:,} users made anew{still}"
+    emit(healed, as_json, lambda: healed_lines(healed))
 
 
 @projections_command.command("verify")
@@ -420,9 +283,9 @@ def verify_command(*, name: str, as_json: bool, data: Path) -> None:
             verdict = tools.lifecycle.verify(build)
         except NotEqual as fault:
             differing = fault.verdict
-            _emit(differing, as_json, lambda: _verdict_lines(differing, str(build)))
+            emit(differing, as_json, lambda: verdict_lines(differing, str(build)))
             raise
-    _emit(verdict, as_json, lambda: _verdict_lines(verdict, str(build)))
+    emit(verdict, as_json, lambda: verdict_lines(verdict, str(build)))
 
 
 @projections_command.command("shadow")
@@ -440,7 +303,7 @@ def shadow_command(*, name: str, percent: int, reason: str, as_json: bool, data:
         build = tools.lifecycle.shadow(name, percent)
     told = {"name": name, "percent": percent, "build": None if build is None else str(build)}
     text = f"{percent} % of the users read {build}" if build else f"all users read what {name} had"
-    _emit(told, as_json, lambda: iter([text]))
+    emit(told, as_json, lambda: iter([text]))
 
 
 @projections_command.command("cutover")
@@ -468,12 +331,7 @@ def _exchange(
 ) -> None:
     with _tools(data, action, name=name, reason=reason) as tools:
         exchanged = exchange(tools.lifecycle, name)
-    _emit(exchanged, as_json, lambda: _exchanged_lines(exchanged))
-
-
-def _exchanged_lines(exchanged: Exchanged) -> Iterator[str]:
-    kept = f"; {exchanged.before} is on standby" if exchanged.before else ""
-    yield f"  {exchanged.now} is read from now on, as of {to_token(exchanged.position)}{kept}"
+    emit(exchanged, as_json, lambda: exchanged_lines(exchanged))
 
 
 @projections_command.command("pause")
@@ -501,9 +359,7 @@ def _set_paused(name: str, reason: str, as_json: bool, data: Path, *, paused: bo
     with _tools(data, action, name=name, reason=reason) as tools:
         shards = tools.lifecycle.pause(name, paused=paused)
     word = "paused" if paused else "going on"
-    _emit(
-        {"name": name, "shards": shards, "paused": paused}, as_json, lambda: iter([f"{name}: {shards} shards {word}"])
-    )
+    emit({"name": name, "shards": shards, "paused": paused}, as_json, lambda: iter([f"{name}: {shards} shards {word}"]))
 
 
 @projections_command.group("quarantine")
@@ -521,19 +377,7 @@ def quarantine_list_command(*, name: str | None, as_json: bool, data: Path) -> N
         if name is not None:
             tools.registry.named(name)
         keys, streams = healer.quarantined(name), healer.parked()
-    _emit({"keys": keys, "streams": streams}, as_json, lambda: _quarantine_lines(keys, streams))
-
-
-def _quarantine_lines(keys: Sequence[Any], streams: Sequence[Any]) -> Iterator[str]:
-    if not keys and not streams:
-        yield "nothing is held back"
-    for one in keys:
-        yield (
-            f"{one.schema_name} {one.table_name} {json.dumps(_plain(one.key))}: {one.topic} of stream {one.stream_id} "
-            f"version {one.version} at {to_token(one.position)}: {one.reason}; {one.held:,} later events are held back"
-        )
-    for one in streams:
-        yield f"stream {one.stream_id} from version {one.version} on, at {to_token(one.position)}: {one.reason}"
+    emit({"keys": keys, "streams": streams}, as_json, lambda: quarantine_lines(keys, streams))
 
 
 @quarantine_group.command("heal")
@@ -550,7 +394,7 @@ def heal_command(*, name: str | None, reason: str, as_json: bool, data: Path) ->
         if name is not None:
             tools.registry.named(name)
         healed = healer.heal(name)
-    _emit(healed, as_json, lambda: _healed_lines(healed))
+    emit(healed, as_json, lambda: healed_lines(healed))
     if any(one.still_quarantined for one in healed):
         sys.exit(1)
 
@@ -577,7 +421,7 @@ def skip_command(*, name: str, position: str, reason: str, as_json: bool, data: 
         tools.registry.named(name)
         skip(tools.connection, name, at, reason)
         healed = healer.heal(name)
-    _emit(healed, as_json, lambda: _healed_lines(healed))
+    emit(healed, as_json, lambda: healed_lines(healed))
 
 
 @projections_command.command("audit")
@@ -597,17 +441,9 @@ def audit_command(*, name: str | None, sample: str, as_json: bool, data: Path) -
         if name is not None:
             tools.registry.named(name)
         audited = audit(tools.url, tools.registry, tools.master, name, float(found[1]))
-    _emit(audited, as_json, lambda: _audit_lines(audited))
+    emit(audited, as_json, lambda: audit_lines(audited))
     if any(one.differences for one in audited):
         sys.exit(1)
-
-
-def _audit_lines(audited: Sequence[Audited]) -> Iterator[str]:
-    for one in audited:
-        word = f"{len(one.differences)} DIFFER" if one.differences else "all as the log has them"
-        yield f"{one.build}: {one.rows:,} rows of {one.partitions} partitions at {to_token(one.position)}: {word}"
-        for difference in one.differences:
-            yield f"  {difference.table} {json.dumps(_plain(difference.key))}: {difference.what}"
 
 
 @projections_command.command("gc")
@@ -619,8 +455,4 @@ def gc_command(*, name: str | None, reason: str, as_json: bool, data: Path) -> N
     """Drop the tables of builds that are not read any more. There is no rollback to them afterwards."""
     with _tools(data, "gc", name=name, reason=reason) as tools:
         dropped = tools.lifecycle.collect(name)
-    _emit([str(build) for build in dropped], as_json, lambda: _dropped_lines(dropped))
-
-
-def _dropped_lines(dropped: Sequence[Build]) -> Iterator[str]:
-    yield from [f"dropped {build}" for build in dropped] or ["nothing to drop"]
+    emit([str(build) for build in dropped], as_json, lambda: dropped_lines(dropped))
