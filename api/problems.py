@@ -25,6 +25,8 @@ STATUSES: Final[Mapping[str, int]] = {
     "recording-empty": 422,
     "processing-failed": 422,
     "body-damaged": 422,
+    "session-ended": 401,
+    "upload-dropped": 422,
     "stream-contended": 503,
     "stream-unreadable": 503,
     "request-running": 409,

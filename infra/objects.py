@@ -89,7 +89,7 @@ class FolderObjects:
     async def pieces(self, key: str) -> AsyncIterator[bytes]:
         """See `Objects`."""
         try:
-            file = await _off_loop(self._path(key).open, "rb")
+            file = await _off_loop(lambda: self._path(key).open("rb"))
         except StoreUnavailable as failure:
             if isinstance(failure.__cause__, FileNotFoundError):
                 return

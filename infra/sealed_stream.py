@@ -1,11 +1,11 @@
 """Recordings as they lie in the object store: packed and sealed piece by piece, under a key of their own.
 
-Layout: magic "CRNS" · version 1 (one byte) · length of the wrapped key (u16) · wrapped key · frames. The plain bytes are
-one zstd frame, cut into pieces of 256 KiB; each is sealed with AES-256-GCM under the object's own key, with its number as
-nonce and a mark on the last one, so that pieces cannot be exchanged, repeated or cut off (STREAM: Hoang, Reyhanitabar,
-Rogaway and Vizár, "Online Authenticated-Encryption and its Nonce-Reuse Misuse-Resistance", 2015). A key is used for one
-object only, so nonces are never used twice. Whoever wraps the key decides who can read: the master key in the inbox,
-the user's key later. Handing an object over wraps the key anew and leaves the frames as they are.
+Layout: magic "CRNS" · version 1 (one byte) · length of the wrapped key (u16) · wrapped key · frames. The plain bytes
+are one zstd frame, cut into pieces of 256 KiB; each is sealed with AES-256-GCM under the object's own key, with its
+number as nonce and a mark on the last one, so that pieces cannot be exchanged, repeated or cut off (STREAM: Hoang,
+Reyhanitabar, Rogaway and Vizár, "Online Authenticated-Encryption and its Nonce-Reuse Misuse-Resistance", 2015). A key
+is used for one object only, so nonces are never used twice. Whoever wraps the key decides who can read: the master key
+in the inbox, the user's key later. Handing an object over wraps the key anew and leaves the frames as they are.
 """
 
 import struct

@@ -9,6 +9,7 @@ import numpy as np
 from domain.measures import ActivityId, UserId
 from domain.recordings.reading import SessionRead, TrackDamaged
 from domain.recordings.recording import DECIMALS, Column, FloatColumn
+from domain.recordings.similarity import Path
 from infra.formats.track import CorruptTrack, decode
 from infra.objects import Objects
 
@@ -36,6 +37,18 @@ class ObjectTracks:
         except CorruptTrack as damage:
             raise TrackDamaged from damage
 
+    async def path(self, user_id: UserId, activity_id: ActivityId) -> Path | None:
+        """Where the runner was when; None where the track does not say."""
+        blob = await self._objects.get(_key("tracks", user_id, activity_id))
+        try:
+            return None if blob is None else _path(blob)
+        except CorruptTrack as damage:
+            raise TrackDamaged from damage
+
+    def path_of(self, session: SessionRead) -> Path | None:
+        """The same of a session that is not kept yet."""
+        return _path(session.track)
+
     async def details(self, user_id: UserId, activity_id: ActivityId) -> Mapping[str, object]:
         """Splits and laps; empty when there are none."""
         found = await self._objects.get(_key("details", user_id, activity_id))
@@ -44,6 +57,11 @@ class ObjectTracks:
 
 def _key(kind: str, user_id: UserId, activity_id: ActivityId) -> str:
     return f"{kind}/{user_id}/{activity_id}"
+
+
+def _path(blob: bytes) -> Path | None:
+    found = decode(blob, (Column.T, Column.LAT, Column.LON))
+    return Path.of(found[Column.T], found[Column.LAT], found[Column.LON]) if len(found) == 3 else None
 
 
 def _listed(blob: bytes, columns: Collection[Column] | None, max_points: int | None) -> dict[str, list[float | None]]:

@@ -1,15 +1,14 @@
 import gzip
-import hashlib
 from uuid import uuid4
 
 import pytest
 import zstandard
 
-from domain.measures import ActivityId, UserId, derived_id
-from domain.uploads import Fault, Manifest, Verdict
-from infra.bootstrap import now
+from domain.measures import UserId, derived_id
+from domain.uploads import Fault, Verdict
 from tests.api.conftest import Runner, World
 from tests.recordings import TCX, fit, gpx
+from tests.uploads import accept
 
 NO_POINTS = b'<gpx version="1.1" xmlns="http://www.topografix.com/GPX/1/1"><trk><trkseg/></trk></gpx>'
 
@@ -194,17 +193,10 @@ async def test_a_file_of_several_sessions_gives_an_activity_for_each(anna: Runne
 
 @pytest.mark.parametrize("code", ["processing-failed", "body-damaged", "recording-differs"])
 async def test_every_reason_that_ingest_gives_can_be_asked_for(world: World, anna: Runner, code: str) -> None:
-    activity_id = ActivityId(uuid4())
     body = fit(70)
-    manifest = Manifest(
-        activity_id=activity_id,
-        user_id=UserId(anna.user_id),
-        sha256=hashlib.sha256(body).hexdigest(),
-        size=len(body),
-        received_at=now(),
-    )
-    await world.parts.inbox.accept(manifest, body)
-    await world.parts.inbox.close(activity_id, Verdict(status="failed", fault=Fault(code, "What to do.")))
+    manifest = await accept(world.parts.inbox, body, user_id=UserId(anna.user_id))
+    activity_id = manifest.activity_id
+    await world.parts.inbox.close(manifest, Verdict(status="failed", fault=Fault(code, "What to do.")))
     state = await anna.get(f"/activities/{activity_id}/upload")
     assert (state["status"], state["problem"]["code"]) == ("failed", code)
     waited = await anna("PUT", f"/activities/{activity_id}", content=body, headers={"Prefer": "wait=1"})
