@@ -7,6 +7,7 @@ from fastapi import APIRouter, FastAPI
 
 from api import (
     activities,
+    chunks,
     client_config,
     feed,
     following,
@@ -42,6 +43,7 @@ def create_app(
         users,
         sessions,
         uploads,
+        chunks,
         activities,
         feed,
         summaries,

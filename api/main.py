@@ -83,6 +83,7 @@ def services_of(parts: Parts, settings: Settings) -> Services:
     return Services(
         streams=parts.streams,
         inbox=parts.inbox,
+        chunks=parts.chunks,
         hints=parts.queue,
         tracks=parts.tracks,
         accounts=parts.accounts,

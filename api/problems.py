@@ -50,6 +50,12 @@ STATUSES: Final[Mapping[str, int]] = {
     "unsupported-encoding": 415,
     "recording-format-unknown": 415,
     "activity-id-reserved": 422,
+    "recording-closed": 409,
+    "chunk-differs": 409,
+    "chunks-missing": 409,
+    "checksum-differs": 409,
+    "chunk-out-of-range": 422,
+    "chunk-empty": 422,
     "track-damaged": 503,
 }
 _RETRY_AFTER: Final[Mapping[str, str]] = {

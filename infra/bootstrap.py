@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from infra.accounts import PostgresAccounts
+from infra.chunks import ObjectChunks
 from infra.claims import PostgresAttempts, PostgresClaims, PostgresSessions
 from infra.event_store.postgres import PostgresLog
 from infra.event_store.streams import EventStore
@@ -46,6 +47,7 @@ class Parts:
     keys: UserKeys
     objects: Objects
     inbox: ObjectInbox
+    chunks: ObjectChunks
     tracks: ObjectTracks
     queue: IngestQueue
     accounts: PostgresAccounts
@@ -81,6 +83,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             keys=keys,
             objects=objects,
             inbox=ObjectInbox(objects, master, keys),
+            chunks=ObjectChunks(objects, master, settings.cursor_key),
             tracks=ObjectTracks(objects),
             queue=IngestQueue(redis, consumer=f"{socket.gethostname()}-{getpid()}"),
             accounts=accounts,
