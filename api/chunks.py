@@ -53,7 +53,7 @@ class Finish(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     chunks: Annotated[int, Meta(ge=1, le=MAX_CHUNKS)]
     sha256: Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")]
-    content_type: Annotated[str, Meta(max_length=200)] | None = None
+    content_type: Annotated[str, Meta(max_length=200)] | None = None  # may be anything: the bytes decide
     title: Title | None = None
     visibility: Visibility | None = None
     sport: Sport | None = None

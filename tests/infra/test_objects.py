@@ -116,6 +116,16 @@ async def test_keys_are_those_of_one_folder(objects: Objects) -> None:
     assert [key async for key, _ in objects.keys("nothing")] == []
 
 
+async def test_a_folder_goes_once_it_is_empty(objects: Objects, tmp_path: Path) -> None:
+    await objects.put_new("folder/a", b"")
+    await objects.prune("folder")
+    assert await objects.get("folder/a") == b""
+    await objects.delete("folder/a")
+    for _ in range(2):
+        await objects.prune("folder")
+    assert not list(tmp_path.rglob("folder"))
+
+
 async def test_half_written_files_are_never_seen(tmp_path: Path) -> None:
     objects = FolderObjects(tmp_path)
     await objects.put_new("pending/a", b"")
