@@ -31,7 +31,7 @@ _HEADERS: Final = {  # opened by itself, a picture can run and load nothing
 }
 _ALONG: Final = (Column.T, Column.LAT, Column.LON, Column.DISTANCE)
 
-_Pixels = Query(ge=100, le=2000)
+_Pixels = Query(ge=100, le=2000, description="Pixels.")
 
 
 async def frame_of(

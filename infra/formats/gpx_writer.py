@@ -2,8 +2,10 @@
 Strava writes it.
 """
 
+import io
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from math import isnan
@@ -20,25 +22,33 @@ _GPX: Final = "http://www.topografix.com/GPX/1/1"
 _TPX: Final = "http://www.garmin.com/xmlschemas/TrackPointExtension/v1"
 _ON_FOOT: Final = (Sport.RUNNING, Sport.WALKING, Sport.HIKING)
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, production 2
+_BLOCK: Final = 10_000  # points at a time: a million would take a gigabyte while they are strings
 _END: Final = b"</trk>"  # where the points go: text is escaped, so there is one
 
 
 def write_gpx(session: Session, creator: str = "Cairn") -> bytes:
     """The points that have a position, a segment for each stretch between breaks; `ExportNeedsPositions`.
 
-    Values have the decimals that are kept, which is more than TrackPointExtension's schema has for some: every
-    reader known takes them, and they come back as they were. Cadence on foot is one foot's.
+    Values have the decimals that are kept, so that they come back as they were, though TrackPointExtension's schema
+    has heart rate and cadence as whole numbers; mostly they are. Cadence on foot is one foot's.
     """
     lat, lon = (session.columns.get(name, np.empty(0)) for name in (Column.LAT, Column.LON))
-    placed = ~np.isnan(lat) & ~np.isnan(lon) if len(lat) == len(lon) else np.empty(0, np.bool_)
-    if not placed.any():
+    if len(lat) != len(lon) or np.isnan(lat + lon).all():
         raise ExportNeedsPositions
-    points, rows = list(_points(session)), range(len(session))
-    ends = [0, *session.breaks, len(session)]
-    stretches = ("".join(points[row] for row in rows[begin:end] if placed[row]) for begin, end in pairwise(ends))
-    segments = "".join(f"<trkseg>{stretch}</trkseg>" for stretch in stretches)
     head, _, tail = _document(session, creator).partition(_END)
-    return b"".join([head, segments.encode(), _END, tail])
+    out = io.BytesIO()
+    out.write(head)
+    for begin, end in pairwise([0, *session.breaks, len(session)]):
+        out.write(b"<trkseg>")
+        for at in range(begin, end, _BLOCK):
+            out.write("".join(_points(_part(session, at, min(at + _BLOCK, end)))).encode())
+        out.write(b"</trkseg>")
+    out.write(_END + tail)
+    return out.getvalue()
+
+
+def _part(session: Session, begin: int, end: int) -> Session:
+    return replace(session, columns={name: column[begin:end] for name, column in session.columns.items()}, breaks=())
 
 
 def _document(session: Session, creator: str) -> bytes:
@@ -54,6 +64,7 @@ def _document(session: Session, creator: str) -> bytes:
 
 
 def _points(session: Session) -> Iterator[str]:
+    """An element for each point that has a position."""
     half = 0.5 if session.sport in _ON_FOOT else 1.0
     tpx = [
         _tagged(session, "gpxtpx:atemp", Column.TEMPERATURE),
@@ -63,6 +74,8 @@ def _points(session: Session) -> Iterator[str]:
     columns = (_tagged(session, "ele", Column.ALTITUDE), _times(session), _tagged(session, "power", Column.POWER), *tpx)
     lat, lon = (session.columns[name].tolist() for name in (Column.LAT, Column.LON))
     for y, x, ele, time, power, *values in zip(lat, lon, *columns, strict=True):
+        if isnan(y) or isnan(x):
+            continue
         told = "".join(values)
         within = f"{power}<gpxtpx:TrackPointExtension>{told}</gpxtpx:TrackPointExtension>" if told else power
         extensions = f"<extensions>{within}</extensions>" if within else ""

@@ -49,7 +49,7 @@ def _column(name: Column, low: float, high: float) -> st.SearchStrategy[list[flo
     return st.lists(values if name in (Column.LAT, Column.LON) else values | st.just(np.nan), min_size=12, max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.fixed_dictionaries(
         {
@@ -79,6 +79,15 @@ def test_whatever_is_kept_is_in_a_gpx(
         missing = np.full(len(column), np.nan)
         tolerance = 0.011 if name is Column.CADENCE else 0.0  # of both feet: one foot's has two decimals
         np.testing.assert_allclose(found.columns.get(name, missing), column, atol=tolerance, rtol=0, err_msg=name)
+
+
+def test_a_long_gpx_has_every_point_once() -> None:
+    t = np.arange(20_001.0)
+    columns = {Column.T: t, Column.LAT: np.round(t / 1e4, 4), Column.LON: np.zeros(len(t))}
+    found = reread(write_gpx(Session(Sport.RUNNING, session().started_at, columns, breaks=(5, 10_005))))
+    np.testing.assert_array_equal(found.columns[Column.T], t)
+    np.testing.assert_array_equal(found.columns[Column.LAT], columns[Column.LAT])
+    assert found.breaks == (5, 10_005)
 
 
 def test_a_session_without_positions_is_no_gpx() -> None:
