@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import gpxpy
 import numpy as np
@@ -16,6 +17,7 @@ from domain.recordings.recording import DECIMALS, Column, Session
 from infra.formats import parse
 from infra.formats.fit_writer import write_fit
 from infra.formats.gpx_writer import write_gpx
+from tests.infra.formats.real_files import paths
 from tests.recordings import session
 
 
@@ -63,7 +65,7 @@ def _column(name: Column, low: float, high: float) -> st.SearchStrategy[list[flo
         }
     ),
     st.lists(st.integers(1, 100_000), min_size=11, max_size=11),
-    st.sampled_from([Sport.RUNNING, Sport.CYCLING, Sport.OTHER]),
+    st.sampled_from(Sport),
     st.sets(st.integers(1, 11)),
     st.integers(0, 10**16).map(lambda after: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=3600 + after / 3e6)),
 )
@@ -79,6 +81,21 @@ def test_whatever_is_kept_is_in_a_gpx(
         missing = np.full(len(column), np.nan)
         tolerance = 0.011 if name is Column.CADENCE else 0.0  # of both feet: one foot's has two decimals
         np.testing.assert_allclose(found.columns.get(name, missing), column, atol=tolerance, rtol=0, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "path", [*paths("gpx")[:3], *paths("tcx")[-1:], *paths("fit")[6:8]], ids=lambda path: path.name
+)
+def test_what_a_device_recorded_survives_a_gpx(path: Path) -> None:
+    (written,) = parse(path.read_bytes()).sessions
+    placed = ~np.isnan(written.columns[Column.LAT] + written.columns[Column.LON])
+    found = reread(write_gpx(written))
+    assert found.started_at == written.started_at
+    for name, column in written.columns.items():
+        if name in found.columns:
+            tolerance = 0.011 if name is Column.CADENCE else 0.501 * 10.0 ** -DECIMALS[name]
+            np.testing.assert_allclose(found.columns[name], column[placed], atol=tolerance, rtol=0, err_msg=name)
+    assert written.columns.keys() - found.columns.keys() <= {Column.DISTANCE, Column.SPEED}
 
 
 def test_a_long_gpx_has_every_point_once() -> None:
