@@ -51,6 +51,8 @@ STATUSES: Final[Mapping[str, int]] = {
     "recording-format-unknown": 415,
     "activity-id-reserved": 422,
     "track-damaged": 503,
+    "export-needs-times": 409,
+    "export-needs-positions": 409,
 }
 _RETRY_AFTER: Final[Mapping[str, str]] = {
     "stream-contended": "1",
