@@ -60,6 +60,7 @@ _RETRY_AFTER: Final[Mapping[str, str]] = {
     "request-running": "1",
     "unavailable": "2",
     "track-damaged": "60",
+    "original-damaged": "60",
 }
 
 
