@@ -13,6 +13,7 @@ from api import (
     following,
     goals,
     health,
+    metrics,
     notices,
     openapi,
     originals,
@@ -59,6 +60,7 @@ def create_app(
         contract.include_router(resource.router)
     app.include_router(contract)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     problems.install(app)
     openapi.install(app)
     return app

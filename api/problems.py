@@ -51,6 +51,7 @@ STATUSES: Final[Mapping[str, int]] = {
     "recording-format-unknown": 415,
     "activity-id-reserved": 422,
     "track-damaged": 503,
+    "original-damaged": 503,
     "export-needs-times": 409,
     "export-needs-positions": 409,
 }
