@@ -18,7 +18,10 @@ _MAX_ENTRIES: Final = 200_000
 _MAX_DIRECTORY: Final = 32 * 1024 * 1024  # bytes: what zipfile reads whole before anything else
 _MAX_INFLATED: Final = 64 * 1024**3  # of all entries of an archive together
 _ENCRYPTED: Final = 0x1
-_FAULTS: Final = (BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error)
+_FAULTS: Final = (
+    *(BadZipFile, OSError, EOFError, RuntimeError, ValueError, ArithmeticError, LookupError),
+    *(zlib.error, struct.error),
+)
 
 
 class Archive:
@@ -31,7 +34,7 @@ class Archive:
         self.files: dict[str, ZipInfo] = {}
         self.left: list[Left] = []
         for info in opened.infolist():
-            if info.is_dir():
+            if info.filename.endswith("/"):
                 continue
             refusal = "another entry has the same name" if info.filename in self.files else _refusal(info)
             if refusal is None:
@@ -122,7 +125,7 @@ def _directory_bytes(file: IO[bytes]) -> int:
     if at < 0 or len(tail) < at + 22:
         return 0
     told: int = struct.unpack_from("<I", tail, at + 12)[0]
-    if told == 0xFFFFFFFF and tail[at - 20 : at - 16] == b"PK\6\7":
+    if told == 0xFFFFFFFF and at >= 20 and tail[at - 20 : at - 16] == b"PK\6\7":
         file.seek(struct.unpack_from("<Q", tail, at - 12)[0])
         record = file.read(56)
         told = struct.unpack_from("<Q", record, 40)[0] if len(record) == 56 else 0
