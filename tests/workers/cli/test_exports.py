@@ -5,7 +5,7 @@ import json
 import stat
 import struct
 import zipfile
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 
@@ -28,7 +28,8 @@ from tests.exports import (
     table,
     zipped,
 )
-from tests.recordings import STARTED, fit, gpx
+from tests.recordings import STARTED, TCX, fit, gpx
+from tests.scenarios import ANNA, BEN
 from workers.cli.importing import archives, entries
 from workers.cli.importing.entries import Left, Remark, Told
 from workers.cli.importing.journal import Journal
@@ -50,7 +51,7 @@ def found(path: Path, body: bytes) -> Found:
 
 
 def taken(path: Path) -> list[Step]:
-    journal = Journal.open(path.with_name("journal"))
+    journal = Journal.open(path.with_name("journal"), ANNA)
     made = list(steps(items([path], lambda _more: None), journal))
     journal.close()
     return made
@@ -164,6 +165,19 @@ def test_begins_that_differ_by_a_few_seconds_are_one(path: Path, late: timedelta
     uploads = zipped({"a_999991.fit": fit(1), "a_999992.gpx": gpx(2)})
     seen = found(path, zipped({GARMIN_SUMMARIES: summaries, GARMIN_PART: uploads}))
     assert [words.title for words in seen.values() if isinstance(words, Told)] == ["Near", "Near"]
+
+
+def test_a_tcx_file_is_joined_by_its_id(path: Path) -> None:
+    begin = datetime(2026, 5, 2, 6, tzinfo=UTC)
+    summaries = json.dumps(
+        [{"summarizedActivitiesExport": [garmin_summary(1, "Tread", "treadmill_running", begin, activityId="inf")]}]
+    ).encode()
+    timeless = gpx(2).replace(b"time>", b"thyme>")
+    files = zipped({"a_999999.tcx": TCX, "a_999998.gpx": timeless})
+    seen = [*found(path, zipped({GARMIN_SUMMARIES: summaries, GARMIN_PART: files})).values()]
+    assert seen[0] == Told(title="Tread", sport=Sport.RUNNING)
+    assert isinstance(seen[1], Told)
+    assert "no summary" in seen[1].remarks[0]
 
 
 @pytest.mark.parametrize("text", [b"[", b'{"a": 1}', b"[[1]]", b"\xff"])
@@ -292,7 +306,7 @@ def test_what_is_called_a_zip_and_is_none_is_said_to_be_none(path: Path) -> None
 
 def test_what_the_journal_knows_is_not_read_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_bytes(zipped(garmin()))
-    journal = Journal.open(path.with_name("journal"))
+    journal = Journal.open(path.with_name("journal"), ANNA)
     keys = {step.file: step.key for step in steps(items([path], lambda _more: None), journal) if isinstance(step, Read)}
     for key in keys.values():
         journal.add(key, {"verdict": "imported", "activities": [{"activity_id": "an id", "sport": "running"}]})
@@ -308,19 +322,28 @@ def test_what_the_journal_knows_is_not_read_again(path: Path, monkeypatch: pytes
 
 
 def test_a_line_that_was_cut_off_is_no_line(tmp_path: Path) -> None:
-    journal = Journal.open(tmp_path / "journal")
+    journal = Journal.open(tmp_path / "journal", ANNA)
     for key in ("a", "b"):
         journal.add(key, {"verdict": "imported"})
     journal.close()
     with (tmp_path / "journal").open("r+") as file:
         file.truncate(len(file.read()) - 5)
-    again = Journal.open(tmp_path / "journal")
+    again = Journal.open(tmp_path / "journal", ANNA)
     assert (again.row("a") is None, again.row("b") is None) == (False, True)
     again.add("c", {"verdict": "failed", "note": "no points"})
     again.close()
-    last = Journal.open(tmp_path / "journal")
+    last = Journal.open(tmp_path / "journal", ANNA)
     assert [(last.row(key) or {}).get("verdict") for key in "abc"] == ["imported", None, "failed"]
     last.close()
+
+
+def test_a_journal_is_each_accounts_own(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path / "journal", ANNA)
+    journal.add("a", {"verdict": "imported"})
+    journal.close()
+    other = Journal.open(tmp_path / "journal", BEN)
+    assert other.row("a") is None
+    other.close()
 
 
 def test_how_much_is_to_come_is_told(path: Path) -> None:

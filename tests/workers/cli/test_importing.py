@@ -15,6 +15,7 @@ from infra.faults import Fault
 from tests.network import Answer, Request, network, tokens
 from workers.cli.importing.command import import_command
 
+SESSION = tokens(1)  # always the same runner
 READY = {"status": "ready", "activities": []}
 ACCOUNT = ("--email", "anna@example.com", "--password", "a long password")
 RUN_1, RUN_2 = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
@@ -54,7 +55,7 @@ def server(upload: Callable[[Request], Answer], **activities: Answer) -> Callabl
     def answer(request: Request) -> Answer:
         method, path = request.line.split(" ")
         if path.startswith("/v1/sessions"):
-            return tokens(1)
+            return SESSION
         if method == "PUT":
             return upload(request)
         return activities.get(path.rpartition("/")[2], Answer(404, {"code": "not-found"}))

@@ -5,6 +5,7 @@ Bounded are the entries, what each inflates to, and what all do together. Names 
 
 import stat
 import struct
+import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,13 +71,20 @@ class Archive:
     def copy(self, name: str, target: IO[bytes], limit: int) -> None:
         """Copy the entry's bytes, inflated; `NotRead`."""
         left = limit
+        for chunk in self._chunks(name):
+            left -= len(chunk)
+            if left < 0:
+                raise NotRead(f"it is larger than {limit >> 20} MiB")
+            try:
+                target.write(chunk)
+            except OSError as error:
+                raise NotRead(f"there is no room for it in {tempfile.gettempdir()}: {error.strerror}") from None
+
+    def _chunks(self, name: str) -> Iterator[bytes]:
         with _readable(), self._zip.open(self.files[name]) as packed:
             while chunk := packed.read(1024 * 1024):
-                left -= len(chunk)
                 self._count(len(chunk))
-                if left < 0:
-                    raise NotRead(f"it is larger than {limit >> 20} MiB")
-                target.write(chunk)
+                yield chunk
 
     def _count(self, inflated: int) -> None:
         self._inflated += inflated

@@ -107,7 +107,7 @@ async def _import(
     async with Client(account.address, name="cairn-import/0.1", patience_seconds=_ENTRY_SECONDS) as client:
         await _enter(client, account.email, account.password)
         client.patience_seconds = PATIENCE_SECONDS
-        notes = Journal.open(journal or data / "imports" / f"{client.user_id}.jsonl")
+        notes = Journal.open(journal or data / "imports" / f"{client.user_id}.jsonl", client.user_id)
         try:
             with progress() as told:
                 return await import_all(client, steps(items(paths, told.expect), notes), notes, told, jobs, visibility)

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any, Final
 
 import msgspec
@@ -36,7 +37,7 @@ SUMMARIES: Final = "_summarizedActivities.json"
 _UPLOADS: Final = re.compile(r"DI[-_]CONNECT/DI-Connect-(Uploaded-Files|Fitness)/[^/]*UploadedFiles_[^/]*\.zip$", re.I)
 _MAX_PART: Final = 8 * 1024**3  # bytes of one zip in the zip
 _NUMBER: Final = re.compile(r"_(\d{5,})[^/]*$")  # after the e-mail address
-_BEGINS: Final = re.compile(rb"(?:<trkpt.*?<time>|<Id>)\s*([0-9T:.+-]{19,35}Z?)", re.S)
+_TIME: Final = re.compile(rb"\s*([0-9T:.+-]{19,35}Z?)")
 _NEAR_SECONDS: Final = 5.0  # the file's id is written a moment before its first record
 _NOT_TOLD: Final = Told(remarks=("no summary of it in the export: no title, no notes",))
 
@@ -134,11 +135,12 @@ def _times(body: bytes) -> Sequence[datetime]:
     head = fit_head(body)
     if head is not None:
         return head.times
-    text = _BEGINS.search(body)
-    if text is not None:
-        with suppress(ValueError):
-            time = datetime.fromisoformat(text[1].decode())
-            return [time if time.tzinfo else time.replace(tzinfo=UTC)]
+    opening = b"<Id>" if b"<Id>" in body else b"<time>"  # TCX, or GPX with its first point
+    at = body.find(opening, max(0, body.find(b"<trkpt")))
+    text = _TIME.match(body, at + len(opening)) if at >= 0 else None
+    with suppress(ValueError):
+        time = datetime.fromisoformat(text[1].decode() if text else "")
+        return [time if time.tzinfo else time.replace(tzinfo=UTC)]
     return []
 
 
@@ -160,6 +162,7 @@ def _told(one: _Summary) -> Told:
 
 def _number(value: Any) -> float | None:  # noqa: ANN401 - as in _Summary
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError):
         return None
+    return number if isfinite(number) else None

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, Final, Self
+from uuid import UUID
 
 from infra.faults import Fault
 
@@ -17,13 +18,14 @@ _KEPT: Final = ("verdict", "note", "activities")  # of a row; of activities only
 class Journal:
     """A file that only grows. A line that was cut off is no line, and its entry is brought again."""
 
-    def __init__(self, file: IO[str], known: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, file: IO[str], account: str, known: Mapping[str, Mapping[str, Any]]) -> None:
         self._file = file
+        self._account = account
         self._known = known
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """The journal at a path, with what it holds; `Fault` when it cannot be written."""
+    def open(cls, path: Path, user_id: UUID) -> Self:
+        """The journal at a path, with what it holds of this account; `Fault` when it cannot be written."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
@@ -35,7 +37,8 @@ class Journal:
         lines = file.read().splitlines(keepends=True)
         if lines and not lines[-1].endswith("\n"):
             file.write("\n")
-        return cls(file, dict(found for found in map(_parsed, lines) if found is not None))
+        account = str(user_id)
+        return cls(file, account, dict(found for line in lines if (found := _parsed(line, account)) is not None))
 
     def close(self) -> None:
         """Done."""
@@ -50,13 +53,15 @@ class Journal:
         """Note that the entry is done."""
         kept = {name: row[name] for name in _KEPT if row.get(name)}
         kept["activities"] = [{"activity_id": seen["activity_id"]} for seen in row.get("activities", ())]
-        self._file.write(json.dumps({"key": key, **kept}) + "\n")
+        self._file.write(json.dumps({"account": self._account, "key": key, **kept}) + "\n")
         self._file.flush()
 
 
-def _parsed(line: str) -> tuple[str, dict[str, Any]] | None:
+def _parsed(line: str, account: str) -> tuple[str, dict[str, Any]] | None:
     try:
         found = json.loads(line)
+        if found.pop("account") != account:
+            return None
         return found.pop("key"), {"verdict": str(found["verdict"]), **found}
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from msgspec import Struct
 
@@ -13,8 +14,10 @@ from workers.cli.importing.journal import Journal
 from workers.cli.importing.report import Progressing, Report, Row
 from workers.cli.importing.sending import bring
 
-_DONE = frozenset({"imported", "already there", "duplicate", "failed"})  # a verdict of the server's on these bytes
-_OTHER = "no activity"
+_DONE: Final = frozenset(
+    {"imported", "already there", "duplicate", "failed"}
+)  # a verdict of the server's on these bytes
+_OTHER: Final = "no activity"
 
 
 class Read(Struct, frozen=True):
@@ -39,16 +42,16 @@ def steps(items: Iterable[Item], journal: Journal) -> Iterator[Step]:
                 yield item
             case Left(file=file, note=note):
                 yield {"file": file, "verdict": "skipped", "note": note}
-            case Entry():
-                yield _known(item, journal) if journal.row(item.key) else _read(item, journal, first)
+            case Entry(file=file, key=key):
+                row = journal.row(key)
+                yield _read(item, journal, first) if row is None else _known(file, row)
 
 
-def _known(entry: Entry, journal: Journal) -> Row | None:
-    row = journal.row(entry.key) or {}
+def _known(file: str, row: Row) -> Row | None:
     if row["verdict"] == _OTHER:
         return None
     verdict = "already there" if row["verdict"] == "imported" else row["verdict"]
-    return {"file": entry.file, **row, "verdict": verdict, "note": row.get("note", "")}
+    return {"file": file, **row, "verdict": verdict, "note": row.get("note", "")}
 
 
 def _read(entry: Entry, journal: Journal, first: dict[str, str]) -> Step:

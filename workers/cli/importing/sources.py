@@ -31,8 +31,11 @@ def _files(path: Path) -> Iterable[Path]:
     return sorted(child for child in path.rglob("*") if child.is_file()) if path.is_dir() else [path]
 
 
-def _file(path: Path) -> Entry:
-    status = path.stat()
+def _file(path: Path) -> Item:
+    try:
+        status = path.stat()
+    except OSError as error:
+        return Left(named(path), f"the file cannot be read: {error.strerror}")
     key = f"{status.st_size}/{status.st_mtime_ns}/{named(path.absolute())}"
     return Entry(named(path), key, lambda: _read(path))
 
