@@ -50,6 +50,7 @@ async def test_exports_keep_titles_sports_and_notes_and_a_second_run_changes_not
     assert first["counts"] == {"imported": 8, "skipped": 4}
     assert first["others"] == 1
     assert len(report.read_text().splitlines()) == 1 + 12
+    assert not any("notes" in seen for row in first["files"] for seen in row.get("activities", ()))
     async with Client(served) as anna:
         await anna.sign_in(email, PASSWORD)
         before = await shown(anna)

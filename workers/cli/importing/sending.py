@@ -55,7 +55,9 @@ async def _row(client: Client, state: Row, told: Told, *, known: bool) -> Row:
         case "ready":
             patience = 0 if known else _SHOWN_SECONDS
             seen = [await _activity(client, activity_id, patience) for activity_id in state["activities"]]
-            remarks += await _noted(client, seen[0], told.notes, known=known) if seen and told.notes else []
+            notes = [one.pop("notes", None) for one in seen]  # they are not for reports
+            if told.notes and seen and _has_none(notes[0], known=known):
+                remarks += await _noted(client, seen[0]["activity_id"], told.notes)
             return _told_row("already there" if known else "imported", remarks, activities=seen)
         case "duplicate":
             return _told_row("duplicate", [f"the same bytes as {state['duplicate_of']}", *remarks])
@@ -69,13 +71,15 @@ def _told_row(verdict: str, remarks: list[str], **more: object) -> Row:
     return {"verdict": verdict, "note": ", ".join(remarks), **more}
 
 
-async def _noted(client: Client, seen: Row, notes: str, *, known: bool) -> list[str]:
-    """Write the notes, unless there are some; a remark when they are refused."""
-    before = seen.pop("notes", None)
-    if before or (before is None and known):
-        return []
+def _has_none(notes: str | None, *, known: bool) -> bool:
+    """None, when they cannot be seen yet: then only an activity that was just made has none for certain."""
+    return notes == "" or (notes is None and not known)
+
+
+async def _noted(client: Client, activity_id: str, notes: str) -> list[str]:
+    """Write the notes; a remark when they are refused."""
     try:
-        await client.edit(UUID(seen["activity_id"]), notes=notes)
+        await client.edit(UUID(activity_id), notes=notes)
     except Refused as refusal:
         return [f"notes not kept: {with_errors(refusal)}"]
     return []
