@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -15,11 +14,10 @@ from msgspec.structs import replace
 from domain.activity import Activity
 from domain.measures import ActivityId, Sport, Visibility
 from domain.recordings.reading import ReaderFailed, Reading
-from domain.recordings.recording import UnreadableRecording
 from domain.uploads import Manifest, Verdict
 from domain.user import Profile, User, user_stream_id
 from infra.bootstrap import Parts, now, open_parts
-from infra.reader import ProcessReader
+from infra.reading_pool import ProcessReader
 from infra.settings import Settings, TokenKey
 from tests.recordings import STARTED, fit
 from tests.scenarios import ANNA, BEN, MAY_1
@@ -184,18 +182,6 @@ async def test_damaged_bytes_are_told_not_analysed(parts: Parts, reader: Process
 
 async def test_what_was_never_accepted_is_nothing(parts: Parts, reader: ProcessReader) -> None:
     assert await ingest(parts, reader).process(ActivityId(uuid4())) is None
-
-
-async def test_a_reader_that_died_is_replaced(reader: ProcessReader) -> None:
-    reader._pool.submit(os._exit, 1)
-    with pytest.raises(ReaderFailed):
-        await reader.read(RUN)
-    assert len((await reader.read(RUN)).sessions) == 1
-
-
-async def test_a_refusal_comes_back_from_the_reader_whole(reader: ProcessReader) -> None:
-    with pytest.raises(UnreadableRecording, match="FIT, GPX, TCX or JSON"):
-        await reader.read(b"no recording")
 
 
 async def test_an_upload_whose_hint_was_lost_is_found(parts: Parts, reader: ProcessReader) -> None:
