@@ -89,10 +89,11 @@ def _mean(column: FloatColumn | None, begin: int, end: int) -> float | None:
     return round(float(known.mean()), 1) if len(known) else None
 
 
-def best_efforts(track: CleanTrack, distance: FloatColumn) -> tuple[BestEffort, ...]:
+def best_efforts(track: CleanTrack, distance: FloatColumn, fastest_mps: float) -> tuple[BestEffort, ...]:
     """The fastest stretch of each standard distance, ending or starting at a point, by interpolation.
 
-    Elapsed time, pauses included. Only between the first and the last point that have a time of their own.
+    Elapsed time, pauses included. Nothing faster than `fastest_mps` counts: there the clock stood still. Only between
+    the first and the last point that have a time of their own.
     """
     timed = np.flatnonzero(track.timed)
     if len(timed) < 2:
@@ -108,8 +109,9 @@ def best_efforts(track: CleanTrack, distance: FloatColumn) -> tuple[BestEffort, 
         ends, starts = d >= length, d[-1] - d >= length
         began = np.concatenate([np.interp(d[ends] - length, d, t), t[starts]])
         elapsed = np.concatenate([t[ends], np.interp(d[starts] + length, d, t)]) - began
+        elapsed[elapsed < length / fastest_mps] = np.inf
         best = int(np.argmin(elapsed))
-        if elapsed[best] > 0:
+        if np.isfinite(elapsed[best]):
             found.append(
                 BestEffort(name, length, round(float(elapsed[best]), 2), round(max(0.0, float(began[best])), 2))
             )
