@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pyproj import Geod
 
 from domain.measures import Sport
+from domain.recordings.believing import BELIEVABLE
 from domain.recordings.recording import Column, FloatColumn, Session
 
 _WGS84: Final = Geod(ellps="WGS84")
@@ -18,7 +19,6 @@ _LONG_STEP_M: Final = 10_000.0  # beyond this, radii at the middle latitude are 
 _MAX_SPEED: Final = {Sport.RUNNING: 12.5, Sport.WALKING: 12.5, Sport.HIKING: 12.5, Sport.SWIMMING: 5.0}
 _MAX_SPEED_ELSE: Final = 40.0  # m/s: a descent on a bicycle, a ski
 _CLOCK_JUMP_S: Final = 86_400.0  # a step longer than a day is the clock's, not the runner's
-_HEIGHTS_M: Final = (-500.0, 9_000.0)  # from the Dead Sea's shore to Everest
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ def clean(session: Session) -> CleanTrack:
     lat = session.columns.get(Column.LAT, missing).copy()
     lon = session.columns.get(Column.LON, missing).copy()
     altitude = session.columns.get(Column.ALTITUDE, missing)
-    believable = (altitude >= _HEIGHTS_M[0]) & (altitude <= _HEIGHTS_M[1])
+    lowest, highest = BELIEVABLE[Column.ALTITUDE]
     return CleanTrack(
         t=t,
         timed=timed,
         outliers=_drop_outliers(t, timed, lat, lon, session.sport),
         lat=lat,
         lon=lon,
-        altitude=np.where(believable, altitude, np.nan),
+        altitude=np.where((altitude >= lowest) & (altitude <= highest), altitude, np.nan),
         has_times=has_times,
         clock_jumps=clock_jumps,
     )

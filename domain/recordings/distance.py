@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.measures import Sport
-from domain.recordings.cleaning import CleanTrack, step_lengths, too_fast
+from domain.recordings.cleaning import CleanTrack, max_possible_speed, step_lengths, too_fast
 from domain.recordings.recording import Column, FloatColumn, Session
 
 _SANE_RATIO: Final = 4.0  # between the recorded distance and that of the positions, either way
@@ -56,8 +56,14 @@ def distance_of(session: Session, track: CleanTrack) -> Distance:
     if recorded is not None and (recorded.total_m > 0 or recorded.leaps):
         return recorded
     if session.device.distance_m:
-        return Distance(np.zeros(len(session)), DistanceSource.DEVICE)
+        return Distance(np.zeros(len(session)), DistanceSource.DEVICE, fast=_device_is_too_fast(session))
     return walked
+
+
+def _device_is_too_fast(session: Session) -> bool:
+    told = session.device
+    longest_s = max(told.elapsed_s or 0.0, told.timer_s or 0.0)
+    return longest_s > 0 and (told.distance_m or 0.0) > longest_s * max_possible_speed(session.sport)
 
 
 def _agree(recorded_m: float, walked_m: float) -> bool:

@@ -13,7 +13,7 @@ _MOVING_MPS_ELSE: Final = 0.5  # slower is standing, with the noise of GPS
 _STILL_S: Final = 10.0  # a slow stretch is a pause from this length on
 _CLIMB_WINDOW_S: Final = 11  # this mean and this hysteresis came closest to devices' own ascent: 8-16 % off
 _CLIMB_STEP_M: Final = 1.0
-_LONGEST_CLIMB_S: Final = 7 * 86_400
+_EVEN_SAMPLES: Final = 86_400  # of heights, for a climb: a second apart in a day, further in what is longer
 _SPRINT_SAMPLES: Final = 5
 
 
@@ -44,11 +44,15 @@ def moving_time(session: Session, track: CleanTrack, distance: FloatColumn) -> F
 
 
 def climb(track: CleanTrack) -> FloatColumn:
-    """Metres climbed up to each point: a moving mean of 11 s, then steps of a metre (hysteresis) against noise."""
+    """Metres climbed up to each point: a moving mean of 11 s, then steps of a metre (hysteresis) against noise.
+
+    Measured against the ascent that devices of 14 real files tell: half are within 16 %; without the mean, or with
+    other steps, 20 to 50 %. In what is longer than a day, the mean is over as many longer steps.
+    """
     known = ~np.isnan(track.altitude)
-    if not track.has_times or track.t[-1] > _LONGEST_CLIMB_S or np.count_nonzero(known) < 2:
+    if not track.has_times or np.count_nonzero(known) < 2:
         return np.zeros(len(track.t))
-    seconds = np.arange(int(track.t[-1]) + 1, dtype=np.float64)
+    seconds = np.arange(0.0, int(track.t[-1]) + 1, 1 + int(track.t[-1]) // _EVEN_SAMPLES)
     even = np.interp(seconds, track.t[known], track.altitude[known])
     padded = np.pad(even, _CLIMB_WINDOW_S // 2, mode="edge")
     smooth = np.convolve(padded, np.full(_CLIMB_WINDOW_S, 1 / _CLIMB_WINDOW_S), mode="valid")

@@ -17,6 +17,7 @@ _NAN: Final = float("nan")
 _LARGEST: Final = 1e12  # no quantity that is read comes near
 _BATCH: Final = 2_048  # points whose texts are kept
 _FIRST, _LAST = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (YEARS.start, YEARS.stop))
+_FASTEST_FOOT: Final = 110.0  # steps a minute: 220 of both, which nobody holds for half a run
 _ON_FOOT: Final = (Sport.RUNNING, Sport.WALKING, Sport.HIKING)
 _NAMES: Final = {
     Sport.RUNNING: ("running", "run", "jogging", "trail running", "trail_running", "treadmill running", "9"),
@@ -48,6 +49,16 @@ def moment(text: str | None) -> datetime | None:
 
 Row = dict[Column, str]
 """A point as it is written: the text of each value, and of the time."""
+
+
+def both_feet(cadence: FloatColumn, sport: Sport) -> FloatColumn:
+    """Steps a minute, on foot of both feet. Files count one foot's; but when half are over 110, they are of both."""
+    if sport not in _ON_FOOT:
+        return cadence
+    stepping = cadence[cadence > 0]
+    if len(stepping) and np.median(stepping) > _FASTEST_FOOT:
+        return cadence
+    return cadence * 2
 
 
 class Points:
@@ -121,11 +132,10 @@ class Points:
         laps: tuple[Lap, ...] = (),
         started_at: datetime | None = None,
     ) -> Session:
-        """The points as a session. Cadence on foot is in steps of both feet: files count one foot's."""
+        """The points as a session."""
         self._settle()
         columns = {name: np.round(self._column(name), DECIMALS[name]) for name in _MEASURED}
-        if sport in _ON_FOOT:
-            columns[Column.CADENCE] *= 2
+        columns[Column.CADENCE] = both_feet(columns[Column.CADENCE], sport)
         if self._begin is not None:
             columns[Column.T] = np.round(self._column(Column.T) - self._begin.timestamp(), DECIMALS[Column.T])
         return Session(
