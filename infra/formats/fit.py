@@ -63,7 +63,7 @@ def _sessions(data: bytes, found: Walk, records: Messages, sessions: Messages) -
     if np.isnan(columns[Column.POWER]).all():
         columns[Column.POWER] = _developer_power(found.of(data, profile.FIELD_DESCRIPTION), records)
     totals, made = {name: sessions.column(*fields) for name, fields in profile.TOTALS.items()}, []
-    for index in range(max(1, len(sessions))):
+    for index in np.argsort(starts, kind="stable") if len(sessions) else (0,):  # as they happened
         mine = owner == index
         sport = profile.SPORTS.get(int(np.nan_to_num(sports[index], nan=-1)), Sport.OTHER) if len(sessions) else None
         made.append(
