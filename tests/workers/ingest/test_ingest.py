@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from domain.activity import Activity
+from domain.events.activity import Measured
 from domain.measures import ActivityId, Sport, Visibility
 from domain.recordings.reading import ReaderFailed, Reading
 from domain.uploads import Manifest, Verdict
@@ -21,7 +22,7 @@ from infra.reading_pool import ProcessReader
 from infra.settings import Settings, TokenKey
 from tests.recordings import STARTED, fit
 from tests.scenarios import ANNA, BEN, MAY_1
-from workers.ingest.ingest import MAX_ATTEMPTS, Ingest
+from workers.ingest.ingest import MAX_ATTEMPTS, Ingest, dated
 from workers.ingest.loop import IngestLoop
 from workers.ingest.ports import Reader
 
@@ -119,6 +120,12 @@ async def test_the_profile_decides_what_the_upload_leaves_open(parts: Parts, rea
     assert activity.visibility is Visibility.FOLLOWERS
     assert activity.tally is not None
     assert activity.tally.local_date == STARTED.date() + timedelta(days=1)  # 13:00 UTC is 01:00 there
+
+
+@pytest.mark.parametrize(("hours", "codes"), [(-1, ["no-zone"]), (20, ["no-zone"]), (30, ["no-zone", "clock-ahead"])])
+def test_a_run_from_the_future_is_taken_in_and_told(hours: int, codes: list[str]) -> None:
+    found = dated(Measured(warnings=("no-zone: taken as UTC",)), MAY_1 + timedelta(hours=hours), MAY_1)
+    assert [warning.partition(":")[0] for warning in found.warnings] == codes
 
 
 async def test_processing_again_or_at_the_same_time_adds_nothing(parts: Parts, reader: ProcessReader) -> None:
