@@ -5,8 +5,9 @@ from typing import Final
 
 from domain.measures import Sport
 from domain.recordings.recording import Column, EmptyRecording, Format, Recording
+from infra.formats.alike import AlikePoints
 from infra.formats.table import Points, Row, sport_named
-from infra.formats.xml_stream import Closed, read_xml
+from infra.formats.xml_stream import Closed, Opened, read_xml
 
 # local names of the elements that the extensions put values in, whatever namespace or nesting they use
 _EXTENSIONS: Final = {
@@ -35,6 +36,16 @@ class _Track:
         self.sport = Sport.OTHER
         self.others = 0  # waypoints and points of routes
         self._row: Row = {}  # of the point that is being read
+
+    def opened(self) -> Mapping[str, Opened]:
+        """What takes elements that begin."""
+        return {"gpx": self.begin, "trkpt": self.begin_point}
+
+    def closed(self) -> Mapping[str, Closed]:
+        """What takes elements that end."""
+        found: dict[str, Closed] = {name: self.extension(column) for name, column in _EXTENSIONS.items()}
+        found |= {"trkpt": self.end_point, "trkseg": self.end_segment, "time": self.time, "ele": self.height}
+        return found | {"name": self.name, "type": self.kind, "rtept": self.other, "wpt": self.other}
 
     def begin(self, attributes: Mapping[str, str]) -> None:
         """The document's element."""
@@ -91,10 +102,7 @@ def parse_gpx(data: bytes) -> Recording:
     Cadence on foot is in steps of both feet a minute: the extensions count one foot's.
     """
     track = _Track()
-    closed: dict[str, Closed] = {name: track.extension(column) for name, column in _EXTENSIONS.items()}
-    closed |= {"trkpt": track.end_point, "trkseg": track.end_segment, "time": track.time, "ele": track.height}
-    closed |= {"name": track.name, "type": track.kind, "rtept": track.other, "wpt": track.other}
-    whole = read_xml(data, {"gpx": track.begin, "trkpt": track.begin_point}, closed)
+    whole = read_xml(data, track.opened(), track.closed(), AlikePoints("trkpt", _row_of, track.points.add))
     points, title, sport = track.points, track.title, track.sport
     if not len(points):
         raise EmptyRecording(_nothing(track.others, broken=not whole))
@@ -110,6 +118,11 @@ def parse_gpx(data: bytes) -> Recording:
         device_name=track.creator.strip()[:80] or None,
         warnings=tuple(warnings),
     )
+
+
+def _row_of(point: bytes) -> Row | None:
+    track = _Track()
+    return track.points.last if read_xml(point, track.opened(), track.closed()) else None
 
 
 def _nothing(others: int, *, broken: bool) -> str:

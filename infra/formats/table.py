@@ -83,6 +83,11 @@ class Points:
         if len(self._rows) >= _BATCH:
             self._settle()
 
+    @property
+    def last(self) -> Row | None:
+        """The point that was added last, if it is no number yet."""
+        return self._rows[-1] if self._rows else None
+
     def _settle(self) -> None:
         """Make numbers of the rows."""
         if not self._rows:

@@ -6,8 +6,9 @@ from typing import Final
 
 from domain.measures import Metres, Seconds, Sport
 from domain.recordings.recording import Column, DeviceTotals, EmptyRecording, Format, Lap, Recording, Session
+from infra.formats.alike import AlikePoints
 from infra.formats.table import Points, Row, moment, numbers, sport_named
-from infra.formats.xml_stream import Closed, read_xml
+from infra.formats.xml_stream import Closed, Opened, read_xml
 
 _VALUES: Final = {
     "AltitudeMeters": Column.ALTITUDE,
@@ -75,6 +76,27 @@ class _File:
         self.warnings: list[str] = []
         self._activity = _Activity()
         self._row: Row = {}  # of the point that is being read
+
+    def opened(self) -> Mapping[str, Opened]:
+        """What takes elements that begin."""
+        return {"Activity": self.begin_activity, "Lap": self.begin_lap, "Trackpoint": self.begin_point}
+
+    def closed(self) -> Mapping[str, Closed]:
+        """What takes elements that end."""
+        found: dict[str, Closed] = {name: self.value(column) for name, column in _VALUES.items()}
+        found |= {name: self.total(name) for name in ("TotalTimeSeconds", "Calories")}
+        found |= {"DistanceMeters": self.distance, "Value": self.heart_rate, "Time": self.time, "Id": self.identity}
+        found |= {"Trackpoint": self.end_point, "Track": self.end_track, "Lap": self.end_lap, "Name": self.name}
+        return found | {"Activity": self.end_activity}
+
+    @property
+    def last(self) -> Row | None:
+        """The point that was read last."""
+        return self._activity.points.last
+
+    def add(self, row: Row) -> None:
+        """A point of the activity that is being read."""
+        self._activity.points.add(row)
 
     def begin_activity(self, attributes: Mapping[str, str]) -> None:
         """Its sport."""
@@ -152,19 +174,18 @@ class _File:
         return take
 
 
+def _row_of(point: bytes) -> Row | None:
+    file = _File()
+    return file.last if read_xml(point, file.opened(), file.closed()) else None
+
+
 def parse_tcx(data: bytes) -> Recording:
     """The activities of the file. A break wherever a track begins, also within a lap (a pause).
 
     Cadence on foot is in steps of both feet a minute: TCX counts one foot's.
     """
     file = _File()
-    closed: dict[str, Closed] = {name: file.value(column) for name, column in _VALUES.items()}
-    closed |= {name: file.total(name) for name in ("TotalTimeSeconds", "Calories")}
-    closed |= {"DistanceMeters": file.distance, "Value": file.heart_rate, "Time": file.time, "Id": file.identity}
-    closed |= {"Trackpoint": file.end_point, "Track": file.end_track, "Lap": file.end_lap, "Name": file.name}
-    closed |= {"Activity": file.end_activity}
-    opened = {"Activity": file.begin_activity, "Lap": file.begin_lap, "Trackpoint": file.begin_point}
-    whole = read_xml(data, opened, closed)
+    whole = read_xml(data, file.opened(), file.closed(), AlikePoints("Trackpoint", _row_of, file.add))
     if not whole:
         file.end_activity()
         file.warnings.append("truncated: the XML ends early or is damaged; what comes before was kept")

@@ -9,6 +9,7 @@ from typing import Final
 from xml.parsers import expat
 
 from domain.recordings.recording import UnreadableRecording
+from infra.formats.alike import AlikePoints
 
 Opened = Callable[[Mapping[str, str]], None]
 """Takes the attributes of an element that begins."""
@@ -16,6 +17,7 @@ Closed = Callable[[str, str], None]
 """Takes the text of an element that ends (what stands after its last child), and its parent's local name."""
 
 _CHUNK_BYTES: Final = 64 * 1024
+_SMALL_BYTES: Final = 16 * 1024  # in less than this, patterns are not worth making
 _LONGEST_TAG: Final = 1024 * 1024  # bytes between two events of the parser: a tag, or a comment
 _DEEPEST: Final = 256
 _MOST_NAMES: Final = 2_000  # different ones: each is kept
@@ -25,15 +27,17 @@ _NO_DOCTYPE: Final = "The XML declares a DOCTYPE, which no recording needs: remo
 _NO_RECORDING: Final = "The XML is mostly other things than a recording: export it again."
 
 
-def read_xml(data: bytes, opened: Mapping[str, Opened], closed: Mapping[str, Closed]) -> bool:
+def read_xml(
+    data: bytes, opened: Mapping[str, Opened], closed: Mapping[str, Closed], points: AlikePoints | None = None
+) -> bool:
     """Call for the elements of these local names, as they begin and end; whether the file is whole.
 
-    After a syntax error what came before counts. An encoding that is unknown, or declared wrongly, costs only the
-    letters beyond ASCII.
+    Elements that are written alike may go past it by `points`. After a syntax error what came before counts. An
+    encoding that is unknown, or declared wrongly, costs only the letters beyond ASCII.
     """
     reading = _Reading(opened, closed)
     try:
-        reading.read(data.lstrip(), None)
+        reading.read(data.lstrip(), None, points if len(data) > _SMALL_BYTES else None)
     except (expat.ExpatError, LookupError, ValueError) as error:
         if reading.begun or not _is_of_encoding(error):
             return False
@@ -43,7 +47,7 @@ def read_xml(data: bytes, opened: Mapping[str, Opened], closed: Mapping[str, Clo
 
 def _read_as_latin(data: bytes, opened: Mapping[str, Opened], closed: Mapping[str, Closed]) -> bool:
     try:
-        _Reading(opened, closed).read(data.lstrip(), "iso-8859-1")
+        _Reading(opened, closed).read(data.lstrip(), "iso-8859-1", None)
     except expat.ExpatError:
         return False
     return True
@@ -65,13 +69,14 @@ class _Reading:
         self._path = [""]  # local names of what is open
         self._pieces: list[str] = []  # of the text since the last tag
         self._unused = 0
+        self._point = (0, -1)  # where the tags of the last point begin, in the bytes that were parsed
 
     @property
     def begun(self) -> bool:
         """Whether an element was seen."""
         return bool(self._known)
 
-    def read(self, data: bytes, encoding: str | None) -> None:
+    def read(self, data: bytes, encoding: str | None, points: AlikePoints | None) -> None:
         """Through the whole file; `ExpatError` where it breaks, `UnreadableRecording` for what no recording has."""
         names: dict[str, str] = {}
         parser = expat.ParserCreate(encoding, intern=names)
@@ -80,12 +85,41 @@ class _Reading:
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._pieces.append
-        for at in range(0, len(data), _CHUNK_BYTES):
-            parser.Parse(data[at : at + _CHUNK_BYTES], False)  # noqa: FBT003 - C takes it by place
-            if at - parser.CurrentByteIndex > _LONGEST_TAG or len(names) > _MOST_NAMES:
+        text = ""
+        if points is not None:
+            text = data.decode("latin-1")  # a character a byte
+            self._note_places(parser, points.name)
+        at = fed = 0
+        while at < len(data):
+            if points is None or points.useless:
+                points, end = None, at + _CHUNK_BYTES
+            else:
+                stop = data.find(points.end_tag, at, at + _CHUNK_BYTES)
+                end = at + _CHUNK_BYTES if stop < 0 else stop + len(points.end_tag)
+            part = data[at:end]
+            parser.Parse(part, False)  # noqa: FBT003 - C takes it by place
+            at, fed = at + len(part), fed + len(part)
+            if fed - parser.CurrentByteIndex > _LONGEST_TAG + _CHUNK_BYTES or len(names) > _MOST_NAMES:
                 raise UnreadableRecording(_NO_RECORDING)
             del self._pieces[_MOST_PIECES:]
+            began, ended = self._point
+            if points is not None and ended == fed - len(points.end_tag):
+                at = points.follow(text, at - fed + began, at)
         parser.Parse(b"", True)  # noqa: FBT003 - as above
+
+    def _note_places(self, parser: expat.XMLParserType, name: str) -> None:
+        """Remember where the last element of this name begins, and where its end tag does."""
+        opened, closed = self._opened[name], self._closed[name]
+
+        def begin(attributes: Mapping[str, str]) -> None:
+            self._point = (parser.CurrentByteIndex, -1)
+            opened(attributes)
+
+        def end(text: str, parent: str) -> None:
+            self._point = (self._point[0], parser.CurrentByteIndex)
+            closed(text, parent)
+
+        self._opened, self._closed = {**self._opened, name: begin}, {**self._closed, name: end}
 
     def _start(self, tag: str, attributes: Mapping[str, str]) -> None:
         name, opened, _ = self._known.get(tag) or self._meet(tag)
