@@ -93,7 +93,7 @@ def test_they_do_go_past_it() -> None:
     text, rows = run_as_gpx(kilometres=3).decode(), list[Row]()
     began, ended = text.index("<trkpt"), text.index("</trkpt>") + len("</trkpt>")
     reached = AlikePoints("trkpt", _row_of, rows.append).follow(text, began, ended)
-    assert len(rows) == text.count("<trkpt") - 1
+    assert len(rows) == text[ended:reached].count("<trkpt") > 400
     assert text[reached:].startswith("</trkseg>")
 
 
