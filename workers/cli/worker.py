@@ -25,7 +25,7 @@ from infra.projecting.builds import Registry
 from infra.projecting.live import LiveTables
 from infra.projecting.shards import LeaseLost
 from infra.projecting.tables import prepare
-from infra.reader import ProcessReader
+from infra.reading_pool import ProcessReader
 from infra.server_checks import MigrationMissing, check_server
 from infra.settings import Settings
 from infra.vault import Vault
