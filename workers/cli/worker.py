@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ from workers.reactor import Reactor
 
 _log = logging.getLogger(__name__)
 
+_READERS: Final = min(os.cpu_count() or 1, 4)  # recordings that one ingest worker reads at once
 _POLL_SECONDS: Final = 0.1  # of the log, when the bell stays silent
 _RETRY_SECONDS: Final = 1.0
 _AUDIT_SECONDS: Final = 3_600.0
@@ -101,7 +103,7 @@ def _connect(settings: Settings) -> Connection:
 
 async def run_ingest(settings: Settings) -> None:
     """Take uploads in until cancelled. Servers that are away are waited for."""
-    reader = ProcessReader()
+    reader = ProcessReader(_READERS)
     try:
         async with open_parts(settings) as parts:
             ingest = Ingest(
@@ -116,7 +118,7 @@ async def run_ingest(settings: Settings) -> None:
             )
             await asyncio.to_thread(_check_once_reachable, settings)
             _log.info("ready")
-            await IngestLoop(ingest, parts.inbox, parts.queue, clock=now).run()
+            await IngestLoop(ingest, parts.inbox, parts.queue, clock=now, at_once=_READERS).run()
     finally:
         reader.close()
 
