@@ -12,37 +12,22 @@ A value is integer / scale: for each column the first of its declared scales tha
 
 import struct
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Final
 
 import msgspec
 import numpy as np
 import zstandard
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from domain.recordings.recording import Column, FloatColumn
+from infra.formats.track.blob import CorruptTrack
 
 _MAGIC: Final = b"CRNT"
 _VERSION: Final = 1
 _PREFIX: Final = struct.Struct("<4sBII")
-_LEVEL: Final = 9
-_SEMICIRCLES: Final = 2**31 / 180  # FIT's own unit of angles
 _EXACT: Final = 0.0  # no scale: the bits of the float itself
-_SCALES: Final[Mapping[Column, tuple[float, ...]]] = {
-    Column.T: (1, 10, 1_000),
-    Column.LAT: (1e5, 1e6, 1e7, _SEMICIRCLES),
-    Column.LON: (1e5, 1e6, 1e7, _SEMICIRCLES),
-    Column.ALTITUDE: (1, 5, 10, 100, 1_000),
-    Column.DISTANCE: (1, 16, 100, 1_000),
-    Column.SPEED: (1, 10, 100, 1_000),
-}
-_SCALES_ELSE: Final = (1, 10, 128, 1_000)
 _MAX_BYTES: Final = 64 * 1024 * 1024  # of a payload, inflated
-
-
-class CorruptTrack(Exception):
-    """The blob is not what was written: a checksum, the magic or a length does not fit."""
 
 
 class _Column(Struct, array_like=True):
@@ -58,47 +43,11 @@ class _Header(Struct, array_like=True):
     columns: list[_Column]
 
 
-def encode(columns: Mapping[Column, FloatColumn]) -> bytes:
-    """Columns of one length as a blob. Every value comes back as it was, and NaN as NaN."""
-    points = len(next(iter(columns.values()), ()))
-    payloads, described, offset = [], [], 0
-    for name, values in columns.items():
-        scale = _scale(name, values)
-        payload = _packed(values, scale)
-        described.append(_Column(name, scale, offset, len(payload), zlib.crc32(payload)))
-        payloads.append(payload)
-        offset += len(payload)
-    header = msgspec.msgpack.encode(_Header(points, described))
-    return b"".join([_PREFIX.pack(_MAGIC, _VERSION, len(header), zlib.crc32(header)), header, *payloads])
-
-
-def decode(
-    blob: bytes, columns: Collection[Column] | None = None, max_points: int | None = None
-) -> dict[Column, FloatColumn]:
-    """The columns asked for that the blob has (None: all), thinned out evenly, the first and the last point kept."""
+def decode(blob: bytes, columns: Collection[Column] | None) -> tuple[int, dict[Column, FloatColumn]]:
+    """How many points, and the columns asked for that the blob has (None: all); `CorruptTrack`."""
     header, begin = _header(blob)
     wanted = [column for column in header.columns if columns is None or column.name in columns]
-    kept = _kept(header.points, max_points)
-    return {column.name: _values(blob, begin, column, header.points)[kept] for column in wanted}
-
-
-def _scale(name: Column, values: FloatColumn) -> float:
-    known = values[~np.isnan(values)]
-    for scale in _SCALES.get(name, _SCALES_ELSE):
-        whole = np.rint(known * scale)
-        if np.abs(whole).max(initial=0.0) < 2**52 and np.array_equal(whole / scale, known):
-            return float(scale)
-    return _EXACT
-
-
-def _packed(values: FloatColumn, scale: float) -> bytes:
-    present = ~np.isnan(values)
-    known = values[present]
-    whole = known.view(np.int64) if scale == _EXACT else np.rint(known * scale).astype(np.int64)
-    steps = np.diff(whole, prepend=np.int64(0))
-    bitmap = b"" if present.all() else np.packbits(present).tobytes()
-    planes = steps.astype("<i8").view(np.uint8).reshape(-1, 8).T.tobytes()
-    return zstandard.ZstdCompressor(level=_LEVEL).compress(struct.pack("<I", len(bitmap)) + bitmap + planes)
+    return header.points, {column.name: _values(blob, begin, column, header.points) for column in wanted}
 
 
 def _header(blob: bytes) -> tuple[_Header, int]:
@@ -131,9 +80,3 @@ def _values(blob: bytes, begin: int, column: _Column, points: int) -> FloatColum
     values = np.full(points, np.nan)
     values[np.unpackbits(np.frombuffer(bitmap, np.uint8), count=points).astype(bool)] = known
     return values
-
-
-def _kept(points: int, max_points: int | None) -> NDArray[np.int64]:
-    if max_points is None or points <= max_points:
-        return np.arange(points)
-    return np.rint(np.linspace(0, points - 1, max_points)).astype(np.int64)
