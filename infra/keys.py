@@ -52,8 +52,8 @@ class UserCipher:
         """Up to 256 parts of one thing, each with what it is bound to: a stem, then the parts, each 16 bytes longer.
 
         A part's nonce is the stem, 88 random bits drawn here for these parts alone, and its number: within the thing no
-        two are equal, and two things, or a thing and a nonce of `seal`, meet only when those 88 bits do. For a user with
-        2^20 tracks that is a chance of 2^-49, far below the 2^-32 that SP 800-38D allows.
+        two are equal, and two things, or a thing and a nonce of `seal`, meet only when those 88 bits do. For a user
+        with 2^20 tracks that is a chance of 2^-49, far below the 2^-32 that SP 800-38D allows.
         """
         stem = os.urandom(_STEM_BYTES)
         return stem, [self._aead.encrypt(stem + bytes([at]), *part) for at, part in enumerate(parts)]

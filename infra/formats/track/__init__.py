@@ -1,7 +1,7 @@
 """The track blob: columns of whole numbers, each compressed by itself, in one self-describing container.
 
-`blob` is the container of version 2 and its sealing; a block of it is a column (`column`). Version 1 (`version_1`) is read
-for ever, and not written any more.
+`blob` is the container of version 2 and its sealing; a block of it is a column (`column`). Version 1 (`version_1`) is
+read for ever, and not written any more.
 """
 
 from collections.abc import Collection, Mapping
@@ -54,7 +54,7 @@ def decode(
     `CorruptTrack`, also for a sealed blob without its key. Of a sealed one no other columns are opened, but those that
     a distance is told from.
     """
-    if blob[4:5] == b"\\x01":
+    if blob[4:5] == b"\x01":
         points, found = version_1.decode(blob, columns)
     else:
         points, found = _decode(blob, columns, key)
@@ -63,12 +63,12 @@ def decode(
 
 def is_sealed(blob: bytes) -> bool:
     """Whether a key is needed; `CorruptTrack`."""
-    return blob[4:5] == b"\\x02" and container.read(blob).stem is not None
+    return blob[4:5] == b"\x02" and container.read(blob).stem is not None
 
 
 def is_cold(blob: bytes) -> bool:
     """Whether it was packed with `best`; `CorruptTrack`."""
-    return blob[4:5] == b"\\x02" and container.read(blob).cold
+    return blob[4:5] == b"\x02" and container.read(blob).cold
 
 
 def _decode(blob: bytes, columns: Collection[Column] | None, key: Key | None) -> tuple[int, dict[Column, FloatColumn]]:
@@ -79,7 +79,7 @@ def _decode(blob: bytes, columns: Collection[Column] | None, key: Key | None) ->
 
     def read(name: Column) -> None:
         raw = parts.block(_NUMBERS[name], key)
-        for source in column.sources(raw):
+        for source in column.sources(name, raw):
             if source not in found and _NUMBERS[source] in parts.blocks:
                 read(source)
         found[name] = column.unpacked(raw, parts.points, found)

@@ -1,9 +1,9 @@
 """The container of version 2: blocks of bytes by number, readable one by one, as they are or sealed.
 
-    magic "CRNT" · version 2 · flags · points · how many blocks · for each its number and its length ·
-    of a sealed blob: 11 random bytes · the blocks · CRC-32 of everything before (u32, little-endian)
+    magic "CRNT" · version 2 · flags · points (u32) · how many blocks · of each its number and its length (u32) ·
+    of a sealed blob: 11 random bytes · the blocks · CRC-32 of everything before (u32)
 
-Version, flags, the count and numbers of blocks are a byte each, points and lengths LEB128. Flags: 1 sealed, 2 recompacted.
+Numbers are little-endian, version, flags, the count and numbers of blocks a byte each. Flags: 1 sealed, 2 recompacted.
 A sealed block has 16 bytes more, AES-256-GCM's tag. Readers pass over blocks whose numbers they do not know.
 """
 
@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from typing import TYPE_CHECKING, Final
 
 from cryptography.exceptions import InvalidTag
@@ -18,11 +19,13 @@ from cryptography.exceptions import InvalidTag
 if TYPE_CHECKING:  # the process that packs tracks has no keys, and does not load what they need
     from infra.keys import UserCipher
 
-MAGIC: Final = b"CRNT"
 VERSION: Final = 2
+_BEGIN: Final = b"CRNT" + bytes([VERSION])
+_HEAD: Final = struct.Struct("<5sBIB")
+_LISTED: Final = struct.Struct("<BI")
 _SEALED: Final = 1
 _COLD: Final = 2
-_MOST_POINTS: Final = 2**22  # more than any recording may have: what damage says of points takes no more memory
+MOST_POINTS: Final = 2**22  # more than any recording may have: what damage says of points takes no more memory
 _STEM_BYTES: Final = 11  # and `_TAG_BYTES`: as `infra.keys` has them
 _TAG_BYTES: Final = 16
 _CRC: Final = struct.Struct("<I")
@@ -65,22 +68,21 @@ class Blob:
 
 def write(points: int, blocks: Mapping[int, bytes], *, cold: bool) -> bytes:
     """Blocks in their order, not sealed."""
-    if points > _MOST_POINTS:
-        raise ValueError(f"a track has at most {_MOST_POINTS} points")
+    if points > MOST_POINTS:
+        raise ValueError(f"a track has at most {MOST_POINTS} points")
     lengths = {number: len(block) for number, block in blocks.items()}
     return _joined([_header(points, lengths, _COLD if cold else 0), *blocks.values()])
 
 
 def read(blob: bytes) -> Blob:
     """Take a blob apart without looking into its blocks; `CorruptTrack`. The checksum is `check`'s matter."""
-    start = len(MAGIC) + 2
-    if len(blob) < start or blob[: start - 1] != MAGIC + bytes([VERSION]):
+    if len(blob) < _HEAD.size or blob[: len(_BEGIN)] != _BEGIN:
         raise CorruptTrack(f"no track blob of version {VERSION}")
-    flags = blob[start - 1]
-    points, at = from_varint(blob, start)
-    if points > _MOST_POINTS:
-        raise CorruptTrack("the blob has more points than any recording")
-    lengths, at = _lengths(blob, at)
+    _, flags, points, count = _HEAD.unpack_from(blob)
+    at = _HEAD.size + count * _LISTED.size
+    if points > MOST_POINTS or at > len(blob) or flags & ~(_SEALED | _COLD):
+        raise CorruptTrack("the header is cut, has more points than any recording, or a flag that is not known")
+    lengths = dict(_LISTED.iter_unpack(blob[_HEAD.size : at]))
     header, stem, blocks = blob[:at], None, {}
     if flags & _SEALED:
         stem = blob[at : at + _STEM_BYTES]
@@ -95,7 +97,7 @@ def read(blob: bytes) -> Blob:
 
 def check(blob: bytes) -> None:
     """`CorruptTrack` unless the checksum is right. No key is needed."""
-    if len(blob) < _CRC.size or zlib.crc32(blob[: -_CRC.size]) != _CRC.unpack(blob[-_CRC.size :])[0]:
+    if len(blob) < _CRC.size or zlib.crc32(memoryview(blob)[: -_CRC.size]) != _CRC.unpack(blob[-_CRC.size :])[0]:
         raise CorruptTrack("the blob does not match its checksum")
 
 
@@ -133,21 +135,7 @@ def from_varint(raw: bytes, at: int) -> tuple[int, int]:
 
 
 def _header(points: int, lengths: Mapping[int, int], flags: int) -> bytes:
-    listed = b"".join(bytes([number]) + to_varint(length) for number, length in lengths.items())
-    return MAGIC + bytes([VERSION, flags]) + to_varint(points) + bytes([len(lengths)]) + listed
-
-
-def _lengths(blob: bytes, at: int) -> tuple[dict[int, int], int]:
-    if at >= len(blob):
-        raise CorruptTrack("the header is cut")
-    count, lengths = blob[at], {}
-    at += 1
-    for _ in range(count):
-        if at >= len(blob) or blob[at] in lengths:
-            raise CorruptTrack("the header is cut, or names a block twice")
-        number = blob[at]
-        lengths[number], at = from_varint(blob, at + 1)
-    return lengths, at
+    return _HEAD.pack(_BEGIN, flags, points, len(lengths)) + b"".join(starmap(_LISTED.pack, lengths.items()))
 
 
 def _joined(parts: Sequence[bytes]) -> bytes:

@@ -2,8 +2,7 @@
 
 import lzma
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import zstandard
@@ -14,6 +13,7 @@ from pcodec.wrapped import FileCompressor, FileDecompressor
 from infra.formats.track.blob import CorruptTrack
 
 Whole = NDArray[np.int64]
+Counted = NDArray[np.signedinteger[Any]]
 
 _ALL_ZERO: Final = 0
 _PCO: Final = 1  # and by 16 more: the width of its numbers
@@ -21,15 +21,20 @@ _ZSTD_PLANES: Final = 2
 _LZMA_PLANES: Final = 3
 
 _DTYPES: Final = (np.int16, np.int32, np.int64)
+_BITS: Final = (16, 32, 64)
+_WIDEST: Final = len(_DTYPES) - 1
 _PCO_NAMES: Final = ("i16", "i32", "i64")
 _PLANE_WIDTHS: Final = (1, 2, 4, 8)
-_PCO_HEADER: Final = FileCompressor().write_header()
+_PCO_HEADER: Final = b"\x04\x01"  # of a pcodec file: its version, and that its kinds of numbers differ
+_PCO_WRITER: Final = FileCompressor()
+_PCO_FILE: Final = FileDecompressor.new(_PCO_HEADER)[0]
 _PAGE: Final = 2**17  # numbers of a pcodec page
 _BATCH: Final = 256  # of pcodec
 _LEVEL: Final = 8
 ORDERS: Final = (0, 1, 2)  # a third difference never pays
-_SAMPLED: Final = 1_024
+_SAMPLED: Final = 128
 _TINY: Final = 48  # numbers, of which pcodec's description takes more than the numbers
+_ZSTD_WINDOW: Final = 2**23  # as large as zstd makes one by itself
 _LZMA: Final = [{"id": lzma.FILTER_LZMA1, "preset": 9, "dict_size": 2**20, "lc": 0, "lp": 0, "pb": 0}]
 
 
@@ -37,7 +42,7 @@ def encode(numbers: Whole) -> bytes:
     """The codec's id and what it makes of the numbers, by the order of differences that promises most."""
     if not numbers.any():
         return bytes([_ALL_ZERO])
-    order = min(ORDERS, key=partial(bits, numbers))
+    order = int(np.argmin(bits(numbers)))
     if len(numbers) < _TINY:
         return _planes(numbers, order, _zstd(9), _ZSTD_PLANES)
     return _pco(numbers, _config(_LEVEL, _consecutive(order), len(numbers)))
@@ -50,7 +55,7 @@ def encode_best(numbers: Whole) -> bytes:
     return min(_candidates(numbers), key=len)
 
 
-def decode(payload: bytes, count: int) -> Whole:
+def decode(payload: bytes, count: int) -> Counted:
     """The numbers, of which there must be `count`; `CorruptTrack`. No memory is taken for more than that."""
     if not payload:
         raise CorruptTrack("a column is empty")
@@ -66,14 +71,17 @@ def decode(payload: bytes, count: int) -> Whole:
     raise CorruptTrack(f"the codec {codec} is not known")
 
 
-def bits(numbers: Whole, order: int = 1) -> float:
-    """About how many bits each difference of an order takes, by samples of the numbers."""
+def bits(numbers: Whole) -> list[float]:
+    """About how many bits a difference takes, of each of `ORDERS`, by samples."""
     count = len(numbers)
     if count > 4 * _SAMPLED:
-        windows = [numbers[at : at + _SAMPLED] for at in range(0, count - _SAMPLED, (count - _SAMPLED) // 3 - 1)]
-        return float(np.mean([bits(window, order) for window in windows]))
-    steps = np.diff(numbers, order)
-    return float(np.log2(1 + np.abs(2.0 * steps)).mean()) if len(steps) else 0.0
+        starts = np.arange(4)[:, None] * ((count - _SAMPLED) // 3)
+        numbers = numbers[starts + np.arange(_SAMPLED)]
+    found, steps = [], numbers.astype(np.float64)
+    for _ in ORDERS:
+        found.append(float(np.log2(np.abs(steps) + 0.5).sum()) / max(1, steps.size))
+        steps = steps[..., 1:] - steps[..., :-1]
+    return found
 
 
 def _candidates(numbers: Whole) -> Iterator[bytes]:
@@ -82,11 +90,16 @@ def _candidates(numbers: Whole) -> Iterator[bytes]:
         for delta in (DeltaSpec.auto(), *(_consecutive(order) for order in range(4))):
             yield _pco(numbers, _config(level, delta, count))
     for order in (2, 4, 8):
-        if count >= _BATCH and not 0 < count % _BATCH < order:  # pcodec 1.1 cannot convolve a batch that is shorter
+        if _can_convolve(numbers, order):
             yield _pco(numbers, _config(12, DeltaSpec.try_conv1(order), count))
     for order in ORDERS:
         yield _planes(numbers, order, _zstd(19), _ZSTD_PLANES)
         yield _planes(numbers, order, _lzma, _LZMA_PLANES)
+
+
+def _can_convolve(numbers: Whole, order: int) -> bool:
+    """Whether pcodec 1.1 can: not numbers of 64 bits, and not when its last batch is shorter than the order."""
+    return _width(numbers) < _WIDEST and len(numbers) >= _BATCH and not 0 < len(numbers) % _BATCH < order
 
 
 def _consecutive(order: int) -> DeltaSpec:
@@ -100,33 +113,32 @@ def _config(level: int, delta: DeltaSpec, count: int) -> ChunkConfig:
 
 
 def _pages(count: int) -> list[int]:
-    return [min(_PAGE, count - begin) for begin in range(0, count, _PAGE)]
+    return [count] if count <= _PAGE else [min(_PAGE, count - begin) for begin in range(0, count, _PAGE)]
 
 
 def _pco(numbers: Whole, config: ChunkConfig) -> bytes:
-    width = next(at for at, dtype in enumerate(_DTYPES) if _fits(numbers, dtype))
-    chunk = FileCompressor().chunk_compressor(numbers.astype(_DTYPES[width]), config)
+    width = _width(numbers)
+    chunk = _PCO_WRITER.chunk_compressor(numbers.astype(_DTYPES[width]), config)
     pages = [chunk.write_page(page) for page in range(len(chunk.n_per_page()))]
-    return b"".join([bytes([_PCO | width << 4]), _PCO_HEADER, chunk.write_meta(), *pages])
+    return b"".join([bytes([_PCO | width << 4]), chunk.write_meta(), *pages])
 
 
-def _fits(numbers: Whole, dtype: type[np.signedinteger]) -> bool:
-    limits = np.iinfo(dtype)
-    return bool(numbers.min() >= limits.min and numbers.max() <= limits.max)
+def _width(numbers: Whole) -> int:
+    lowest, highest = int(numbers.min()), int(numbers.max())
+    return next(at for at, bits in enumerate(_BITS) if -1 << bits - 1 <= lowest and highest < 1 << bits - 1)
 
 
-def _from_pco(body: bytes, width: int, count: int) -> Whole:
-    numbers = np.empty(count, _DTYPES[width])
+def _from_pco(body: bytes, width: int, count: int) -> Counted:
+    numbers: Counted = np.empty(count, _DTYPES[width])
     try:
-        file, at = FileDecompressor.new(body)
-        chunk, used = file.chunk_decompressor(body[at:], _PCO_NAMES[width])
-        at, begin = at + used, 0
+        chunk, at = _PCO_FILE.chunk_decompressor(body, _PCO_NAMES[width])
+        begin = 0
         for size in _pages(count):
             _, used = chunk.read_page_into(body[at:], size, numbers[begin : begin + size])
             at, begin = at + used, begin + size
     except (RuntimeError, TypeError, ValueError) as error:
         raise CorruptTrack("a column cannot be unpacked") from error
-    return numbers.astype(np.int64)
+    return numbers
 
 
 def _planes(numbers: Whole, order: int, squeeze: Callable[[bytes], bytes], codec: int) -> bytes:
@@ -162,10 +174,10 @@ def _zstd(level: int) -> Callable[[bytes], bytes]:
 
 
 def _unzstd(body: bytes, size: int) -> bytes:
-    """At most `size` bytes and one."""
-    inflater = zstandard.ZstdDecompressor(format=zstandard.FORMAT_ZSTD1_MAGICLESS)
+    """At most `size` bytes and one, whatever the frame says of itself."""
+    inflater = zstandard.ZstdDecompressor(format=zstandard.FORMAT_ZSTD1_MAGICLESS, max_window_size=_ZSTD_WINDOW)
     try:
-        return inflater.decompress(body, max_output_size=size + 1)
+        return inflater.stream_reader(body).read(size + 1)
     except zstandard.ZstdError as error:
         raise CorruptTrack("a column cannot be inflated") from error
 

@@ -4,13 +4,13 @@ A block begins with the number of its unit, and 128 more where the numbers are w
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Final
 
 import numpy as np
 
 from domain.recordings.recording import Column, FloatColumn
 from infra.formats.track import codecs, distance
+from infra.formats.track.blob import CorruptTrack
 from infra.formats.track.codecs import Whole
 from infra.formats.track.numbers import Measured, describe, described, measured
 
@@ -21,14 +21,18 @@ def packed(name: Column, columns: Mapping[Column, FloatColumn], *, best: bool) -
     """The block of a column; the others are there to tell a distance from."""
     found = measured(name, columns[name])
     pack = codecs.encode_best if best else codecs.encode
-    if name is not Column.DISTANCE:
+    if name is not Column.DISTANCE or not found.is_counted:
         return describe(found) + pack(found.numbers)
     return _distance(found, columns, pack, best=best)
 
 
-def sources(raw: bytes) -> Sequence[Column]:
-    """Columns that must be known before, as far as the track has them."""
-    return distance.SOURCES if raw and raw[0] >= _TOLD else ()
+def sources(name: Column, raw: bytes) -> Sequence[Column]:
+    """Columns that must be known before, as far as the track has them; `CorruptTrack`."""
+    if not raw or raw[0] < _TOLD:
+        return ()
+    if name is not Column.DISTANCE:
+        raise CorruptTrack("a column is told that is no distance")
+    return distance.SOURCES
 
 
 def unpacked(raw: bytes, points: int, known: Mapping[Column, FloatColumn]) -> FloatColumn:
@@ -44,12 +48,13 @@ def unpacked(raw: bytes, points: int, known: Mapping[Column, FloatColumn]) -> Fl
 def _distance(
     found: Measured, columns: Mapping[Column, FloatColumn], pack: Callable[[Whole], bytes], *, best: bool
 ) -> bytes:
-    counted, description = _everywhere(found), describe(found)
+    counted, description = _everywhere(found).astype(np.float64), describe(found)
     known = {name: columns[name] for name in distance.SOURCES if name in columns}
-    weights = distance.fit(counted, known) if len(found.numbers) else None
-    if weights is None:
+    fitted = distance.fit(counted, known, best=best)
+    if fitted is None:
         return description + pack(found.numbers)
-    rest = found.numbers - _present(distance.told(weights, 0, known)[0], found)
+    weights, steps = fitted
+    rest = found.numbers - _present(steps, found).astype(np.int64)
 
     def block(*, told: bool) -> bytes:
         if not told:
@@ -58,21 +63,18 @@ def _distance(
 
     if best:
         return min(block(told=True), block(told=False), key=len)
-    saved = _bits(found.numbers) - _bits(rest)
-    return block(told=saved > 8 * len(weights))
-
-
-def _bits(numbers: Whole) -> float:
-    return len(numbers) * min(map(partial(codecs.bits, numbers), codecs.ORDERS))
+    saved = min(codecs.bits(found.numbers)) - min(codecs.bits(rest))
+    return block(told=saved * len(rest) > 8 * len(weights))
 
 
 def _everywhere(found: Measured) -> Whole:
     """A number at every point: where it is missing, the last one before."""
     if found.present is None:
         return found.numbers
-    last = np.cumsum(found.present) - 1
-    return found.numbers[np.maximum(last, 0)]
+    last = np.maximum(np.cumsum(found.present) - 1, 0)
+    everywhere: Whole = found.numbers[last]
+    return everywhere
 
 
-def _present(steps: Whole, found: Measured) -> Whole:
+def _present(steps: FloatColumn, found: Measured) -> FloatColumn:
     return steps if found.present is None else steps[found.present]

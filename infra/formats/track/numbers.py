@@ -8,40 +8,47 @@ from numpy.typing import NDArray
 
 from domain.recordings.recording import Column, FloatColumn
 from infra.formats.track.blob import CorruptTrack, from_varint, to_varint
-from infra.formats.track.codecs import Whole
+from infra.formats.track.codecs import Counted, Whole
 
 Mask = NDArray[np.bool_]
 
 _SEMICIRCLES: Final = 2**31 / 180  # to a degree: FIT's own unit of angles
 _WHOLE_LIMIT: Final = 2.0**52
+_CUT_OFF: Final = 1e-6  # of a step of the grid, far below a semicircle and far above the error of a float
 _TRIED: Final = 64  # values before all
 
 
 class Unit(Struct, frozen=True):
-    """A value is number / per; `grid` of them: such a number as the nearest semicircle, or the one below it."""
+    """A value is number / per. With a `grid`: number / grid, as the nearest 1 / per or `cut` off to one."""
 
     per: float
     grid: float | None = None
     cut: bool = False
 
-    def values(self, numbers: Whole) -> FloatColumn:
-        """Multiplied, rounded and divided as IEEE 754 says: the same bits on every machine."""
-        if self.grid is None:
-            return numbers / self.per
-        near = numbers * self.per / self.grid
-        return (np.trunc(near) if self.cut else np.rint(near)) / self.per
+    def values(self, numbers: FloatColumn) -> FloatColumn:
+        """In place: multiplied, rounded and divided as IEEE 754 says, to the same bits on every machine."""
+        if self.grid is not None:
+            numbers *= self.per / self.grid
+            (np.trunc if self.cut else np.rint)(numbers, out=numbers)
+        numbers /= self.per
+        return numbers
+
+    def may_fit(self, some: FloatColumn) -> bool:
+        """Whether these values come back."""
+        return bool((self.values(self._nearest(some)) == some).all())
 
     def numbers(self, values: FloatColumn) -> Whole | None:
         """The numbers of the values; None unless every value comes back to the bit."""
-        found = values * (self.per if self.grid is None else self.grid)
+        found = self._nearest(values)
         if not np.abs(found).max(initial=0.0) < _WHOLE_LIMIT:
             return None
-        numbers = (np.rint(found) if not self.cut else _outwards(found)).astype(np.int64)
-        return numbers if _same_bits(self.values(numbers), values) else None
+        numbers = found.astype(np.int64)
+        found += 0.0  # -0 becomes 0, as it does among whole numbers
+        return numbers if _same_bits(self.values(found), values) else None
 
-
-def _outwards(found: FloatColumn) -> FloatColumn:
-    return np.copysign(np.ceil(np.abs(found) - 1e-6), found)
+    def _nearest(self, values: FloatColumn) -> FloatColumn:
+        found = values * (self.per if self.grid is None else self.grid)
+        return np.copysign(np.ceil(np.abs(found) - _CUT_OFF), found) if self.cut else np.rint(found, out=found)
 
 
 class Bits(Struct, frozen=True):
@@ -51,13 +58,9 @@ class Bits(Struct, frozen=True):
         """See `Unit`."""
         return numbers.view(np.float64)
 
-    def numbers(self, values: FloatColumn) -> Whole | None:
-        """See `Unit`. None never comes."""
-        return np.ascontiguousarray(values).view(np.int64)
-
 
 # By the number that blobs carry, for ever: add at the end.
-_UNITS: Final = (
+_UNITS: Final[tuple[Unit | Bits, ...]] = (
     Bits(),
     *(Unit(per) for per in (1, 5, 10, 16, 100, 128, 1e3, 1e5, 1e6, 1e7, _SEMICIRCLES)),
     Unit(_SEMICIRCLES, 1e6),
@@ -85,16 +88,28 @@ class Measured(Struct):
     present: Mask | None
     numbers: Whole
 
-    def values(self, points: int, numbers: Whole) -> FloatColumn:
+    @property
+    def is_counted(self) -> bool:
+        """Whether there are numbers, and they are counted in a unit that fits."""
+        return self.unit != _BITS and len(self.numbers) > 0
+
+    def values(self, points: int, numbers: Counted | FloatColumn) -> FloatColumn:
         """The column that these numbers are, NaN where there is no value."""
-        if self.step != 1:
-            numbers = numbers * np.int64(self.step)
-        found = _UNITS[self.unit].values(numbers + np.int64(self.first))
+        unit = _UNITS[self.unit]
+        found = unit.values(numbers.astype(np.int64)) if isinstance(unit, Bits) else self._in(unit, numbers)
         if self.present is None:
             return found
         column = np.full(points, np.nan)
         column[self.present] = found
         return column
+
+    def _in(self, unit: Unit, numbers: Counted | FloatColumn) -> FloatColumn:
+        """All below 2^53, and therefore exact."""
+        found = numbers.astype(np.float64)
+        if self.step != 1:
+            found *= self.step
+        found += self.first
+        return unit.values(found)
 
 
 def measured(name: Column, column: FloatColumn) -> Measured:
@@ -113,11 +128,12 @@ def measured(name: Column, column: FloatColumn) -> Measured:
     return Measured(unit, first, step, None if everywhere else present, numbers)
 
 
+@np.errstate(over="ignore")
 def _in_unit(name: Column, known: FloatColumn) -> tuple[int, Whole]:
     some = known[:: max(1, len(known) // _TRIED)]
     for unit in _TRIED_UNITS.get(name, _TRIED_UNITS_ELSE):
         tried = _UNITS[unit]
-        if tried.numbers(some) is not None and (numbers := tried.numbers(known)) is not None:
+        if isinstance(tried, Unit) and tried.may_fit(some) and (numbers := tried.numbers(known)) is not None:
             return unit, numbers
     return _BITS, known.view(np.int64)
 

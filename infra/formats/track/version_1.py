@@ -21,13 +21,12 @@ import zstandard
 from msgspec import Struct
 
 from domain.recordings.recording import Column, FloatColumn
-from infra.formats.track.blob import CorruptTrack
+from infra.formats.track.blob import MOST_POINTS, CorruptTrack
 
 _MAGIC: Final = b"CRNT"
 _VERSION: Final = 1
 _PREFIX: Final = struct.Struct("<4sBII")
 _EXACT: Final = 0.0  # no scale: the bits of the float itself
-_MAX_BYTES: Final = 64 * 1024 * 1024  # of a payload, inflated
 
 
 class _Column(Struct, array_like=True):
@@ -60,22 +59,32 @@ def _header(blob: bytes) -> tuple[_Header, int]:
     if zlib.crc32(raw) != crc:
         raise CorruptTrack("the header does not match its checksum")
     try:
-        return msgspec.msgpack.decode(raw, type=_Header), _PREFIX.size + length
+        header = msgspec.msgpack.decode(raw, type=_Header)
     except msgspec.DecodeError as error:
         raise CorruptTrack("the header cannot be read") from error
+    if not 0 <= header.points <= MOST_POINTS:
+        raise CorruptTrack("the blob has more points than any recording")
+    return header, _PREFIX.size + length
 
 
 def _values(blob: bytes, begin: int, column: _Column, points: int) -> FloatColumn:
     payload = blob[begin + column.offset : begin + column.offset + column.length]
     if zlib.crc32(payload) != column.crc:
         raise CorruptTrack(f"column {column.name} does not match its checksum")
-    raw = zstandard.ZstdDecompressor().decompress(payload, max_output_size=_MAX_BYTES)
+    try:
+        return _unpacked(payload, column, points)
+    except (struct.error, ValueError, zstandard.ZstdError) as error:
+        raise CorruptTrack(f"column {column.name} cannot be unpacked") from error
+
+
+def _unpacked(payload: bytes, column: _Column, points: int) -> FloatColumn:
+    raw = zstandard.ZstdDecompressor().stream_reader(payload).read(8 * points + points // 8 + 8)
     (size,) = struct.unpack_from("<I", raw)
     bitmap, planes = raw[4 : 4 + size], np.frombuffer(raw, np.uint8, offset=4 + size)
-    steps = planes.reshape(8, -1).T.copy().view("<i8")[:, 0]
+    steps = np.ascontiguousarray(planes.reshape(8, -1).T).view("<i8")[:, 0]
     whole = np.cumsum(steps, dtype=np.int64)
     known: FloatColumn = whole.view(np.float64) if column.scale == _EXACT else whole / column.scale
-    if not bitmap:
+    if not bitmap and len(known) == points:
         return known
     values = np.full(points, np.nan)
     values[np.unpackbits(np.frombuffer(bitmap, np.uint8), count=points).astype(bool)] = known
