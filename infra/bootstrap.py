@@ -77,7 +77,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             read_models=read_models,
             objects=objects,
             inbox=ObjectInbox(objects),
-            tracks=ObjectTracks(objects),
+            tracks=ObjectTracks(objects, keys),
             queue=IngestQueue(redis, consumer=f"{socket.gethostname()}-{getpid()}"),
             accounts=accounts,
             claims=PostgresClaims(read_models),

@@ -1,4 +1,4 @@
-"""Bytes by key: a folder that keeps its promises, or S3. Objects are written once and never changed."""
+"""Bytes by key: a folder that keeps its promises, or S3. Objects are written once; few are ever replaced."""
 
 import asyncio
 import os
@@ -24,6 +24,10 @@ class Objects(Protocol):
         """Write the object if there is none; False when there is one already, which stays as it was."""
         ...
 
+    async def replace(self, key: str, body: bytes) -> None:
+        """Write the object in place of what is there: readers find the one or the other, also after a power cut."""
+        ...
+
     async def get(self, key: str) -> bytes | None:
         """The whole object; None when there is none."""
         ...
@@ -47,6 +51,10 @@ class FolderObjects:
         """See `Objects`. A second writer returns once the first one's bytes are durable."""
         return await _off_loop(self._put_new, key, body)
 
+    async def replace(self, key: str, body: bytes) -> None:
+        """See `Objects`."""
+        await _off_loop(self._replace, key, body)
+
     async def get(self, key: str) -> bytes | None:
         """See `Objects`."""
         return await _off_loop(self._get, key)
@@ -63,12 +71,9 @@ class FolderObjects:
     def _put_new(self, key: str, body: bytes) -> bool:
         path = self._path(key)
         made = _make_folders(path.parent)
-        partial = path.with_name(f".{uuid4().hex}.part")  # in the same folder: a link cannot cross file systems
+        partial = _partial(path)
         try:
-            with partial.open("xb") as file:
-                file.write(body)
-                file.flush()
-                os.fsync(file.fileno())
+            _write(partial, body)
             path.hardlink_to(partial)
         except FileExistsError:
             created = False
@@ -79,6 +84,18 @@ class FolderObjects:
         for folder in [path.parent, *made]:  # also when it was there: its writer may not have come this far
             _sync_folder(folder)
         return created
+
+    def _replace(self, key: str, body: bytes) -> None:
+        path = self._path(key)
+        made = _make_folders(path.parent)
+        partial = _partial(path)
+        try:
+            _write(partial, body)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+        for folder in [path.parent, *made]:
+            _sync_folder(folder)
 
     def _get(self, key: str) -> bytes | None:
         try:
@@ -99,6 +116,17 @@ class FolderObjects:
 
     def _path(self, key: str) -> Path:
         return self._root / key
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{uuid4().hex}.part")  # in the same folder: a link cannot cross file systems
+
+
+def _write(partial: Path, body: bytes) -> None:
+    with partial.open("xb") as file:
+        file.write(body)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _make_folders(folder: Path) -> list[Path]:
@@ -147,6 +175,13 @@ class BucketObjects:
         except BaseError as error:
             raise StoreUnavailable from error
         return True
+
+    async def replace(self, key: str, body: bytes) -> None:
+        """See `Objects`."""
+        try:
+            await self._store.put_async(key, body)
+        except BaseError as error:
+            raise StoreUnavailable from error
 
     async def get(self, key: str) -> bytes | None:
         """See `Objects`."""

@@ -149,8 +149,8 @@ def _fitted(table: FloatColumn, wanted: FloatColumn, turns: int) -> NDArray[np.i
     counts: FloatColumn = np.ones(len(wanted))
     for _ in range(turns):
         weighted = table * counts[:, None]
-        squares: FloatColumn = np.asarray(weighted.T @ table, np.float64)
+        squares: FloatColumn = weighted.T @ table
         squares += np.diag(np.full(len(squares), 1e-9 * np.trace(squares) + 1.0))  # also where somebody stood still
-        found = np.linalg.solve(squares, weighted.T @ wanted)
+        found = np.asarray(np.linalg.solve(squares, weighted.T @ wanted), np.float64)
         counts = np.reciprocal(np.abs(wanted - table @ found) + 1.0)
     return np.clip(np.rint(found * _SCALE), -_MOST_WEIGHT, _MOST_WEIGHT).astype(_WEIGHT)
