@@ -1,5 +1,6 @@
 """Activities as their owner and others see them; editing, deleting, and the track."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from api.codec import Title, answer, body_of, no_content
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.openapi import answers, json_body
 from api.pages import Cursor, Limit, place_of
+from api.ranges import Columns, cut
 from api.services import Reader, Services
 from domain import activity as rules
 from domain.activity import ActivityMissing
@@ -94,6 +96,12 @@ class Track(Struct, frozen=True):
 
 class UnknownColumn(DomainError):
     """There is no such column."""
+
+    code = "invalid-parameter"
+
+
+class EmptyRange(DomainError):
+    """A range of a track ends after it begins: `from` must be less than `to`."""
 
     code = "invalid-parameter"
 
@@ -222,17 +230,41 @@ async def track(
     fresh: Annotated[Reads, Depends(reads("activities", "people"))],
     columns: Annotated[str | None, Query(max_length=200)] = None,
     max_points: Annotated[int | None, Query(ge=2, le=1_000_000)] = None,
+    from_s: Annotated[float | None, Query(alias="from", ge=0, allow_inf_nan=False)] = None,
+    to_s: Annotated[float | None, Query(alias="to", ge=0, allow_inf_nan=False)] = None,
 ) -> Response:
-    """The recorded points, by column. `columns=t,lat,lon` for some of them; `max_points` thins them out evenly,
-    the first and the last kept.
+    """The recorded points, by column. `columns=t,lat,lon` for some of them; `from` and `to` (seconds since the
+    start) for those from one time on and before another, which leaves out points without a time; `max_points` thins
+    out evenly what is left, the first and the last kept.
     """
     wanted = _columns(columns)
+    if from_s is not None and to_s is not None and from_s >= to_s:
+        raise EmptyRange
     async with fresh.view() as view:
         card = await visible_card(view, user_id, ActivityId(activity_id))
-    found = await services.tracks.columns(card.user_id, card.activity_id, wanted, max_points)
+    found: Columns | None
+    if from_s is None and to_s is None:
+        found = await services.tracks.columns(card.user_id, card.activity_id, wanted, max_points)
+    else:
+        found = await _ranged(services, card, wanted, (from_s or 0.0, to_s), max_points)
     if found is None:
         raise ActivityMissing
     return answer(request, Track(activity_id, max(map(len, found.values()), default=0), found), fresh.headers)
+
+
+async def _ranged(
+    services: Services,
+    card: Card,
+    wanted: list[Column] | None,
+    range_s: tuple[float, float | None],
+    max_points: int | None,
+) -> Columns | None:
+    read = None if wanted is None else {*wanted, Column.T}
+    whole = await services.tracks.columns(card.user_id, card.activity_id, read, None)
+    if whole is None:
+        return None
+    part = await asyncio.to_thread(cut, whole, *range_s, max_points)
+    return {name: values for name, values in part.items() if wanted is None or name in wanted}
 
 
 def _columns(names: str | None) -> list[Column] | None:

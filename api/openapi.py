@@ -42,6 +42,13 @@ def answers(*problems: int, **kinds: type[Any] | None) -> dict[int | str, dict[s
     return told
 
 
+def answers_file(media_type: str, *problems: int) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route that answers with a file; give it `response_class=Response` too."""
+    text = media_type.endswith("xml")
+    content = {media_type: {"schema": {"type": "string"} if text else {"type": "string", "format": "binary"}}}
+    return {200: {"description": "ok", "content": content}, **answers(*problems)}
+
+
 _STATUSES: Final[Mapping[str, int]] = {"ok": 200, "created": 201, "accepted": 202, "no_content": 204}
 
 

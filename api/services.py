@@ -12,7 +12,7 @@ from api.idempotency import Idempotency
 from api.tokens import Tokens
 from domain.accounts import Accounts
 from domain.measures import ActivityId, UserId
-from domain.recordings.recording import Column, Format
+from domain.recordings.recording import Column, Format, Session
 from domain.streams import Streams
 from domain.uploads import Inbox
 from projections.projection import Place, View
@@ -111,5 +111,7 @@ class Services:
     cursors: Cursors
     idempotency: Idempotency
     sniff: Callable[[bytes], Format | None]
+    write_gpx: Callable[[Session], bytes]  # `ExportNeedsPositions`
+    write_fit: Callable[[Session], bytes]  # `ExportNeedsTimes`
     clock: Callable[[], datetime]
     ready: Callable[[], Mapping[str, str]]  # what is missing, by part, with what to do; empty when all is there

@@ -15,7 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from infra.accounts import PostgresAccounts
-from infra.claims import PostgresAttempts, PostgresClaims
+from infra.claims import PostgresAttempts, PostgresClaims, PostgresSessions
 from infra.event_store.postgres import PostgresLog
 from infra.event_store.streams import EventStore
 from infra.inbox import ObjectInbox
@@ -43,6 +43,7 @@ class Parts:
 
     streams: EventStore
     read_models: ReadModels
+    keys: UserKeys
     objects: Objects
     inbox: ObjectInbox
     tracks: ObjectTracks
@@ -50,6 +51,7 @@ class Parts:
     accounts: PostgresAccounts
     claims: PostgresClaims
     attempts: PostgresAttempts
+    sessions: PostgresSessions
     checks: ServerChecks
 
 
@@ -65,7 +67,8 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     )
     vault = Vault(settings.master_keys)
     read_models = ReadModels(settings.database_url, connections=_READ_CONNECTIONS)
-    keys = UserKeys(read_models, MasterKeys(settings.master_keys))
+    master = MasterKeys(settings.master_keys)
+    keys = UserKeys(read_models, master)
     streams = EventStore(PostgresLog(settings.database_url), keys, appended=Bell(redis).ring)
     objects = objects_at(settings.object_store_url)
     accounts = PostgresAccounts(read_models, streams, vault, settings.cursor_key)
@@ -75,13 +78,15 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         yield Parts(
             streams=streams,
             read_models=read_models,
+            keys=keys,
             objects=objects,
-            inbox=ObjectInbox(objects),
+            inbox=ObjectInbox(objects, master, keys),
             tracks=ObjectTracks(objects, keys),
             queue=IngestQueue(redis, consumer=f"{socket.gethostname()}-{getpid()}"),
             accounts=accounts,
             claims=PostgresClaims(read_models),
             attempts=PostgresAttempts(read_models),
+            sessions=PostgresSessions(read_models),
             checks=checks,
         )
     finally:

@@ -11,6 +11,7 @@ from cryptography.exceptions import InvalidTag
 from domain.measures import ActivityId, UserId
 from domain.recordings.reading import SessionRead, TrackDamaged
 from domain.recordings.recording import DECIMALS, Column, FloatColumn
+from domain.recordings.similarity import Path
 from infra.formats.track import CorruptTrack, Key, decode, encode, is_cold, is_sealed, seal
 from infra.keys import UserCipher, UserKeys
 from infra.objects import Objects
@@ -36,8 +37,8 @@ class ObjectTracks:
         cipher = await self._keys.to_seal(user_id)
         track = await asyncio.to_thread(seal, session.track, _key(cipher, user_id, activity_id))
         details = _SEALED_DETAILS + cipher.seal(session.details, _place("details", user_id, activity_id))
-        await self._objects.put_new(path("tracks", user_id, activity_id), track)
-        await self._objects.put_new(path("details", user_id, activity_id), details)
+        await self._objects.put_new(_name("tracks", user_id, activity_id), track)
+        await self._objects.put_new(_name("details", user_id, activity_id), details)
 
     async def columns(
         self, user_id: UserId, activity_id: ActivityId, columns: Collection[Column] | None, max_points: int | None
@@ -56,9 +57,17 @@ class ObjectTracks:
         """The same to calculate with: as they were recorded, NaN where a point lacks the value. `TrackDamaged`."""
         return await self._read(user_id, activity_id, lambda blob, key: decode(blob, columns, key=key))
 
+    async def path(self, user_id: UserId, activity_id: ActivityId) -> Path | None:
+        """Where the runner was when; None where the track does not say. `TrackDamaged`."""
+        return await self._read(user_id, activity_id, _path)
+
+    def path_of(self, session: SessionRead) -> Path | None:
+        """The same of a session that is not kept yet."""
+        return _path(session.track, None)
+
     async def details(self, user_id: UserId, activity_id: ActivityId) -> Mapping[str, object]:
         """Splits, laps and previews; empty when there are none. `TrackDamaged`."""
-        found = await self._objects.get(path("details", user_id, activity_id))
+        found = await self._objects.get(_name("details", user_id, activity_id))
         if found is not None and found.startswith(_SEALED_DETAILS):
             cipher = await self._keys.to_open(user_id)
             found = None if cipher is None else _opened(cipher, found, _place("details", user_id, activity_id))
@@ -70,18 +79,18 @@ class ObjectTracks:
         What is there is replaced, at once or not at all, and only by what gives back the same values. Nothing happens
         to a track that is not there, is damaged, was recompacted before, or has lost its key.
         """
-        stored = await self._objects.get(path("tracks", user_id, activity_id))
+        stored = await self._objects.get(_name("tracks", user_id, activity_id))
         cipher = None if stored is None else await self._keys.to_open(user_id)
         if stored is None or cipher is None:
             return 0
         smaller = await asyncio.to_thread(_recompacted, stored, _key(cipher, user_id, activity_id))
         if smaller is None:
             return 0
-        await self._objects.replace(path("tracks", user_id, activity_id), smaller)
+        await self._objects.replace(_name("tracks", user_id, activity_id), smaller)
         return len(stored) - len(smaller)
 
     async def _read(self, user_id: UserId, activity_id: ActivityId, read: Callable[[bytes, Key | None], T]) -> T | None:
-        blob = await self._objects.get(path("tracks", user_id, activity_id))
+        blob = await self._objects.get(_name("tracks", user_id, activity_id))
         if blob is None:
             return None
         try:
@@ -95,7 +104,7 @@ class ObjectTracks:
             raise TrackDamaged from damage
 
 
-def path(kind: str, user_id: UserId, activity_id: ActivityId) -> str:
+def _name(kind: str, user_id: UserId, activity_id: ActivityId) -> str:
     """The object's key."""
     return f"{kind}/{user_id}/{activity_id}"
 
@@ -137,6 +146,11 @@ def _equal(found: Mapping[Column, FloatColumn], columns: Mapping[Column, FloatCo
         and np.array_equal(found[name][~np.isnan(values)].view(np.int64), values[~np.isnan(values)].view(np.int64))
         for name, values in columns.items()
     )
+
+
+def _path(blob: bytes, key: Key | None) -> Path | None:
+    found = decode(blob, (Column.T, Column.LAT, Column.LON), key=key)
+    return Path.of(found[Column.T], found[Column.LAT], found[Column.LON]) if len(found) == 3 else None
 
 
 def _plain(name: Column, values: FloatColumn) -> list[float | None]:

@@ -86,7 +86,9 @@ async def world(
     stop = threading.Event()
     reader = ProcessReader()
     async with open_parts(settings) as parts:
-        ingest = Ingest(parts.inbox, parts.streams, reader, parts.tracks, parts.claims, parts.attempts, clock=now)
+        ingest = Ingest(
+            parts.inbox, parts.streams, reader, parts.tracks, parts.claims, parts.attempts, parts.sessions, clock=now
+        )
         loops = [
             asyncio.create_task(IngestLoop(ingest, parts.inbox, parts.queue, clock=now).run()),
             asyncio.create_task(asyncio.to_thread(run_projector, settings, stop)),

@@ -1,3 +1,4 @@
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -115,7 +116,8 @@ async def test_a_deleted_run_leaves_lists_and_sums_and_stays_away(anna: Runner) 
 
 async def test_lists_come_in_pages(anna: Runner) -> None:
     ids = [uuid4() for _ in range(3)]
-    positions = [await anna.run(fit(40 + seed), activity_id) for seed, activity_id in enumerate(ids)]
+    starts = [STARTED + timedelta(hours=number) for number in range(3)]
+    positions = [await anna.run(fit(40, started_at=start), one) for one, start in zip(ids, starts, strict=True)]
     for path in ("/feed", f"/users/{anna.user_id}/activities"):
         first = await anna.get(f"{path}?limit=2", after=positions[-1])
         rest = await anna.get(f"{path}?limit=2&cursor={first['next_cursor']}")

@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
 from infra.instance import Instance
-from tests.recordings import TCX, fit, gpx
+from tests.recordings import STARTED, TCX, fit, gpx
 from tests.system.instances import CHECKOUT, free_port, up
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
@@ -38,7 +39,7 @@ def files(tmp_path: Path) -> Path:
     folder = tmp_path / "export"
     (folder / "2026").mkdir(parents=True)
     (folder / "run.fit").write_bytes(fit(1))
-    (folder / "2026" / "walk.gpx").write_bytes(gpx(2))
+    (folder / "2026" / "walk.gpx").write_bytes(gpx(2, started_at=STARTED + timedelta(days=1)))
     (folder / "2026" / "short.tcx.gz").write_bytes(gzip.compress(TCX))
     (folder / "again.fit").write_bytes(fit(1))
     (folder / "empty.gpx").write_bytes(b"")

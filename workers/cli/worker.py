@@ -106,7 +106,16 @@ async def run_ingest(settings: Settings) -> None:
     reader = ProcessReader()
     try:
         async with open_parts(settings) as parts:
-            ingest = Ingest(parts.inbox, parts.streams, reader, parts.tracks, parts.claims, parts.attempts, clock=now)
+            ingest = Ingest(
+                parts.inbox,
+                parts.streams,
+                reader,
+                parts.tracks,
+                parts.claims,
+                parts.attempts,
+                parts.sessions,
+                clock=now,
+            )
             await asyncio.to_thread(_check_once_reachable, settings)
             _log.info("ready")
             await IngestLoop(ingest, parts.inbox, parts.queue, clock=now).run()
