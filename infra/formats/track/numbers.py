@@ -1,6 +1,6 @@
 """Values as whole numbers: in which unit a column was measured, where it has values, and what all steps share."""
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from msgspec import Struct
@@ -175,36 +175,34 @@ def _where(present: Mask | None) -> bytes:
     if present is None:
         return bytes([_EVERYWHERE])
     turns = np.flatnonzero(np.diff(present, prepend=False))
+    runs = to_varint(len(turns)) + np.diff(turns, prepend=0).astype(_run_type(len(present))).tobytes()
     bitmap = np.packbits(present).tobytes()
-    if len(turns) * 2 < len(bitmap):
-        lengths = np.diff(turns, prepend=0)
-        runs = b"".join(to_varint(int(length)) for length in lengths)
-        if len(runs) < len(bitmap):
-            return bytes([_RUNS]) + to_varint(len(lengths)) + runs
-    return bytes([_BITMAP]) + bitmap
+    return bytes([_RUNS]) + runs if len(runs) < len(bitmap) else bytes([_BITMAP]) + bitmap
 
 
 def _present(raw: bytes, at: int, points: int) -> tuple[Mask | None, int]:
-    if at >= len(raw):
-        raise CorruptTrack("a column's description is cut")
-    form, at = raw[at], at + 1
+    form, at = raw[at] if at < len(raw) else None, at + 1
     if form == _EVERYWHERE:
         return None, at
     if form == _BITMAP:
-        end = at + (points + 7) // 8
-        bitmap = np.frombuffer(raw[at:end], np.uint8)
-        if end > len(raw):
-            raise CorruptTrack("a column's description is cut")
+        bitmap, end = _array(raw, at, np.dtype(np.uint8), (points + 7) // 8)
         return np.unpackbits(bitmap, count=points).astype(bool), end
     if form != _RUNS:
         raise CorruptTrack("where a column has values is said in no known way")
     count, at = from_varint(raw, at)
-    lengths, left = [], points
-    for _ in range(count):
-        length, at = from_varint(raw, at)
-        lengths.append(length)
-        left -= length
-        if left < 0:
-            raise CorruptTrack("a column has values beyond the last point")
-    turns = np.arange(len(lengths) + 1) % 2 == 1
-    return np.repeat(turns, [*lengths, left]), at
+    runs, end = _array(raw, at, _run_type(points), count)
+    left = points - int(runs.sum(dtype=np.int64))
+    if left < 0:
+        raise CorruptTrack("a column has values beyond the last point")
+    return np.repeat(np.arange(count + 1) % 2 == 1, np.append(runs.astype(np.int64), left)), end
+
+
+def _run_type(points: int) -> np.dtype[Any]:
+    return np.dtype("<u2" if points < 1 << 16 else "<u4")
+
+
+def _array(raw: bytes, at: int, kind: np.dtype[Any], count: int) -> tuple[NDArray[Any], int]:
+    end = at + kind.itemsize * count
+    if end > len(raw):
+        raise CorruptTrack("a column's description is cut")
+    return np.frombuffer(raw, kind, count, at), end
