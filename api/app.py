@@ -13,8 +13,10 @@ from api import (
     following,
     goals,
     health,
+    metrics,
     notices,
     openapi,
+    originals,
     pictures,
     problems,
     sessions,
@@ -47,6 +49,7 @@ def create_app(
         activities,
         pictures,
         exports,
+        originals,
         feed,
         summaries,
         goals,
@@ -57,6 +60,7 @@ def create_app(
         contract.include_router(resource.router)
     app.include_router(contract)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     problems.install(app)
     openapi.install(app)
     return app

@@ -73,12 +73,17 @@ def answer_bytes(request: Request, body: bytes, media_type: str, headers: Mappin
         "Vary": "Authorization, Accept-Encoding",
         **(headers or {}),
     }
-    known = request.headers.get("if-none-match", "")
-    if known == "*" or etag in (tag.strip().removeprefix("W/") for tag in known.split(",", 50)):
+    if has_already(request, etag):
         return Response(status_code=304, headers=more)
     if coding is not None:
         return PackedResponse(body, coding, more, media_type)
     return Response(body, 200, more, media_type)
+
+
+def has_already(request: Request, etag: str) -> bool:
+    """Whether the client knows this very answer (If-None-Match; RFC 9110, 13.1.2)."""
+    known = request.headers.get("if-none-match", "")
+    return known == "*" or etag in (tag.strip().removeprefix("W/") for tag in known.split(",", 50))
 
 
 def created(payload: object, headers: Mapping[str, str], status: int = 201) -> Response:

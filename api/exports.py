@@ -38,7 +38,7 @@ async def export_gpx(
     kept. Others get 404, also those who may see the activity. 409 `export-needs-positions` without a position.
     """
     card, session = await _own(services, fresh, user_id, ActivityId(activity_id))
-    return _file(request, await asyncio.to_thread(services.write_gpx, session), _GPX, _name(card, "gpx"), fresh)
+    return _file(request, await asyncio.to_thread(services.write_gpx, session), _GPX, file_name(card, "gpx"), fresh)
 
 
 @router.get(
@@ -53,7 +53,7 @@ async def export_fit(
     get 404, also those who may see the activity. 409 `export-needs-times` without times.
     """
     card, session = await _own(services, fresh, user_id, ActivityId(activity_id))
-    return _file(request, await asyncio.to_thread(services.write_fit, session), _FIT, _name(card, "fit"), fresh)
+    return _file(request, await asyncio.to_thread(services.write_fit, session), _FIT, file_name(card, "fit"), fresh)
 
 
 async def _own(services: Services, fresh: Reads, user_id: UserId, activity_id: ActivityId) -> tuple[Card, Session]:
@@ -66,7 +66,7 @@ async def _own(services: Services, fresh: Reads, user_id: UserId, activity_id: A
     return card, await asyncio.to_thread(session_of, card.sport, card.started_at, found, card.title)
 
 
-def _name(card: Card, suffix: str) -> str:
+def file_name(card: Card, suffix: str) -> str:
     """Of when and what, ASCII: what a title says is nobody's business in a folder of downloads."""
     begun = card.started_at + timedelta(seconds=card.utc_offset_s)
     return f"{begun:%Y-%m-%d-%H%M}-{card.sport}.{suffix}"

@@ -86,6 +86,7 @@ def services_of(parts: Parts, settings: Settings) -> Services:
         streams=parts.streams,
         inbox=parts.inbox,
         hints=parts.queue,
+        queue_watch=parts.queue_watch,
         tracks=parts.tracks,
         accounts=parts.accounts,
         read_models=parts.read_models,

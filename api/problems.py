@@ -51,6 +51,7 @@ STATUSES: Final[Mapping[str, int]] = {
     "recording-format-unknown": 415,
     "activity-id-reserved": 422,
     "track-damaged": 503,
+    "original-damaged": 503,
     "export-needs-times": 409,
     "export-needs-positions": 409,
 }
@@ -60,6 +61,7 @@ _RETRY_AFTER: Final[Mapping[str, str]] = {
     "request-running": "1",
     "unavailable": "2",
     "track-damaged": "60",
+    "original-damaged": "60",
 }
 
 

@@ -59,7 +59,7 @@ async def test_a_part_of_a_track_is_the_same_rows_as_in_the_whole(anna: Runner) 
     assert (past["points"], set(map(len, past["columns"].values()))) == (0, {0})
 
 
-@pytest.mark.parametrize("query", ["from=-1", "to=nan", "from=inf", "from=5&to=5", "from=6&to=5", "from=soon"])
-async def test_a_range_is_asked_for_rightly_or_not_at_all(anna: Runner, query: str) -> None:
-    answer = await anna("GET", f"/activities/{uuid4()}/track?{query}")
-    assert (answer.status_code, answer.json()["code"]) == (422, "invalid-parameter")
+async def test_a_range_is_asked_for_rightly_or_not_at_all(anna: Runner) -> None:
+    for query in ("from=-1", "to=nan", "from=inf", "from=5&to=5", "from=6&to=5", "from=soon"):
+        answer = await anna("GET", f"/activities/{uuid4()}/track?{query}")
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid-parameter"), query

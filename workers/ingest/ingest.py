@@ -77,7 +77,7 @@ class Ingest:
             await self._inbox.close(manifest, verdict)
             _log.info("%s is %s", activity_id, verdict.fault.code if verdict.fault else verdict.status)
         else:
-            await self._inbox.tidy(manifest, verdict)
+            await self._inbox.tidy(manifest)
         await self._attempts.end(manifest, verdict)
         return verdict
 
