@@ -85,7 +85,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             keys=keys,
             objects=objects,
             inbox=inbox,
-            tracks=ObjectTracks(objects),
+            tracks=ObjectTracks(objects, keys),
             queue=queue,
             queue_watch=QueueWatch(inbox, queue, read_models, now),
             accounts=accounts,

@@ -60,6 +60,14 @@ async def test_of_many_writers_at_once_just_one_is_first(objects: Objects) -> No
     assert await objects.get("key") == b"%d" % firsts.index(True)
 
 
+async def test_what_is_replaced_is_another_from_then_on(objects: Objects) -> None:
+    await objects.replace("tracks/one", b"there was none")
+    await objects.replace("tracks/one", b"another")
+    assert await objects.get("tracks/one") == b"another"
+    assert not await objects.put_new("tracks/one", b"too late")
+    assert [key async for key, _ in objects.keys("tracks")] == ["tracks/one"]
+
+
 async def test_a_draft_is_seen_once_it_is_committed(objects: Objects) -> None:
     pieces = [b"begin", b"x" * 700_000, b"end"]
     async with objects.draft("drafts") as draft:
@@ -125,8 +133,9 @@ async def test_half_written_files_are_never_seen(tmp_path: Path) -> None:
 
 async def test_a_store_that_cannot_write_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"in the way of a folder")
-    with pytest.raises(StoreUnavailable):
-        await FolderObjects(tmp_path).put_new("file/key", b"bytes")
+    for write in (FolderObjects(tmp_path).put_new, FolderObjects(tmp_path).replace):
+        with pytest.raises(StoreUnavailable):
+            await write("file/key", b"bytes")
 
 
 async def test_a_bucket_that_does_not_answer_is_said_to_be_away(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,7 +116,14 @@ def test_every_bench_runs_and_tells_its_figures() -> None:
     told = json.loads(done.stdout)
     assert told["quick"] is True
     results = {result["name"]: result for result in told["results"]}
-    assert results.keys() >= {"append_256_clients", "append_1_client", "scan_decode", "rebuild", "live_lag_p99"}
+    assert results.keys() >= {
+        "append_256_clients",
+        "append_1_client",
+        "scan_decode",
+        "rebuild",
+        "live_lag_p99",
+        "track_encode",
+    }
     for result in results.values():
         assert result["value"] > 0
         if result["reference"] is not None:

@@ -15,7 +15,7 @@ from psycopg import Connection
 
 from domain.errors import StoreUnavailable
 from domain.notices import REACTIONS
-from infra.bootstrap import now, open_ear, open_parts
+from infra.bootstrap import Parts, now, open_ear, open_parts
 from infra.event_store.reader import LogReader
 from infra.faults import Fault
 from infra.housekeeping import purge_replies
@@ -27,6 +27,7 @@ from infra.projecting.live import LiveTables
 from infra.projecting.shards import LeaseLost
 from infra.projecting.tables import prepare
 from infra.reading_pool import ProcessReader
+from infra.recompaction import Recompaction
 from infra.server_checks import MigrationMissing, check_server
 from infra.settings import Settings
 from infra.vault import Vault
@@ -45,6 +46,7 @@ _AUDIT_SECONDS: Final = 3_600.0
 _AUDITED_PERCENT: Final = 100 / 256
 _CLEANING_SECONDS: Final = 3_600.0
 _CLEANING_RETRY_SECONDS: Final = 60.0
+_RECOMPACTING_SECONDS: Final = 3_600.0
 
 
 def run_projector(settings: Settings, stop: threading.Event) -> None:
@@ -166,6 +168,25 @@ def _clean(settings: Settings) -> int:
         return purge_replies(connection)
 
 
+async def run_recompaction(settings: Settings) -> None:
+    """Pack cold tracks again, once an hour until cancelled."""
+    while True:
+        await asyncio.sleep(_RECOMPACTING_SECONDS)
+        try:
+            async with open_parts(settings) as parts:
+                tracks, saved = await recompact_once(settings, parts)
+            _log.info("packed %d cold tracks again, which saved %d bytes", tracks, saved)
+        except (psycopg.Error, StoreUnavailable) as away:
+            _log.warning("no recompaction this time: %s", str(away).strip() or "a server does not answer")
+
+
+async def recompact_once(settings: Settings, parts: Parts) -> tuple[int, int]:
+    """How many tracks were due, and how many bytes it saved. `StoreUnavailable`."""
+    with _connect(settings) as connection:
+        master = MasterKeys(settings.master_keys)
+        return await Recompaction(connection, master, parts.tracks, parts.objects, clock=now).turn()
+
+
 async def run_workers(settings: Settings, kinds: frozenset[str]) -> None:
     """Run these loops until SIGTERM or Ctrl-C. A wrong key or an unsafe server ends them all, and is raised."""
     stop, told = threading.Event(), asyncio.Event()
@@ -182,6 +203,7 @@ async def run_workers(settings: Settings, kinds: frozenset[str]) -> None:
         tasks.append(asyncio.create_task(asyncio.to_thread(run_reactor, settings, stop)))
     if "ingest" in kinds:
         tasks.append(asyncio.create_task(run_ingest(settings)))
+        tasks.append(asyncio.create_task(run_recompaction(settings)))
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     stop.set()
     for task in tasks:
