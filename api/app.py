@@ -9,12 +9,16 @@ from api import (
     activities,
     chunks,
     client_config,
+    exports,
     feed,
     following,
     goals,
     health,
+    metrics,
     notices,
     openapi,
+    originals,
+    pictures,
     problems,
     sessions,
     summaries,
@@ -45,6 +49,9 @@ def create_app(
         uploads,
         chunks,
         activities,
+        pictures,
+        exports,
+        originals,
         feed,
         summaries,
         goals,
@@ -55,6 +62,7 @@ def create_app(
         contract.include_router(resource.router)
     app.include_router(contract)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     problems.install(app)
     openapi.install(app)
     return app

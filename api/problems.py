@@ -57,6 +57,9 @@ STATUSES: Final[Mapping[str, int]] = {
     "chunk-out-of-range": 422,
     "chunk-empty": 422,
     "track-damaged": 503,
+    "original-damaged": 503,
+    "export-needs-times": 409,
+    "export-needs-positions": 409,
 }
 _RETRY_AFTER: Final[Mapping[str, str]] = {
     "stream-contended": "1",
@@ -64,6 +67,7 @@ _RETRY_AFTER: Final[Mapping[str, str]] = {
     "request-running": "1",
     "unavailable": "2",
     "track-damaged": "60",
+    "original-damaged": "60",
 }
 
 

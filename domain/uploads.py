@@ -132,7 +132,7 @@ class Inbox(Protocol):
         """Keep the verdict, the first one stays, and the bytes under their owner's key. Then nothing waits."""
         ...
 
-    async def tidy(self, manifest: Manifest, verdict: Verdict) -> None:
+    async def tidy(self, manifest: Manifest) -> None:
         """What `close` does once there is a verdict."""
         ...
 
@@ -140,8 +140,11 @@ class Inbox(Protocol):
         """Take the verdict back, so that the upload waits to be processed once more; `OwnerErased`."""
         ...
 
-    def original(self, user_id: UserId, activity_id: ActivityId) -> AsyncIterator[bytes]:
-        """The bytes as they were sent, piece by piece, once there is a verdict; nothing if there are none."""
+    def original(self, user_id: UserId, sha256: str) -> AsyncIterator[bytes]:
+        """The bytes as they were sent, piece by piece, once there is a verdict; nothing if there are none.
+
+        `BodyDamaged`, also between two pieces.
+        """
         ...
 
     def waiting(self) -> AsyncIterator[Waiting]:

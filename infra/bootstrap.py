@@ -23,6 +23,7 @@ from infra.inbox import ObjectInbox
 from infra.keys import MasterKeys, UserKeys
 from infra.objects import Objects, objects_at
 from infra.queue import IngestQueue
+from infra.queue_watch import QueueWatch
 from infra.server_checks import ServerChecks
 from infra.settings import Settings
 from infra.tracks import ObjectTracks
@@ -50,6 +51,7 @@ class Parts:
     chunks: ObjectChunks
     tracks: ObjectTracks
     queue: IngestQueue
+    queue_watch: QueueWatch
     accounts: PostgresAccounts
     claims: PostgresClaims
     attempts: PostgresAttempts
@@ -73,6 +75,8 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     keys = UserKeys(read_models, master)
     streams = EventStore(PostgresLog(settings.database_url), keys, appended=Bell(redis).ring)
     objects = objects_at(settings.object_store_url)
+    inbox = ObjectInbox(objects, master, keys)
+    queue = IngestQueue(redis, consumer=f"{socket.gethostname()}-{getpid()}")
     accounts = PostgresAccounts(read_models, streams, vault, settings.cursor_key)
     checks = ServerChecks(settings.database_url, redis, vault)
     await read_models.open()
@@ -82,10 +86,11 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             read_models=read_models,
             keys=keys,
             objects=objects,
-            inbox=ObjectInbox(objects, master, keys),
+            inbox=inbox,
             chunks=ObjectChunks(objects, master, settings.cursor_key),
-            tracks=ObjectTracks(objects),
-            queue=IngestQueue(redis, consumer=f"{socket.gethostname()}-{getpid()}"),
+            tracks=ObjectTracks(objects, keys),
+            queue=queue,
+            queue_watch=QueueWatch(inbox, queue, read_models, now),
             accounts=accounts,
             claims=PostgresClaims(read_models),
             attempts=PostgresAttempts(read_models),

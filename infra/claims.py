@@ -76,14 +76,15 @@ class PostgresAttempts:
         await self._execute("UPDATE ingest_attempts SET attempts = attempts - 1 WHERE activity_id = %s", activity_id)
 
     async def end(self, manifest: Manifest, verdict: Verdict) -> None:
-        """Forget the count; of an upload that was given up, keep why."""
-        if verdict.fault is not None and verdict.passing:
-            values = manifest.activity_id, manifest.user_id, verdict.fault.code, verdict.fault.detail
-            await self._execute(_BURY, *values, manifest.received_at, manifest.activity_id)
-        await self._execute("DELETE FROM ingest_attempts WHERE activity_id = %s", manifest.activity_id)
+        """Forget the count; of an upload that became no activity, keep why."""
+        if verdict.fault is None:
+            await self._execute(_END, manifest.activity_id, manifest.activity_id)
+            return
+        values = manifest.activity_id, manifest.user_id, verdict.fault.code, verdict.fault.detail
+        await self._execute(_BURY, *values, manifest.received_at, manifest.activity_id)
 
-    async def revive(self, activity_id: ActivityId) -> None:
-        """Nothing is given up any more."""
+    async def let_go(self, activity_id: ActivityId) -> None:
+        """Do not list a failed upload any more."""
         await self._execute("DELETE FROM dead_letters WHERE activity_id = %s", activity_id)
 
     async def _execute(self, statement: str, *values: object) -> None:
@@ -127,11 +128,22 @@ _BEGIN: Final = """
     ON CONFLICT (activity_id) DO UPDATE SET attempts = a.attempts + 1 RETURNING attempts
 """
 _FAILED: Final = "UPDATE ingest_attempts SET reason = %s WHERE activity_id = %s"
+_END: Final = """
+    WITH revived AS (DELETE FROM dead_letters WHERE activity_id = %s)
+    DELETE FROM ingest_attempts WHERE activity_id = %s
+"""
+# why the last try failed says more than what the runner is told
 _BURY: Final = """
+    WITH told (activity_id, user_id, code, detail, received_at) AS (
+        SELECT %s::uuid, %s::uuid, %s::text, %s::text, %s::timestamptz
+    ), tried AS (
+        DELETE FROM ingest_attempts WHERE activity_id = %s RETURNING activity_id, attempts, reason
+    )
     INSERT INTO dead_letters (activity_id, user_id, code, reason, attempts, received_at)
-    SELECT %s, %s, %s, coalesce(nullif(max(reason), ''), %s), coalesce(max(attempts), 1), %s
-    FROM ingest_attempts WHERE activity_id = %s
+    SELECT activity_id, user_id, code, coalesce(nullif(reason, ''), detail), coalesce(attempts, 1), received_at
+    FROM told LEFT JOIN tried USING (activity_id)
     ON CONFLICT (activity_id) DO UPDATE
     SET code = excluded.code, reason = excluded.reason, attempts = excluded.attempts, died_at = now()
+    WHERE dead_letters.code <> excluded.code OR dead_letters.reason <> excluded.reason
 """
 _ENDED: Final = "SELECT 1 FROM sessions WHERE session_id = %s AND revoked_at < %s"

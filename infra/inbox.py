@@ -2,7 +2,7 @@
 
 Keys: `inbox/{activity}.{owner and hash}` bytes that wait, sealed under a key that the master key wraps; for ever
 `manifests/{xx}/{activity}` what was accepted under an id and `verdicts/{xx}/{activity}` what became of it;
-`originals/{user}/{activity}` the bytes once there is a verdict, their key wrapped by the user's.
+`originals/{user}/{hash}` the bytes once there is a verdict, their key wrapped by the user's.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ class ObjectInbox:
     async def arrive(self, activity_id: ActivityId, user_id: UserId, cover: Cover) -> AsyncIterator[Arrival]:
         """See `domain.uploads.Inbox`."""
         async with self._objects.draft("inbox") as draft:
-            sealer = Sealer(master_wrap(self._master, user_id), _place(user_id, activity_id))
+            sealer = Sealer(master_wrap(self._master, user_id), _whose(user_id))
             arrival = _Arrival(self, draft, sealer, activity_id, user_id, cover)
             await arrival.begin()
             yield arrival
@@ -80,7 +80,7 @@ class ObjectInbox:
     async def received(self, manifest: Manifest) -> Received:
         """See `domain.uploads.Inbox`. Of an upload that is tried anew, the bytes may be kept already."""
         unwrap = master_unwrap(self._master, manifest.user_id)
-        plain = unsealed(self._objects.pieces(f"inbox/{_name(manifest)}"), unwrap, _place_of(manifest))
+        plain = unsealed(self._objects.pieces(f"inbox/{_name(manifest)}"), unwrap, _whose(manifest.user_id))
         try:
             cover, body = await _parted(plain)
         except CorruptStream:
@@ -91,19 +91,18 @@ class ObjectInbox:
 
     async def _kept(self, manifest: Manifest) -> tuple[Cover, bytearray]:
         try:
-            return await _parted(self._opened(manifest.user_id, manifest.activity_id))
+            return await _parted(self._opened(manifest.user_id, manifest.sha256))
         except CorruptStream:
             raise BodyDamaged(manifest.activity_id) from None
 
     async def close(self, manifest: Manifest, verdict: Verdict) -> None:
         """See `domain.uploads.Inbox`. Cut off anywhere, the next try finds the verdict, and tidies up."""
         await self._objects.put_new(_sharded("verdicts", manifest.activity_id), msgspec.json.encode(verdict))
-        await self.tidy(manifest, verdict)
+        await self.tidy(manifest)
 
-    async def tidy(self, manifest: Manifest, verdict: Verdict) -> None:
+    async def tidy(self, manifest: Manifest) -> None:
         """See `domain.uploads.Inbox`."""
-        if verdict.matched != "bytes":  # those are kept with the first
-            await self._keep(manifest)
+        await self._keep(manifest)
         if await self.verdict(manifest.activity_id) is not None:  # else it was reopened in between
             await self._objects.delete(f"inbox/{_name(manifest)}")
 
@@ -112,7 +111,7 @@ class ObjectInbox:
             cipher = await self._keys.to_seal(manifest.user_id)
             await self._hand_over(
                 (f"inbox/{_name(manifest)}", master_unwrap(self._master, manifest.user_id)),
-                (f"originals/{manifest.user_id}", str(manifest.activity_id), _users_wrap(cipher)),
+                (f"originals/{manifest.user_id}", manifest.sha256, _users_wrap(cipher)),
             )
         except (CorruptStream, OwnerErased):  # it went over before, or nothing may be kept
             return
@@ -130,25 +129,28 @@ class ObjectInbox:
         cipher = await self._keys.to_seal(manifest.user_id)
         with contextlib.suppress(CorruptStream):  # then the bytes are in the inbox still, or nowhere
             await self._hand_over(
-                (_original_key(manifest.user_id, manifest.activity_id), _users_unwrap(cipher)),
+                (f"originals/{manifest.user_id}/{manifest.sha256}", _users_unwrap(cipher)),
                 ("inbox", _name(manifest), master_wrap(self._master, manifest.user_id)),
             )
 
-    async def original(self, user_id: UserId, activity_id: ActivityId) -> AsyncIterator[bytes]:
-        """See `domain.uploads.Inbox`; `CorruptStream` when it was damaged."""
+    async def original(self, user_id: UserId, sha256: str) -> AsyncIterator[bytes]:
+        """See `domain.uploads.Inbox`."""
         held: bytearray | None = bytearray()
-        async for piece in self._opened(user_id, activity_id):
-            if held is None:
-                yield piece
-                continue
-            held += piece
-            if (end := _cover_end(held)) is not None:
-                yield bytes(held[end:])
-                held = None
+        try:
+            async for piece in self._opened(user_id, sha256):
+                if held is None:
+                    yield piece
+                    continue
+                held += piece
+                if (end := _cover_end(held)) is not None:
+                    yield bytes(held[end:])
+                    held = None
+        except CorruptStream as damage:
+            raise BodyDamaged(sha256) from damage
 
-    async def _opened(self, user_id: UserId, activity_id: ActivityId) -> AsyncIterator[bytes]:
+    async def _opened(self, user_id: UserId, sha256: str) -> AsyncIterator[bytes]:
         """Cover and bytes that are kept; nothing when they are not, or when their owner's key was destroyed."""
-        pieces = self._objects.pieces(_original_key(user_id, activity_id))
+        pieces = self._objects.pieces(f"originals/{user_id}/{sha256}")
         first = await anext(pieces, None)
         cipher = None if first is None else await self._keys.to_open(user_id)
         if first is None or cipher is None:
@@ -159,7 +161,7 @@ class ObjectInbox:
             async for piece in pieces:
                 yield piece
 
-        async for piece in unsealed(again(), _users_unwrap(cipher), _place(user_id, activity_id)):
+        async for piece in unsealed(again(), _users_unwrap(cipher), _whose(user_id)):
             yield piece
 
     async def waiting(self) -> AsyncIterator[Waiting]:
@@ -284,23 +286,15 @@ def _users_unwrap(cipher: UserCipher) -> Unwrap:
     return unwrap
 
 
-def _place_of(manifest: Manifest) -> bytes:
-    return _place(manifest.user_id, manifest.activity_id)
-
-
-def _place(user_id: UserId, activity_id: ActivityId) -> bytes:
-    """What binds sealed bytes to whose they are and what they are of."""
-    return user_id.bytes + activity_id.bytes
+def _whose(user_id: UserId) -> bytes:
+    """What binds sealed bytes to their owner; which of theirs they are, their hash says."""
+    return b"recording of " + user_id.bytes
 
 
 def _name(manifest: Manifest) -> str:
     """Of waiting bytes: others under the same id, or another's, have another name."""
     whose = hashlib.blake2b(manifest.user_id.bytes + manifest.sha256.encode(), digest_size=16).hexdigest()
     return f"{manifest.activity_id}.{whose}"
-
-
-def _original_key(user_id: UserId, activity_id: ActivityId) -> str:
-    return f"originals/{user_id}/{activity_id}"
 
 
 def _sharded(kind: str, activity_id: ActivityId) -> str:

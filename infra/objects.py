@@ -1,4 +1,4 @@
-"""Bytes by key: a folder that keeps its promises, or S3. Objects are written once and never changed."""
+"""Bytes by key: a folder that keeps its promises, or S3. Objects are written once; few are ever replaced."""
 
 import asyncio
 import os
@@ -40,6 +40,10 @@ class Objects(Protocol):
 
     async def put_new(self, key: str, body: bytes) -> bool:
         """Write the object if there is none; False when there is one already, which stays as it was."""
+        ...
+
+    async def replace(self, key: str, body: bytes) -> None:
+        """Write the object in place of what is there: readers find the one or the other, also after a power cut."""
         ...
 
     def draft(self, folder: str) -> AbstractAsyncContextManager[Draft]:
@@ -86,6 +90,10 @@ class FolderObjects:
         finally:
             await _off_loop(draft.discard)
 
+    async def replace(self, key: str, body: bytes) -> None:
+        """See `Objects`."""
+        await _off_loop(self._replace, key, body)
+
     async def get(self, key: str) -> bytes | None:
         """See `Objects`."""
         return await _off_loop(self._get, key)
@@ -127,6 +135,15 @@ class FolderObjects:
         try:
             draft.append(body)
             return draft.link(path.name)
+        finally:
+            draft.discard()
+
+    def _replace(self, key: str, body: bytes) -> None:
+        path = self._path(key)
+        draft = _FileDraft(path.parent)
+        try:
+            draft.append(body)
+            draft.rename(path.name)
         finally:
             draft.discard()
 
@@ -179,10 +196,7 @@ class _FileDraft:
 
     def link(self, name: str) -> bool:
         """As `commit`. A second writer returns once the first one's bytes are durable."""
-        self._flush()
-        file = self._opened()
-        file.flush()
-        os.fsync(file.fileno())
+        self._sync()
         try:
             (self._folder / name).hardlink_to(self._part)
         except FileExistsError:
@@ -190,9 +204,14 @@ class _FileDraft:
         else:
             created = True
         self.discard()
-        for folder in [self._folder, *self._changed]:  # also when it was there: its writer may not have come this far
-            _sync_folder(folder)
+        self._sync_folders()  # also when it was there: its writer may not have come this far
         return created
+
+    def rename(self, name: str) -> None:
+        """Take the place of what has the name, at once."""
+        self._sync()
+        self._part.replace(self._folder / name)
+        self._sync_folders()
 
     def discard(self) -> None:
         """Leave nothing but what has a name."""
@@ -200,6 +219,16 @@ class _FileDraft:
             self._file.close()
             self._file = None
             self._part.unlink(missing_ok=True)
+
+    def _sync(self) -> None:
+        self._flush()
+        file = self._opened()
+        file.flush()
+        os.fsync(file.fileno())
+
+    def _sync_folders(self) -> None:
+        for folder in [self._folder, *self._changed]:
+            _sync_folder(folder)
 
     def _opened(self) -> BinaryIO:
         if self._file is None:
@@ -258,6 +287,13 @@ class BucketObjects:
         """See `Objects`. It waits on this machine's disk: a conditional write takes an object whole."""
         with TemporaryFile() as file:
             yield _BucketDraft(self._store, folder, file)
+
+    async def replace(self, key: str, body: bytes) -> None:
+        """See `Objects`."""
+        try:
+            await self._store.put_async(key, body)
+        except BaseError as error:
+            raise StoreUnavailable from error
 
     async def get(self, key: str) -> bytes | None:
         """See `Objects`."""

@@ -16,7 +16,7 @@ from msgspec import Struct
 from api.app import create_app
 from api.main import services_of
 from infra.bootstrap import Parts, now, open_parts
-from infra.reader import ProcessReader
+from infra.reading_pool import ProcessReader
 from infra.settings import Settings, TokenKey
 from workers.cli.worker import run_projector, run_reactor
 from workers.ingest.ingest import Ingest

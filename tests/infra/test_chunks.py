@@ -10,7 +10,7 @@ from domain.errors import StoreUnavailable
 from domain.measures import ActivityId
 from infra.chunks import ObjectChunks
 from infra.keys import KeyUnusable, MasterKeys
-from infra.objects import FolderObjects
+from infra.objects import FolderObjects, Objects
 from tests.scenarios import ANNA, BEN
 
 MASTER = MasterKeys([b"m" * 32])
@@ -52,7 +52,8 @@ def file_of(tmp_path: Path, pattern: str) -> Path:
     return found
 
 
-async def test_what_is_kept_is_held_in_order_with_the_session_it_came_in(chunks: ObjectChunks) -> None:
+async def test_what_is_kept_is_held_in_order_with_the_session_it_came_in(objects: Objects) -> None:
+    chunks = ObjectChunks(objects, MASTER, b"secret")
     for seq in (10, 2, 0):
         assert await keep(chunks, seq, b"chunk %d;" % seq)
     held = await chunks.held(UPLOAD)
@@ -60,6 +61,13 @@ async def test_what_is_kept_is_held_in_order_with_the_session_it_came_in(chunks:
     assert await together(chunks) == b"chunk 0;chunk 2;chunk 10;"
     assert await chunks.session_of(UPLOAD, held[0]) == SESSION
     assert [upload async for upload, _ in chunks.under_way()] == [UPLOAD]
+    assert not await keep(chunks, 2, b"chunk 2;")
+    with pytest.raises(ChunkDiffers):
+        await keep(chunks, 2, b"chunk 3;")
+    await chunks.clear(UPLOAD)
+    assert await chunks.held(UPLOAD) == []
+    assert await chunks.taken(UPLOAD) == [held[0].digest]
+    assert [upload async for upload, _ in chunks.under_way()] == []
 
 
 async def test_two_runners_under_one_id_do_not_meet(chunks: ObjectChunks) -> None:

@@ -1,42 +1,12 @@
 import asyncio
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
-import httpx
 import pytest
-from moto.server import ThreadedMotoServer
 
 from domain.errors import StoreUnavailable
 from infra.objects import FolderObjects, Objects, objects_at
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """The address of an S3 API on this machine."""
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture(params=["folder", "bucket"])
-def objects(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Objects:
-    if request.param == "folder":
-        return objects_at(f"file://{tmp_path}/objects%20of%20ours")
-    endpoint, bucket = request.getfixturevalue("s3"), f"bucket-{uuid4().hex}"
-    for name, value in {
-        "AWS_ENDPOINT": endpoint,
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    httpx.put(f"{endpoint}/{bucket}").raise_for_status()
-    return objects_at(f"s3://{bucket}/of/ours")
 
 
 async def test_what_is_put_is_got(objects: Objects) -> None:
@@ -58,6 +28,14 @@ async def test_of_many_writers_at_once_just_one_is_first(objects: Objects) -> No
     firsts = await asyncio.gather(*(objects.put_new("key", b"%d" % n) for n in range(16)))
     assert sum(firsts) == 1
     assert await objects.get("key") == b"%d" % firsts.index(True)
+
+
+async def test_what_is_replaced_is_another_from_then_on(objects: Objects) -> None:
+    await objects.replace("tracks/one", b"there was none")
+    await objects.replace("tracks/one", b"another")
+    assert await objects.get("tracks/one") == b"another"
+    assert not await objects.put_new("tracks/one", b"too late")
+    assert [key async for key, _ in objects.keys("tracks")] == ["tracks/one"]
 
 
 async def test_a_draft_is_seen_once_it_is_committed(objects: Objects) -> None:
@@ -135,8 +113,9 @@ async def test_half_written_files_are_never_seen(tmp_path: Path) -> None:
 
 async def test_a_store_that_cannot_write_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"in the way of a folder")
-    with pytest.raises(StoreUnavailable):
-        await FolderObjects(tmp_path).put_new("file/key", b"bytes")
+    for write in (FolderObjects(tmp_path).put_new, FolderObjects(tmp_path).replace):
+        with pytest.raises(StoreUnavailable):
+            await write("file/key", b"bytes")
 
 
 async def test_a_bucket_that_does_not_answer_is_said_to_be_away(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@ import polyline
 import pytest
 
 from domain.recordings.cleaning import step_lengths
-from domain.recordings.preview import bounding_box, preview
+from domain.recordings.preview import RESOLUTIONS, bounding_box, preview, previews
 from tests.domain.recordings.tracks import NAN
 
 
@@ -51,3 +51,18 @@ def test_the_box_is_south_west_north_east() -> None:
 
 def test_the_box_over_the_date_line_goes_the_short_way() -> None:
     assert bounding_box(np.array([0.0, 1.0]), np.array([179.5, -179.5])) == (0, 179.5, 1, -179.5)
+
+
+def test_previews_are_ever_finer_and_close_to_the_way() -> None:
+    random = np.random.default_rng(1)
+    lat, lon = 52 + np.cumsum(random.normal(0, 2e-5, 9_000)), 13 + np.cumsum(random.normal(0, 3e-5, 9_000))
+    lines = [polyline.decode(text) for text in previews(lat, lon)]
+    assert [len(line) <= most for line, most in zip(lines, RESOLUTIONS, strict=True)] == [True] * 3
+    assert len(lines[0]) > 20 < len(lines[1]) // 2 < len(lines[2]) // 4
+    away = [
+        max(np.hypot(*(np.array([lat, lon]) - np.array(line).T[:, [at]])).min() for at in range(len(line)))
+        for line in lines
+    ]
+    assert max(away) < 1e-4  # every vertex is a point of the way
+    assert {line[0] for line in lines} == {(round(lat[0], 5), round(lon[0], 5))}
+    assert previews(lat[:1], lon[:1]) == ()
