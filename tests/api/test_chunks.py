@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
@@ -14,12 +15,15 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from api.app import create_app
 from api.chunks import MAX_CHUNK_BYTES
 from api.client import Client, LiveRecording, Refused, Unreachable, upload_in_chunks
+from api.main import services_of
 from api.tokens import Tokens
 from domain.chunks import Upload
 from domain.measures import ActivityId, UserId, derived_id
-from infra.bootstrap import now
+from infra.bootstrap import now, open_parts
+from infra.settings import Settings, TokenKey
 from tests.api.conftest import Runner, World
 from tests.network import CUT_OFF, Answer, Request, lossy, network
 from tests.recordings import fit, gpx
@@ -314,6 +318,35 @@ async def test_an_access_token_that_expired_hands_in_chunks_too(anna: Runner, wo
     assert (await put(anna, run, 0, body)).status_code == 201
     assert (await anna.get(f"/activities/{run}/chunks"))["received"] == [[0, 0]]
     assert (await finish(anna, run, 1, body)).status_code in {201, 202}
+
+
+async def test_chunks_are_taken_in_while_postgres_and_valkey_are_away(tmp_path: Path) -> None:
+    settings = Settings(
+        data=tmp_path,
+        database_url="postgresql://127.0.0.1:1/nowhere",
+        redis_url="redis://127.0.0.1:1",
+        object_store_url=tmp_path.as_uri(),
+        master_keys=(b"m" * 32,),
+        token_keys=(TokenKey("k", b"t" * 32),),
+        cursor_key=b"c" * 32,
+        log_level="WARNING",
+    )
+    user_id, run, body = UserId(uuid4()), uuid4(), fit(85)
+    async with open_parts(settings) as parts:
+        services = services_of(parts, settings)
+        transport = httpx.ASGITransport(create_app(services))
+        token = services.tokens.issue(user_id, uuid4(), now())
+        async with httpx.AsyncClient(transport=transport, base_url="http://cairn") as http:
+            runner = Runner(http, user_id, "", {"access_token": token})
+            for seq, data in enumerate(cut(body, 85, 3)):
+                assert (await put(runner, run, seq, data)).status_code == 201
+            wish = {"chunks": 3, "sha256": sha256(body)}
+            answers = [await runner("POST", f"/activities/{run}/finish", json=wish) for _ in range(2)]
+        assert [one.status_code for one in answers] == [202, 202]
+        assert answers[0].json()["status"] == "processing"
+        manifest = await parts.inbox.manifest(ActivityId(run))
+        assert manifest is not None
+        assert (await parts.inbox.received(manifest)).body == body
 
 
 async def test_a_run_whose_phone_died_is_closed_with_what_came(anna: Runner, world: World) -> None:
