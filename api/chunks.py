@@ -83,18 +83,20 @@ async def put_chunk(
             raise ChunkEmpty
         manifest = await _accepted(services, upload)
         if manifest is None:
-            held = await services.chunks.held(upload)
-            _require_room([chunk for chunk in held if chunk.seq != seq], arrival.size)
-            if not held:
+            others = [chunk for chunk in await services.chunks.held(upload) if chunk.seq != seq]
+            _require_room(others, arrival.size)
+            if not others:
                 await services.chunks.begin(upload)
             new = await arrival.keep()
             manifest = await _accepted(services, upload)
             if manifest is None:
-                state = _state(upload, await services.chunks.held(upload))
+                chunk = Chunk(seq, arrival.size, arrival.digest, services.clock())
+                state = _state(upload, sorted([*others, chunk], key=lambda one: one.seq))
                 return created(state, {}, status=201 if new else 200)
             if not new:
                 return Response(status_code=204)
-            await services.chunks.drop(upload, seq)  # it was made whole meanwhile, and cleared
+            await services.chunks.drop(upload, seq)  # the recording was accepted meanwhile
+            await services.chunks.clear(upload)
         if arrival.digest not in (await services.chunks.taken(upload))[seq : seq + 1]:
             raise RecordingClosed if manifest.partial else ChunkDiffers
         return Response(status_code=204)

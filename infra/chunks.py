@@ -1,10 +1,10 @@
 """Chunks of recordings that are not whole yet, in the object store alone, as the inbox is.
 
 Keys: `chunks/{user}/{activity}/{seq}` the session and the bytes, sealed as in the inbox: its first writer decides what
-the number stands for; beside it, without content, `{seq}.{size}.{digest}` from when it counts, so that a listing tells
-all; `chunked/{activity}.{user}` while the upload is under way; for ever `receipts/{user}/{activity}`, the digests of
-the chunks that an accepted recording came in. Digests are made with a secret: a chunk may be so short that a hash
-would tell where its runner was.
+the number stands for; `slices/{user}/{activity}/{seq}.{size}.{digest}`, without content, from when it counts, so that a
+listing tells all; `chunked/{activity}.{user}` while the upload is under way; for ever `receipts/{user}/{activity}`, the
+digests of the chunks that an accepted recording came in. Digests are made with a secret: a chunk may be so short that a
+hash would tell where its runner was.
 """
 
 import hashlib
@@ -58,7 +58,7 @@ class ObjectChunks:
                 raise ChunkDiffers
             if known is not None:  # its digest was made with an earlier secret
                 return False
-        await self._objects.put_new(f"{_folder(upload)}/{seq}.{size}.{digest}", b"")
+        await self._objects.put_new(f"{_names(upload)}/{seq}.{size}.{digest}", b"")
         return created
 
     async def _stored_digest(self, upload: Upload, seq: int) -> str:
@@ -78,11 +78,9 @@ class ObjectChunks:
     async def held(self, upload: Upload) -> Sequence[Chunk]:
         """See `domain.chunks.Chunks`."""
         found = []
-        async for key, written in self._objects.keys(_folder(upload)):
-            seq, dot, rest = key.rpartition("/")[2].partition(".")
-            if dot:
-                size, _, digest = rest.partition(".")
-                found.append(Chunk(int(seq), int(size), digest, written))
+        async for key, written in self._objects.keys(_names(upload)):
+            seq, size, digest = key[key.rindex("/") + 1 :].split(".")
+            found.append(Chunk(int(seq), int(size), digest, written))
         return sorted(found, key=lambda chunk: chunk.seq)
 
     async def pieces(self, upload: Upload, chunks: Sequence[Chunk]) -> AsyncIterator[bytes]:
@@ -123,7 +121,7 @@ class ObjectChunks:
         """See `domain.chunks.Chunks`. First it does not count any more, then it is gone."""
         for chunk in await self.held(upload):
             if chunk.seq == seq:
-                await self._objects.delete(f"{_folder(upload)}/{seq}.{chunk.size}.{chunk.digest}")
+                await self._objects.delete(f"{_names(upload)}/{seq}.{chunk.size}.{chunk.digest}")
         await self._objects.delete(f"{_folder(upload)}/{seq}")
 
     async def clear(self, upload: Upload) -> None:
@@ -131,9 +129,10 @@ class ObjectChunks:
         if held := await self.held(upload):
             digests = b"".join(bytes.fromhex(chunk.digest) for chunk in beginning(held))
             await self._objects.put_new(_receipt(upload), digests)
-        async for key, _ in self._objects.keys(_folder(upload)):
-            await self._objects.delete(key)
-        await self._objects.prune(_folder(upload))
+        for folder in (_names(upload), _folder(upload)):
+            async for key, _ in self._objects.keys(folder):
+                await self._objects.delete(key)
+            await self._objects.prune(folder)
         await self._objects.delete(_mark(upload))
 
     async def taken(self, upload: Upload) -> Sequence[str]:
@@ -179,6 +178,10 @@ class _Arrival:
 
 def _folder(upload: Upload) -> str:
     return f"chunks/{upload.user_id}/{upload.activity_id}"
+
+
+def _names(upload: Upload) -> str:
+    return f"slices/{upload.user_id}/{upload.activity_id}"
 
 
 def _mark(upload: Upload) -> str:

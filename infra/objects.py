@@ -155,15 +155,19 @@ class FolderObjects:
 
     def _keys(self, prefix: str) -> list[tuple[str, datetime]]:
         found = []
-        for path in self._path(prefix).glob("*"):
+        try:
+            entries = list(os.scandir(self._path(prefix)))  # half of what `Path.glob` costs
+        except FileNotFoundError:
+            return []
+        for entry in entries:
             try:
-                written = path.stat().st_mtime
+                written = entry.stat().st_mtime
             except FileNotFoundError:  # deleted since the folder was read
                 continue
-            if not path.name.startswith("."):
-                found.append((f"{prefix}/{path.name}", datetime.fromtimestamp(written, UTC)))
+            if not entry.name.startswith("."):
+                found.append((f"{prefix}/{entry.name}", datetime.fromtimestamp(written, UTC)))
             elif time.time() - written > _ABANDONED_SECONDS:
-                path.unlink(missing_ok=True)
+                Path(entry).unlink(missing_ok=True)
         return found
 
     def _path(self, key: str) -> Path:

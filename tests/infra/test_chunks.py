@@ -47,8 +47,12 @@ async def together(chunks: ObjectChunks, upload: Upload = UPLOAD) -> bytes:
     return b"".join([piece async for piece in chunks.pieces(upload, await chunks.held(upload))])
 
 
-def file_of(tmp_path: Path, pattern: str) -> Path:
-    (found,) = (tmp_path / "chunks" / str(ANNA) / str(UPLOAD.activity_id)).glob(pattern)
+def bytes_of(tmp_path: Path, seq: int) -> Path:
+    return tmp_path / "chunks" / str(ANNA) / str(UPLOAD.activity_id) / str(seq)
+
+
+def name_of(tmp_path: Path, seq: int) -> Path:
+    (found,) = (tmp_path / "slices" / str(ANNA) / str(UPLOAD.activity_id)).glob(f"{seq}.*")
     return found
 
 
@@ -100,7 +104,7 @@ async def test_under_a_new_secret_the_same_bytes_are_still_the_same(chunks: Obje
 
 async def test_cut_off_before_it_counts_the_repeat_makes_it_count(chunks: ObjectChunks, tmp_path: Path) -> None:
     await keep(chunks, 0, b"bytes")
-    file_of(tmp_path, "0.*").unlink()
+    name_of(tmp_path, 0).unlink()
     assert await chunks.held(UPLOAD) == []
     with pytest.raises(ChunkDiffers):
         await keep(chunks, 0, b"other")
@@ -111,7 +115,7 @@ async def test_cut_off_before_it_counts_the_repeat_makes_it_count(chunks: Object
 async def test_a_damaged_chunk_is_dropped_and_can_be_sent_again(chunks: ObjectChunks, tmp_path: Path) -> None:
     for seq in range(3):
         await keep(chunks, seq, b"chunk %d" % seq)
-    path = file_of(tmp_path, "1")
+    path = bytes_of(tmp_path, 1)
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(ChunksMissing, match="1-1"):
         await together(chunks)
@@ -122,8 +126,8 @@ async def test_a_damaged_chunk_is_dropped_and_can_be_sent_again(chunks: ObjectCh
 
 async def test_a_damaged_chunk_that_never_counted_gives_way(chunks: ObjectChunks, tmp_path: Path) -> None:
     await keep(chunks, 0, b"bytes")
-    file_of(tmp_path, "0").write_bytes(b"flipped")
-    file_of(tmp_path, "0.*").unlink()
+    bytes_of(tmp_path, 0).write_bytes(b"flipped")
+    name_of(tmp_path, 0).unlink()
     with pytest.raises(StoreUnavailable):
         await keep(chunks, 0, b"bytes")
     assert await keep(chunks, 0, b"bytes")
@@ -132,7 +136,7 @@ async def test_a_damaged_chunk_that_never_counted_gives_way(chunks: ObjectChunks
 async def test_a_chunk_in_anothers_place_does_not_open(chunks: ObjectChunks, tmp_path: Path) -> None:
     await keep(chunks, 0, b"first")
     await keep(chunks, 1, b"other")
-    file_of(tmp_path, "1").write_bytes(file_of(tmp_path, "0").read_bytes())
+    bytes_of(tmp_path, 1).write_bytes(bytes_of(tmp_path, 0).read_bytes())
     with pytest.raises(ChunksMissing):
         await chunks.session_of(UPLOAD, (await chunks.held(UPLOAD))[1])
     assert [chunk.seq for chunk in await chunks.held(UPLOAD)] == [0]
@@ -155,4 +159,4 @@ async def test_clearing_is_cut_off_anywhere_and_repeated(tmp_path: Path, deletes
     await chunks.clear(UPLOAD)
     assert await chunks.taken(UPLOAD) == digests
     assert [path.parent.name for path in tmp_path.rglob("*") if path.is_file()] == [str(ANNA)]
-    assert list((tmp_path / "chunks" / str(ANNA)).iterdir()) == []
+    assert [list((tmp_path / kind / str(ANNA)).iterdir()) for kind in ("chunks", "slices")] == [[], []]
