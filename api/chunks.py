@@ -97,7 +97,7 @@ async def put_chunk(
                 return Response(status_code=204)
             await services.chunks.drop(upload, seq)  # the recording was accepted meanwhile
             await services.chunks.clear(upload)
-        if arrival.digest not in (await services.chunks.taken(upload))[seq : seq + 1]:
+        if not await _is_part(services, upload, seq, arrival.digest):
             raise RecordingClosed if manifest.partial else ChunkDiffers
         return Response(status_code=204)
 
@@ -185,6 +185,13 @@ async def _accepted(services: Services, upload: Upload) -> Manifest | None:
         raise ActivityMissing
     verdict = await services.inbox.verdict(upload.activity_id)
     return None if verdict is not None and verdict.passing else manifest
+
+
+async def _is_part(services: Services, upload: Upload, seq: int, digest: str) -> bool:
+    """Whether an accepted recording came in this chunk among others. They go once there is a receipt of them."""
+    if any((chunk.seq, chunk.digest) == (seq, digest) for chunk in await services.chunks.held(upload)):
+        return True
+    return digest in (await services.chunks.taken(upload))[seq : seq + 1]
 
 
 def _upload(user_id: UserId, activity_id: UUID) -> Upload:
