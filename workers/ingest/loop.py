@@ -48,7 +48,8 @@ class IngestLoop:
                 tasks.create_task(self._repeat(self._turn))
 
     async def _repeat(self, work: Callable[[], Awaitable[None]]) -> None:
-        while True:
+        task = asyncio.current_task()
+        while task is not None and not task.cancelling():  # the client of the queue may swallow it while it connects
             try:
                 await work()
             except StoreUnavailable:

@@ -205,3 +205,13 @@ async def swept(parts: Parts, reader: Reader, activity_id: ActivityId) -> str:
     verdict = await parts.inbox.verdict(activity_id)
     assert verdict is not None
     return verdict.status
+
+
+@pytest.mark.parametrize("milliseconds", [0, 1, 2, 5, 10, 20])
+async def test_the_loop_ends_when_it_is_told_to_also_while_it_connects(parts: Parts, milliseconds: int) -> None:
+    taking_in = IngestLoop(ingest(parts, CrashingReader()), parts.inbox, parts.queue, clock=now)
+    loop = asyncio.create_task(taking_in.run())
+    await asyncio.sleep(milliseconds / 1000)
+    loop.cancel()
+    _, left = await asyncio.wait({loop}, timeout=20)
+    assert not left
