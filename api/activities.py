@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict
 
-from api.codec import Title, answer, body_of, no_content
+from api.codec import Notes, Title, answer, body_of, no_content
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.openapi import answers, json_body
 from api.pages import Cursor, Limit, place_of
@@ -23,7 +23,7 @@ from domain.events.activity import BestEffort, DeviceTotals, Source
 from domain.measures import RESERVED_VERSION, ActivityId, Sport, UserId, Visibility
 from domain.recordings.recording import Column
 from domain.user import UserMissing
-from projections.activities import Card, cards, cards_of
+from projections.activities import Card, WholeCard, cards_of, whole_card
 from projections.people import follows, people
 from projections.projection import View
 
@@ -55,6 +55,7 @@ class ActivityCard(Struct, frozen=True, kw_only=True):
 class Activity(ActivityCard, frozen=True, kw_only=True):
     """An activity whole."""
 
+    notes: str | None  # free text, "" for none; null while a read model is read that does not know them yet
     distance_source: str  # recorded, positions or device
     max_speed_mps: float | None
     max_heart_rate_bpm: float | None
@@ -75,6 +76,7 @@ class ActivityPatch(Struct, frozen=True, forbid_unknown_fields=True):
     """What to change; what is left out stays."""
 
     title: Title | UnsetType = UNSET
+    notes: Notes | UnsetType = UNSET
     visibility: Visibility | UnsetType = UNSET
     sport: Sport | UnsetType = UNSET
 
@@ -127,6 +129,7 @@ async def read_activity(services: Services, reader: Reader, user_id: UserId, act
     measured = card.measured
     return Activity(
         **asdict(card_seen(card, person.display_name if person else "")),
+        notes=card.notes,
         distance_source=measured.distance_source,
         max_speed_mps=measured.max_speed_mps,
         max_heart_rate_bpm=measured.max_heart_rate_bpm,
@@ -149,9 +152,9 @@ def _listed(details: Mapping[str, object], name: str) -> Sequence[object]:
     return found if isinstance(found, list) else ()
 
 
-async def visible_card(view: View, user_id: UserId, activity_id: ActivityId) -> Card:
+async def visible_card(view: View, user_id: UserId, activity_id: ActivityId) -> WholeCard:
     """The card, if this user may see the activity; `ActivityMissing`."""
-    card = (await cards(view, [activity_id])).get(activity_id)
+    card = await whole_card(view, activity_id)
     if card is None or not await _may_see(view, user_id, card):
         raise ActivityMissing
     return card
@@ -196,7 +199,7 @@ async def edit(
     user_id: CurrentUser,
     services: ServicesDep,
 ) -> Response:
-    """Change an own activity's title, visibility or sport."""
+    """Change an own activity's title, notes, visibility or sport. Empty notes are none."""
     _require_possible(activity_id)
     changes = {name: value for name, value in asdict(patch).items() if value is not UNSET}
     now = services.clock()

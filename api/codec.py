@@ -17,6 +17,7 @@ MAX_JSON_BYTES: Final = 64 * 1024
 S = TypeVar("S", bound=Struct)
 
 Title = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00]*[^\s\x00][^\x00]*$")]
+Notes = Annotated[str, Meta(max_length=5_000, pattern=r"^[^\x00]*$")]
 Name = Annotated[str, Meta(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f]*[^\s\x00-\x1f][^\x00-\x1f]*$")]
 
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from domain.events.activity import DeviceTotals, Measured
 from domain.measures import Sport
-from domain.recordings.cleaning import CleanTrack, clean
+from domain.recordings.cleaning import CleanTrack, clean, max_possible_speed
 from domain.recordings.distance import Distance, DistanceSource, distance_of
 from domain.recordings.motion import climb, max_speed, moving_time
 from domain.recordings.preview import bounding_box, preview, previews
@@ -97,7 +97,7 @@ def _measured(
         calories_kcal=device.calories_kcal,
         polyline=preview(track.lat, track.lon),
         bbox=bounding_box(track.lat, track.lon),
-        best_efforts=best_efforts(track, distance.column) if trusted else (),
+        best_efforts=best_efforts(track, distance.column, max_possible_speed(session.sport)) if trusted else (),
         device=DeviceTotals(
             distance_m=device.distance_m, elapsed_s=device.elapsed_s, timer_s=device.timer_s, ascent_m=device.ascent_m
         ),

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pyproj import Geod
 
 from domain.measures import Sport
+from domain.recordings.believing import BELIEVABLE
 from domain.recordings.recording import Column, FloatColumn, Session
 
 _WGS84: Final = Geod(ellps="WGS84")
@@ -18,7 +19,6 @@ _LONG_STEP_M: Final = 10_000.0  # beyond this, radii at the middle latitude are 
 _MAX_SPEED: Final = {Sport.RUNNING: 12.5, Sport.WALKING: 12.5, Sport.HIKING: 12.5, Sport.SWIMMING: 5.0}
 _MAX_SPEED_ELSE: Final = 40.0  # m/s: a descent on a bicycle, a ski
 _CLOCK_JUMP_S: Final = 86_400.0  # a step longer than a day is the clock's, not the runner's
-_HEIGHTS_M: Final = (-500.0, 9_000.0)  # from the Dead Sea's shore to Everest
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ def clean(session: Session) -> CleanTrack:
     lat = session.columns.get(Column.LAT, missing).copy()
     lon = session.columns.get(Column.LON, missing).copy()
     altitude = session.columns.get(Column.ALTITUDE, missing)
-    believable = (altitude >= _HEIGHTS_M[0]) & (altitude <= _HEIGHTS_M[1])
+    lowest, highest = BELIEVABLE[Column.ALTITUDE]
     return CleanTrack(
         t=t,
         timed=timed,
         outliers=_drop_outliers(t, timed, lat, lon, session.sport),
         lat=lat,
         lon=lon,
-        altitude=np.where(believable, altitude, np.nan),
+        altitude=np.where((altitude >= lowest) & (altitude <= highest), altitude, np.nan),
         has_times=has_times,
         clock_jumps=clock_jumps,
     )
@@ -80,7 +80,7 @@ def _drop_outliers(t: FloatColumn, timed: NDArray[np.bool_], lat: FloatColumn, l
         placed = np.flatnonzero(~np.isnan(lat) & ~np.isnan(lon) & timed)
         if len(placed) < 3:
             break
-        fast = too_fast(t[placed], step_lengths(lat[placed], lon[placed]), sport)
+        fast = too_fast(np.diff(t[placed]), step_lengths(lat[placed], lon[placed]), sport)
         outliers = placed[1:-1][fast[:-1] & fast[1:]]
         if len(outliers) == 0 or len(outliers) > len(placed) / 10:  # a whole track that is fast is no outlier
             break
@@ -89,9 +89,14 @@ def _drop_outliers(t: FloatColumn, timed: NDArray[np.bool_], lat: FloatColumn, l
     return dropped
 
 
-def too_fast(t: FloatColumn, steps: FloatColumn, sport: Sport, at_least_s: float = 1.0) -> NDArray[np.bool_]:
-    """Which steps between neighbours nobody could make in this sport, each given this much time at the least."""
-    return steps > np.maximum(np.diff(t), at_least_s) * _MAX_SPEED.get(sport, _MAX_SPEED_ELSE)
+def max_possible_speed(sport: Sport) -> float:
+    """Metres a second that nobody exceeds in this sport: on foot, Bolt's fastest 20 m of 2009 (12.4 m/s)."""
+    return _MAX_SPEED.get(sport, _MAX_SPEED_ELSE)
+
+
+def too_fast(seconds: FloatColumn, metres: FloatColumn, sport: Sport, at_least_s: float = 1.0) -> NDArray[np.bool_]:
+    """Which steps nobody could make in this sport, each given this much time at the least."""
+    return metres > np.maximum(seconds, at_least_s) * max_possible_speed(sport)
 
 
 def step_lengths(lat: FloatColumn, lon: FloatColumn) -> FloatColumn:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domain.measures import Sport
-from domain.recordings.cleaning import CleanTrack, step_lengths, too_fast
+from domain.recordings.cleaning import CleanTrack, max_possible_speed, step_lengths, too_fast
 from domain.recordings.recording import Column, FloatColumn, Session
 
 _SANE_RATIO: Final = 4.0  # between the recorded distance and that of the positions, either way
@@ -56,8 +56,14 @@ def distance_of(session: Session, track: CleanTrack) -> Distance:
     if recorded is not None and (recorded.total_m > 0 or recorded.leaps):
         return recorded
     if session.device.distance_m:
-        return Distance(np.zeros(len(session)), DistanceSource.DEVICE)
+        return Distance(np.zeros(len(session)), DistanceSource.DEVICE, fast=_device_is_too_fast(session))
     return walked
+
+
+def _device_is_too_fast(session: Session) -> bool:
+    told = session.device
+    longest_s = max(told.elapsed_s or 0.0, told.timer_s or 0.0)
+    return longest_s > 0 and (told.distance_m or 0.0) > longest_s * max_possible_speed(session.sport)
 
 
 def _agree(recorded_m: float, walked_m: float) -> bool:
@@ -68,9 +74,19 @@ def _walked(session: Session, track: CleanTrack) -> Distance:
     placed = np.flatnonzero(~np.isnan(track.lat) & ~np.isnan(track.lon))
     if len(placed) < 2:
         return Distance(np.zeros(len(session)), DistanceSource.POSITIONS)
-    steps, timed = step_lengths(track.lat[placed], track.lon[placed]), track.timed[placed]
-    told = timed[1:] & timed[:-1]
-    return _covered(DistanceSource.POSITIONS, session.sport, placed, track.t, steps, told, at_least_s=1.0)
+    steps, seconds = step_lengths(track.lat[placed], track.lon[placed]), _most_seconds(track, placed)
+    return _covered(DistanceSource.POSITIONS, session.sport, placed, steps, seconds, len(track.t), at_least_s=1.0)
+
+
+def _most_seconds(track: CleanTrack, placed: NDArray[np.int64]) -> FloatColumn:
+    """How long each step between these points can have taken: between the times around it, for ever where one lacks."""
+    timed = np.flatnonzero(track.timed)
+    begun = np.searchsorted(timed, placed[:-1], side="right") - 1
+    ended = np.searchsorted(timed, placed[1:])
+    told = (begun >= 0) & (ended < len(timed))
+    seconds = np.full(len(told), np.inf)
+    seconds[told] = track.t[timed[ended[told]]] - track.t[timed[begun[told]]]
+    return seconds
 
 
 def _recorded(session: Session, track: CleanTrack) -> Distance | None:
@@ -86,26 +102,25 @@ def _recorded(session: Session, track: CleanTrack) -> Distance | None:
     if counts_on and known[0] > 0:
         return None  # nobody knows what it would have said at the start
     first = 0.0 if counts_on else max(0.0, float(reached[0]))
-    told = np.full(len(known) - 1, track.has_times)
-    return _covered(
-        DistanceSource.RECORDED, session.sport, known, track.t, np.diff(reached), told, _CATCHING_UP_S, first
-    )
+    seconds = np.diff(track.t[known]) if track.has_times else np.full(len(known) - 1, np.inf)
+    steps = np.diff(reached)
+    return _covered(DistanceSource.RECORDED, session.sport, known, steps, seconds, len(track.t), _CATCHING_UP_S, first)
 
 
 def _covered(
     source: DistanceSource,
     sport: Sport,
     known: NDArray[np.int64],
-    t: FloatColumn,
     steps: FloatColumn,
-    told: NDArray[np.bool_],
+    seconds: FloatColumn,
+    points: int,
     at_least_s: float,
     first_m: float = 0.0,
 ) -> Distance:
     """Steps between known points summed up without leaps, and in between evenly."""
-    leaps = told & too_fast(t[known], steps, sport, at_least_s)
+    leaps = too_fast(seconds, steps, sport, at_least_s)
     fast = bool(leaps.mean() > _FEW)
     if fast:
-        leaps = told & (steps > np.maximum(np.diff(t[known]), at_least_s) * _NOWHERE_MPS)
+        leaps = steps > np.maximum(seconds, at_least_s) * _NOWHERE_MPS
     covered = first_m + np.concatenate([[0.0], np.cumsum(np.where(leaps, 0.0, steps))])
-    return Distance(np.interp(np.arange(len(t)), known, covered), source, int(leaps.sum()), fast)
+    return Distance(np.interp(np.arange(points), known, covered), source, int(leaps.sum()), fast)

@@ -24,7 +24,7 @@ _EFFORTS: Final = (
     ("half marathon", 21_097.5),  # World Athletics, Technical Rule 55
     ("marathon", 42_195.0),
 )
-_MOST_SPLITS: Final = 10_000  # no device moves so far: the channel is broken
+_MOST_SPLITS: Final = 5_000  # nobody goes so far in one session: the channel is broken
 _SHORTEST_M: Final = 1.0  # what is left after the last mark, to be a split
 
 
@@ -60,16 +60,17 @@ def splits(sums: Sums, length_m: float) -> Sequence[Split]:
     at = _reached(marks, sums.distance)
     points = np.arange(len(sums.t))
     t, moved, climbed = (np.interp(at, points, column) for column in (sums.t, sums.moved, sums.climbed))
+    rows = zip(*(np.diff(column).tolist() for column in (marks, t, moved, climbed)), strict=True)
     return [
         Split(
-            distance_m=round(float(marks[i + 1] - marks[i]), 2),
-            elapsed_s=round(float(t[i + 1] - t[i]), 3),
-            moving_s=round(float(moved[i + 1] - moved[i]), 3),
-            elevation_gain_m=round(float(climbed[i + 1] - climbed[i]), 1),
-            avg_heart_rate_bpm=_mean(sums.heart_rate, int(at[i]), int(at[i + 1]) + 1),
+            distance_m=round(distance, 2),
+            elapsed_s=round(elapsed, 3),
+            moving_s=round(moving, 3),
+            elevation_gain_m=round(gain, 1),
+            avg_heart_rate_bpm=heart_rate,
         )
-        for i in range(len(marks) - 1)
-        if marks[i + 1] - marks[i] >= _SHORTEST_M
+        for (distance, elapsed, moving, gain), heart_rate in zip(rows, _means(sums.heart_rate, at), strict=True)
+        if distance >= _SHORTEST_M
     ]
 
 
@@ -83,16 +84,22 @@ def _rising(distance: FloatColumn) -> NDArray[np.int64]:
     return np.flatnonzero(np.diff(distance, prepend=-1.0) > 0)
 
 
-def _mean(column: FloatColumn | None, begin: int, end: int) -> float | None:
-    known = np.empty(0) if column is None else column[begin:end]
-    known = known[known > 0]
-    return round(float(known.mean()), 1) if len(known) else None
+def _means(heart_rate: FloatColumn | None, at: FloatColumn) -> list[float | None]:
+    """The mean between each two of these indices, the points at both ends included; zeros are no rate."""
+    if heart_rate is None:
+        return [None] * (len(at) - 1)
+    counts = np.concatenate([[0], np.cumsum(heart_rate > 0)])
+    sums = np.concatenate([[0.0], np.cumsum(np.where(heart_rate > 0, heart_rate, 0.0))])
+    begins, ends = at[:-1].astype(np.int64), at[1:].astype(np.int64) + 1
+    found = zip((sums[ends] - sums[begins]).tolist(), (counts[ends] - counts[begins]).tolist(), strict=True)
+    return [round(total / count, 1) if count else None for total, count in found]
 
 
-def best_efforts(track: CleanTrack, distance: FloatColumn) -> tuple[BestEffort, ...]:
+def best_efforts(track: CleanTrack, distance: FloatColumn, fastest_mps: float) -> tuple[BestEffort, ...]:
     """The fastest stretch of each standard distance, ending or starting at a point, by interpolation.
 
-    Elapsed time, pauses included. Only between the first and the last point that have a time of their own.
+    Elapsed time, pauses included. Nothing faster than `fastest_mps` counts: there the clock stood still. Only between
+    the first and the last point that have a time of their own.
     """
     timed = np.flatnonzero(track.timed)
     if len(timed) < 2:
@@ -108,8 +115,9 @@ def best_efforts(track: CleanTrack, distance: FloatColumn) -> tuple[BestEffort, 
         ends, starts = d >= length, d[-1] - d >= length
         began = np.concatenate([np.interp(d[ends] - length, d, t), t[starts]])
         elapsed = np.concatenate([t[ends], np.interp(d[starts] + length, d, t)]) - began
+        elapsed[elapsed < length / fastest_mps] = np.inf
         best = int(np.argmin(elapsed))
-        if elapsed[best] > 0:
+        if np.isfinite(elapsed[best]):
             found.append(
                 BestEffort(name, length, round(float(elapsed[best]), 2), round(max(0.0, float(began[best])), 2))
             )

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from domain.recordings.believing import believed
 from domain.recordings.recording import Format, Recording, UnreadableRecording
 from infra.formats.fit import parse_fit
 from infra.formats.gpx import parse_gpx
@@ -39,4 +40,4 @@ def parse(data: bytes) -> Recording:
     found = sniff(data)
     if found is None:
         raise UnreadableRecording("The bytes are no FIT, GPX, TCX or JSON recording: send the file as it was recorded.")
-    return _PARSERS[found](data)
+    return believed(_PARSERS[found](data))

@@ -22,13 +22,12 @@ from domain.recordings.recording import (
 )
 from infra.formats import fit_profile as profile
 from infra.formats.fit_messages import Messages, Walk, walk
-from infra.formats.table import MAX_POINTS
+from infra.formats.table import MAX_POINTS, both_feet
 
 _QUARTER: Final = 900  # seconds: offsets of time zones are multiples of it
 _LARGEST_OFFSET: Final = 14 * 3600
 _LAST_SECOND: Final = 2**32  # in 2125
 _MAX_SESSIONS: Final = 100
-_ON_FOOT: Final = (Sport.RUNNING, Sport.WALKING, Sport.HIKING)
 
 
 def parse_fit(data: bytes) -> Recording:
@@ -64,7 +63,7 @@ def _sessions(data: bytes, found: Walk, records: Messages, sessions: Messages) -
     if np.isnan(columns[Column.POWER]).all():
         columns[Column.POWER] = _developer_power(found.of(data, profile.FIELD_DESCRIPTION), records)
     totals, made = {name: sessions.column(*fields) for name, fields in profile.TOTALS.items()}, []
-    for index in range(max(1, len(sessions))):
+    for index in np.argsort(starts, kind="stable") if len(sessions) else (0,):  # as they happened
         mine = owner == index
         sport = profile.SPORTS.get(int(np.nan_to_num(sports[index], nan=-1)), Sport.OTHER) if len(sessions) else None
         made.append(
@@ -103,8 +102,7 @@ def _session(
 ) -> Session:
     known = times[~np.isnan(times)]
     begin = float(known[0]) if len(known) else float(start)
-    if sport in _ON_FOOT and Column.CADENCE in columns:
-        columns[Column.CADENCE] = columns[Column.CADENCE] * 2
+    columns[Column.CADENCE] = both_feet(columns[Column.CADENCE], sport)
     if len(known):
         columns[Column.T] = times - begin
     present = {name: column for name, column in columns.items() if not np.isnan(column).all()}
@@ -127,7 +125,7 @@ def _columns(records: Messages) -> dict[Column, FloatColumn]:
     columns[Column.SPEED] = records.column(*profile.SPEED)
     columns[Column.CADENCE] = columns[Column.CADENCE] + np.nan_to_num(records.column(profile.FRACTIONAL_CADENCE))
     lat, lon = columns[Column.LAT], columns[Column.LON]
-    nowhere = (np.abs(lat) > 90) | (np.abs(lon) > 180) | ((lat == 0) & (lon == 0))  # both 0: no fix yet
+    nowhere = (np.abs(lat) > 90) | (np.abs(lon) > 180)
     columns[Column.LAT], columns[Column.LON] = (np.where(nowhere, np.nan, axis) for axis in (lat, lon))
     packed = records.blobs(profile.COMPRESSED_SPEED_DISTANCE)
     if any(packed) and np.isnan(columns[Column.DISTANCE]).all():

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from domain.recordings.recording import FloatColumn, UnreadableRecording
 from infra.formats.fit_crc import crc
@@ -64,6 +63,7 @@ class _Group:
     """All data messages of one layout, by where they start."""
 
     layout: _Layout
+    time: tuple[int, str] | None  # where the timestamp is, and how it is packed
     starts: list[int] = field(default_factory=list)
 
 
@@ -71,12 +71,11 @@ class Messages:
     """The data messages of one kind, in the order of the file."""
 
     def __init__(self, data: bytes, groups: list[_Group], stamps: dict[int, int]) -> None:
-        self._groups = groups
-        self._bytes = np.frombuffer(data, np.uint8)
+        self._blocks = [_Block(data, group) for group in groups]
         self._stamps = stamps
         starts = np.concatenate([np.array(group.starts, np.int64) for group in groups] or [np.empty(0, np.int64)])
         self._starts = starts
-        self._order = np.argsort(starts, kind="stable")
+        self._order = np.argsort(starts, kind="stable") if len(groups) > 1 else slice(None)
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -100,26 +99,18 @@ class Messages:
     def blobs(self, number: int) -> list[bytes]:
         """The field's bytes as they are, empty where a message has none."""
         found: dict[int, bytes] = {}
-        for group in self._groups:
-            for place, offset, size, _ in group.layout.places:
-                if place == number:
-                    found |= {at: self._bytes[at + offset : at + offset + size].tobytes() for at in group.starts}
-        return [found.get(int(start), b"") for start in self._starts[self._order]]
+        for block in self._blocks:
+            found |= block.blobs(number)
+        if not found:
+            return [b""] * len(self)
+        return [found.get(start, b"") for start in self._starts[self._order].tolist()]
 
     def developer_column(self, developer: int, number: int, base_type: int) -> FloatColumn:
         """A developer's field, as its description tells it: the numbers of both, and the base type."""
-        parts = []
-        for group in self._groups:
-            places = [place[2:] for place in group.layout.developer if place[:2] == (developer, number)]
-            parts.append(_decode(self._bytes, group, *places[0], base_type) if places else _nothing(group))
-        return self._ordered(parts)
+        return self._ordered([block.developer_column(developer, number, base_type) for block in self._blocks])
 
     def _raw(self, number: int) -> FloatColumn:
-        parts = []
-        for group in self._groups:
-            places = [place[1:] for place in group.layout.places if place[0] == number]
-            parts.append(_decode(self._bytes, group, *places[0]) if places else _nothing(group))
-        return self._ordered(parts)
+        return self._ordered([block.column(number) for block in self._blocks])
 
     def _ordered(self, parts: list[FloatColumn]) -> FloatColumn:
         column: FloatColumn = np.concatenate(parts or [np.empty(0)])
@@ -127,24 +118,53 @@ class Messages:
         return ordered
 
 
-def _nothing(group: _Group) -> FloatColumn:
-    return np.full(len(group.starts), np.nan)
+class _Block:
+    """The data messages of one layout side by side, so that each field is a column of them."""
 
+    def __init__(self, data: bytes, group: _Group) -> None:
+        self._layout, self._starts = group.layout, group.starts
+        if group.starts and group.layout.size:
+            messages = np.lib.stride_tricks.sliding_window_view(np.frombuffer(data, np.uint8), group.layout.size)
+            self._bytes = messages[group.starts]
+        else:
+            self._bytes = np.empty((len(group.starts), group.layout.size), np.uint8)
 
-def _decode(data: NDArray[np.uint8], group: _Group, offset: int, size: int, base_type: int) -> FloatColumn:
-    base = _BASES.get(base_type)
-    if base is None:
-        return _nothing(group)  # text
-    kind = np.dtype(group.layout.order + base.code)
-    if size < kind.itemsize or size % kind.itemsize:
-        return _nothing(group)  # neither one value nor an array of them: the definition is wrong
-    rows = np.array(group.starts, np.int64)[:, None] + np.arange(offset, offset + kind.itemsize)
-    raw = data[rows].view(kind)[:, 0]
-    values: FloatColumn = raw.astype(np.float64)
-    values[~(np.abs(values) < _LARGEST)] = np.nan
-    if base.invalid is not None:
-        values[raw == base.invalid] = np.nan
-    return values
+    def column(self, number: int) -> FloatColumn:
+        for place, offset, size, base_type in self._layout.places:
+            if place == number:
+                return self._decode(offset, size, base_type)
+        return self._nothing()
+
+    def developer_column(self, developer: int, number: int, base_type: int) -> FloatColumn:
+        for place in self._layout.developer:
+            if place[:2] == (developer, number):
+                return self._decode(place[2], place[3], base_type)
+        return self._nothing()
+
+    def blobs(self, number: int) -> dict[int, bytes]:
+        found: dict[int, bytes] = {}
+        for place, offset, size, _ in self._layout.places:
+            if place == number:
+                column = self._bytes[:, offset : offset + size].tobytes()
+                found |= {at: column[i * size : (i + 1) * size] for i, at in enumerate(self._starts)}
+        return found
+
+    def _nothing(self) -> FloatColumn:
+        return np.full(len(self._starts), np.nan)
+
+    def _decode(self, offset: int, size: int, base_type: int) -> FloatColumn:
+        base = _BASES.get(base_type)
+        if base is None:
+            return self._nothing()  # text
+        kind = np.dtype(self._layout.order + base.code)
+        if size < kind.itemsize or size % kind.itemsize:
+            return self._nothing()  # neither one value nor an array of them: the definition is wrong
+        raw = np.ascontiguousarray(self._bytes[:, offset : offset + kind.itemsize]).view(kind)[:, 0]
+        values: FloatColumn = raw.astype(np.float64)
+        values[~(np.abs(values) < _LARGEST)] = np.nan
+        if base.invalid is not None:
+            values[raw == base.invalid] = np.nan
+        return values
 
 
 @dataclass
@@ -155,6 +175,23 @@ class Walk:
     stamps: dict[int, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     count: int = 0
+
+    def counted(self, messages: int) -> None:
+        """So many more; `UnreadableRecording` when they are too many."""
+        self.count += messages
+        if self.count > _MAX_MESSAGES:
+            raise UnreadableRecording(f"The file has more than {_MAX_MESSAGES:,} messages: split it.")
+
+    def group(self, layout: _Layout) -> _Group:
+        """Where messages of this layout go; `UnreadableRecording` when there are too many layouts."""
+        known = self.groups.get(layout)
+        if known is None:
+            known = self.groups[layout] = _Group(layout, _time_place(layout))
+            if len(self.groups) > _MAX_LAYOUTS:
+                raise UnreadableRecording(
+                    f"The FIT file defines over {_MAX_LAYOUTS:,} kinds of messages: it is broken."
+                )
+        return known
 
     def of(self, data: bytes, message: int) -> Messages:
         """All messages of one kind."""
@@ -184,44 +221,56 @@ def walk(data: bytes) -> Walk:
 
 def _walk_file(data: bytes, at: int, end: int, found: Walk) -> str | None:
     """Walk one file's messages; why it stopped before the end, if it did."""
-    local: dict[int, tuple[_Layout, list[int]]] = {}
-    time_of: dict[_Layout, tuple[int, str] | None] = {}
+    local: dict[int, _Group] = {}
     last = 0  # timestamp, for compressed headers
     while at < end:
         header = data[at]
-        found.count += 1
-        if found.count > _MAX_MESSAGES:
-            raise UnreadableRecording(f"The file has more than {_MAX_MESSAGES:,} messages: split it.")
         if header & 0xC0 == 0x40:
+            found.counted(1)
             read = _definition(data, at, end)
             if read is None:
                 return None  # cut off within a definition: told as truncated
             layout, at = read
-            group = found.groups.setdefault(layout, _Group(layout))
-            if len(found.groups) > _MAX_LAYOUTS:
-                raise UnreadableRecording(
-                    f"The FIT file defines over {_MAX_LAYOUTS:,} kinds of messages: it is broken."
-                )
-            local[header & 0x0F] = (layout, group.starts)
-            time_of.setdefault(layout, _time_place(layout))
+            local[header & 0x0F] = found.group(layout)
             continue
         number = (header >> 5) & 0x03 if header & 0x80 else header & 0x0F
-        known = local.get(number)
-        if known is None:
+        group = local.get(number)
+        if group is None:
             return f"message type {number} at byte {at} was never defined"
-        layout, starts = known
-        at += 1
-        if at + layout.size > end:
+        step = 1 + group.layout.size
+        if at + step > end:
             return None
         if header & 0x80:  # five bits of seconds that roll over
+            count = 1
             last += ((header & 0x1F) - (last & 0x1F)) & 0x1F
-            found.stamps[at] = last
-        elif (place := time_of[layout]) is not None:
-            stamp = struct.unpack_from(place[1], data, at + place[0])[0]
-            last = last if stamp == 0xFFFFFFFF else stamp
-        starts.append(at)
-        at += layout.size
+            found.stamps[at + 1] = last
+        else:
+            count = _alike(data, at, end, step)
+            if group.time is not None:
+                last = _last_stamp(data, at + 1 + (count - 1) * step, group.time, last)
+        found.counted(count)
+        group.starts.extend(range(at + 1, at + 1 + count * step, step))
+        at += count * step
     return None
+
+
+def _alike(data: bytes, at: int, end: int, step: int) -> int:
+    """How many whole messages of this length follow each other with the same header byte."""
+    header, most, count = data[at : at + 1], (end - at) // step, 1
+    while count < most:
+        window = min(most - count, 4 * count)  # ever wider, so that short runs cost little
+        headers = data[at + count * step : at + (count + window) * step : step]
+        same = len(headers) - len(headers.lstrip(header))
+        count += same
+        if same < window:
+            break
+    return count
+
+
+def _last_stamp(data: bytes, at: int, time: tuple[int, str], last: int) -> int:
+    """The timestamp that compressed headers go on from: the message's, if it has one."""
+    stamp = int(struct.unpack_from(time[1], data, at + time[0])[0])
+    return last if stamp == 0xFFFFFFFF else stamp
 
 
 def _definition(data: bytes, at: int, end: int) -> tuple[_Layout, int] | None:

@@ -1,13 +1,13 @@
 """GPX 1.0 and 1.1 tracks, with the extensions of Garmin, Cluetrust, Strava, Suunto and others."""
 
+from collections.abc import Mapping
 from typing import Final
-
-from lxml import etree
 
 from domain.measures import Sport
 from domain.recordings.recording import Column, EmptyRecording, Format, Recording
-from infra.formats.table import Points, sport_named
-from infra.formats.xml_stream import Elements, local, number, parent_of, text_of
+from infra.formats.alike import AlikePoints
+from infra.formats.table import Points, Row, sport_named
+from infra.formats.xml_stream import Closed, Opened, read_xml
 
 # local names of the elements that the extensions put values in, whatever namespace or nesting they use
 _EXTENSIONS: Final = {
@@ -26,53 +26,106 @@ _EXTENSIONS: Final = {
 }
 
 
+class _Track:
+    """What was read of the file, up to now."""
+
+    def __init__(self) -> None:
+        self.points = Points()
+        self.creator = ""
+        self.title: str | None = None
+        self.sport = Sport.OTHER
+        self.others = 0  # waypoints and points of routes
+        self._row: Row = {}  # of the point that is being read
+
+    def opened(self) -> Mapping[str, Opened]:
+        """What takes elements that begin."""
+        return {"gpx": self.begin, "trkpt": self.begin_point}
+
+    def closed(self) -> Mapping[str, Closed]:
+        """What takes elements that end."""
+        found: dict[str, Closed] = {name: self.extension(column) for name, column in _EXTENSIONS.items()}
+        found |= {"trkpt": self.end_point, "trkseg": self.end_segment, "time": self.time, "ele": self.height}
+        return found | {"name": self.name, "type": self.kind, "rtept": self.other, "wpt": self.other}
+
+    def begin(self, attributes: Mapping[str, str]) -> None:
+        """The document's element."""
+        self.creator = attributes.get("creator", "")
+
+    def begin_point(self, attributes: Mapping[str, str]) -> None:
+        """Its position."""
+        self._row = {Column.LAT: attributes.get("lat", ""), Column.LON: attributes.get("lon", "")}
+
+    def end_point(self, _text: str, _parent: str) -> None:
+        """All of it is known."""
+        self.points.add(self._row)
+        self._row = {}
+
+    def end_segment(self, _text: str, _parent: str) -> None:
+        """The next point does not follow the last one."""
+        self.points.begin_segment()
+
+    def time(self, text: str, parent: str) -> None:
+        """A point's own, not one of its extensions'."""
+        if parent == "trkpt":
+            self._row[Column.T] = text
+
+    def height(self, text: str, _parent: str) -> None:
+        """Of the point, in metres."""
+        self._row[Column.ALTITUDE] = text
+
+    def extension(self, column: Column) -> Closed:
+        """What takes this column's value: of several the first counts."""
+
+        def take(text: str, _parent: str) -> None:
+            self._row.setdefault(column, text)
+
+        return take
+
+    def name(self, text: str, parent: str) -> None:
+        """The first track's that has one."""
+        if parent == "trk":
+            self.title = self.title or text.strip() or None
+
+    def kind(self, text: str, parent: str) -> None:
+        """The sport, of the first track that names one."""
+        if parent == "trk" and self.sport is Sport.OTHER:
+            self.sport = sport_named(text)
+
+    def other(self, _text: str, _parent: str) -> None:
+        """What is no recording."""
+        self.others += 1
+
+
 def parse_gpx(data: bytes) -> Recording:
     """All tracks of the file as one session, a break wherever a segment begins. Routes and waypoints do not count.
 
     Cadence on foot is in steps of both feet a minute: the extensions count one foot's.
     """
-    elements, points = Elements(data), Points()
-    title, sport, others = None, Sport.OTHER, 0
-    for name, element in elements.ended("trkpt", "trkseg", "trk", "rtept", "wpt", kept=frozenset({"name", "type"})):
-        match name:
-            case "trkpt":
-                points.add(text_of(element, "time"), _values(element))
-            case "trkseg":
-                points.begin_segment()
-            case "rtept" | "wpt":
-                others += 1
-            case "name" if parent_of(element) == "trk":
-                title = title or (element.text or "").strip() or None
-            case "type" if parent_of(element) == "trk":
-                sport = sport_named(element.text) if sport is Sport.OTHER else sport
+    track = _Track()
+    whole = read_xml(data, track.opened(), track.closed(), AlikePoints("trkpt", _row_of, track.points.add))
+    points, title, sport = track.points, track.title, track.sport
     if not len(points):
-        raise EmptyRecording(_nothing(others, broken=elements.broken))
+        raise EmptyRecording(_nothing(track.others, broken=not whole))
     if sport is Sport.OTHER and title:
         sport = sport_named(title.split()[0])  # Runkeeper's way: "Running 10/2/17 7:49 am"
+    session = points.session(sport, title=title[:200] if title else None)
     warnings = points.warnings()
-    if elements.broken:
+    if not whole:
         warnings.append("truncated: the XML ends early or is damaged; the points before that were kept")
-    creator = "" if elements.root is None else elements.root.get("creator", "")
     return Recording(
         format=Format.GPX,
-        sessions=(points.session(sport, title=title[:200] if title else None),),
-        device_name=creator.strip()[:80] or None,
+        sessions=(session,),
+        device_name=track.creator.strip()[:80] or None,
         warnings=tuple(warnings),
     )
+
+
+def _row_of(point: bytes) -> Row | None:
+    track = _Track()
+    return track.points.last if read_xml(point, track.opened(), track.closed()) else None
 
 
 def _nothing(others: int, *, broken: bool) -> str:
     found = f" It has {others} waypoints or route points, which are no recording." if others else ""
     early = " It breaks off before the first one." if broken else ""
     return f"The GPX file holds no track point.{early}{found} Send a recorded track."
-
-
-def _values(point: etree._Element) -> dict[Column, float]:
-    values = {Column.LAT: number(point.get("lat")), Column.LON: number(point.get("lon"))}
-    for element in point.iterdescendants():
-        name = local(element).lower()
-        if name == "ele":
-            values[Column.ALTITUDE] = number(element.text)
-        elif (column := _EXTENSIONS.get(name)) is not None and column not in values:
-            values[column] = number(element.text)
-    return values

@@ -1,7 +1,6 @@
 """Points collected one by one into columns, with what every text format must check."""
 
-from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -13,8 +12,12 @@ from domain.recordings.recording import DECIMALS, Column, DeviceTotals, FloatCol
 MAX_POINTS: Final = 1_000_000  # eleven days at one a second
 YEARS: Final = range(1970, 2200)  # of times that a device can have meant
 
-_MEASURED: Final = tuple(name for name in Column if name is not Column.T)
+_MEASURED: Final[tuple[Column, ...]] = tuple(name for name in Column if name is not Column.T)
 _NAN: Final = float("nan")
+_LARGEST: Final = 1e12  # no quantity that is read comes near
+_BATCH: Final = 2_048  # points whose texts are kept
+_FIRST, _LAST = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (YEARS.start, YEARS.stop))
+_FASTEST_FOOT: Final = 110.0  # steps a minute: 220 of both, which nobody holds for half a run
 _ON_FOOT: Final = (Sport.RUNNING, Sport.WALKING, Sport.HIKING)
 _NAMES: Final = {
     Sport.RUNNING: ("running", "run", "jogging", "trail running", "trail_running", "treadmill running", "9"),
@@ -46,33 +49,81 @@ def moment(text: str | None) -> datetime | None:
     return found if found.year in YEARS else None
 
 
+Row = dict[Column, str]
+"""A point as it is written: the text of each value, and of the time."""
+
+
+def both_feet(cadence: FloatColumn, sport: Sport) -> FloatColumn:
+    """Steps a minute, on foot of both feet. Files count one foot's; but when half are over 110, they are of both."""
+    if sport not in _ON_FOOT:
+        return cadence
+    stepping = cadence[cadence > 0]
+    if len(stepping) and np.median(stepping) > _FASTEST_FOOT:
+        return cadence
+    return cadence * 2
+
+
 class Points:
-    """The points of one session, as rows of numbers: a million take 80 MB."""
+    """The points of one session. Texts become numbers some thousand points at a time: a million take 80 MB."""
 
     def __init__(self) -> None:
-        self._times = array("d")  # Unix time, NaN where there is none
-        self._rows = array("d")
+        self._rows: list[Row] = []  # not yet numbers
+        self._blocks: list[dict[Column, FloatColumn]] = []  # T is Unix time in them
+        self._settled = 0
         self._breaks: list[int] = []
         self._begin: datetime | None = None
         self._misplaced = 0  # positions that are nowhere on Earth
+        self._swapped = 0  # of them, those that would be somewhere with latitude and longitude exchanged
         self._zoneless = 0  # times without a zone
 
     def __len__(self) -> int:
-        return len(self._times)
+        return self._settled + len(self._rows)
 
-    def add(self, time: str | None, values: Mapping[Column, float]) -> None:
+    def add(self, row: Row) -> None:
         """One point more; `UnreadableRecording` when there are too many."""
-        if len(self._times) >= MAX_POINTS:
+        self._rows.append(row)
+        if len(self._rows) >= _BATCH:
+            self._settle()
+
+    @property
+    def last(self) -> Row | None:
+        """The point that was added last, if it is no number yet."""
+        return self._rows[-1] if self._rows else None
+
+    def _settle(self) -> None:
+        """Make numbers of the rows."""
+        if not self._rows:
+            return
+        rows, self._rows = self._rows, []
+        self._settled += len(rows)
+        if self._settled > MAX_POINTS:
             raise UnreadableRecording(f"The file has more than {MAX_POINTS:,} points: split it.")
-        if abs(values.get(Column.LAT, 0.0)) > 90 or abs(values.get(Column.LON, 0.0)) > 180:
-            values = {**values, Column.LAT: _NAN, Column.LON: _NAN}
-            self._misplaced += 1
-        at = moment(time)
-        if at is not None:
-            self._begin = self._begin or at
-            self._zoneless += _is_zoneless(time or "")
-        self._times.append(_NAN if at is None else at.timestamp())
-        self._rows.extend([values.get(name, _NAN) for name in _MEASURED])
+        present: set[Column] = set().union(*rows)
+        block: dict[Column, FloatColumn] = {
+            name: numbers([row.get(name, "nan") for row in rows]) for name in _MEASURED if name in present
+        }
+        if block.keys() >= {Column.LAT, Column.LON}:
+            self._leave_out_misplaced(block[Column.LAT], block[Column.LON])
+        block[Column.T] = self._times([row.get(Column.T, "").strip() for row in rows])
+        self._blocks.append(block)
+
+    def _leave_out_misplaced(self, lat: FloatColumn, lon: FloatColumn) -> None:
+        misplaced = (np.abs(lat) > 90) | (np.abs(lon) > 180)
+        self._misplaced += int(misplaced.sum())
+        self._swapped += int((misplaced & (np.abs(lat) <= 180) & (np.abs(lon) <= 90)).sum())
+        lat[misplaced] = lon[misplaced] = np.nan
+
+    def _times(self, texts: Sequence[str]) -> FloatColumn:
+        found = _utc_times(texts)
+        if found is None:
+            moments = [moment(text) for text in texts]
+            found = np.array([np.nan if at is None else at.timestamp() for at in moments])
+            self._zoneless += sum(
+                at is not None and _is_zoneless(text) for at, text in zip(moments, texts, strict=True)
+            )
+        if self._begin is None and len(known := np.flatnonzero(~np.isnan(found))):
+            self._begin = moment(texts[known[0]])
+        return found
 
     def begin_segment(self) -> None:
         """The next point does not follow the last one."""
@@ -88,15 +139,12 @@ class Points:
         laps: tuple[Lap, ...] = (),
         started_at: datetime | None = None,
     ) -> Session:
-        """The points as a session. Cadence on foot is in steps of both feet: files count one foot's."""
-        table = np.array(self._rows, np.float64).reshape(-1, len(_MEASURED)).T
-        columns: dict[Column, FloatColumn] = {
-            name: np.round(values, DECIMALS[name]) for name, values in zip(_MEASURED, table, strict=True)
-        }
-        if sport in _ON_FOOT:
-            columns[Column.CADENCE] *= 2
+        """The points as a session."""
+        self._settle()
+        columns = {name: np.round(self._column(name), DECIMALS[name]) for name in _MEASURED}
+        columns[Column.CADENCE] = both_feet(columns[Column.CADENCE], sport)
         if self._begin is not None:
-            columns[Column.T] = np.round(np.array(self._times) - self._begin.timestamp(), DECIMALS[Column.T])
+            columns[Column.T] = np.round(self._column(Column.T) - self._begin.timestamp(), DECIMALS[Column.T])
         return Session(
             sport=sport,
             started_at=self._begin or started_at,
@@ -107,14 +155,51 @@ class Points:
             breaks=tuple(at for at in self._breaks if at < len(self)),
         )
 
+    def _column(self, name: Column) -> FloatColumn:
+        parts = [block[name] if name in block else np.full(len(block[Column.T]), np.nan) for block in self._blocks]
+        column: FloatColumn = np.concatenate([np.empty(0), *parts])
+        return column
+
     def warnings(self) -> list[str]:
         """What had to be left out or guessed."""
+        self._settle()
         found = []
         if self._misplaced:
-            found.append(f"misplaced: {self._misplaced} positions outside of -90..90, -180..180 were left out")
+            swapped = "; latitude and longitude seem to be exchanged" if 2 * self._swapped > len(self) else ""
+            found.append(f"misplaced: {self._misplaced} positions outside of -90..90, -180..180 were left out{swapped}")
         if self._zoneless:
             found.append("no-zone: the times name no zone and were taken as UTC")
         return found
+
+
+def numbers(texts: Sequence[str]) -> FloatColumn:
+    """The numbers, NaN for what is none that is finite and could be a measurement."""
+    try:
+        read: Callable[[str], float] = _number if "_" in "".join(texts) else float  # Python takes 1_000 for a number
+        values = np.fromiter(map(read, texts), np.float64, len(texts))
+    except ValueError:
+        values = np.fromiter(map(_number, texts), np.float64, len(texts))
+    values[~(np.abs(values) < _LARGEST)] = np.nan
+    return values
+
+
+def _number(text: str) -> float:
+    try:
+        return _NAN if "_" in text else float(text)
+    except ValueError:
+        return _NAN
+
+
+def _utc_times(texts: Sequence[str]) -> FloatColumn | None:
+    """Unix times, when every text is a believable time that ends in "Z", as nearly all files have it."""
+    if not all(text.endswith("Z") for text in texts):
+        return None
+    try:
+        stamps = [datetime.fromisoformat(text).timestamp() for text in texts]
+    except (ValueError, OverflowError):
+        return None
+    found = np.array(stamps, np.float64)
+    return found if ((found >= _FIRST) & (found < _LAST)).all() else None
 
 
 def _is_zoneless(time: str) -> bool:

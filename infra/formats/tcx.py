@@ -1,18 +1,17 @@
-"""Training Center XML: a session for each activity, its laps with the device's totals, and its track points."""
+"""TCX: a session for each activity, its laps with the device's totals, and its track points."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
-from lxml import etree
-
 from domain.measures import Metres, Seconds, Sport
 from domain.recordings.recording import Column, DeviceTotals, EmptyRecording, Format, Lap, Recording, Session
-from infra.formats.table import Points, moment, sport_named
-from infra.formats.xml_stream import Elements, local, number, parent_of, text_of
+from infra.formats.alike import AlikePoints
+from infra.formats.table import Points, Row, moment, numbers, sport_named
+from infra.formats.xml_stream import Closed, Opened, read_xml
 
 _VALUES: Final = {
     "AltitudeMeters": Column.ALTITUDE,
-    "DistanceMeters": Column.DISTANCE,
     "Cadence": Column.CADENCE,
     "RunCadence": Column.CADENCE,
     "LatitudeDegrees": Column.LAT,
@@ -20,40 +19,43 @@ _VALUES: Final = {
     "Speed": Column.SPEED,
     "Watts": Column.POWER,
 }
-
-
 _LAP_VALUES: Final = ("TotalTimeSeconds", "DistanceMeters", "Calories")
 
 
 class _Activity:
     """What was read of one activity, up to now."""
 
-    def __init__(self) -> None:
+    def __init__(self, sport: Sport = Sport.OTHER) -> None:
         self.points = Points()
         self.started_at: datetime | None = None
+        self._sport = sport
         self._laps: list[Lap] = []
         self._calories: list[float] = []
         self._lap: dict[str, float] = {}  # totals of the lap that is being read
+        self._lap_began: datetime | None = None
 
-    def add_total(self, name: str, text: str | None) -> None:
+    def begin_lap(self, started_at: datetime | None) -> None:
+        """What follows are its totals."""
+        self._lap, self._lap_began = {}, started_at
+
+    def add_total(self, name: str, text: str) -> None:
         """A total of the lap that is being read."""
-        if (value := number(text)) >= 0:
+        if (value := float(numbers([text])[0])) >= 0:
             self._lap[name] = value
 
-    def end_lap(self, started_at: datetime | None) -> None:
+    def end_lap(self) -> None:
         """The lap's totals are complete."""
         elapsed, distance, calories = (self._lap.get(name) for name in _LAP_VALUES)
         self._laps.append(
             Lap(
-                started_at,
+                self._lap_began,
                 None if elapsed is None else Seconds(elapsed),
                 None if distance is None else Metres(distance),
             )
         )
         self._calories += [] if calories is None else [calories]
-        self._lap = {}
 
-    def session(self, sport: Sport) -> Session:
+    def session(self) -> Session:
         """The session, whose device totals are the sums over its laps."""
         distances = [lap.distance_m for lap in self._laps if lap.distance_m is not None]
         timers = [lap.elapsed_s for lap in self._laps if lap.elapsed_s is not None]
@@ -62,7 +64,119 @@ class _Activity:
             timer_s=Seconds(sum(timers)) if timers else None,
             calories_kcal=sum(self._calories) if self._calories else None,
         )
-        return self.points.session(sport, device=device, laps=tuple(self._laps), started_at=self.started_at)
+        return self.points.session(self._sport, device=device, laps=tuple(self._laps), started_at=self.started_at)
+
+
+class _File:
+    """What was read of the file, up to now."""
+
+    def __init__(self) -> None:
+        self.sessions: list[Session] = []
+        self.device: str | None = None
+        self.warnings: list[str] = []
+        self._activity = _Activity()
+        self._row: Row = {}  # of the point that is being read
+
+    def opened(self) -> Mapping[str, Opened]:
+        """What takes elements that begin."""
+        return {"Activity": self.begin_activity, "Lap": self.begin_lap, "Trackpoint": self.begin_point}
+
+    def closed(self) -> Mapping[str, Closed]:
+        """What takes elements that end."""
+        found: dict[str, Closed] = {name: self.value(column) for name, column in _VALUES.items()}
+        found |= {name: self.total(name) for name in ("TotalTimeSeconds", "Calories")}
+        found |= {"DistanceMeters": self.distance, "Value": self.heart_rate, "Time": self.time, "Id": self.identity}
+        found |= {"Trackpoint": self.end_point, "Track": self.end_track, "Lap": self.end_lap, "Name": self.name}
+        return found | {"Activity": self.end_activity}
+
+    @property
+    def last(self) -> Row | None:
+        """The point that was read last."""
+        return self._activity.points.last
+
+    def add(self, row: Row) -> None:
+        """A point of the activity that is being read."""
+        self._activity.points.add(row)
+
+    def begin_activity(self, attributes: Mapping[str, str]) -> None:
+        """Its sport."""
+        self._activity = _Activity(sport_named(attributes.get("Sport")))
+
+    def begin_lap(self, attributes: Mapping[str, str]) -> None:
+        """Its time."""
+        self._activity.begin_lap(moment(attributes.get("StartTime")))
+
+    def begin_point(self, _attributes: Mapping[str, str]) -> None:
+        """Nothing is known of it."""
+        self._row = {}
+
+    def end_point(self, _text: str, _parent: str) -> None:
+        """All of it is known."""
+        self._activity.points.add(self._row)
+        self._row = {}
+
+    def end_track(self, _text: str, _parent: str) -> None:
+        """The next point does not follow the last one."""
+        self._activity.points.begin_segment()
+
+    def end_lap(self, _text: str, _parent: str) -> None:
+        """Its totals."""
+        self._activity.end_lap()
+
+    def end_activity(self, _text: str = "", _parent: str = "") -> None:
+        """A session more, also where the file breaks off."""
+        self.warnings += [warning for warning in self._activity.points.warnings() if warning not in self.warnings]
+        self.sessions.append(self._activity.session())
+        self._activity = _Activity()
+
+    def identity(self, text: str, parent: str) -> None:
+        """An activity's, which is when it began."""
+        if parent == "Activity":
+            self._activity.started_at = moment(text.strip())
+
+    def name(self, text: str, parent: str) -> None:
+        """Of the device."""
+        if parent == "Creator":
+            self.device = self.device or text.strip() or None
+
+    def time(self, text: str, parent: str) -> None:
+        """Of a point."""
+        if parent == "Trackpoint":
+            self._row[Column.T] = text
+
+    def heart_rate(self, text: str, parent: str) -> None:
+        """Of a point; laps have mean and maximum."""
+        if parent == "HeartRateBpm":
+            self._row[Column.HEART_RATE] = text
+
+    def distance(self, text: str, parent: str) -> None:
+        """Of a point, or of a lap."""
+        if parent == "Lap":
+            self._activity.add_total("DistanceMeters", text)
+        else:
+            self._row[Column.DISTANCE] = text
+
+    def value(self, column: Column) -> Closed:
+        """What takes this column's value."""
+
+        def take(text: str, _parent: str) -> None:
+            self._row[column] = text
+
+        return take
+
+    def total(self, name: str) -> Closed:
+        """What takes this total of a lap."""
+
+        def take(text: str, parent: str) -> None:
+            if parent == "Lap":
+                self._activity.add_total(name, text)
+
+        return take
+
+
+def _row_of(point: bytes) -> Row | None:
+    file = _File()
+    return file.last if read_xml(point, file.opened(), file.closed()) else None
 
 
 def parse_tcx(data: bytes) -> Recording:
@@ -70,49 +184,12 @@ def parse_tcx(data: bytes) -> Recording:
 
     Cadence on foot is in steps of both feet a minute: TCX counts one foot's.
     """
-    elements, current = Elements(data), _Activity()
-    sessions, device, warnings = [], None, list[str]()
-    freed, kept = ("Trackpoint", "Track", "Lap", "Activity", "Creator"), frozenset({"Id", *_LAP_VALUES})
-    for name, element in elements.ended(*freed, kept=kept):
-        match name:
-            case "Trackpoint":
-                current.points.add(text_of(element, "Time"), _values(element))
-            case "Track":
-                current.points.begin_segment()
-            case "Lap":
-                current.end_lap(moment(element.get("StartTime")))
-            case "Creator":
-                device = device or text_of(element, "Name")
-            case "Activity":
-                warnings += [warning for warning in current.points.warnings() if warning not in warnings]
-                sessions.append(current.session(sport_named(element.get("Sport"))))
-                current = _Activity()
-            case "Id" if parent_of(element) == "Activity":
-                current.started_at = moment(element.text)
-            case _ if parent_of(element) == "Lap":
-                current.add_total(name, element.text)
-    if elements.broken:
-        warnings.append("truncated: the XML ends early or is damaged; what comes before was kept")
-        if len(current.points):
-            sessions.append(current.session(_open_sport(elements)))
-    kept_sessions = tuple(session for session in sessions if len(session) or session.device.distance_m)
-    if not kept_sessions:
+    file = _File()
+    whole = read_xml(data, file.opened(), file.closed(), AlikePoints("Trackpoint", _row_of, file.add))
+    if not whole:
+        file.end_activity()
+        file.warnings.append("truncated: the XML ends early or is damaged; what comes before was kept")
+    kept = tuple(session for session in file.sessions if len(session) or session.device.distance_m)
+    if not kept:
         raise EmptyRecording("The TCX file holds no track point and no lap with a distance: send a recorded activity.")
-    return Recording(Format.TCX, kept_sessions, device_name=device, warnings=tuple(warnings))
-
-
-def _open_sport(elements: Elements) -> Sport:
-    """The sport of the activity in which the file breaks off: the last one begun."""
-    begun = [] if elements.root is None else [el for el in elements.root.iter() if local(el) == "Activity"]
-    return sport_named(begun[-1].get("Sport")) if begun else Sport.OTHER
-
-
-def _values(point: etree._Element) -> dict[Column, float]:
-    values: dict[Column, float] = {}
-    for element in point.iterdescendants():
-        name = local(element)
-        if name == "HeartRateBpm":
-            values[Column.HEART_RATE] = number(text_of(element, "Value"))
-        elif (column := _VALUES.get(name)) is not None:
-            values[column] = number(element.text)
-    return values
+    return Recording(Format.TCX, kept, device_name=file.device, warnings=tuple(file.warnings))

@@ -10,12 +10,13 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+import uvicorn
 from msgspec import Struct
 
 from api.app import create_app
 from api.main import services_of
 from infra.bootstrap import Parts, now, open_parts
-from infra.reader import ProcessReader
+from infra.reading_pool import ProcessReader
 from infra.settings import Settings, TokenKey
 from workers.cli.worker import run_projector, run_reactor
 from workers.ingest.ingest import Ingest
@@ -114,3 +115,16 @@ async def anna(world: World) -> Runner:
 async def ben(world: World) -> Runner:
     """Another one."""
     return await world.runner("Ben")
+
+
+@pytest.fixture
+async def served(world: World) -> AsyncIterator[str]:
+    """The real API on a port."""
+    app = create_app(services_of(world.parts, world.settings))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    await serving

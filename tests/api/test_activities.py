@@ -1,12 +1,13 @@
 from datetime import timedelta
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from domain.follow import follow_id
 from domain.measures import UserId
 from domain.user import user_stream_id
-from tests.api.conftest import Runner
+from tests.api.conftest import Runner, World
 from tests.recordings import STARTED, fit, gpx
 
 
@@ -89,6 +90,40 @@ async def test_an_edit_is_seen_everywhere(anna: Runner) -> None:
     assert (await anna.get(f"/activities/{activity_id}", after=position))["sport"] == "hiking"
     [week] = (await anna.get("/me/summaries", after=position))["items"]
     assert list(week["by_sport"]) == ["hiking"]
+
+
+async def test_notes_are_free_text_that_those_see_who_see_the_activity(anna: Runner, ben: Runner) -> None:
+    activity_id, notes = uuid4(), "Rain.\n\nNew shoes: \U0001f45f \x01" + "x" * 4_900
+    position = await anna.run(fit(46), activity_id, visibility="public")
+    assert (await anna.get(f"/activities/{activity_id}", after=position))["notes"] == ""
+    position = (await anna("PATCH", f"/activities/{activity_id}", json={"notes": notes})).headers["Cairn-Position"]
+    assert (await ben.get(f"/activities/{activity_id}", after=position))["notes"] == notes
+    for path in ("/feed", f"/users/{anna.user_id}/activities"):
+        assert "notes" not in (await anna.get(path, after=position))["items"][0]
+    position = (await anna("PATCH", f"/activities/{activity_id}", json={"notes": ""})).headers["Cairn-Position"]
+    assert (await anna.get(f"/activities/{activity_id}", after=position))["notes"] == ""
+
+
+async def test_notes_stand_sealed_in_the_log(world: World, anna: Runner) -> None:
+    activity_id = uuid4()
+    await anna.run(fit(47), activity_id)
+    await anna("PATCH", f"/activities/{activity_id}", json={"notes": "a secret of Anna's"})
+    query = "SELECT topic, state FROM stored_events WHERE originator_id = %s"
+    with psycopg.connect(world.settings.database_url) as database:
+        stored = database.execute(query, (activity_id,)).fetchall()
+    assert [topic for topic, _ in stored] == ["activity.recorded@1", "activity.edited@2"]
+    assert not any(b"secret" in state for _, state in stored)
+
+
+@pytest.mark.parametrize("notes", [b'"\\u0000"', b'"\\ud800"', b'"' + b"x" * 5_001 + b'"', b"null", b"5"])
+async def test_notes_that_are_no_notes_are_refused(anna: Runner, notes: bytes) -> None:
+    answer = await anna(
+        "PATCH",
+        f"/activities/{uuid4()}",
+        content=b'{"notes": ' + notes + b"}",
+        headers={"Content-Type": "application/json"},
+    )
+    assert answer.json()["code"] in {"invalid-body", "malformed-body"}
 
 
 async def test_streams_of_other_kinds_are_no_activities(anna: Runner, ben: Runner) -> None:

@@ -14,7 +14,7 @@ from workers.cli.bench.command import bench_command
 from workers.cli.checks import test_command
 from workers.cli.demo import demo_command
 from workers.cli.events import events_command
-from workers.cli.importing import import_command
+from workers.cli.importing.command import import_command
 from workers.cli.keys import keys_command
 from workers.cli.options import CHECKOUT
 from workers.cli.projections import projections_command

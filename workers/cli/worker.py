@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ from infra.projecting.builds import Registry
 from infra.projecting.live import LiveTables
 from infra.projecting.shards import LeaseLost
 from infra.projecting.tables import prepare
-from infra.reader import ProcessReader
+from infra.reading_pool import ProcessReader
 from infra.recompaction import Recompaction
 from infra.server_checks import MigrationMissing, check_server
 from infra.settings import Settings
@@ -38,6 +39,7 @@ from workers.reactor import Reactor
 
 _log = logging.getLogger(__name__)
 
+_READERS: Final = min(os.cpu_count() or 1, 4)  # recordings that one ingest worker reads at once
 _POLL_SECONDS: Final = 0.1  # of the log, when the bell stays silent
 _RETRY_SECONDS: Final = 1.0
 _AUDIT_SECONDS: Final = 3_600.0
@@ -103,7 +105,7 @@ def _connect(settings: Settings) -> Connection:
 
 async def run_ingest(settings: Settings) -> None:
     """Take uploads in until cancelled. Servers that are away are waited for."""
-    reader = ProcessReader()
+    reader = ProcessReader(_READERS)
     try:
         async with open_parts(settings) as parts:
             ingest = Ingest(
@@ -118,7 +120,7 @@ async def run_ingest(settings: Settings) -> None:
             )
             await asyncio.to_thread(_check_once_reachable, settings)
             _log.info("ready")
-            await IngestLoop(ingest, parts.inbox, parts.queue, clock=now).run()
+            await IngestLoop(ingest, parts.inbox, parts.queue, clock=now, at_once=_READERS).run()
     finally:
         reader.close()
 

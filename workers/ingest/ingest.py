@@ -8,9 +8,11 @@ from functools import partial
 from typing import Final
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from domain.activity import Activity, RecordingDiffers, session_activity_id
 from domain.errors import StoreUnavailable
-from domain.events.activity import ActivityRecorded, Source, Tally, as_stored
+from domain.events.activity import ActivityRecorded, Measured, Source, Tally, as_stored
 from domain.measures import ActivityId, Sport, UserId
 from domain.recordings.reading import Reading, SessionRead
 from domain.recordings.recording import UnreadableRecording
@@ -23,6 +25,7 @@ from workers.ingest.ports import Attempts, Claims, Reader, Sessions, TrackStore
 _log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS: Final = 5
+_AHEAD: Final = timedelta(days=1)  # of our clock: more than any zone's difference
 
 
 class SessionEnded(Exception):
@@ -214,10 +217,18 @@ def _recorded(
             moving_s=session.moving_s,
             elevation_gain_m=session.elevation_gain_m,
         ),
-        measured=as_stored(session.measured),
+        measured=as_stored(dated(session.measured, started_at, manifest.received_at)),
         source=Source(format=reading.format, sha256=manifest.sha256, device=reading.device, session=index),
         at=at,
     )
+
+
+def dated(measured: Measured, started_at: datetime, received_at: datetime) -> Measured:
+    """With a warning when it began after it was received."""
+    if started_at - received_at <= _AHEAD:
+        return measured
+    ahead = "clock-ahead: it begins over a day after it was received; times are as the device told them"
+    return msgspec.structs.replace(measured, warnings=(*measured.warnings, ahead))
 
 
 def _utc_offset(profile: Profile, reading: Reading, started_at: datetime) -> timedelta:

@@ -63,6 +63,14 @@ def test_a_leap_adds_nothing_and_is_counted(column: str) -> None:
     assert found.leaps == 1
 
 
+def test_a_leap_between_points_without_times_is_none_that_the_times_around_forbid() -> None:
+    t = np.where((T > 400) & (T < 600), NAN, T)
+    leapt = np.where((T > 450) & (T < 550), 3 * T + 1_000_000, 3 * T)
+    found = measured(made(t, places_m=leapt))
+    assert found.total_m == pytest.approx(3_000, abs=10)
+    assert found.leaps == 2
+
+
 def test_what_a_channel_adds_at_once_after_a_tunnel_is_no_leap() -> None:
     channel = np.where(T > 500, 3 * T + 60, 3 * T)
     assert measured(made(T, distance_m=channel)).total_m == pytest.approx(3_060)

@@ -66,6 +66,11 @@ def test_small_rises_add_up_to_a_climb() -> None:
     assert climbed(np.floor(seconds(601) / 20)) == pytest.approx(30, abs=1)
 
 
+def test_a_climb_of_weeks_counts_too() -> None:
+    days, heights = 86_400.0 * seconds(15), 100 * (seconds(15) % 2)
+    assert climb(clean(made(days, altitude_m=heights)))[-1] == pytest.approx(700, abs=20)
+
+
 def test_one_glitch_is_no_top_speed() -> None:
     speed = np.full(100, 3.0)
     speed[50] = 30

@@ -6,6 +6,7 @@ from domain.recordings.recording import FloatColumn
 from domain.recordings.stretches import KILOMETRE_M, MILE_M, Sums, best_efforts, splits
 from tests.domain.recordings.tracks import NAN, made, seconds
 
+FASTEST = 12.5
 STEADY = 4.0 * seconds(601)  # 2,400 m in ten minutes
 
 
@@ -50,7 +51,7 @@ def test_the_fastest_stretch_is_found_wherever_it_is() -> None:
     pace = np.where((seconds(1_000) >= 400) & (seconds(1_000) < 500), 5.0, 3.0)
     distance = np.concatenate([[0.0], np.cumsum(pace)])
     session = made(seconds(1_001), distance_m=distance)
-    found = {effort.name: effort for effort in best_efforts(clean(session), distance)}
+    found = {effort.name: effort for effort in best_efforts(clean(session), distance, FASTEST)}
     assert found["400 m"].elapsed_s == pytest.approx(80)
     assert 400 <= found["400 m"].start_s <= 420
     assert found["1 km"].elapsed_s == pytest.approx(100 + 500 / 3, abs=0.01)
@@ -59,19 +60,26 @@ def test_the_fastest_stretch_is_found_wherever_it_is() -> None:
 
 def test_an_effort_of_exactly_the_whole_run_counts() -> None:
     distance = 4.0 * seconds(101)
-    (effort,) = best_efforts(clean(made(seconds(101), distance_m=distance)), distance)
+    (effort,) = best_efforts(clean(made(seconds(101), distance_m=distance)), distance, FASTEST)
     assert (effort.name, effort.elapsed_s, effort.start_s) == ("400 m", 100, 0)
 
 
 def test_a_pause_counts_in_an_effort() -> None:
     distance = np.interp(seconds(301), [0, 100, 200, 300], [0, 200, 200, 400])
-    (effort,) = best_efforts(clean(made(seconds(301), distance_m=distance)), distance)
+    (effort,) = best_efforts(clean(made(seconds(301), distance_m=distance)), distance, FASTEST)
     assert effort.elapsed_s == 300
 
 
 def test_a_stretch_without_times_is_no_effort() -> None:
     t = np.where(seconds(400) < 150, NAN, seconds(400))
     distance = 4.0 * seconds(400)
-    found = best_efforts(clean(made(t, distance_m=distance)), distance)
+    found = best_efforts(clean(made(t, distance_m=distance)), distance, FASTEST)
     assert found[0].elapsed_s == pytest.approx(100)
     assert found[-1].distance_m <= 4 * 250
+
+
+def test_nothing_faster_than_anybody_is_an_effort() -> None:
+    t = np.where(seconds(1_001) >= 900, 900, seconds(1_001))  # a clock that stands still while the runner goes on
+    distance = 4.0 * seconds(1_001)
+    found = best_efforts(clean(made(t, distance_m=distance)), distance, FASTEST)
+    assert all(effort.elapsed_s >= effort.distance_m / FASTEST for effort in found)

@@ -35,8 +35,8 @@ def data(
 
 
 def records(count: int, first: int = BEGIN, local: int = 0, order: str = "<") -> bytes:
-    """A definition and this many records, one a second, 3 m apart, heart rate 120 and rising."""
-    rows = [data(local, RECORD, first + i, 120 + i, 300 * i, order=order) for i in range(count)]
+    """A definition and this many records, one a second, 3 m apart, heart rate rising from 120 to 199."""
+    rows = [data(local, RECORD, first + i, 120 + i % 80, 300 * i, order=order) for i in range(count)]
     return define(local, 20, RECORD, order) + b"".join(rows)
 
 

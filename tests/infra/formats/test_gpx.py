@@ -132,9 +132,24 @@ def test_what_comes_before_a_break_off_is_kept() -> None:
     assert (len(only(recording)), codes(recording)) == (9, ["truncated"])
 
 
-def test_an_unbound_prefix_costs_only_what_follows() -> None:
+def test_an_unbound_prefix_costs_nothing() -> None:
     recording = parse(gpx(track(point(0) + point(1, "<extensions><x:hr>150</x:hr></extensions>") + point(2))))
-    assert len(only(recording)) >= 1
+    assert only(recording).columns[Column.HEART_RATE][1] == 150
+    assert len(only(recording)) == 3
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "windows-1252", "shift_jis", "ebcdic-of-my-own", "zlib"])
+def test_an_encoding_that_is_unknown_or_wrong_costs_letters_only(encoding: str) -> None:
+    content = gpx(track(point(0) + point(1), head="<name>Gr\u00fc\u00dfe</name>"))
+    declared = content.replace(b'version="1.0"', f'version="1.0" encoding="{encoding}"'.encode(), 1)
+    recording = parse(declared)
+    assert (len(only(recording)), codes(recording)) == (2, [])
+    assert (only(recording).title or "").startswith("Gr")
+
+
+def test_exchanged_latitude_and_longitude_are_told() -> None:
+    recording = parse(gpx(track('<trkpt lat="151.2" lon="-33.8"/><trkpt lat="151.3" lon="-33.8"/>')))
+    assert "seem to be exchanged" in recording.warnings[0]
 
 
 def test_routes_and_waypoints_alone_are_refused_by_name() -> None:

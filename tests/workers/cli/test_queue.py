@@ -12,7 +12,7 @@ import pytest
 
 from domain.uploads import Manifest
 from infra.bootstrap import Parts, open_parts
-from infra.reader import ProcessReader
+from infra.reading_pool import ProcessReader
 from infra.settings import Settings, TokenKey
 from tests.recordings import fit
 from tests.uploads import accept

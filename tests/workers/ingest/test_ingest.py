@@ -1,7 +1,6 @@
 """One upload from manifest to verdict, and the loop that leaves none behind, over real servers."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -12,18 +11,18 @@ from uuid import uuid4
 import pytest
 
 from domain.activity import Activity
+from domain.events.activity import Measured
 from domain.measures import ActivityId, Sport, Visibility
 from domain.recordings.reading import ReaderFailed, Reading
-from domain.recordings.recording import UnreadableRecording
 from domain.uploads import Cover, Verdict
 from domain.user import Profile, User, user_stream_id
 from infra.bootstrap import Parts, now, open_parts
-from infra.reader import ProcessReader
+from infra.reading_pool import ProcessReader
 from infra.settings import Settings, TokenKey
 from tests.recordings import STARTED, fit
 from tests.scenarios import ANNA, BEN, MAY_1
 from tests.uploads import accept, waiting
-from workers.ingest.ingest import MAX_ATTEMPTS, Ingest
+from workers.ingest.ingest import MAX_ATTEMPTS, Ingest, dated
 from workers.ingest.loop import IngestLoop
 from workers.ingest.ports import Reader
 
@@ -112,6 +111,12 @@ async def test_the_profile_decides_what_the_upload_leaves_open(parts: Parts, rea
     assert activity.tally.local_date == STARTED.date() + timedelta(days=1)  # 13:00 UTC is 01:00 there
 
 
+@pytest.mark.parametrize(("hours", "codes"), [(-1, ["no-zone"]), (20, ["no-zone"]), (30, ["no-zone", "clock-ahead"])])
+def test_a_run_from_the_future_is_taken_in_and_told(hours: int, codes: list[str]) -> None:
+    found = dated(Measured(warnings=("no-zone: taken as UTC",)), MAY_1 + timedelta(hours=hours), MAY_1)
+    assert [warning.partition(":")[0] for warning in found.warnings] == codes
+
+
 async def test_processing_again_or_at_the_same_time_adds_nothing(parts: Parts, reader: ProcessReader) -> None:
     activity_id = await accepted(parts)
     one, other = ingest(parts, reader), ingest(parts, reader)
@@ -175,18 +180,6 @@ async def test_damaged_bytes_are_told_not_analysed(parts: Parts, reader: Process
 
 async def test_what_was_never_accepted_is_nothing(parts: Parts, reader: ProcessReader) -> None:
     assert await ingest(parts, reader).process(ActivityId(uuid4())) is None
-
-
-async def test_a_reader_that_died_is_replaced(reader: ProcessReader) -> None:
-    reader._pool.submit(os._exit, 1)
-    with pytest.raises(ReaderFailed):
-        await reader.read(RUN)
-    assert len((await reader.read(RUN)).sessions) == 1
-
-
-async def test_a_refusal_comes_back_from_the_reader_whole(reader: ProcessReader) -> None:
-    with pytest.raises(UnreadableRecording, match="FIT, GPX, TCX or JSON"):
-        await reader.read(b"no recording")
 
 
 async def test_an_upload_whose_hint_was_lost_is_found(parts: Parts, reader: ProcessReader) -> None:
