@@ -5,7 +5,16 @@ from datetime import datetime
 from typing import Final
 
 from domain.measures import Metres, Seconds, Sport
-from domain.recordings.recording import Column, DeviceTotals, EmptyRecording, Format, Lap, Recording, Session
+from domain.recordings.recording import (
+    Column,
+    DeviceTotals,
+    EmptyRecording,
+    Format,
+    Lap,
+    Recording,
+    Session,
+    UnreadableRecording,
+)
 from infra.formats.alike import AlikePoints
 from infra.formats.table import Points, Row, moment, numbers, sport_named
 from infra.formats.xml_stream import Closed, Opened, read_xml
@@ -19,6 +28,7 @@ _VALUES: Final = {
     "Speed": Column.SPEED,
     "Watts": Column.POWER,
 }
+_MAX_ACTIVITIES: Final = 100
 _LAP_VALUES: Final = ("TotalTimeSeconds", "DistanceMeters", "Calories")
 
 
@@ -125,6 +135,8 @@ class _File:
 
     def end_activity(self, _text: str = "", _parent: str = "") -> None:
         """A session more, also where the file breaks off."""
+        if len(self.sessions) >= _MAX_ACTIVITIES:
+            raise UnreadableRecording(f"The file has more than {_MAX_ACTIVITIES} activities: split it.")
         self.warnings += [warning for warning in self._activity.points.warnings() if warning not in self.warnings]
         self.sessions.append(self._activity.session())
         self._activity = _Activity()
