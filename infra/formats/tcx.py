@@ -16,7 +16,7 @@ from domain.recordings.recording import (
     UnreadableRecording,
 )
 from infra.formats.alike import AlikePoints
-from infra.formats.table import Points, Row, moment, numbers, sport_named
+from infra.formats.table import MAX_LAPS, Points, Row, moment, numbers, sport_named
 from infra.formats.xml_stream import Closed, Opened, read_xml
 
 _VALUES: Final = {
@@ -54,7 +54,9 @@ class _Activity:
             self._lap[name] = value
 
     def end_lap(self) -> None:
-        """The lap's totals are complete."""
+        """The lap's totals are complete. The first thousand count: nobody marks more, but broken files hold more."""
+        if len(self._laps) >= MAX_LAPS:
+            return
         elapsed, distance, calories = (self._lap.get(name) for name in _LAP_VALUES)
         self._laps.append(
             Lap(
