@@ -1,5 +1,6 @@
 """Activities as their owner and others see them; editing, deleting, and the track."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
@@ -9,10 +10,11 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict
 
-from api.codec import Title, answer, body_of, no_content
+from api.codec import Notes, Title, answer, body_of, no_content
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.openapi import answers, json_body
 from api.pages import Cursor, Limit, place_of
+from api.ranges import Columns, cut
 from api.services import Reader, Services
 from domain import activity as rules
 from domain.activity import ActivityMissing
@@ -21,7 +23,7 @@ from domain.events.activity import BestEffort, DeviceTotals, Source
 from domain.measures import RESERVED_VERSION, ActivityId, Sport, UserId, Visibility
 from domain.recordings.recording import Column
 from domain.user import UserMissing
-from projections.activities import Card, cards, cards_of
+from projections.activities import Card, WholeCard, cards_of, whole_card
 from projections.people import follows, people
 from projections.projection import View
 
@@ -53,6 +55,7 @@ class ActivityCard(Struct, frozen=True, kw_only=True):
 class Activity(ActivityCard, frozen=True, kw_only=True):
     """An activity whole."""
 
+    notes: str | None  # free text, "" for none; null while a read model is read that does not know them yet
     distance_source: str  # recorded, positions or device
     max_speed_mps: float | None
     max_heart_rate_bpm: float | None
@@ -73,6 +76,7 @@ class ActivityPatch(Struct, frozen=True, forbid_unknown_fields=True):
     """What to change; what is left out stays."""
 
     title: Title | UnsetType = UNSET
+    notes: Notes | UnsetType = UNSET
     visibility: Visibility | UnsetType = UNSET
     sport: Sport | UnsetType = UNSET
 
@@ -98,6 +102,12 @@ class UnknownColumn(DomainError):
     code = "invalid-parameter"
 
 
+class EmptyRange(DomainError):
+    """A range of a track ends after it begins: `from` must be less than `to`."""
+
+    code = "invalid-parameter"
+
+
 @router.get("/activities/{activity_id}", responses=answers(401, 404, ok=Activity))
 async def activity(
     request: Request,
@@ -119,6 +129,7 @@ async def read_activity(services: Services, reader: Reader, user_id: UserId, act
     measured = card.measured
     return Activity(
         **asdict(card_seen(card, person.display_name if person else "")),
+        notes=card.notes,
         distance_source=measured.distance_source,
         max_speed_mps=measured.max_speed_mps,
         max_heart_rate_bpm=measured.max_heart_rate_bpm,
@@ -141,9 +152,9 @@ def _listed(details: Mapping[str, object], name: str) -> Sequence[object]:
     return found if isinstance(found, list) else ()
 
 
-async def visible_card(view: View, user_id: UserId, activity_id: ActivityId) -> Card:
+async def visible_card(view: View, user_id: UserId, activity_id: ActivityId) -> WholeCard:
     """The card, if this user may see the activity; `ActivityMissing`."""
-    card = (await cards(view, [activity_id])).get(activity_id)
+    card = await whole_card(view, activity_id)
     if card is None or not await _may_see(view, user_id, card):
         raise ActivityMissing
     return card
@@ -188,7 +199,7 @@ async def edit(
     user_id: CurrentUser,
     services: ServicesDep,
 ) -> Response:
-    """Change an own activity's title, visibility or sport."""
+    """Change an own activity's title, notes, visibility or sport. Empty notes are none."""
     _require_possible(activity_id)
     changes = {name: value for name, value in asdict(patch).items() if value is not UNSET}
     now = services.clock()
@@ -222,17 +233,41 @@ async def track(
     fresh: Annotated[Reads, Depends(reads("activities", "people"))],
     columns: Annotated[str | None, Query(max_length=200)] = None,
     max_points: Annotated[int | None, Query(ge=2, le=1_000_000)] = None,
+    from_s: Annotated[float | None, Query(alias="from", ge=0, allow_inf_nan=False)] = None,
+    to_s: Annotated[float | None, Query(alias="to", ge=0, allow_inf_nan=False)] = None,
 ) -> Response:
-    """The recorded points, by column. `columns=t,lat,lon` for some of them; `max_points` thins them out evenly,
-    the first and the last kept.
+    """The recorded points, by column. `columns=t,lat,lon` for some of them; `from` and `to` (seconds since the
+    start) for those from one time on and before another, which leaves out points without a time; `max_points` thins
+    out evenly what is left, the first and the last kept.
     """
     wanted = _columns(columns)
+    if from_s is not None and to_s is not None and from_s >= to_s:
+        raise EmptyRange
     async with fresh.view() as view:
         card = await visible_card(view, user_id, ActivityId(activity_id))
-    found = await services.tracks.columns(card.user_id, card.activity_id, wanted, max_points)
+    found: Columns | None
+    if from_s is None and to_s is None:
+        found = await services.tracks.columns(card.user_id, card.activity_id, wanted, max_points)
+    else:
+        found = await _ranged(services, card, wanted, (from_s or 0.0, to_s), max_points)
     if found is None:
         raise ActivityMissing
     return answer(request, Track(activity_id, max(map(len, found.values()), default=0), found), fresh.headers)
+
+
+async def _ranged(
+    services: Services,
+    card: Card,
+    wanted: list[Column] | None,
+    range_s: tuple[float, float | None],
+    max_points: int | None,
+) -> Columns | None:
+    read = None if wanted is None else {*wanted, Column.T}
+    whole = await services.tracks.columns(card.user_id, card.activity_id, read, None)
+    if whole is None:
+        return None
+    part = await asyncio.to_thread(cut, whole, *range_s, max_points)
+    return {name: values for name, values in part.items() if wanted is None or name in wanted}
 
 
 def _columns(names: str | None) -> list[Column] | None:

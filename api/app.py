@@ -8,12 +8,16 @@ from fastapi import APIRouter, FastAPI
 from api import (
     activities,
     client_config,
+    exports,
     feed,
     following,
     goals,
     health,
+    metrics,
     notices,
     openapi,
+    originals,
+    pictures,
     problems,
     sessions,
     summaries,
@@ -43,6 +47,9 @@ def create_app(
         sessions,
         uploads,
         activities,
+        pictures,
+        exports,
+        originals,
         feed,
         summaries,
         goals,
@@ -53,6 +60,7 @@ def create_app(
         contract.include_router(resource.router)
     app.include_router(contract)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     problems.install(app)
     openapi.install(app)
     return app

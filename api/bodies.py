@@ -1,8 +1,7 @@
 """Request bodies: read with a cap, and inflated with a cap, before anything looks at them."""
 
-import asyncio
-import io
 import zlib
+from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 import zstandard
@@ -11,6 +10,7 @@ from fastapi import Request
 from domain.errors import DomainError
 
 _CHUNK: Final = 256 * 1024
+_SLICE: Final = 256  # bytes: at most 64 blocks of 128 KiB (RFC 8878, 3.1.1.2)
 _ZSTD_WINDOW: Final = 8 * 1024 * 1024  # RFC 8878, 3.1.1.1.2: what a decoder should at least support
 
 
@@ -40,48 +40,77 @@ class MalformedEncoding(DomainError):
 
 async def read_body(request: Request, cap: int) -> bytes:
     """The whole body, inflated, at most `cap` bytes before and after. Stops reading at the cap."""
+    return b"".join([piece async for piece in body_pieces(request, cap)])
+
+
+async def body_pieces(request: Request, cap: int) -> AsyncIterator[bytes]:
+    """The body piece by piece as it comes, inflated, at most `cap` bytes before and after."""
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip", "zstd"):
         raise UnsupportedEncoding
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > cap:
         raise _too_large(cap)
-    raw = bytearray()
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > cap:
+    inflater = None if encoding == "identity" else _Unzstd() if encoding == "zstd" else _Gunzip()
+    sent = given = 0
+    async for data in request.stream():
+        sent += len(data)
+        if sent > cap:
             raise _too_large(cap)
-    if encoding == "identity":
-        return bytes(raw)
-    return await asyncio.to_thread(_unzstd if encoding == "zstd" else _gunzip, raw, cap)
-
-
-def _gunzip(raw: bytearray, cap: int) -> bytes:
-    inflater = zlib.decompressobj(wbits=31)
-    try:
-        body = inflater.decompress(raw, cap + 1)
-    except zlib.error:
-        raise MalformedEncoding from None
-    if len(body) > cap:
-        raise _too_large(cap)
-    if not inflater.eof or inflater.unused_data:
+        for piece in [data] if inflater is None else inflater.feed(data):
+            given += len(piece)
+            if given > cap:
+                raise _too_large(cap)
+            yield piece
+    if inflater is not None and not inflater.whole:
         raise MalformedEncoding
-    return body
 
 
-def _unzstd(raw: bytearray, cap: int) -> bytes:
-    body = bytearray()
-    try:
-        with zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).stream_reader(io.BytesIO(raw)) as reader:
-            while chunk := reader.read(_CHUNK):
-                body += chunk
-                if len(body) > cap:
-                    raise _too_large(cap)
-    except zstandard.ZstdError:
-        raise MalformedEncoding from None
-    if not body:  # a frame cut off before its first block gives nothing and no error
-        raise MalformedEncoding
-    return bytes(body)
+class _Gunzip:
+    """gzip (RFC 1952), one member."""
+
+    def __init__(self) -> None:
+        self._inflater = zlib.decompressobj(wbits=31)
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """What is known by now, in pieces of bounded size."""
+        while data:
+            if self._inflater.eof:  # and there is more behind the end
+                raise MalformedEncoding
+            try:
+                yield self._inflater.decompress(data, _CHUNK)
+            except zlib.error:
+                raise MalformedEncoding from None
+            data = self._inflater.unconsumed_tail or self._inflater.unused_data
+
+    @property
+    def whole(self) -> bool:
+        """Whether the end was reached."""
+        return self._inflater.eof
+
+
+class _Unzstd:
+    """zstd (RFC 8878), one frame."""
+
+    def __init__(self) -> None:
+        self._inflater = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """What is known by now. Fed in slices that cannot hold more than 8 MiB, whatever they say."""
+        for begin in range(0, len(data), _SLICE):
+            if self._inflater.eof:  # and there is more behind the end
+                raise MalformedEncoding
+            try:
+                yield self._inflater.decompress(data[begin : begin + _SLICE])
+            except zstandard.ZstdError:
+                raise MalformedEncoding from None
+        if self._inflater.unused_data:
+            raise MalformedEncoding
+
+    @property
+    def whole(self) -> bool:
+        """Whether the end was reached."""
+        return self._inflater.eof
 
 
 def _too_large(cap: int) -> BodyTooLarge:

@@ -1,4 +1,4 @@
-"""JSON in and out: strict decoding with caps, strong ETags, and 304 for what a client has already."""
+"""JSON in and out: strict decoding with caps, strong ETags, packed answers, and 304 for what a client has already."""
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
@@ -9,6 +9,7 @@ from fastapi import Request, Response
 from msgspec import Meta, Struct
 
 from api.bodies import UnsupportedMediaType, read_body
+from api.encodings import PackedResponse, coding_for
 from domain.errors import DomainError
 
 MAX_JSON_BYTES: Final = 64 * 1024
@@ -16,6 +17,7 @@ MAX_JSON_BYTES: Final = 64 * 1024
 S = TypeVar("S", bound=Struct)
 
 Title = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00]*[^\s\x00][^\x00]*$")]
+Notes = Annotated[str, Meta(max_length=5_000, pattern=r"^[^\x00]*$")]
 Name = Annotated[str, Meta(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f]*[^\s\x00-\x1f][^\x00-\x1f]*$")]
 
 
@@ -56,14 +58,33 @@ def _without_input(error: msgspec.ValidationError) -> str:
 
 
 def answer(request: Request, payload: object, headers: Mapping[str, str] | None = None) -> Response:
-    """The payload as JSON with a strong ETag (RFC 9110, 8.8.3); 304 when the client has it already."""
-    body = msgspec.json.encode(payload)
-    etag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
-    more = {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Authorization", **(headers or {})}
-    known = request.headers.get("if-none-match", "")
-    if known == "*" or etag in (tag.strip().removeprefix("W/") for tag in known.split(",", 50)):
+    """The payload as JSON; 304 when the client has it already."""
+    return answer_bytes(request, msgspec.json.encode(payload), "application/json", headers)
+
+
+def answer_bytes(request: Request, body: bytes, media_type: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The bytes, packed as the client takes them, with a strong ETag (RFC 9110, 8.8.3) for each packing; 304 when
+    the client has them so already.
+    """
+    coding = coding_for(request.headers.get("accept-encoding", ""), len(body))
+    etag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}{f"-{coding}" if coding else ""}"'
+    more = {
+        "ETag": etag,
+        "Cache-Control": "private, no-cache",
+        "Vary": "Authorization, Accept-Encoding",
+        **(headers or {}),
+    }
+    if has_already(request, etag):
         return Response(status_code=304, headers=more)
-    return Response(body, 200, more, "application/json")
+    if coding is not None:
+        return PackedResponse(body, coding, more, media_type)
+    return Response(body, 200, more, media_type)
+
+
+def has_already(request: Request, etag: str) -> bool:
+    """Whether the client knows this very answer (If-None-Match; RFC 9110, 13.1.2)."""
+    known = request.headers.get("if-none-match", "")
+    return known == "*" or etag in (tag.strip().removeprefix("W/") for tag in known.split(",", 50))
 
 
 def created(payload: object, headers: Mapping[str, str], status: int = 201) -> Response:

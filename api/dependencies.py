@@ -46,14 +46,14 @@ async def current_user(request: Request, services: ServicesDep) -> UserId:
     return _bearer(request, services, timedelta()).user_id
 
 
-async def recording_user(request: Request, services: ServicesDep) -> UserId:
+async def recording_bearer(request: Request, services: ServicesDep) -> Bearer:
     """Who hands in a run: an access token up to 30 days past its expiry will do."""
-    return _bearer(request, services, LATE_UPLOAD).user_id
+    return _bearer(request, services, LATE_UPLOAD)
 
 
 BearerDep = Annotated[Bearer, Depends(bearer)]
 CurrentUser = Annotated[UserId, Depends(current_user)]
-RecordingUser = Annotated[UserId, Depends(recording_user)]
+RecordingBearer = Annotated[Bearer, Depends(recording_bearer)]
 
 
 @dataclass(frozen=True)

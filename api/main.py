@@ -20,6 +20,8 @@ from api.tokens import Tokens
 from infra.bootstrap import Parts, now, open_parts
 from infra.faults import Fault
 from infra.formats import sniff
+from infra.formats.fit_writer import write_fit
+from infra.formats.gpx_writer import write_gpx
 from infra.outbox import Notices
 from infra.settings import LOG_FORMAT, Settings, load_settings
 
@@ -84,6 +86,7 @@ def services_of(parts: Parts, settings: Settings) -> Services:
         streams=parts.streams,
         inbox=parts.inbox,
         hints=parts.queue,
+        queue_watch=parts.queue_watch,
         tracks=parts.tracks,
         accounts=parts.accounts,
         read_models=parts.read_models,
@@ -92,6 +95,8 @@ def services_of(parts: Parts, settings: Settings) -> Services:
         cursors=Cursors(settings.cursor_key),
         idempotency=Idempotency(settings.cursor_key),
         sniff=sniff,
+        write_gpx=write_gpx,
+        write_fit=write_fit,
         clock=now,
         ready=parts.checks.missing,
     )

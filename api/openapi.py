@@ -1,6 +1,6 @@
 """OpenAPI for bodies that msgspec reads and writes: their schemas stand beside FastAPI's own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -42,6 +42,15 @@ def answers(*problems: int, **kinds: type[Any] | None) -> dict[int | str, dict[s
     return told
 
 
+def answers_file(media_types: str | Sequence[str], *problems: int) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route that answers with a file; give it `response_class=Response` too."""
+    kinds = [media_types] if isinstance(media_types, str) else media_types
+    content = {kind: {"schema": _TEXT if kind.endswith("xml") else _BINARY} for kind in kinds}
+    return {200: {"description": "ok", "content": content}, **answers(*problems)}
+
+
+_TEXT: Final = {"type": "string"}
+_BINARY: Final = {"type": "string", "format": "binary"}
 _STATUSES: Final[Mapping[str, int]] = {"ok": 200, "created": 201, "accepted": 202, "no_content": 204}
 
 

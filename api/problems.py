@@ -25,6 +25,8 @@ STATUSES: Final[Mapping[str, int]] = {
     "recording-empty": 422,
     "processing-failed": 422,
     "body-damaged": 422,
+    "session-ended": 401,
+    "upload-dropped": 422,
     "stream-contended": 503,
     "stream-unreadable": 503,
     "request-running": 409,
@@ -49,6 +51,9 @@ STATUSES: Final[Mapping[str, int]] = {
     "recording-format-unknown": 415,
     "activity-id-reserved": 422,
     "track-damaged": 503,
+    "original-damaged": 503,
+    "export-needs-times": 409,
+    "export-needs-positions": 409,
 }
 _RETRY_AFTER: Final[Mapping[str, str]] = {
     "stream-contended": "1",
@@ -56,6 +61,7 @@ _RETRY_AFTER: Final[Mapping[str, str]] = {
     "request-running": "1",
     "unavailable": "2",
     "track-damaged": "60",
+    "original-damaged": "60",
 }
 
 

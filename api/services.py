@@ -12,7 +12,7 @@ from api.idempotency import Idempotency
 from api.tokens import Tokens
 from domain.accounts import Accounts
 from domain.measures import ActivityId, UserId
-from domain.recordings.recording import Column, Format
+from domain.recordings.recording import Column, Format, Session
 from domain.streams import Streams
 from domain.uploads import Inbox
 from projections.projection import Place, View
@@ -96,6 +96,43 @@ class Tracks(Protocol):
         ...
 
 
+class QueueState(Protocol):
+    """How the ingest queue is doing. None: the server that would know is away."""
+
+    @property
+    def waiting(self) -> int | None:
+        """Accepted uploads without a verdict."""
+        ...
+
+    @property
+    def oldest_age_s(self) -> float | None:
+        """How long the oldest of them has waited."""
+        ...
+
+    @property
+    def hints(self) -> int | None:
+        """In the queue."""
+        ...
+
+    @property
+    def taken(self) -> int | None:
+        """Of the hints, those that a worker holds."""
+        ...
+
+    @property
+    def failed(self) -> Mapping[str, int] | None:
+        """Uploads that became no activity, by code."""
+        ...
+
+
+class QueueWatch(Protocol):
+    """Looks at the ingest queue."""
+
+    async def state(self) -> QueueState:
+        """Of all that answers."""
+        ...
+
+
 @dataclass(frozen=True)
 class Services:
     """One of each. Tests give an in-memory store where rules and HTTP are meant."""
@@ -103,6 +140,7 @@ class Services:
     streams: Streams
     inbox: Inbox
     hints: Hints
+    queue_watch: QueueWatch
     tracks: Tracks
     accounts: Accounts
     read_models: ReadModels
@@ -111,5 +149,7 @@ class Services:
     cursors: Cursors
     idempotency: Idempotency
     sniff: Callable[[bytes], Format | None]
+    write_gpx: Callable[[Session], bytes]  # `ExportNeedsPositions`
+    write_fit: Callable[[Session], bytes]  # `ExportNeedsTimes`
     clock: Callable[[], datetime]
     ready: Callable[[], Mapping[str, str]]  # what is missing, by part, with what to do; empty when all is there

@@ -1,20 +1,19 @@
 """Handing in a recording: durable first, then acked; what becomes of it is told under `/upload`."""
 
 import asyncio
-import hashlib
 import re
 import time
 from contextlib import suppress
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 from msgspec import Struct
 
 from api.activities import Activity, read_activity
-from api.bodies import read_body
+from api.bodies import body_pieces
 from api.codec import answer, created
-from api.dependencies import CurrentUser, RecordingUser, ServicesDep
+from api.dependencies import CurrentUser, RecordingBearer, ServicesDep
 from api.openapi import answers, file_body
 from api.problems import Problem, answer_problem, problem
 from api.services import Services
@@ -22,7 +21,7 @@ from domain.activity import ActivityMissing
 from domain.errors import DomainError
 from domain.measures import RESERVED_VERSION, ActivityId, Sport, UserId, Visibility
 from domain.recordings.recording import EmptyRecording
-from domain.uploads import Manifest, Status, Verdict
+from domain.uploads import Arrival, Cover, Manifest, Status, Verdict
 
 router = APIRouter(tags=["activities"])
 
@@ -45,6 +44,7 @@ class UploadState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     status_url: str
     activities: tuple[ActivityId, ...] = ()  # when ready: more than one for a file of several sessions
     duplicate_of: ActivityId | None = None
+    matched: Literal["bytes", "track"] | None = None  # what is the same in a duplicate
     problem: Problem | None = None
 
 
@@ -69,7 +69,7 @@ class ReservedActivityId(DomainError):
 async def upload(
     request: Request,
     activity_id: UUID,
-    user_id: RecordingUser,
+    sender: RecordingBearer,
     services: ServicesDep,
     title: Annotated[str | None, Query(min_length=1, max_length=200, pattern=r"^[^\x00]*[^\s\x00][^\x00]*$")] = None,
     visibility: Visibility | None = None,
@@ -83,28 +83,31 @@ async def upload(
     """
     if activity_id.version == RESERVED_VERSION:
         raise ReservedActivityId
-    body = await read_body(request, MAX_RECORDING_BYTES)
-    if not body:
+    cover = Cover(received_at=services.clock(), session_id=sender.session_id, title=title)
+    async with services.inbox.arrive(ActivityId(activity_id), sender.user_id, cover) as arrival:
+        async for piece in body_pieces(request, MAX_RECORDING_BYTES):
+            await arrival.write(piece)
+        require_recording(services, arrival)
+        manifest = await arrival.accept(visibility=visibility, sport=sport)
+    return await acked(request, services, manifest)
+
+
+def require_recording(services: Services, arrival: Arrival) -> None:
+    """Refuse what cannot be a recording: `EmptyRecording`, `UnknownFormat`."""
+    if not arrival.size:
         raise EmptyRecording("The body is empty: send the recorded file's bytes.")
-    if services.sniff(body) is None:
+    if services.sniff(arrival.head) is None:
         raise UnknownFormat("The body is no FIT, GPX, TCX or JSON recording: send the file as the device wrote it.")
-    manifest = Manifest(
-        activity_id=ActivityId(activity_id),
-        user_id=user_id,
-        sha256=await asyncio.to_thread(lambda: hashlib.sha256(body).hexdigest()),
-        size=len(body),
-        received_at=services.clock(),
-        title=title,
-        visibility=visibility,
-        sport=sport,
-    )
-    await services.inbox.accept(manifest, body)
+
+
+async def acked(request: Request, services: Services, manifest: Manifest) -> Response:
+    """What is answered once the bytes are safe."""
     verdict = await services.inbox.verdict(manifest.activity_id)
     if verdict is None:
         await services.hints.add(manifest.activity_id)
         verdict = await _wait(services, manifest.activity_id, _preferred_wait(request))
     if verdict is not None and _preferred_wait(request) > 0:
-        return await _final(services, user_id, manifest.activity_id, verdict)
+        return await _final(services, manifest.user_id, manifest.activity_id, verdict)
     state = _state(manifest.activity_id, verdict)
     return created(state, {"Location": state.status_url, **_position(verdict)}, status=202)
 
@@ -133,6 +136,7 @@ def _state(activity_id: ActivityId, verdict: Verdict | None) -> UploadState:
         status_url=status_url,
         activities=verdict.activities,
         duplicate_of=verdict.duplicate_of,
+        matched=verdict.matched,
         problem=None if fault is None else problem(fault.code, fault.detail),
     )
 

@@ -21,12 +21,13 @@ def session_activity_id(upload_id: ActivityId, session: int) -> ActivityId:
 class Activity(Struct, frozen=True):
     """Only what the rules need. What screens need is a projection."""
 
-    STATE: ClassVar[str] = "activity@1"
+    STATE: ClassVar[str] = "activity@2"
 
     user_id: UserId | None = None  # None: nothing recorded yet
     activity_id: ActivityId | None = None
     source: Source | None = None
     title: str = ""
+    notes: str = ""
     visibility: Visibility = Visibility.PRIVATE
     tally: Tally | None = None
     deleted: bool = False
@@ -45,6 +46,7 @@ class Activity(Struct, frozen=True):
         at: datetime,
         *,
         title: str | None = None,
+        notes: str | None = None,
         visibility: Visibility | None = None,
         sport: Sport | None = None,
     ) -> list[Event]:
@@ -54,14 +56,14 @@ class Activity(Struct, frozen=True):
             user_id=user_id,
             activity_id=activity_id,
             title=self.title if title is None else title,
+            notes=self.notes if notes is None else notes,
             visibility=visibility or self.visibility,
             sport=sport or tally.sport,
             tally=tally,
             at=at,
         )
-        if (edited.title, edited.visibility, edited.sport) == (self.title, self.visibility, tally.sport):
-            return []
-        return [edited]
+        before = self.title, self.notes, self.visibility, tally.sport
+        return [] if (edited.title, edited.notes, edited.visibility, edited.sport) == before else [edited]
 
     def delete(self, user_id: UserId, at: datetime) -> list[Event]:
         """Remove it from everything. Removing twice changes nothing."""
@@ -88,8 +90,9 @@ class Activity(Struct, frozen=True):
                     visibility=event.visibility,
                     tally=event.tally,
                 )
-            case ActivityEdited(title=title, visibility=visibility, sport=sport, tally=tally):
-                return replace(self, title=title, visibility=visibility, tally=replace(tally, sport=sport))
+            case ActivityEdited(title=title, notes=notes, visibility=visibility, sport=sport, tally=tally):
+                counted = replace(tally, sport=sport)
+                return replace(self, title=title, notes=notes, visibility=visibility, tally=counted)
             case ActivityDeleted():
                 return replace(self, deleted=True)
             case _:

@@ -1,8 +1,10 @@
 """An upload's way from the inbox to its verdict: what is promised, and what is kept of it."""
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Literal, Protocol
+from uuid import UUID
 
 from msgspec import Struct
 
@@ -12,16 +14,30 @@ Status = Literal["processing", "ready", "failed", "duplicate"]
 
 
 class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What was accepted under an activity id. Durable before the ack, never changed after it."""
+    """What was accepted under an activity id. Durable before the ack, never changed after it, and nothing private."""
 
     activity_id: ActivityId
     user_id: UserId
     sha256: str  # of the decoded bytes, hexadecimal
     size: int  # bytes, decoded
     received_at: datetime
-    title: str | None = None
     visibility: Visibility | None = None  # None: the runner's default
     sport: Sport | None = None  # None: what the recording says
+
+
+class Cover(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What goes along with the bytes, sealed as they are."""
+
+    received_at: datetime
+    session_id: UUID | None = None  # that it was sent in: it may have been ended before, unknown to who took it
+    title: str | None = None
+
+
+class Received(Struct, frozen=True):
+    """An accepted upload, opened."""
+
+    cover: Cover
+    body: bytes
 
 
 class Fault(Struct, frozen=True):
@@ -38,14 +54,56 @@ class Verdict(Struct, frozen=True, kw_only=True, omit_defaults=True):
     activities: tuple[ActivityId, ...] = ()  # one for each session; the upload's own id when there is one session
     position: str | None = None  # a read that waits for this token sees the activities
     duplicate_of: ActivityId | None = None
+    matched: Literal["bytes", "track"] | None = None  # what is the same in a duplicate
     fault: Fault | None = None
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same bytes, sent once more, are tried again: what failed was not the recording."""
+        return self.fault is not None and self.fault.code in _PASSING
+
+
+_PASSING = frozenset({"processing-failed", "body-damaged", "session-ended", "upload-dropped"})
+
+
+class Waiting(Struct, frozen=True):
+    """Accepted bytes that nothing became of yet, or that somebody left behind. `name` is the store's."""
+
+    activity_id: ActivityId
+    since: datetime
+    name: str
+
+
+class Arrival(Protocol):
+    """Bytes on their way in: packed, sealed and written as they come. Nothing of them counts before `accept`."""
+
+    @property
+    def head(self) -> bytes:
+        """The first bytes, enough to tell the format."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Go on."""
+        ...
+
+    async def accept(self, *, visibility: Visibility | None = None, sport: Sport | None = None) -> Manifest:
+        """Make the upload durable, and say what is kept under its id: the first upload's, if it is another one's turn.
+
+        The same again changes nothing, unless what failed may pass now; `RecordingDiffers`, `ActivityMissing`.
+        """
+        ...
 
 
 class Inbox(Protocol):
-    """Accepted uploads. Needs the object store and nothing else."""
+    """Accepted uploads. Taking them in needs the object store and nothing else."""
 
-    async def accept(self, manifest: Manifest, body: bytes) -> None:
-        """Make the upload durable. The same again changes nothing; `RecordingDiffers`, `ActivityMissing`."""
+    def arrive(self, activity_id: ActivityId, user_id: UserId, cover: Cover) -> AbstractAsyncContextManager[Arrival]:
+        """Begin to take an upload in."""
         ...
 
     async def manifest(self, activity_id: ActivityId) -> Manifest | None:
@@ -56,22 +114,37 @@ class Inbox(Protocol):
         """What became of it; None while it is being processed."""
         ...
 
-    async def body(self, manifest: Manifest) -> bytes:
-        """The accepted bytes, checked against their hash."""
+    async def received(self, manifest: Manifest) -> Received:
+        """What was accepted, checked against its hash; `BodyDamaged`."""
         ...
 
-    async def close(self, activity_id: ActivityId, verdict: Verdict) -> None:
-        """Keep the verdict; the first one stays."""
+    async def close(self, manifest: Manifest, verdict: Verdict) -> None:
+        """Keep the verdict, the first one stays, and the bytes under their owner's key. Then nothing waits."""
         ...
 
-    def pending(self) -> AsyncIterator[tuple[ActivityId, datetime]]:
-        """Uploads without a verdict, with the time they came: the truth that the queue only hints at."""
+    async def tidy(self, manifest: Manifest) -> None:
+        """What `close` does once there is a verdict."""
         ...
 
-    async def forget(self, activity_id: ActivityId) -> None:
-        """Take a mark out of `pending` that nothing stands behind."""
+    async def reopen(self, manifest: Manifest) -> None:
+        """Take the verdict back, so that the upload waits to be processed once more; `OwnerErased`."""
+        ...
+
+    def original(self, user_id: UserId, sha256: str) -> AsyncIterator[bytes]:
+        """The bytes as they were sent, piece by piece, once there is a verdict; nothing if there are none.
+
+        `BodyDamaged`, also between two pieces.
+        """
+        ...
+
+    def waiting(self) -> AsyncIterator[Waiting]:
+        """Uploads without a verdict: the truth that the queue only hints at."""
+        ...
+
+    async def forget(self, left: Waiting) -> None:
+        """Take away bytes that nothing stands behind."""
         ...
 
 
 class BodyDamaged(Exception):
-    """Stored bytes no longer match their hash."""
+    """Stored bytes are gone, or no longer match their hash."""

@@ -15,13 +15,14 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from infra.accounts import PostgresAccounts
-from infra.claims import PostgresAttempts, PostgresClaims
+from infra.claims import PostgresAttempts, PostgresClaims, PostgresSessions
 from infra.event_store.postgres import PostgresLog
 from infra.event_store.streams import EventStore
 from infra.inbox import ObjectInbox
 from infra.keys import MasterKeys, UserKeys
 from infra.objects import Objects, objects_at
 from infra.queue import IngestQueue
+from infra.queue_watch import QueueWatch
 from infra.server_checks import ServerChecks
 from infra.settings import Settings
 from infra.tracks import ObjectTracks
@@ -43,13 +44,16 @@ class Parts:
 
     streams: EventStore
     read_models: ReadModels
+    keys: UserKeys
     objects: Objects
     inbox: ObjectInbox
     tracks: ObjectTracks
     queue: IngestQueue
+    queue_watch: QueueWatch
     accounts: PostgresAccounts
     claims: PostgresClaims
     attempts: PostgresAttempts
+    sessions: PostgresSessions
     checks: ServerChecks
 
 
@@ -65,9 +69,12 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     )
     vault = Vault(settings.master_keys)
     read_models = ReadModels(settings.database_url, connections=_READ_CONNECTIONS)
-    keys = UserKeys(read_models, MasterKeys(settings.master_keys))
+    master = MasterKeys(settings.master_keys)
+    keys = UserKeys(read_models, master)
     streams = EventStore(PostgresLog(settings.database_url), keys, appended=Bell(redis).ring)
     objects = objects_at(settings.object_store_url)
+    inbox = ObjectInbox(objects, master, keys)
+    queue = IngestQueue(redis, consumer=f"{socket.gethostname()}-{getpid()}")
     accounts = PostgresAccounts(read_models, streams, vault, settings.cursor_key)
     checks = ServerChecks(settings.database_url, redis, vault)
     await read_models.open()
@@ -75,13 +82,16 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         yield Parts(
             streams=streams,
             read_models=read_models,
+            keys=keys,
             objects=objects,
-            inbox=ObjectInbox(objects),
-            tracks=ObjectTracks(objects),
-            queue=IngestQueue(redis, consumer=f"{socket.gethostname()}-{getpid()}"),
+            inbox=inbox,
+            tracks=ObjectTracks(objects, keys),
+            queue=queue,
+            queue_watch=QueueWatch(inbox, queue, read_models, now),
             accounts=accounts,
             claims=PostgresClaims(read_models),
             attempts=PostgresAttempts(read_models),
+            sessions=PostgresSessions(read_models),
             checks=checks,
         )
     finally:

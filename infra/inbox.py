@@ -1,45 +1,71 @@
 """The inbox of accepted uploads, in the object store alone, so that runs are taken in while all else is down.
 
-Keys: `bodies/{user}/{sha256}` the bytes; `manifests/{xx}/{activity}` what was accepted under an id, for ever;
-`verdicts/{xx}/{activity}` what became of it; `pending/{activity}` a mark from before the ack until the verdict.
+Keys: `inbox/{activity}.{owner and hash}` bytes that wait, sealed under a key that the master key wraps; for ever
+`manifests/{xx}/{activity}` what was accepted under an id and `verdicts/{xx}/{activity}` what became of it;
+`originals/{user}/{hash}` the bytes once there is a verdict, their key wrapped by the user's.
 """
 
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator
-from datetime import datetime
+from contextlib import asynccontextmanager
 from typing import Final
 from uuid import UUID
 
 import msgspec
+from cryptography.exceptions import InvalidTag
 
 from domain.activity import ActivityMissing, RecordingDiffers
-from domain.measures import ActivityId, UserId
-from domain.uploads import BodyDamaged, Manifest, Verdict
-from infra.objects import Objects
+from domain.measures import ActivityId, Sport, UserId, Visibility
+from domain.streams import OwnerErased
+from domain.uploads import Arrival, BodyDamaged, Cover, Manifest, Received, Verdict, Waiting
+from infra.keys import MasterKeys, UserCipher, UserKeys, Wrapped
+from infra.objects import Draft, Objects
+from infra.sealed_stream import CorruptStream, Sealer, Unwrap, Wrap, handed_over, unsealed
 
+HEAD_BYTES: Final = 4096
+_MASTER_ID_BYTES: Final = 8
+_LENGTH_BYTES: Final = 4
 _MANIFESTS: Final = msgspec.json.Decoder(Manifest)
 _VERDICTS: Final = msgspec.json.Decoder(Verdict)
+_COVERS: Final = msgspec.json.Decoder(Cover)
 
 
 class ObjectInbox:
     """Implements `domain.uploads.Inbox`. Every step may be repeated, and cut off between any two."""
 
-    def __init__(self, objects: Objects) -> None:
+    def __init__(self, objects: Objects, master: MasterKeys, keys: UserKeys) -> None:
         self._objects = objects
+        self._master = master
+        self._keys = keys
 
-    async def accept(self, manifest: Manifest, body: bytes) -> None:
-        """Bytes, then the mark that the sweeper looks for, then the manifest, whose first writer decides."""
+    @asynccontextmanager
+    async def arrive(self, activity_id: ActivityId, user_id: UserId, cover: Cover) -> AsyncIterator[Arrival]:
+        """See `domain.uploads.Inbox`."""
+        async with self._objects.draft("inbox") as draft:
+            sealer = Sealer(master_wrap(self._master, user_id), _whose(user_id))
+            arrival = _Arrival(self, draft, sealer, activity_id, user_id, cover)
+            await arrival.begin()
+            yield arrival
+
+    async def settle(self, draft: Draft, manifest: Manifest) -> Manifest:
+        """Bytes, which the sweeper looks for, then the manifest, whose first writer decides; what is kept."""
         earlier = await self.manifest(manifest.activity_id)
         if earlier is None:
-            await self._objects.put_new(_body_key(manifest.user_id, manifest.sha256), body)
-            await self._objects.put_new(f"pending/{manifest.activity_id}", b"")
+            await draft.commit(_name(manifest))
             if await self._objects.put_new(_sharded("manifests", manifest.activity_id), msgspec.json.encode(manifest)):
-                return
+                return manifest
             earlier = await self.manifest(manifest.activity_id)
         if earlier is None or earlier.user_id != manifest.user_id:
             raise ActivityMissing
         if earlier.sha256 != manifest.sha256:
             raise RecordingDiffers
+        verdict = await self.verdict(manifest.activity_id)
+        if verdict is not None and verdict.passing:
+            await self._objects.delete(_sharded("verdicts", manifest.activity_id))
+        if verdict is None or verdict.passing:
+            await draft.commit(_name(manifest))  # as a rule it is there
+        return earlier
 
     async def manifest(self, activity_id: ActivityId) -> Manifest | None:
         """See `domain.uploads.Inbox`."""
@@ -51,30 +77,216 @@ class ObjectInbox:
         found = await self._objects.get(_sharded("verdicts", activity_id))
         return None if found is None else _VERDICTS.decode(found)
 
-    async def body(self, manifest: Manifest) -> bytes:
-        """The accepted bytes; `BodyDamaged` when they are gone or changed."""
-        body = await self._objects.get(_body_key(manifest.user_id, manifest.sha256))
-        if body is None or hashlib.sha256(body).hexdigest() != manifest.sha256:
+    async def received(self, manifest: Manifest) -> Received:
+        """See `domain.uploads.Inbox`. Of an upload that is tried anew, the bytes may be kept already."""
+        unwrap = master_unwrap(self._master, manifest.user_id)
+        plain = unsealed(self._objects.pieces(f"inbox/{_name(manifest)}"), unwrap, _whose(manifest.user_id))
+        try:
+            cover, body = await _parted(plain)
+        except CorruptStream:
+            cover, body = await self._kept(manifest)
+        if hashlib.sha256(body).hexdigest() != manifest.sha256:
             raise BodyDamaged(manifest.activity_id)
-        return body
+        return Received(cover, bytes(body))
 
-    async def close(self, activity_id: ActivityId, verdict: Verdict) -> None:
-        """The verdict, then the mark goes: cut off in between, the next try finds the verdict."""
-        await self._objects.put_new(_sharded("verdicts", activity_id), msgspec.json.encode(verdict))
-        await self.forget(activity_id)
+    async def _kept(self, manifest: Manifest) -> tuple[Cover, bytearray]:
+        try:
+            return await _parted(self._opened(manifest.user_id, manifest.sha256))
+        except CorruptStream:
+            raise BodyDamaged(manifest.activity_id) from None
 
-    async def pending(self) -> AsyncIterator[tuple[ActivityId, datetime]]:
+    async def close(self, manifest: Manifest, verdict: Verdict) -> None:
+        """See `domain.uploads.Inbox`. Cut off anywhere, the next try finds the verdict, and tidies up."""
+        await self._objects.put_new(_sharded("verdicts", manifest.activity_id), msgspec.json.encode(verdict))
+        await self.tidy(manifest)
+
+    async def tidy(self, manifest: Manifest) -> None:
         """See `domain.uploads.Inbox`."""
-        async for key, written in self._objects.keys("pending"):
-            yield ActivityId(UUID(key.rpartition("/")[2])), written
+        await self._keep(manifest)
+        if await self.verdict(manifest.activity_id) is not None:  # else it was reopened in between
+            await self._objects.delete(f"inbox/{_name(manifest)}")
 
-    async def forget(self, activity_id: ActivityId) -> None:
+    async def _keep(self, manifest: Manifest) -> None:
+        try:
+            cipher = await self._keys.to_seal(manifest.user_id)
+            await self._hand_over(
+                (f"inbox/{_name(manifest)}", master_unwrap(self._master, manifest.user_id)),
+                (f"originals/{manifest.user_id}", manifest.sha256, _users_wrap(cipher)),
+            )
+        except (CorruptStream, OwnerErased):  # it went over before, or nothing may be kept
+            return
+
+    async def _hand_over(self, source: tuple[str, Unwrap], target: tuple[str, str, Wrap]) -> None:
+        (key, unwrap), (folder, name, wrap) = source, target
+        async with self._objects.draft(folder) as draft:
+            async for piece in handed_over(self._objects.pieces(key), unwrap, wrap):
+                await draft.write(piece)
+            await draft.commit(name)
+
+    async def reopen(self, manifest: Manifest) -> None:
+        """See `domain.uploads.Inbox`. Cut off in between, it is called again."""
+        await self._objects.delete(_sharded("verdicts", manifest.activity_id))
+        cipher = await self._keys.to_seal(manifest.user_id)
+        with contextlib.suppress(CorruptStream):  # then the bytes are in the inbox still, or nowhere
+            await self._hand_over(
+                (f"originals/{manifest.user_id}/{manifest.sha256}", _users_unwrap(cipher)),
+                ("inbox", _name(manifest), master_wrap(self._master, manifest.user_id)),
+            )
+
+    async def original(self, user_id: UserId, sha256: str) -> AsyncIterator[bytes]:
         """See `domain.uploads.Inbox`."""
-        await self._objects.delete(f"pending/{activity_id}")
+        held: bytearray | None = bytearray()
+        try:
+            async for piece in self._opened(user_id, sha256):
+                if held is None:
+                    yield piece
+                    continue
+                held += piece
+                if (end := _cover_end(held)) is not None:
+                    yield bytes(held[end:])
+                    held = None
+        except CorruptStream as damage:
+            raise BodyDamaged(sha256) from damage
+
+    async def _opened(self, user_id: UserId, sha256: str) -> AsyncIterator[bytes]:
+        """Cover and bytes that are kept; nothing when they are not, or when their owner's key was destroyed."""
+        pieces = self._objects.pieces(f"originals/{user_id}/{sha256}")
+        first = await anext(pieces, None)
+        cipher = None if first is None else await self._keys.to_open(user_id)
+        if first is None or cipher is None:
+            return
+
+        async def again() -> AsyncIterator[bytes]:
+            yield first
+            async for piece in pieces:
+                yield piece
+
+        async for piece in unsealed(again(), _users_unwrap(cipher), _whose(user_id)):
+            yield piece
+
+    async def waiting(self) -> AsyncIterator[Waiting]:
+        """See `domain.uploads.Inbox`."""
+        async for key, written in self._objects.keys("inbox"):
+            name = key.rpartition("/")[2]
+            yield Waiting(ActivityId(UUID(name.partition(".")[0])), written, name)
+
+    async def forget(self, left: Waiting) -> None:
+        """See `domain.uploads.Inbox`."""
+        await self._objects.delete(f"inbox/{left.name}")
 
 
-def _body_key(user_id: UserId, sha256: str) -> str:
-    return f"bodies/{user_id}/{sha256}"
+class _Arrival:
+    """Implements `domain.uploads.Arrival`."""
+
+    def __init__(
+        self,
+        inbox: ObjectInbox,
+        draft: Draft,
+        sealer: Sealer,
+        activity_id: ActivityId,
+        user_id: UserId,
+        cover: Cover,
+    ) -> None:
+        self._inbox = inbox
+        self._draft = draft
+        self._sealer = sealer
+        self._activity_id = activity_id
+        self._user_id = user_id
+        self._cover = cover
+        self._hash = hashlib.sha256()
+        self.head = b""
+        self.size = 0
+
+    async def begin(self) -> None:
+        """The cover comes first."""
+        cover = msgspec.json.encode(self._cover)
+        await self._draft.write(self._sealer.feed(len(cover).to_bytes(_LENGTH_BYTES) + cover))
+
+    async def write(self, data: bytes) -> None:
+        """See `domain.uploads.Arrival`."""
+        self._hash.update(data)
+        self.size += len(data)
+        if len(self.head) < HEAD_BYTES:
+            self.head = (self.head + data[:HEAD_BYTES])[:HEAD_BYTES]
+        await self._draft.write(self._sealer.feed(data))
+
+    async def accept(self, *, visibility: Visibility | None = None, sport: Sport | None = None) -> Manifest:
+        """See `domain.uploads.Arrival`."""
+        await self._draft.write(self._sealer.end())
+        manifest = Manifest(
+            activity_id=self._activity_id,
+            user_id=self._user_id,
+            sha256=self._hash.hexdigest(),
+            size=self.size,
+            received_at=self._cover.received_at,
+            visibility=visibility,
+            sport=sport,
+        )
+        return await self._inbox.settle(self._draft, manifest)
+
+
+async def _parted(plain: AsyncIterator[bytes]) -> tuple[Cover, bytearray]:
+    """The cover and the bytes, which are held once."""
+    cover, held = None, bytearray()
+    async for piece in plain:
+        held += piece
+        if cover is None and (end := _cover_end(held)) is not None:
+            cover = _COVERS.decode(held[_LENGTH_BYTES:end])
+            del held[:end]
+    if cover is None:
+        raise CorruptStream("there is no cover")
+    return cover, held
+
+
+def _cover_end(held: bytearray) -> int | None:
+    """Where the bytes begin; None when the cover is not whole yet."""
+    end = _LENGTH_BYTES + int.from_bytes(held[:_LENGTH_BYTES])
+    return end if len(held) >= max(end, _LENGTH_BYTES) else None
+
+
+def master_wrap(master: MasterKeys, owner_id: UserId) -> Wrap:
+    """Keys of objects that nobody but this service is to open: with the id of the master key before them."""
+
+    def wrap(key: bytes) -> bytes:
+        wrapped = master.wrap(owner_id, key)
+        return bytes.fromhex(wrapped.master_id) + (wrapped.wrapped or b"")
+
+    return wrap
+
+
+def master_unwrap(master: MasterKeys, owner_id: UserId) -> Unwrap:
+    """`KeyUnusable` when it is not one of the master keys given."""
+
+    def unwrap(wrapped: bytes) -> bytes:
+        stored = Wrapped(wrapped[:_MASTER_ID_BYTES].hex(), wrapped[_MASTER_ID_BYTES:])
+        return master.unwrap(owner_id, stored) or b""
+
+    return unwrap
+
+
+def _users_wrap(cipher: UserCipher) -> Wrap:
+    return lambda key: cipher.seal(key, b"recording")
+
+
+def _users_unwrap(cipher: UserCipher) -> Unwrap:
+    def unwrap(wrapped: bytes) -> bytes:
+        try:
+            return cipher.open(wrapped, b"recording")
+        except InvalidTag:
+            raise CorruptStream("its key does not open") from None
+
+    return unwrap
+
+
+def _whose(user_id: UserId) -> bytes:
+    """What binds sealed bytes to their owner; which of theirs they are, their hash says."""
+    return b"recording of " + user_id.bytes
+
+
+def _name(manifest: Manifest) -> str:
+    """Of waiting bytes: others under the same id, or another's, have another name."""
+    whose = hashlib.blake2b(manifest.user_id.bytes + manifest.sha256.encode(), digest_size=16).hexdigest()
+    return f"{manifest.activity_id}.{whose}"
 
 
 def _sharded(kind: str, activity_id: ActivityId) -> str:

@@ -1,11 +1,14 @@
-"""Bytes by key: a folder that keeps its promises, or S3. Objects are written once and never changed."""
+"""Bytes by key: a folder that keeps its promises, or S3. Objects are written once; few are ever replaced."""
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol, TypeVar
+from tempfile import TemporaryFile
+from typing import BinaryIO, Final, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
@@ -16,6 +19,21 @@ from domain.errors import StoreUnavailable
 
 T = TypeVar("T")
 
+_PIECE: Final = 256 * 1024  # bytes that are read or written at once
+_ABANDONED_SECONDS: Final = 86_400.0  # a part that nobody finished: its writer was killed
+
+
+class Draft(Protocol):
+    """An object on its way: nothing of it is seen before `commit`."""
+
+    async def write(self, data: bytes) -> None:
+        """Go on."""
+        ...
+
+    async def commit(self, name: str) -> bool:
+        """Make it durable under this name in its folder, unless there is one already: then False."""
+        ...
+
 
 class Objects(Protocol):
     """Where bytes live. A put has returned: the bytes survive a power cut."""
@@ -24,8 +42,20 @@ class Objects(Protocol):
         """Write the object if there is none; False when there is one already, which stays as it was."""
         ...
 
+    async def replace(self, key: str, body: bytes) -> None:
+        """Write the object in place of what is there: readers find the one or the other, also after a power cut."""
+        ...
+
+    def draft(self, folder: str) -> AbstractAsyncContextManager[Draft]:
+        """Begin an object that is written piece by piece, and gone at the end unless it was committed."""
+        ...
+
     async def get(self, key: str) -> bytes | None:
         """The whole object; None when there is none."""
+        ...
+
+    def pieces(self, key: str) -> AsyncIterator[bytes]:
+        """The object piece by piece; nothing when there is none."""
         ...
 
     async def delete(self, key: str) -> None:
@@ -47,9 +77,36 @@ class FolderObjects:
         """See `Objects`. A second writer returns once the first one's bytes are durable."""
         return await _off_loop(self._put_new, key, body)
 
+    @asynccontextmanager
+    async def draft(self, folder: str) -> AsyncIterator[Draft]:
+        """See `Objects`."""
+        draft = _FileDraft(self._path(folder))
+        try:
+            yield draft
+        finally:
+            await _off_loop(draft.discard)
+
+    async def replace(self, key: str, body: bytes) -> None:
+        """See `Objects`."""
+        await _off_loop(self._replace, key, body)
+
     async def get(self, key: str) -> bytes | None:
         """See `Objects`."""
         return await _off_loop(self._get, key)
+
+    async def pieces(self, key: str) -> AsyncIterator[bytes]:
+        """See `Objects`."""
+        try:
+            file = await _off_loop(lambda: self._path(key).open("rb"))
+        except StoreUnavailable as failure:
+            if isinstance(failure.__cause__, FileNotFoundError):
+                return
+            raise
+        try:
+            while piece := await _off_loop(file.read, _PIECE):
+                yield piece
+        finally:
+            file.close()
 
     async def delete(self, key: str) -> None:
         """See `Objects`."""
@@ -62,23 +119,21 @@ class FolderObjects:
 
     def _put_new(self, key: str, body: bytes) -> bool:
         path = self._path(key)
-        made = _make_folders(path.parent)
-        partial = path.with_name(f".{uuid4().hex}.part")  # in the same folder: a link cannot cross file systems
+        draft = _FileDraft(path.parent)
         try:
-            with partial.open("xb") as file:
-                file.write(body)
-                file.flush()
-                os.fsync(file.fileno())
-            path.hardlink_to(partial)
-        except FileExistsError:
-            created = False
-        else:
-            created = True
+            draft.append(body)
+            return draft.link(path.name)
         finally:
-            partial.unlink(missing_ok=True)
-        for folder in [path.parent, *made]:  # also when it was there: its writer may not have come this far
-            _sync_folder(folder)
-        return created
+            draft.discard()
+
+    def _replace(self, key: str, body: bytes) -> None:
+        path = self._path(key)
+        draft = _FileDraft(path.parent)
+        try:
+            draft.append(body)
+            draft.rename(path.name)
+        finally:
+            draft.discard()
 
     def _get(self, key: str) -> bytes | None:
         try:
@@ -95,10 +150,83 @@ class FolderObjects:
                 continue
             if not path.name.startswith("."):
                 found.append((f"{prefix}/{path.name}", datetime.fromtimestamp(written, UTC)))
+            elif time.time() - written > _ABANDONED_SECONDS:
+                path.unlink(missing_ok=True)
         return found
 
     def _path(self, key: str) -> Path:
         return self._root / key
+
+
+class _FileDraft:
+    """A file without a name of its own. What is small is written and synced in one go, off the event loop."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._part = folder / f".{uuid4().hex}.part"  # in the same folder: a link cannot cross file systems
+        self._held = bytearray()
+        self._file: BinaryIO | None = None
+        self._changed: list[Path] = []  # folders that were made for it
+
+    async def write(self, data: bytes) -> None:
+        """See `Draft`."""
+        self._held += data
+        if len(self._held) >= _PIECE:
+            await _off_loop(self._flush)
+
+    async def commit(self, name: str) -> bool:
+        """See `Draft`."""
+        return await _off_loop(self.link, name)
+
+    def append(self, data: bytes) -> None:
+        """As `write`, where nothing else waits."""
+        self._opened().write(data)
+
+    def link(self, name: str) -> bool:
+        """As `commit`. A second writer returns once the first one's bytes are durable."""
+        self._sync()
+        try:
+            (self._folder / name).hardlink_to(self._part)
+        except FileExistsError:
+            created = False
+        else:
+            created = True
+        self.discard()
+        self._sync_folders()  # also when it was there: its writer may not have come this far
+        return created
+
+    def rename(self, name: str) -> None:
+        """Take the place of what has the name, at once."""
+        self._sync()
+        self._part.replace(self._folder / name)
+        self._sync_folders()
+
+    def discard(self) -> None:
+        """Leave nothing but what has a name."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            self._part.unlink(missing_ok=True)
+
+    def _sync(self) -> None:
+        self._flush()
+        file = self._opened()
+        file.flush()
+        os.fsync(file.fileno())
+
+    def _sync_folders(self) -> None:
+        for folder in [self._folder, *self._changed]:
+            _sync_folder(folder)
+
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            self._changed = _make_folders(self._folder)
+            self._file = self._part.open("xb")
+        return self._file
+
+    def _flush(self) -> None:
+        self._opened().write(self._held)
+        self._held.clear()
 
 
 def _make_folders(folder: Path) -> list[Path]:
@@ -140,13 +268,20 @@ class BucketObjects:
 
     async def put_new(self, key: str, body: bytes) -> bool:
         """See `Objects`; by a conditional write (`If-None-Match: *`)."""
+        return await _put_new(self._store, key, body)
+
+    @asynccontextmanager
+    async def draft(self, folder: str) -> AsyncIterator[Draft]:
+        """See `Objects`. It waits on this machine's disk: a conditional write takes an object whole."""
+        with TemporaryFile() as file:
+            yield _BucketDraft(self._store, folder, file)
+
+    async def replace(self, key: str, body: bytes) -> None:
+        """See `Objects`."""
         try:
-            await self._store.put_async(key, body, mode="create")
-        except AlreadyExistsError:
-            return False
+            await self._store.put_async(key, body)
         except BaseError as error:
             raise StoreUnavailable from error
-        return True
 
     async def get(self, key: str) -> bytes | None:
         """See `Objects`."""
@@ -154,6 +289,16 @@ class BucketObjects:
             return bytes(await (await self._store.get_async(key)).bytes_async())
         except FileNotFoundError:
             return None
+        except BaseError as error:
+            raise StoreUnavailable from error
+
+    async def pieces(self, key: str) -> AsyncIterator[bytes]:
+        """See `Objects`."""
+        try:
+            async for piece in (await self._store.get_async(key)).stream(_PIECE):
+                yield bytes(piece)
+        except FileNotFoundError:
+            return
         except BaseError as error:
             raise StoreUnavailable from error
 
@@ -174,6 +319,34 @@ class BucketObjects:
                     yield item["path"], item["last_modified"]
         except BaseError as error:
             raise StoreUnavailable from error
+
+
+class _BucketDraft:
+    """An object that is put when it is whole."""
+
+    def __init__(self, store: S3Store, folder: str, file: BinaryIO) -> None:
+        self._store = store
+        self._folder = folder
+        self._file = file
+
+    async def write(self, data: bytes) -> None:
+        """See `Draft`."""
+        await _off_loop(self._file.write, data)
+
+    async def commit(self, name: str) -> bool:
+        """See `Draft`."""
+        await _off_loop(self._file.seek, 0)
+        return await _put_new(self._store, f"{self._folder}/{name}", self._file)
+
+
+async def _put_new(store: S3Store, key: str, body: bytes | BinaryIO) -> bool:
+    try:
+        await store.put_async(key, body, mode="create", use_multipart=False)
+    except AlreadyExistsError:
+        return False
+    except BaseError as error:
+        raise StoreUnavailable from error
+    return True
 
 
 def objects_at(url: str) -> Objects:

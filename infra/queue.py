@@ -63,6 +63,16 @@ class IngestQueue:
         except (RedisError, OSError) as error:
             _log.warning("queue unreachable: %s", error)
 
+    async def length(self) -> tuple[int, int]:
+        """How many hints there are, and how many of them a worker holds. `StoreUnavailable`."""
+        try:
+            await self._make_group()
+            count = await self._redis.xlen(_STREAM)
+            held: Any = await self._redis.xpending(_STREAM, _GROUP)
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable from error
+        return int(count), int(held["pending"])
+
     async def _make_group(self) -> None:
         try:
             await self._redis.xgroup_create(_STREAM, _GROUP, id="0", mkstream=True)

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from projections.activities import ACTIVITIES
+from projections.activities import ACTIVITIES, ACTIVITIES_2
 from projections.feed import FEED
 from projections.goals import GOALS
 from projections.people import PEOPLE
@@ -10,4 +10,4 @@ from projections.projection import Projection
 from projections.summaries import SUMMARIES
 
 # All that run. While a version is changed, the older one stays beside the newer one, until `cairn projections gc`.
-PROJECTIONS: Final[tuple[Projection, ...]] = (ACTIVITIES, FEED, GOALS, PEOPLE, SUMMARIES)
+PROJECTIONS: Final[tuple[Projection, ...]] = (ACTIVITIES, ACTIVITIES_2, FEED, GOALS, PEOPLE, SUMMARIES)

@@ -38,6 +38,12 @@ class CardRow(_Shown, frozen=True, kw_only=True, gc=False):
     source: Source
 
 
+class NotedCardRow(CardRow, frozen=True, kw_only=True, gc=False):
+    """A card as version 2 stores it."""
+
+    notes: str = ""  # a recording has none
+
+
 class Cards(Fold[CardRow]):
     """Cards by activity id. A deleted activity has none."""
 
@@ -61,7 +67,7 @@ class Cards(Fold[CardRow]):
         """The activity as it was recorded, with what was edited since."""
         match recorded.event:
             case ActivityRecorded() as event:
-                return _card(event)
+                return _card(self.table.row, event)
             case ActivityEdited() as event if row is not None:
                 return replace(row, title=event.title, visibility=event.visibility, sport=event.sport)
             case ActivityDeleted():
@@ -69,8 +75,22 @@ class Cards(Fold[CardRow]):
         return row
 
 
-def _card(event: ActivityRecorded) -> CardRow:
-    return CardRow(
+class NotedCards(Cards):
+    """Cards as version 2 has them, with notes."""
+
+    table = replace(Cards.table, row=NotedCardRow)
+
+    def fold(self, key: Key, row: CardRow | None, recorded: Recorded) -> CardRow | None:
+        """As before, with the notes as they are from now on."""
+        card = super().fold(key, row, recorded)
+        match recorded.event:
+            case ActivityEdited(notes=notes) if card is not None:
+                return replace(card, notes=notes)
+        return card
+
+
+def _card(kind: type[CardRow], event: ActivityRecorded) -> CardRow:
+    return kind(
         activity_id=event.activity_id,
         user_id=event.user_id,
         title=event.title,
@@ -89,6 +109,7 @@ def _card(event: ActivityRecorded) -> CardRow:
 
 
 ACTIVITIES: Final = Projection(name="activities", version=1, folds=(Cards(),))
+ACTIVITIES_2: Final = Projection(name="activities", version=2, folds=(NotedCards(),))
 
 
 class Card(_Shown, frozen=True, kw_only=True, gc=False):
@@ -96,6 +117,18 @@ class Card(_Shown, frozen=True, kw_only=True, gc=False):
 
     measured: Measured
     source: Source
+
+
+class WholeCard(Card, frozen=True, kw_only=True, gc=False):
+    """An activity as its own screen shows it. `notes` is None where version 1 is read, which does not know them."""
+
+    notes: str | None
+
+
+async def whole_card(view: View, activity_id: ActivityId) -> WholeCard | None:
+    """The card of one activity. Who may see it is the caller's question."""
+    found = await view.rows(_WHOLE, (activity_id,))
+    return msgspec.convert(found[0], WholeCard, strict=False) if found else None
 
 
 async def cards(view: View, activity_ids: Sequence[ActivityId]) -> dict[ActivityId, Card]:
@@ -119,11 +152,16 @@ def _read(row: dict[str, Any]) -> Card:
     return msgspec.convert(row, Card, strict=False)
 
 
-_COLUMNS: LiteralString = """
+_SHOWN: LiteralString = """
     SELECT activity_id, user_id, title, visibility, sport, started_at, utc_offset_s, local_date,
            distance_m, elapsed_s, moving_s, elevation_gain_m, measured, source
-    FROM {s}.cards
 """
+_COLUMNS: LiteralString = _SHOWN + " FROM {s}.cards "
+_WHOLE: Final = Query(
+    "activities",
+    _SHOWN + ", notes FROM {s}.cards WHERE activity_id = %s",
+    others={1: _SHOWN + ", NULL AS notes FROM {s}.cards WHERE activity_id = %s"},
+)
 _BY_ID: Final = Query("activities", _COLUMNS + "WHERE activity_id = ANY(%s)")
 _OF_USER: Final = Query(
     "activities",

@@ -82,9 +82,18 @@ class Client:
         """Set display_name, time_zone, units or default_visibility."""
         await self._send("PATCH", "/me", json=changes)
 
-    async def upload(self, activity_id: UUID, body: bytes, *, title: str | None = None) -> Json:
+    async def upload(
+        self,
+        activity_id: UUID,
+        body: bytes,
+        *,
+        title: str | None = None,
+        sport: str | None = None,
+        visibility: str | None = None,
+    ) -> Json:
         """Hand in a recorded file; its state. Once this returns, the server has the bytes for good."""
-        parameters = {} if title is None else {"title": title}
+        given = {"title": title, "sport": sport, "visibility": visibility}
+        parameters = {name: value for name, value in given.items() if value is not None}
         headers = {"Content-Type": "application/octet-stream"}
         path = f"/activities/{activity_id}"
         return _decoded(await self._send("PUT", path, content=body, headers=headers, params=parameters))
@@ -92,6 +101,10 @@ class Client:
     async def upload_state(self, activity_id: UUID) -> Json:
         """What has become of an upload. Once it is ready, later reads see the activity."""
         return await self.get(f"/activities/{activity_id}/upload")
+
+    async def edit(self, activity_id: UUID, **changes: object) -> None:
+        """Set title, notes, visibility or sport of an own activity."""
+        await self._send("PATCH", f"/activities/{activity_id}", json=changes)
 
     async def follow(self, user_id: UUID) -> None:
         """Follow a runner."""

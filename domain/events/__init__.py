@@ -24,4 +24,6 @@ EVENTS: Final[tuple[type[Event], ...]] = (
 
 # From an older topic to the next one, and what that does to the stored fields. Old rows are never rewritten: they are
 # brought to today's shape each time they are read. A field with a default is added by `lambda fields: fields`.
-UPCASTS: Final[Mapping[str, tuple[str, Callable[[dict[str, Any]], dict[str, Any]]]]] = {}
+UPCASTS: Final[Mapping[str, tuple[str, Callable[[dict[str, Any]], dict[str, Any]]]]] = {
+    "activity.edited@1": ("activity.edited@2", lambda fields: fields),  # notes
+}

@@ -94,11 +94,12 @@ class ActivityRecorded(Event, frozen=True, kw_only=True):
 class ActivityEdited(Event, frozen=True, kw_only=True):
     """What the runner may change, whole, as it is from now on. `tally` is what counted before."""
 
-    TOPIC: ClassVar[str] = "activity.edited@1"
-    PRIVATE: ClassVar[frozenset[str]] = frozenset({"title"})
+    TOPIC: ClassVar[str] = "activity.edited@2"
+    PRIVATE: ClassVar[frozenset[str]] = frozenset({"title", "notes"})
     user_id: UserId
     activity_id: ActivityId
     title: str = ""
+    notes: str = ""
     visibility: Visibility
     sport: Sport
     tally: Tally

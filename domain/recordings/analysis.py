@@ -12,7 +12,7 @@ from domain.measures import Sport
 from domain.recordings.cleaning import CleanTrack, clean, max_possible_speed
 from domain.recordings.distance import Distance, DistanceSource, distance_of
 from domain.recordings.motion import climb, max_speed, moving_time
-from domain.recordings.preview import bounding_box, preview
+from domain.recordings.preview import bounding_box, preview, previews
 from domain.recordings.recording import Column, FloatColumn, Session
 from domain.recordings.stretches import KILOMETRE_M, MILE_M, Split, Sums, best_efforts, splits
 
@@ -34,6 +34,7 @@ class Details(Struct, frozen=True):
     splits_km: Sequence[Split]
     splits_mi: Sequence[Split]
     laps: Sequence[LapSeen]
+    previews: Sequence[str] = ()  # encoded polylines of at most 60, 250 and 1,000 vertices, for maps without the track
 
 
 class Analysis(Struct, frozen=True, kw_only=True):
@@ -69,6 +70,7 @@ def analyse(session: Session, warnings: Sequence[str] = ()) -> Analysis:
             splits_km=splits(sums, KILOMETRE_M),
             splits_mi=splits(sums, MILE_M),
             laps=[LapSeen(lap.started_at, lap.elapsed_s, lap.distance_m) for lap in session.laps],
+            previews=previews(track.lat, track.lon),
         ),
     )
 

@@ -1,5 +1,6 @@
 """A route small enough for lists: a simplified polyline, and the box around it."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -9,10 +10,13 @@ from shapely import LineString, get_coordinates, linestrings, simplify
 from domain.recordings.recording import FloatColumn
 
 _VERTICES: Final = 120
+RESOLUTIONS: Final = (60, 250, 1_000)  # vertices: a list's thumbnail, a card, a screen
 _FIRST_TOLERANCE_M: Final = 5.0
+_FINEST_TOLERANCE_M: Final = 1.0  # of the encoding itself
+_COARSER: Final = 1.6
 _PIECE: Final = 256  # points
-_TAME_VERTICES: Final = 1_500  # left at the first tolerance; of real runs and rides at most a thousand are
-_TAME_POINTS: Final = 25_000
+_TAME_VERTICES: Final = 3_000  # left at the finest tolerance: more than the finest preview shows
+_TAME_POINTS: Final = 10_000
 _COARSER_TIMES: Final = 5
 _METRES_A_DEGREE: Final = 111_320.0  # of latitude, about
 
@@ -25,18 +29,47 @@ def preview(lat: FloatColumn, lon: FloatColumn) -> str | None:
     placed = ~np.isnan(lat) & ~np.isnan(lon)
     if np.count_nonzero(placed) < 2:
         return None
-    lat, lon = lat[placed], lon[placed]
-    narrowing = max(0.01, float(np.cos(np.radians(lat.mean()))))
-    metres = np.column_stack([lon * narrowing, lat]) * _METRES_A_DEGREE
-    line = LineString(_tamed(metres.round(2)))  # the tiniest floats would make the simplification divide by zero
+    plane = _Plane(lat[placed], lon[placed])
     tolerance = _FIRST_TOLERANCE_M
     while True:
-        coordinates = np.asarray(simplify(line, tolerance, preserve_topology=False).coords) / _METRES_A_DEGREE
-        if len(coordinates) <= _VERTICES:
-            break
-        tolerance *= 1.6
-    encoded: str = polyline.encode([(float(y), float(x) / narrowing) for x, y in coordinates], 5)
-    return encoded
+        line = simplify(plane.line, tolerance, preserve_topology=False)
+        if len(line.coords) <= _VERTICES:
+            return plane.encoded(line)
+        tolerance *= _COARSER
+
+
+def previews(lat: FloatColumn, lon: FloatColumn) -> Sequence[str]:
+    """The same at three resolutions: at most 60, 250 and 1,000 vertices; empty without two positions.
+
+    Each is simplified from the finer one: what the steps leave out adds up to less than three times the last.
+    """
+    placed = ~np.isnan(lat) & ~np.isnan(lon)
+    if np.count_nonzero(placed) < 2:
+        return ()
+    plane = _Plane(lat[placed], lon[placed])
+    found, line, tolerance = [], plane.line, _FINEST_TOLERANCE_M
+    for vertices in reversed(RESOLUTIONS):
+        while len((line := simplify(line, tolerance, preserve_topology=False)).coords) > vertices:
+            tolerance *= _COARSER
+        found.append(plane.encoded(line))
+    return found[::-1]
+
+
+class _Plane:
+    """Around a route, in metres."""
+
+    def __init__(self, lat: FloatColumn, lon: FloatColumn) -> None:
+        self._narrowing = max(0.01, float(np.cos(np.radians(lat.mean()))))
+        metres = np.column_stack([lon * self._narrowing, lat]) * _METRES_A_DEGREE
+        self.line = LineString(
+            _tamed(metres.round(2))
+        )  # the tiniest floats would make the simplification divide by zero
+
+    def encoded(self, line: LineString) -> str:
+        """Of a line on the plane."""
+        x, y = (np.asarray(line.coords) / _METRES_A_DEGREE).T
+        encoded: str = polyline.encode(list(zip(y.tolist(), (x / self._narrowing).tolist(), strict=True)), 5)
+        return encoded
 
 
 def _tamed(metres: FloatColumn) -> FloatColumn:
@@ -44,15 +77,15 @@ def _tamed(metres: FloatColumn) -> FloatColumn:
 
     Douglas and Peucker's way takes as many looks at each point as vertices remain: of a zigzag, all. So a line is first
     simplified in short pieces, which takes time in proportion. Few vertices are left of any real run; what keeps
-    many is not worth more looks, and loses points.
+    many is not worth more looks, and loses points. Long lines are simplified to a metre so in any case.
     """
     if len(metres) <= _TAME_VERTICES:
         return metres
-    tame, tolerance = metres, _FIRST_TOLERANCE_M
+    tame, tolerance = metres, _FINEST_TOLERANCE_M
     for _ in range(_COARSER_TIMES):
         tame = _simplified_in_pieces(tame, tolerance)
         if len(tame) <= _TAME_VERTICES:
-            return metres if tolerance == _FIRST_TOLERANCE_M and len(metres) <= _TAME_POINTS else tame
+            return metres if tolerance == _FINEST_TOLERANCE_M and len(metres) <= _TAME_POINTS else tame
         tolerance *= 4
     return tame[np.rint(np.linspace(0, len(tame) - 1, _TAME_VERTICES)).astype(np.int64)]
 

@@ -9,6 +9,7 @@ import numpy as np
 from domain.measures import Sport
 from domain.recordings.cleaning import clean
 from domain.recordings.distance import distance_of
+from domain.recordings.exports import ExportNeedsTimes
 from domain.recordings.recording import Column, FloatColumn, Session
 from infra.formats import fit_profile as profile
 from infra.formats.fit_crc import crc
@@ -19,6 +20,8 @@ _INVALID: Final = {_U8: 0xFF, _ENUM: 0xFF, _S8: 0x7F, _U16: 0xFFFF, _S32: 0x7FFF
 _ON_FOOT: Final = (Sport.RUNNING, Sport.WALKING, Sport.HIKING)
 _DEVELOPMENT: Final = 255  # the manufacturer id that is free for everyone
 _ACTIVITY_FILE: Final = 4
+_STRING: Final = 0x07
+_MAX_TITLE: Final = 254  # bytes of UTF-8: a field has 255, the last of them 0
 
 
 class _Out(NamedTuple):
@@ -34,6 +37,7 @@ _RECORD: Final = (
     (_Out(2, _U16), Column.ALTITUDE, profile.ALTITUDE[1]),
     (_Out(3, _U8), Column.HEART_RATE, profile.RECORD_FIELDS[Column.HEART_RATE]),
     (_Out(4, _U8), Column.CADENCE, profile.RECORD_FIELDS[Column.CADENCE]),
+    (_Out(53, _U8), Column.CADENCE, profile.FRACTIONAL_CADENCE),
     (_Out(5, _U32), Column.DISTANCE, profile.RECORD_FIELDS[Column.DISTANCE]),
     (_Out(6, _U16), Column.SPEED, profile.SPEED[1]),
     (_Out(7, _U16), Column.POWER, profile.RECORD_FIELDS[Column.POWER]),
@@ -44,13 +48,13 @@ _RECORD: Final = (
 def write_fit(session: Session) -> bytes:
     """The session as a watch would write it, times to the second and never falling.
 
-    It must have times from 1990 to 2125 (`started_at` and column t), else ValueError. What FIT's fields cannot hold
-    is left out, point by point.
+    It must have times from 1990 to 2125 (`started_at` and column t), else `ExportNeedsTimes`. What FIT's fields cannot
+    hold is left out, point by point.
     """
     begin = -1 if session.started_at is None else int(session.started_at.timestamp()) - profile.EPOCH
     track = clean(session)
     if begin < 0 or not track.has_times or begin + track.t[-1] >= _INVALID[_U32]:
-        raise ValueError("a FIT activity needs times from 1990 to 2125")
+        raise ExportNeedsTimes
     seconds = np.rint(track.t).astype(np.int64)
     elapsed, end = int(seconds[-1]), begin + int(seconds[-1])
     paused = sum(int(seconds[at] - seconds[at - 1]) for at in session.breaks)
@@ -66,6 +70,7 @@ def write_fit(session: Session) -> bytes:
     body = b"".join(
         [
             _message(profile.FILE_ID, _file_id(begin)),
+            _sport(sport, session.title),
             _event(begin, profile.TIMER_START),
             _records(session, (begin + seconds).tolist(), [(at, begin + int(seconds[at])) for at in session.breaks]),
             _event(end, profile.TIMER_STOPS[1]),
@@ -88,6 +93,15 @@ def _file_id(created: int) -> list[tuple[_Out, int]]:
     ]
 
 
+def _sport(sport: int, title: str | None) -> bytes:
+    """What was done, with the title as the name of it; nothing without a title."""
+    if not title:
+        return b""
+    name = title.encode("utf-8", "replace")[:_MAX_TITLE].decode("utf-8", "ignore").encode() + bytes(1)
+    fields = struct.pack("BBBBBB", 0, 1, _ENUM, 3, len(name), _STRING)
+    return struct.pack("<BBBHB", 0x40, 0, 0, profile.SPORT, 2) + fields + struct.pack("<BB", 0, sport) + name
+
+
 def _event(at: int, kind: int) -> bytes:
     fields = [(_Out(253, _U32), at), (_Out(0, _ENUM), profile.TIMER_EVENT), (_Out(1, _ENUM), kind)]
     return _message(profile.EVENT, fields)
@@ -108,8 +122,9 @@ def _records(session: Session, stamps: Sequence[int], breaks: list[tuple[int, in
 
 def _raw(session: Session, name: Column, field: profile.Field, base: int) -> FloatColumn:
     values = session.columns[name]
-    if name is Column.CADENCE and session.sport in _ON_FOOT:
-        values = values / 2
+    if name is Column.CADENCE:  # whole strokes of one foot, and what is left
+        strokes = values / 2 if session.sport in _ON_FOOT else values
+        values = strokes % 1 if field is profile.FRACTIONAL_CADENCE else np.floor(strokes)
     scaled = np.rint((values + field.offset) * field.scale)
     lowest = 0 if base in (_U8, _U16, _U32) else -_INVALID[base]
     fits = (scaled >= lowest) & (scaled < _INVALID[base])  # NaN does not

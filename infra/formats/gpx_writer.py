@@ -1,61 +1,109 @@
-"""GPX 1.1 from a session, with Garmin's TrackPointExtension for heart rate, cadence and temperature."""
+"""GPX 1.1 from a session, with Garmin's TrackPointExtension for heart rate, cadence and temperature, and power as
+Strava writes it.
+"""
 
+import io
 import re
-from datetime import timedelta
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import pairwise
+from math import isnan
 from typing import Final
 
 import numpy as np
 from lxml import etree
 
 from domain.measures import Sport
-from domain.recordings.recording import Column, Session
+from domain.recordings.exports import ExportNeedsPositions
+from domain.recordings.recording import DECIMALS, Column, FloatColumn, Session
 
 _GPX: Final = "http://www.topografix.com/GPX/1/1"
 _TPX: Final = "http://www.garmin.com/xmlschemas/TrackPointExtension/v1"
 _ON_FOOT: Final = (Sport.RUNNING, Sport.WALKING, Sport.HIKING)
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, production 2
-_EXTENSIONS: Final = (("atemp", Column.TEMPERATURE), ("hr", Column.HEART_RATE), ("cad", Column.CADENCE))
+_BLOCK: Final = 10_000  # points at a time: a million would take a gigabyte while they are strings
+_END: Final = b"</trk>"  # where the points go: text is escaped, so there is one
 
 
 def write_gpx(session: Session, creator: str = "Cairn") -> bytes:
-    """The points that have a position, a segment for each stretch between breaks. Cadence on foot is one foot's."""
+    """The points that have a position, a segment for each stretch between breaks; `ExportNeedsPositions`.
+
+    Values have the decimals that are kept, so that they come back as they were, though TrackPointExtension's schema
+    has heart rate and cadence as whole numbers; mostly they are. Cadence on foot is one foot's.
+    """
+    lat, lon = (session.columns.get(name, np.empty(0)) for name in (Column.LAT, Column.LON))
+    if len(lat) != len(lon) or np.isnan(lat + lon).all():
+        raise ExportNeedsPositions
+    head, _, tail = _document(session, creator).partition(_END)
+    out = io.BytesIO()
+    out.write(head)
+    for begin, end in pairwise([0, *session.breaks, len(session)]):
+        out.write(b"<trkseg>")
+        for at in range(begin, end, _BLOCK):
+            out.write("".join(_points(_part(session, at, min(at + _BLOCK, end)))).encode())
+        out.write(b"</trkseg>")
+    out.write(_END + tail)
+    return out.getvalue()
+
+
+def _part(session: Session, begin: int, end: int) -> Session:
+    return replace(session, columns={name: column[begin:end] for name, column in session.columns.items()}, breaks=())
+
+
+def _document(session: Session, creator: str) -> bytes:
+    """All but the points. Only numbers are put into it as text: what a user wrote goes through the XML library."""
     namespaces: dict[str | None, str] = {None: _GPX, "gpxtpx": _TPX}
     root = etree.Element(f"{{{_GPX}}}gpx", nsmap=namespaces, version="1.1", creator=creator)  # type: ignore[arg-type]  # the stubs know no default namespace
     track = etree.SubElement(root, f"{{{_GPX}}}trk")
     if session.title:
         etree.SubElement(track, f"{{{_GPX}}}name").text = _NOT_XML.sub("", session.title)
     etree.SubElement(track, f"{{{_GPX}}}type").text = session.sport
-    missing = np.full(len(session), np.nan)
-    lat, lon = (session.columns.get(name, missing) for name in (Column.LAT, Column.LON))
-    segment, breaks = None, frozenset(session.breaks)
-    for index in range(len(session)):
-        if segment is None or index in breaks:
-            segment = etree.SubElement(track, f"{{{_GPX}}}trkseg")
-        if not np.isnan(lat[index]) and not np.isnan(lon[index]):
-            _write_point(segment, session, index)
     document: bytes = etree.tostring(root, xml_declaration=True, encoding="UTF-8")
     return document
 
 
-def _write_point(segment: etree._Element, session: Session, index: int) -> None:
-    def value(name: Column) -> float | None:
-        found = session.columns[name][index] if name in session.columns else np.nan
-        return None if np.isnan(found) else float(found)
+def _points(session: Session) -> Iterator[str]:
+    """An element for each point that has a position."""
+    half = 0.5 if session.sport in _ON_FOOT else 1.0
+    tpx = [
+        _tagged(session, "gpxtpx:atemp", Column.TEMPERATURE),
+        _tagged(session, "gpxtpx:hr", Column.HEART_RATE),
+        _tagged(session, "gpxtpx:cad", Column.CADENCE, half),
+    ]
+    columns = (_tagged(session, "ele", Column.ALTITUDE), _times(session), _tagged(session, "power", Column.POWER), *tpx)
+    lat, lon = (session.columns[name].tolist() for name in (Column.LAT, Column.LON))
+    for y, x, ele, time, power, *values in zip(lat, lon, *columns, strict=True):
+        if isnan(y) or isnan(x):
+            continue
+        told = "".join(values)
+        within = f"{power}<gpxtpx:TrackPointExtension>{told}</gpxtpx:TrackPointExtension>" if told else power
+        extensions = f"<extensions>{within}</extensions>" if within else ""
+        yield f'<trkpt lat="{y:.7f}" lon="{x:.7f}">{ele}{time}{extensions}</trkpt>'
 
-    point = etree.SubElement(
-        segment, f"{{{_GPX}}}trkpt", lat=f"{value(Column.LAT):.7f}", lon=f"{value(Column.LON):.7f}"
-    )
-    if (height := value(Column.ALTITUDE)) is not None:
-        etree.SubElement(point, f"{{{_GPX}}}ele").text = f"{height:.1f}"
-    if (seconds := value(Column.T)) is not None and session.started_at is not None:
-        at = session.started_at + timedelta(seconds=seconds)
-        text = at.isoformat(timespec="milliseconds" if at.microsecond else "seconds")
-        etree.SubElement(point, f"{{{_GPX}}}time").text = text.replace("+00:00", "Z")
-    told = [(name, found) for name, column in _EXTENSIONS if (found := value(column)) is not None]
-    if not told:
-        return
-    extensions = etree.SubElement(point, f"{{{_GPX}}}extensions")
-    values = etree.SubElement(extensions, f"{{{_TPX}}}TrackPointExtension")
-    for name, found in told:
-        shown = found / 2 if name == "cad" and session.sport in _ON_FOOT else found
-        etree.SubElement(values, f"{{{_TPX}}}{name}").text = f"{shown:.0f}"
+
+def _tagged(session: Session, tag: str, name: Column, factor: float = 1.0) -> list[str]:
+    """An element for each point, nothing where the point lacks the value."""
+    values: FloatColumn | None = session.columns.get(name)
+    if values is None:
+        return [""] * len(session)
+    decimals = DECIMALS[name] + (factor != 1.0)
+    shown = np.round(values * factor, decimals).tolist()
+    return ["" if isnan(value) else f"<{tag}>{_short(value)}</{tag}>" for value in shown]
+
+
+def _short(value: float) -> str:
+    return str(int(value)) if value.is_integer() else repr(value)
+
+
+def _times(session: Session) -> list[str]:
+    seconds = session.columns.get(Column.T)
+    if seconds is None or session.started_at is None:
+        return [""] * len(session)
+    begin = session.started_at
+    return ["" if isnan(t) else f"<time>{_moment(begin + timedelta(seconds=t))}</time>" for t in seconds.tolist()]
+
+
+def _moment(at: datetime) -> str:
+    finest = "microseconds" if at.microsecond % 1000 else "milliseconds" if at.microsecond else "seconds"
+    return at.isoformat(timespec=finest).replace("+00:00", "Z")

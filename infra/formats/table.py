@@ -29,6 +29,8 @@ _NAMES: Final = {
     Sport.ROWING: ("rowing", "row"),
     Sport.SKIING: ("skiing", "ski", "cross-country skiing", "nordicski", "7"),
     Sport.SKATING: ("skating", "inline skating", "ice skating"),
+    Sport.TRANSITION: ("transition",),  # our own word for it, as an export has it
+    Sport.FITNESS: ("fitness",),
 }
 _SPORTS: Final = {name: sport for sport, names in _NAMES.items() for name in names}
 

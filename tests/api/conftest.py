@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+import uvicorn
 from msgspec import Struct
 
 from api.app import create_app
@@ -86,7 +87,9 @@ async def world(
     stop = threading.Event()
     reader = ProcessReader()
     async with open_parts(settings) as parts:
-        ingest = Ingest(parts.inbox, parts.streams, reader, parts.tracks, parts.claims, parts.attempts, clock=now)
+        ingest = Ingest(
+            parts.inbox, parts.streams, reader, parts.tracks, parts.claims, parts.attempts, parts.sessions, clock=now
+        )
         loops = [
             asyncio.create_task(IngestLoop(ingest, parts.inbox, parts.queue, clock=now).run()),
             asyncio.create_task(asyncio.to_thread(run_projector, settings, stop)),
@@ -112,3 +115,16 @@ async def anna(world: World) -> Runner:
 async def ben(world: World) -> Runner:
     """Another one."""
     return await world.runner("Ben")
+
+
+@pytest.fixture
+async def served(world: World) -> AsyncIterator[str]:
+    """The real API on a port."""
+    app = create_app(services_of(world.parts, world.settings))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    await serving

@@ -1,11 +1,13 @@
+from datetime import timedelta
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from domain.follow import follow_id
 from domain.measures import UserId
 from domain.user import user_stream_id
-from tests.api.conftest import Runner
+from tests.api.conftest import Runner, World
 from tests.recordings import STARTED, fit, gpx
 
 
@@ -90,6 +92,40 @@ async def test_an_edit_is_seen_everywhere(anna: Runner) -> None:
     assert list(week["by_sport"]) == ["hiking"]
 
 
+async def test_notes_are_free_text_that_those_see_who_see_the_activity(anna: Runner, ben: Runner) -> None:
+    activity_id, notes = uuid4(), "Rain.\n\nNew shoes: \U0001f45f \x01" + "x" * 4_900
+    position = await anna.run(fit(46), activity_id, visibility="public")
+    assert (await anna.get(f"/activities/{activity_id}", after=position))["notes"] == ""
+    position = (await anna("PATCH", f"/activities/{activity_id}", json={"notes": notes})).headers["Cairn-Position"]
+    assert (await ben.get(f"/activities/{activity_id}", after=position))["notes"] == notes
+    for path in ("/feed", f"/users/{anna.user_id}/activities"):
+        assert "notes" not in (await anna.get(path, after=position))["items"][0]
+    position = (await anna("PATCH", f"/activities/{activity_id}", json={"notes": ""})).headers["Cairn-Position"]
+    assert (await anna.get(f"/activities/{activity_id}", after=position))["notes"] == ""
+
+
+async def test_notes_stand_sealed_in_the_log(world: World, anna: Runner) -> None:
+    activity_id = uuid4()
+    await anna.run(fit(47), activity_id)
+    await anna("PATCH", f"/activities/{activity_id}", json={"notes": "a secret of Anna's"})
+    query = "SELECT topic, state FROM stored_events WHERE originator_id = %s"
+    with psycopg.connect(world.settings.database_url) as database:
+        stored = database.execute(query, (activity_id,)).fetchall()
+    assert [topic for topic, _ in stored] == ["activity.recorded@1", "activity.edited@2"]
+    assert not any(b"secret" in state for _, state in stored)
+
+
+@pytest.mark.parametrize("notes", [b'"\\u0000"', b'"\\ud800"', b'"' + b"x" * 5_001 + b'"', b"null", b"5"])
+async def test_notes_that_are_no_notes_are_refused(anna: Runner, notes: bytes) -> None:
+    answer = await anna(
+        "PATCH",
+        f"/activities/{uuid4()}",
+        content=b'{"notes": ' + notes + b"}",
+        headers={"Content-Type": "application/json"},
+    )
+    assert answer.json()["code"] in {"invalid-body", "malformed-body"}
+
+
 async def test_streams_of_other_kinds_are_no_activities(anna: Runner, ben: Runner) -> None:
     await anna("PUT", f"/me/following/{ben.user_id}")
     for stream in (user_stream_id(UserId(anna.user_id)), follow_id(UserId(anna.user_id), UserId(ben.user_id))):
@@ -115,7 +151,8 @@ async def test_a_deleted_run_leaves_lists_and_sums_and_stays_away(anna: Runner) 
 
 async def test_lists_come_in_pages(anna: Runner) -> None:
     ids = [uuid4() for _ in range(3)]
-    positions = [await anna.run(fit(40 + seed), activity_id) for seed, activity_id in enumerate(ids)]
+    starts = [STARTED + timedelta(hours=number) for number in range(3)]
+    positions = [await anna.run(fit(40, started_at=start), one) for one, start in zip(ids, starts, strict=True)]
     for path in ("/feed", f"/users/{anna.user_id}/activities"):
         first = await anna.get(f"{path}?limit=2", after=positions[-1])
         rest = await anna.get(f"{path}?limit=2&cursor={first['next_cursor']}")

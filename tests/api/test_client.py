@@ -2,16 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
-import uvicorn
 
-from api.app import create_app
 from api.client import Client, Refused, Unreachable
-from api.main import services_of
-from tests.api.conftest import World
 from tests.network import CUT_OFF, Answer, Request, network, tokens
 from tests.recordings import gpx
 
@@ -152,19 +147,6 @@ async def test_no_proxy_stands_between_a_machine_and_itself(monkeypatch: pytest.
     async with network([Answer()]) as (url, asked), Client(url, patience_seconds=0) as client:
         await client.get("/feed")
     assert len(asked) == 1
-
-
-@pytest.fixture
-async def served(world: World) -> AsyncIterator[str]:
-    """The real API on a port."""
-    app = create_app(services_of(world.parts, world.settings))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
-    serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    await serving
 
 
 async def test_a_runners_day_at_the_real_api(served: str) -> None:

@@ -1,15 +1,15 @@
+import asyncio
 import gzip
-import hashlib
 from uuid import uuid4
 
 import pytest
 import zstandard
 
-from domain.measures import ActivityId, UserId, derived_id
-from domain.uploads import Fault, Manifest, Verdict
-from infra.bootstrap import now
+from domain.measures import UserId, derived_id
+from domain.uploads import Fault, Verdict
 from tests.api.conftest import Runner, World
 from tests.recordings import TCX, fit, gpx
+from tests.uploads import accept
 
 NO_POINTS = b'<gpx version="1.1" xmlns="http://www.topografix.com/GPX/1/1"><trk><trkseg/></trk></gpx>'
 
@@ -194,18 +194,40 @@ async def test_a_file_of_several_sessions_gives_an_activity_for_each(anna: Runne
 
 @pytest.mark.parametrize("code", ["processing-failed", "body-damaged", "recording-differs"])
 async def test_every_reason_that_ingest_gives_can_be_asked_for(world: World, anna: Runner, code: str) -> None:
-    activity_id = ActivityId(uuid4())
     body = fit(70)
-    manifest = Manifest(
-        activity_id=activity_id,
-        user_id=UserId(anna.user_id),
-        sha256=hashlib.sha256(body).hexdigest(),
-        size=len(body),
-        received_at=now(),
-    )
-    await world.parts.inbox.accept(manifest, body)
-    await world.parts.inbox.close(activity_id, Verdict(status="failed", fault=Fault(code, "What to do.")))
+    manifest = await accept(world.parts.inbox, body, user_id=UserId(anna.user_id))
+    activity_id = manifest.activity_id
+    await world.parts.inbox.close(manifest, Verdict(status="failed", fault=Fault(code, "What to do.")))
     state = await anna.get(f"/activities/{activity_id}/upload")
     assert (state["status"], state["problem"]["code"]) == ("failed", code)
-    waited = await anna("PUT", f"/activities/{activity_id}", content=body, headers={"Prefer": "wait=1"})
-    assert (waited.status_code, waited.json()) == (state["problem"]["status"], state["problem"])
+    waited = await anna("PUT", f"/activities/{activity_id}", content=body, headers={"Prefer": "wait=20"})
+    if code == "recording-differs":
+        assert (waited.status_code, waited.json()) == (state["problem"]["status"], state["problem"])
+    else:  # it was not the recording's fault: the same bytes are tried anew
+        assert waited.status_code == 201
+
+
+async def test_the_same_run_from_another_device_counts_once(anna: Runner) -> None:
+    watch, phone = uuid4(), uuid4()
+    position = await anna.run(fit(71), watch)
+    answer = await anna("PUT", f"/activities/{phone}", content=gpx(71), headers={"Prefer": "wait=20"})
+    told = answer.json()
+    assert (told["status"], told["duplicate_of"], told["matched"]) == ("duplicate", str(watch), "track")
+    assert (await anna("GET", f"/activities/{phone}")).status_code == 404
+    assert [week["count"] for week in (await anna.get("/me/summaries", after=position))["items"]] == [1]
+
+
+async def test_once_the_first_is_deleted_the_other_counts(anna: Runner) -> None:
+    watch = uuid4()
+    await anna.run(fit(72), watch)
+    await anna("DELETE", f"/activities/{watch}")
+    position = await anna.run(gpx(72))
+    assert [week["count"] for week in (await anna.get("/me/summaries", after=position))["items"]] == [1]
+
+
+async def test_two_devices_at_the_same_moment_give_one_activity(anna: Runner) -> None:
+    async def send(body: bytes) -> str:
+        answer = await anna("PUT", f"/activities/{uuid4()}", content=body, headers={"Prefer": "wait=20"})
+        return "ready" if answer.status_code == 201 else str(answer.json()["status"])
+
+    assert sorted(await asyncio.gather(send(fit(73)), send(gpx(73)))) == ["duplicate", "ready"]

@@ -35,6 +35,24 @@ def test_an_edit_carries_what_counted_before() -> None:
     assert (edited.title, edited.visibility) == (RUN.title, RUN.visibility)
 
 
+def test_notes_are_written_changed_and_taken_away() -> None:
+    written = given(Activity, RUN).edit(ANNA, MAY_2, notes="Rain.")
+    changed = given(Activity, RUN, *written).edit(ANNA, MAY_2, notes="")
+    assert [getattr(event, "notes", None) for event in [*written, *changed]] == ["Rain.", ""]
+
+
+def test_an_edit_of_something_else_leaves_the_notes() -> None:
+    noted = given(Activity, RUN, *given(Activity, RUN).edit(ANNA, MAY_2, notes="Rain."))
+    [edited] = noted.edit(ANNA, MAY_2, title="Race")
+    assert isinstance(edited, ActivityEdited)
+    assert (edited.title, edited.notes) == ("Race", "Rain.")
+
+
+def test_the_same_notes_again_change_nothing() -> None:
+    noted = given(Activity, RUN, *given(Activity, RUN).edit(ANNA, MAY_2, notes="Rain."))
+    assert noted.edit(ANNA, MAY_2, notes="Rain.") == given(Activity, RUN).edit(ANNA, MAY_2, notes="") == []
+
+
 def test_after_a_change_of_sport_deleting_takes_the_new_sport_away() -> None:
     edited = given(Activity, RUN).edit(ANNA, MAY_2, sport=Sport.HIKING)
     [deleted] = given(Activity, RUN, *edited).delete(ANNA, MAY_2)
@@ -49,7 +67,7 @@ def test_an_edit_to_what_is_so_changes_nothing() -> None:
 @pytest.mark.parametrize("state", [Activity(), given(Activity, RUN, DELETED), given(Activity, run(BEN))])
 def test_missing_deleted_and_foreign_activities_are_all_missing(state: Activity) -> None:
     with pytest.raises(ActivityMissing):
-        state.edit(ANNA, MAY_2, title="mine")
+        state.edit(ANNA, MAY_2, title="mine", notes="mine")
 
 
 def test_deleting_twice_changes_nothing() -> None:

@@ -1,86 +1,162 @@
-import hashlib
+import os
+from collections.abc import AsyncIterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
-from msgspec.structs import replace
 
 from domain.activity import ActivityMissing, RecordingDiffers
-from domain.measures import ActivityId
-from domain.uploads import BodyDamaged, Fault, Manifest, Verdict
+from domain.streams import OwnerErased
+from domain.uploads import BodyDamaged, Cover, Fault, Manifest, Verdict
 from infra.inbox import ObjectInbox
+from infra.keys import KeyUnusable, MasterKeys, UserKeys
 from infra.objects import FolderObjects
+from infra.views import ReadModels
 from tests.scenarios import ANNA, BEN, MAY_1
+from tests.uploads import accept, waiting
 
-BODY = b"a recording"
+BODY = b"a recording" + os.urandom(700_000)  # of several pieces
 READY = Verdict(status="ready", position="p1-5")
-
-
-def manifest(body: bytes = BODY) -> Manifest:
-    return Manifest(
-        activity_id=ActivityId(uuid4()),
-        user_id=ANNA,
-        sha256=hashlib.sha256(body).hexdigest(),
-        size=len(body),
-        received_at=MAY_1,
-        title="Äpfel",
-    )
+GIVEN_UP = Verdict(status="failed", fault=Fault("processing-failed", "It failed repeatedly."))
+COVER = Cover(received_at=MAY_1, title="Äpfel")
+MASTER = MasterKeys([b"m" * 32])
 
 
 @pytest.fixture
-def inbox(tmp_path: Path) -> ObjectInbox:
-    return ObjectInbox(FolderObjects(tmp_path))
+async def keys(database_url: str) -> AsyncIterator[UserKeys]:
+    read_models = ReadModels(database_url, connections=1)
+    await read_models.open()
+    yield UserKeys(read_models, MASTER)
+    await read_models.close()
 
 
-async def waiting(inbox: ObjectInbox) -> list[ActivityId]:
-    return [activity_id async for activity_id, _ in inbox.pending()]
+@pytest.fixture
+def inbox(tmp_path: Path, keys: UserKeys) -> ObjectInbox:
+    return ObjectInbox(FolderObjects(tmp_path), MASTER, keys)
+
+
+async def original(inbox: ObjectInbox, manifest: Manifest) -> bytes:
+    return b"".join([piece async for piece in inbox.original(manifest.user_id, manifest.sha256)])
 
 
 async def test_an_accepted_upload_waits_with_its_bytes(inbox: ObjectInbox) -> None:
-    accepted = manifest()
-    await inbox.accept(accepted, BODY)
+    accepted = await accept(inbox, BODY, cover=COVER)
     assert await inbox.manifest(accepted.activity_id) == accepted
-    assert await inbox.body(accepted) == BODY
+    received = await inbox.received(accepted)
+    assert (received.body, received.cover) == (BODY, COVER)
     assert await waiting(inbox) == [accepted.activity_id]
     assert await inbox.verdict(accepted.activity_id) is None
 
 
+async def test_nothing_private_can_be_read_in_the_store(inbox: ObjectInbox, tmp_path: Path) -> None:
+    accepted = await accept(inbox, b"a secret place", cover=Cover(received_at=MAY_1, title="a secret title"))
+    for _ in range(2):
+        stored = [file for file in tmp_path.rglob("*") if file.is_file()]
+        assert stored
+        assert not any(b"secret" in file.read_bytes() for file in stored)
+        await inbox.close(accepted, READY)
+
+
+async def test_what_is_not_accepted_leaves_nothing(inbox: ObjectInbox, tmp_path: Path) -> None:
+    async with inbox.arrive((await accept(inbox, BODY)).activity_id, ANNA, COVER) as arrival:
+        await arrival.write(BODY)
+    assert len([file for file in tmp_path.rglob("*") if file.is_file()]) == 2  # the accepted one's bytes and manifest
+
+
 async def test_the_same_again_changes_nothing(inbox: ObjectInbox) -> None:
-    accepted = manifest()
-    await inbox.accept(accepted, BODY)
-    await inbox.close(accepted.activity_id, READY)
-    await inbox.accept(replace(accepted, title="another title"), BODY)
-    assert await inbox.manifest(accepted.activity_id) == accepted
+    accepted = await accept(inbox, BODY)
+    await inbox.close(accepted, READY)
+    assert await accept(inbox, BODY, activity_id=accepted.activity_id, cover=COVER) == accepted
     assert await waiting(inbox) == []
 
 
 async def test_other_bytes_under_the_same_id_are_refused(inbox: ObjectInbox) -> None:
-    accepted = manifest()
-    await inbox.accept(accepted, BODY)
+    accepted = await accept(inbox, BODY)
     with pytest.raises(RecordingDiffers):
-        await inbox.accept(replace(manifest(b"other"), activity_id=accepted.activity_id), b"other")
-    assert await inbox.body(accepted) == BODY
+        await accept(inbox, b"other", activity_id=accepted.activity_id)
+    assert (await inbox.received(accepted)).body == BODY
 
 
 async def test_anothers_id_looks_missing(inbox: ObjectInbox) -> None:
-    accepted = manifest()
-    await inbox.accept(accepted, BODY)
+    accepted = await accept(inbox, BODY)
     with pytest.raises(ActivityMissing):
-        await inbox.accept(replace(accepted, user_id=BEN), BODY)
+        await accept(inbox, BODY, activity_id=accepted.activity_id, user_id=BEN)
+    assert (await inbox.received(accepted)).body == BODY
 
 
 async def test_the_first_verdict_stays_and_ends_the_wait(inbox: ObjectInbox) -> None:
-    accepted = manifest()
-    await inbox.accept(accepted, BODY)
-    await inbox.close(accepted.activity_id, READY)
-    await inbox.close(accepted.activity_id, Verdict(status="failed", fault=Fault("late", "too late")))
+    accepted = await accept(inbox, BODY)
+    await inbox.close(accepted, READY)
+    await inbox.close(accepted, Verdict(status="failed", fault=Fault("late", "too late")))
     assert await inbox.verdict(accepted.activity_id) == READY
     assert await waiting(inbox) == []
 
 
-async def test_bytes_that_changed_on_the_disk_are_found_out(inbox: ObjectInbox, tmp_path: Path) -> None:
-    accepted = manifest()
-    await inbox.accept(accepted, BODY)
-    (tmp_path / "bodies" / str(ANNA) / accepted.sha256).write_bytes(b"flipped")
+async def test_then_the_bytes_are_their_owners(inbox: ObjectInbox, keys: UserKeys) -> None:
+    accepted = await accept(inbox, BODY)
+    assert await original(inbox, accepted) == b""
+    await inbox.close(accepted, READY)
+    assert await original(inbox, accepted) == BODY
+    await keys.destroy(ANNA)
+    assert await original(inbox, accepted) == b""
+
+
+async def test_cut_off_before_the_bytes_went_over_the_next_try_tidies_up(inbox: ObjectInbox) -> None:
+    accepted = await accept(inbox, BODY)
+    await inbox.close(accepted, READY)
+    again = await accept(inbox, b"x", activity_id=(await accept(inbox, b"x")).activity_id)
+    await inbox._objects.put_new(f"verdicts/{again.activity_id.hex[:2]}/{again.activity_id}", b'{"status":"ready"}')
+    await inbox.tidy(again)
+    assert await original(inbox, again) == b"x"
+    assert await waiting(inbox) == []
+
+
+async def test_of_an_erased_runner_nothing_is_kept(inbox: ObjectInbox, keys: UserKeys, tmp_path: Path) -> None:
+    await keys.to_seal(ANNA)
+    await keys.destroy(ANNA)
+    accepted = await accept(inbox, BODY)
+    await inbox.close(accepted, GIVEN_UP)
+    assert not list(tmp_path.glob("originals/*/*"))
+    assert await waiting(inbox) == []
+    with pytest.raises(OwnerErased):
+        await inbox.reopen(accepted)
+
+
+async def test_an_upload_that_was_given_up_is_tried_anew(inbox: ObjectInbox) -> None:
+    accepted = await accept(inbox, BODY, cover=COVER)
+    await inbox.close(accepted, GIVEN_UP)
+    assert await waiting(inbox) == []
+    for _ in range(2):
+        await inbox.reopen(accepted)
+        assert await waiting(inbox) == [accepted.activity_id]
+        assert await inbox.verdict(accepted.activity_id) is None
+        received = await inbox.received(accepted)
+        assert (received.body, received.cover) == (BODY, COVER)
+
+
+async def test_sent_once_more_it_is_tried_anew_too(inbox: ObjectInbox) -> None:
+    accepted = await accept(inbox, BODY)
+    await inbox.close(accepted, GIVEN_UP)
+    await accept(inbox, BODY, activity_id=accepted.activity_id)
+    assert await inbox.verdict(accepted.activity_id) is None
+    assert await waiting(inbox) == [accepted.activity_id]
+
+
+@pytest.mark.parametrize("damage", [b"flipped", None])
+async def test_bytes_that_changed_on_the_disk_or_are_gone_are_found_out(
+    inbox: ObjectInbox, tmp_path: Path, damage: bytes | None
+) -> None:
+    accepted = await accept(inbox, BODY)
+    (stored,) = (tmp_path / "inbox").iterdir()
+    if damage is None:
+        stored.unlink()
+    else:
+        stored.write_bytes(stored.read_bytes()[:-7] + damage)
     with pytest.raises(BodyDamaged):
-        await inbox.body(accepted)
+        await inbox.received(accepted)
+
+
+async def test_without_the_master_key_nothing_is_taken_for_damaged(inbox: ObjectInbox, keys: UserKeys) -> None:
+    accepted = await accept(inbox, BODY)
+    other = ObjectInbox(inbox._objects, MasterKeys([b"o" * 32]), keys)
+    with pytest.raises(KeyUnusable, match="add it to CAIRN_MASTER_KEY"):
+        await other.received(accepted)

@@ -104,3 +104,14 @@ async def test_a_page_asks_once_for_all_its_owners(opened: Store, database: Conn
 async def test_a_missing_key_is_not_taken_for_a_destroyed_one(opened: Store) -> None:
     with pytest.raises(KeyUnusable, match="put the table user_keys back from a backup"):
         await opened.keys.to_open(uuid4())
+
+
+def test_parts_that_are_sealed_together_open_one_by_one_each_in_its_place() -> None:
+    cipher = UserCipher(b"k" * 32)
+    stem, sealed = cipher.seal_parts([(b"same", b"place"), (b"same", b"place")])
+    assert sealed[0] != sealed[1]  # a nonce for each
+    assert [cipher.open_part(stem, at, part, b"place") for at, part in enumerate(sealed)] == [b"same"] * 2
+    for number, part, place in ((1, sealed[0], b"place"), (0, sealed[0], b"other"), (0, sealed[0][:-1], b"place")):
+        with pytest.raises(InvalidTag):
+            cipher.open_part(stem, number, part, place)
+    assert cipher.seal_parts([(b"same", b"place")])[0] != stem

@@ -1,4 +1,6 @@
 import asyncio
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -58,6 +60,56 @@ async def test_of_many_writers_at_once_just_one_is_first(objects: Objects) -> No
     assert await objects.get("key") == b"%d" % firsts.index(True)
 
 
+async def test_what_is_replaced_is_another_from_then_on(objects: Objects) -> None:
+    await objects.replace("tracks/one", b"there was none")
+    await objects.replace("tracks/one", b"another")
+    assert await objects.get("tracks/one") == b"another"
+    assert not await objects.put_new("tracks/one", b"too late")
+    assert [key async for key, _ in objects.keys("tracks")] == ["tracks/one"]
+
+
+async def test_a_draft_is_seen_once_it_is_committed(objects: Objects) -> None:
+    pieces = [b"begin", b"x" * 700_000, b"end"]
+    async with objects.draft("drafts") as draft:
+        for piece in pieces:
+            await draft.write(piece)
+        assert [key async for key, _ in objects.keys("drafts")] == []
+        assert await draft.commit("whole")
+    assert [key async for key, _ in objects.keys("drafts")] == ["drafts/whole"]
+    assert b"".join([piece async for piece in objects.pieces("drafts/whole")]) == b"".join(pieces)
+
+
+async def test_a_draft_that_is_not_committed_leaves_nothing(objects: Objects, tmp_path: Path) -> None:
+    async with objects.draft("drafts") as draft:
+        await draft.write(b"x" * 700_000)
+    assert [key async for key, _ in objects.keys("drafts")] == []
+    assert not list(tmp_path.rglob("*.part"))
+
+
+async def test_of_two_drafts_of_one_name_the_first_stays(objects: Objects) -> None:
+    async with objects.draft("drafts") as first, objects.draft("drafts") as second:
+        await first.write(b"first")
+        await second.write(b"second")
+        assert await first.commit("name")
+        assert not await second.commit("name")
+    assert await objects.get("drafts/name") == b"first"
+
+
+async def test_an_object_that_is_not_there_has_no_pieces(objects: Objects) -> None:
+    assert [piece async for piece in objects.pieces("drafts/none")] == []
+
+
+async def test_parts_of_writers_that_were_killed_go_after_a_day(tmp_path: Path) -> None:
+    objects = FolderObjects(tmp_path)
+    await objects.put_new("inbox/a", b"")
+    for name, age in (("old", 90_000), ("new", 10)):
+        part = tmp_path / "inbox" / f".{name}.part"
+        part.write_bytes(b"ha")
+        os.utime(part, (time.time() - age, time.time() - age))
+    assert [key async for key, _ in objects.keys("inbox")] == ["inbox/a"]
+    assert sorted(path.name for path in (tmp_path / "inbox").iterdir()) == [".new.part", "a"]
+
+
 async def test_deleting_twice_is_fine(objects: Objects) -> None:
     await objects.put_new("key", b"")
     await objects.delete("key")
@@ -81,8 +133,9 @@ async def test_half_written_files_are_never_seen(tmp_path: Path) -> None:
 
 async def test_a_store_that_cannot_write_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"in the way of a folder")
-    with pytest.raises(StoreUnavailable):
-        await FolderObjects(tmp_path).put_new("file/key", b"bytes")
+    for write in (FolderObjects(tmp_path).put_new, FolderObjects(tmp_path).replace):
+        with pytest.raises(StoreUnavailable):
+            await write("file/key", b"bytes")
 
 
 async def test_a_bucket_that_does_not_answer_is_said_to_be_away(monkeypatch: pytest.MonkeyPatch) -> None:

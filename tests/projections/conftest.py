@@ -1,4 +1,5 @@
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -7,11 +8,18 @@ from projections.projection import View
 from tests.scenarios import ANNA
 
 
-@pytest.fixture
-async def queries(database_url: str) -> AsyncIterator[View]:
+@asynccontextmanager
+async def reading(database_url: str) -> AsyncIterator[View]:
     """The read models as the API sees them."""
     models = ReadModels(database_url, connections=1)
     await models.open()
     async with models.reader(ANNA).view() as view:
         yield view
     await models.close()
+
+
+@pytest.fixture
+async def queries(database_url: str) -> AsyncIterator[View]:
+    """The read models of this test's database."""
+    async with reading(database_url) as view:
+        yield view

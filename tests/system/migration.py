@@ -157,6 +157,7 @@ class Runner:
         self._token = ""
         self._position = ""
         self._sports: dict[str, str] = {}  # of the activities
+        self._begun: dict[str, datetime] = {}  # of them too: two runs at one time would be one
         self._followed: set[str] = set()
 
     async def begin(self) -> None:
@@ -172,6 +173,7 @@ class Runner:
         uploaded = await self._call("PUT", f"/activities/{activity_id}", content=body, wait=True)
         assert uploaded.status_code == httpx.codes.CREATED, uploaded.text
         self._sports[activity_id] = uploaded.json()["sport"]
+        self._begun[activity_id] = begun
 
     async def end(self) -> None:
         await self._http.aclose()
@@ -193,7 +195,7 @@ class Runner:
                 activity_id = self._dice.choice([*self._sports])
                 await self._call("DELETE", f"/activities/{activity_id}")
                 del self._sports[activity_id]
-                await self._record(self._dice.choice(_BEGUN))
+                await self._record(self._begun.pop(activity_id))
             case _:
                 activity_id, sport = self._dice.choice([*self._sports]), self._dice.choice(_SPORTS)
                 await self._call("PATCH", f"/activities/{activity_id}", json={"sport": sport})

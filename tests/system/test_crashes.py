@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from itertools import cycle
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -62,7 +63,9 @@ async def test_every_acked_run_becomes_one_activity_whatever_is_killed(data: Pat
                 write = fit if number % 2 else gpx
                 activity_id = uuid4()
                 async with places:
-                    await client.upload(activity_id, write(number, kilometres=1, started_at=STARTED))
+                    await client.upload(
+                        activity_id, write(number, kilometres=1, started_at=STARTED + timedelta(hours=number))
+                    )
                     acked.append(activity_id)
                     await asyncio.sleep(0.5)
 

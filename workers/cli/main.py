@@ -14,10 +14,11 @@ from workers.cli.bench.command import bench_command
 from workers.cli.checks import test_command
 from workers.cli.demo import demo_command
 from workers.cli.events import events_command
-from workers.cli.importing import import_command
+from workers.cli.importing.command import import_command
 from workers.cli.keys import keys_command
 from workers.cli.options import CHECKOUT
 from workers.cli.projections import projections_command
+from workers.cli.queue import queue_command
 from workers.cli.serving import api_command, migrate_command, worker_command
 from workers.cli.up import up_command
 
@@ -43,6 +44,7 @@ _COMMANDS: Final = (
     import_command,
     events_command,
     projections_command,
+    queue_command,
     keys_command,
     api_command,
     worker_command,

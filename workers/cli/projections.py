@@ -1,7 +1,5 @@
 """`cairn projections`: how data shapes change in flight."""
 
-import getpass
-import json
 import os
 import re
 import sys
@@ -23,12 +21,13 @@ from infra.positions import from_token
 from infra.projecting.auditing import audit
 from infra.projecting.builds import Build, Registry
 from infra.projecting.healing import Healer, healing, skip
-from infra.projecting.lifecycle import Exchanged, Lifecycle, NotEqual, note_action, note_outcome
+from infra.projecting.lifecycle import Exchanged, Lifecycle, NotEqual
 from infra.projecting.planning import plan
 from infra.projecting.rebuild import Options, Progress, rebuilding
 from infra.projecting.status import standings
 from infra.settings import Settings, load_settings
 from workers.cli.connecting import connected
+from workers.cli.noting import noted
 from workers.cli.options import Seconds, Size, data_option
 from workers.cli.projections_text import (
     audit_lines,
@@ -83,16 +82,8 @@ def _tools(data: Path, action: str = "", **arguments: object) -> Iterator[Tools]
         if not action:
             yield tools
             return
-        said = json.dumps(
-            {name: value for name, value in arguments.items() if value not in {None, "", ()}}, default=str
-        )
-        row = note_action(connection, getpass.getuser(), action, said)
-        try:
+        with noted(connection, action, arguments):
             yield tools
-        except BaseException as fault:
-            note_outcome(connection, row, f"failed: {fault}" if str(fault) else f"failed: {type(fault).__name__}")
-            raise
-        note_outcome(connection, row, "done")
 
 
 @click.group("projections")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from psycopg import Connection
 
 from domain.errors import StoreUnavailable
 from domain.notices import REACTIONS
-from infra.bootstrap import now, open_ear, open_parts
+from infra.bootstrap import Parts, now, open_ear, open_parts
 from infra.event_store.reader import LogReader
 from infra.faults import Fault
 from infra.housekeeping import purge_replies
@@ -26,6 +27,7 @@ from infra.projecting.live import LiveTables
 from infra.projecting.shards import LeaseLost
 from infra.projecting.tables import prepare
 from infra.reading_pool import ProcessReader
+from infra.recompaction import Recompaction
 from infra.server_checks import MigrationMissing, check_server
 from infra.settings import Settings
 from infra.vault import Vault
@@ -37,12 +39,14 @@ from workers.reactor import Reactor
 
 _log = logging.getLogger(__name__)
 
+_READERS: Final = min(os.cpu_count() or 1, 4)  # recordings that one ingest worker reads at once
 _POLL_SECONDS: Final = 0.1  # of the log, when the bell stays silent
 _RETRY_SECONDS: Final = 1.0
 _AUDIT_SECONDS: Final = 3_600.0
 _AUDITED_PERCENT: Final = 100 / 256
 _CLEANING_SECONDS: Final = 3_600.0
 _CLEANING_RETRY_SECONDS: Final = 60.0
+_RECOMPACTING_SECONDS: Final = 3_600.0
 
 
 def run_projector(settings: Settings, stop: threading.Event) -> None:
@@ -101,13 +105,22 @@ def _connect(settings: Settings) -> Connection:
 
 async def run_ingest(settings: Settings) -> None:
     """Take uploads in until cancelled. Servers that are away are waited for."""
-    reader = ProcessReader()
+    reader = ProcessReader(_READERS)
     try:
         async with open_parts(settings) as parts:
-            ingest = Ingest(parts.inbox, parts.streams, reader, parts.tracks, parts.claims, parts.attempts, clock=now)
+            ingest = Ingest(
+                parts.inbox,
+                parts.streams,
+                reader,
+                parts.tracks,
+                parts.claims,
+                parts.attempts,
+                parts.sessions,
+                clock=now,
+            )
             await asyncio.to_thread(_check_once_reachable, settings)
             _log.info("ready")
-            await IngestLoop(ingest, parts.inbox, parts.queue, clock=now).run()
+            await IngestLoop(ingest, parts.inbox, parts.queue, clock=now, at_once=_READERS).run()
     finally:
         reader.close()
 
@@ -155,6 +168,25 @@ def _clean(settings: Settings) -> int:
         return purge_replies(connection)
 
 
+async def run_recompaction(settings: Settings) -> None:
+    """Pack cold tracks again, once an hour until cancelled."""
+    while True:
+        await asyncio.sleep(_RECOMPACTING_SECONDS)
+        try:
+            async with open_parts(settings) as parts:
+                tracks, saved = await recompact_once(settings, parts)
+            _log.info("packed %d cold tracks again, which saved %d bytes", tracks, saved)
+        except (psycopg.Error, StoreUnavailable) as away:
+            _log.warning("no recompaction this time: %s", str(away).strip() or "a server does not answer")
+
+
+async def recompact_once(settings: Settings, parts: Parts) -> tuple[int, int]:
+    """How many tracks were due, and how many bytes it saved. `StoreUnavailable`."""
+    with _connect(settings) as connection:
+        master = MasterKeys(settings.master_keys)
+        return await Recompaction(connection, master, parts.tracks, parts.objects, clock=now).turn()
+
+
 async def run_workers(settings: Settings, kinds: frozenset[str]) -> None:
     """Run these loops until SIGTERM or Ctrl-C. A wrong key or an unsafe server ends them all, and is raised."""
     stop, told = threading.Event(), asyncio.Event()
@@ -171,6 +203,7 @@ async def run_workers(settings: Settings, kinds: frozenset[str]) -> None:
         tasks.append(asyncio.create_task(asyncio.to_thread(run_reactor, settings, stop)))
     if "ingest" in kinds:
         tasks.append(asyncio.create_task(run_ingest(settings)))
+        tasks.append(asyncio.create_task(run_recompaction(settings)))
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     stop.set()
     for task in tasks:

@@ -1,7 +1,8 @@
 """One upload from its manifest to its verdict."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -10,19 +11,36 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from domain.activity import Activity, RecordingDiffers, session_activity_id
+from domain.errors import StoreUnavailable
 from domain.events.activity import ActivityRecorded, Measured, Source, Tally, as_stored
 from domain.measures import ActivityId, Sport, UserId
 from domain.recordings.reading import Reading, SessionRead
 from domain.recordings.recording import UnreadableRecording
-from domain.streams import Streams
-from domain.uploads import BodyDamaged, Fault, Inbox, Manifest, Verdict
+from domain.recordings.similarity import LEAST_OVERLAP, Span, overlap, same_run
+from domain.streams import OwnerErased, Streams
+from domain.uploads import BodyDamaged, Cover, Fault, Inbox, Manifest, Verdict
 from domain.user import Profile, User, user_stream_id
-from workers.ingest.ports import Attempts, Claims, Reader, TrackStore
+from workers.ingest.ports import Attempts, Claims, Reader, Sessions, TrackStore
 
 _log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS: Final = 5
 _AHEAD: Final = timedelta(days=1)  # of our clock: more than any zone's difference
+
+
+class SessionEnded(Exception):
+    """The upload came in a session that had ended."""
+
+
+_REFUSALS: Final[Mapping[type[Exception], tuple[str, str]]] = {
+    BodyDamaged: ("body-damaged", "The stored bytes are damaged: send the recording again."),
+    SessionEnded: ("session-ended", "The session was ended before. Sign in, and send the recording again."),
+    RecordingDiffers: (
+        RecordingDiffers.code,
+        "This activity id already has another recording: a new run needs a new id.",
+    ),
+    OwnerErased: (OwnerErased.code, "The account was erased, and the recording with it."),
+}
 
 
 class Ingest:
@@ -36,6 +54,7 @@ class Ingest:
         tracks: TrackStore,
         claims: Claims,
         attempts: Attempts,
+        sessions: Sessions,
         clock: Callable[[], datetime],
     ) -> None:
         self._inbox = inbox
@@ -44,6 +63,7 @@ class Ingest:
         self._tracks = tracks
         self._claims = claims
         self._attempts = attempts
+        self._sessions = sessions
         self._clock = clock
 
     async def process(self, activity_id: ActivityId) -> Verdict | None:
@@ -56,27 +76,51 @@ class Ingest:
             return None
         verdict = await self._inbox.verdict(activity_id)
         if verdict is None:
-            verdict = await self._judge(manifest, await self._attempts.begin(activity_id))
+            verdict = await self._tried(manifest)
+            await self._inbox.close(manifest, verdict)
             _log.info("%s is %s", activity_id, verdict.fault.code if verdict.fault else verdict.status)
-        await self._inbox.close(activity_id, verdict)
-        await self._attempts.end(activity_id)
+        else:
+            await self._inbox.tidy(manifest)
+        await self._attempts.end(manifest, verdict)
         return verdict
 
-    async def _judge(self, manifest: Manifest, attempt: int) -> Verdict:
-        if attempt > MAX_ATTEMPTS:
+    async def _tried(self, manifest: Manifest) -> Verdict:
+        """A verdict, or a failure that counts if it was the upload's."""
+        if await self._attempts.begin(manifest.activity_id) > MAX_ATTEMPTS:
             return _failed("processing-failed", "Reading this recording failed repeatedly. Its bytes are kept.")
         try:
-            reading = await self._reader.read(await self._inbox.body(manifest))
-            holder = await self._holder(manifest)
-            if holder != manifest.activity_id:
-                return Verdict(status="duplicate", duplicate_of=holder)
-            return await self._record(manifest, reading)
+            return await self._judge(manifest)
+        except StoreUnavailable:
+            with suppress(StoreUnavailable):
+                await self._attempts.take_back(manifest.activity_id)
+            raise
+        except Exception as failure:
+            with suppress(StoreUnavailable):
+                await self._attempts.failed(manifest.activity_id, f"{type(failure).__name__}: {failure}")
+            raise
+
+    async def _judge(self, manifest: Manifest) -> Verdict:
+        try:
+            return await self._take_in(manifest)
         except UnreadableRecording as refusal:
             return _failed(refusal.code, refusal.reason)
-        except BodyDamaged:
-            return _failed("body-damaged", "The stored bytes are damaged: send the recording again under a new id.")
-        except RecordingDiffers as refusal:
-            return _failed(refusal.code, "This activity id already has another recording: a new run needs a new id.")
+        except (BodyDamaged, SessionEnded, RecordingDiffers, OwnerErased) as refusal:
+            return _failed(*_REFUSALS[type(refusal)])
+
+    async def _take_in(self, manifest: Manifest) -> Verdict:
+        received = await self._inbox.received(manifest)
+        if await self._is_too_late(received.cover):
+            raise SessionEnded
+        reading = await self._reader.read(received.body)
+        async with self._claims.alone(manifest.user_id):
+            holder = await self._holder(manifest)
+            if holder != manifest.activity_id:
+                return Verdict(status="duplicate", duplicate_of=holder, matched="bytes")
+            return await self._record(manifest, received.cover, reading)
+
+    async def _is_too_late(self, cover: Cover) -> bool:
+        """Whether the upload came in a session that had ended, which the API could not know without Postgres."""
+        return cover.session_id is not None and await self._sessions.had_ended(cover.session_id, cover.received_at)
 
     async def _holder(self, manifest: Manifest) -> ActivityId:
         """Whose the bytes are: the first upload's, until everything that became of it is deleted."""
@@ -92,20 +136,51 @@ class Ingest:
                 return holder
         return await self._claims.hand_over(*owner, holder, manifest.activity_id)
 
-    async def _record(self, manifest: Manifest, reading: Reading) -> Verdict:
+    async def _record(self, manifest: Manifest, cover: Cover, reading: Reading) -> Verdict:
+        """Activities of all sessions but those that are there already, from another device or another file."""
         profile = (await self._streams.load(User, user_stream_id(manifest.user_id))).profile
         many = len(reading.sessions) > 1
-        activity_ids, position = [], None
-        for index, session in enumerate(reading.sessions):
-            activity_id = session_activity_id(manifest.activity_id, index) if many else manifest.activity_id
+        made = [
+            session_activity_id(manifest.activity_id, index) if many else manifest.activity_id
+            for index in range(len(reading.sessions))
+        ]
+        activity_ids, position, first = [], None, None
+        for index, (activity_id, session) in enumerate(zip(made, reading.sessions, strict=True)):
+            twin = await self._twin(manifest, activity_id, session, made)
+            if twin is not None:
+                first = first or twin
+                continue
             await self._tracks.keep(manifest.user_id, activity_id, session)
             event = _recorded(
-                manifest, profile, reading, session, activity_id, index if many else None, at=self._clock()
+                manifest, cover, profile, reading, session, activity_id, index if many else None, at=self._clock()
             )
             decide = partial(Activity.record, recorded=event)
             position = await self._streams.transact(Activity, activity_id, manifest.user_id, decide)
             activity_ids.append(activity_id)
+        if not activity_ids:
+            return Verdict(status="duplicate", duplicate_of=first, matched="track")
         return Verdict(status="ready", activities=tuple(activity_ids), position=position)
+
+    async def _twin(
+        self, manifest: Manifest, activity_id: ActivityId, session: SessionRead, own: Collection[ActivityId]
+    ) -> ActivityId | None:
+        """Another activity of the same run that counts already. Else this one is marked, for those that come later."""
+        if session.started_at is None or session.elapsed_s <= 0:
+            return None
+        span = Span(session.started_at, session.elapsed_s, session.distance_m)
+        for there, other in await self._claims.around(manifest.user_id, span):
+            if there in own or overlap(span, other) < LEAST_OVERLAP or not await self._counts(there):
+                continue
+            path = await self._tracks.path(manifest.user_id, there)
+            if same_run(span, self._tracks.path_of(session), other, path):
+                return there
+        await self._claims.mark(manifest.user_id, activity_id, span)
+        return None
+
+    async def _counts(self, activity_id: ActivityId) -> bool:
+        """Whether the activity is there: it may be deleted, or marked by an upload that was cut off."""
+        activity = await self._streams.load(Activity, activity_id)
+        return activity.tally is not None and not activity.deleted
 
 
 def _failed(code: str, detail: str) -> Verdict:
@@ -114,6 +189,7 @@ def _failed(code: str, detail: str) -> Verdict:
 
 def _recorded(
     manifest: Manifest,
+    cover: Cover,
     profile: Profile,
     reading: Reading,
     session: SessionRead,
@@ -129,7 +205,7 @@ def _recorded(
     return ActivityRecorded(
         user_id=UserId(manifest.user_id),
         activity_id=activity_id,
-        title=manifest.title or session.title or _usual_title(sport, local),
+        title=cover.title or session.title or _usual_title(sport, local),
         visibility=manifest.visibility or profile.default_visibility,
         started_at=started_at,
         utc_offset_s=int(offset.total_seconds()),

@@ -1,78 +1,95 @@
-"""The ingest loop: hints from the queue first; in its pauses a sweep over what the inbox says is pending."""
+"""The loop around ingest: what the queue hints at, what a sweep of the inbox finds, and what failed before."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Final
 
 from domain.errors import StoreUnavailable
 from domain.measures import ActivityId
 from domain.recordings.reading import ReaderFailed
-from domain.uploads import Inbox
+from domain.uploads import Inbox, Waiting
 from workers.ingest.ingest import Ingest
 from workers.ingest.ports import Queue
 
 _log = logging.getLogger(__name__)
 
-_WAIT_SECONDS: Final = 1.0  # for a hint, before a sweep
+_WAIT_SECONDS: Final = 1.0  # for a hint, before a look at what a sweep found
 _SWEEP_SECONDS: Final = 2.0  # between sweeps in quiet times
 _BUSY_SWEEP_SECONDS: Final = 30.0  # between sweeps while hints keep coming
 _SETTLED: Final = timedelta(seconds=2)  # younger uploads have a hint on its way
-_ORPHANED: Final = timedelta(days=1)  # a mark without a manifest: an upload that was never acked
+_ORPHANED: Final = timedelta(days=1)  # bytes that nothing needs: of an upload that was never acked, or came twice
 _RETRY_SECONDS: Final = (1.0, 5.0, 30.0, 120.0)
 
 
 class IngestLoop:
     """Runs until it is cancelled. Several may run at once: they do some work twice, and nothing doubly."""
 
-    def __init__(self, ingest: Ingest, inbox: Inbox, queue: Queue, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, ingest: Ingest, inbox: Inbox, queue: Queue, clock: Callable[[], datetime], at_once: int = 2
+    ) -> None:
         self._ingest = ingest
         self._inbox = inbox
         self._queue = queue
         self._clock = clock
-        self._swept_at = 0.0
+        self._at_once = at_once
+        self._found: asyncio.Queue[Waiting] = asyncio.Queue(at_once)
+        self._under_way: set[ActivityId] = set()
+        self._hinted_at = 0.0
         self._failures: dict[ActivityId, tuple[int, float]] = {}  # how often, and when to try again
 
     async def run(self) -> None:
         """For ever: what waits is taken in, what fails is tried again later, what is down is waited for."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._repeat(self._sweep))
+            for _ in range(self._at_once):
+                tasks.create_task(self._repeat(self._turn))
+
+    async def _repeat(self, work: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
-                await self._turn()
+                await work()
             except StoreUnavailable:
                 _log.warning("a server is away: what waits stays in the inbox until it is back")
                 await asyncio.sleep(_WAIT_SECONDS)
 
     async def _turn(self) -> None:
-        hint = await self._hint()
-        if hint is not None:
+        if self._found.empty() and (hint := await self._hint()) is not None:
             entry, activity_id = hint
+            self._hinted_at = time.monotonic()
             await self._try(activity_id)
             await self._queue.done(entry)
-        pause = _SWEEP_SECONDS if hint is None else _BUSY_SWEEP_SECONDS
-        if time.monotonic() - self._swept_at >= pause:
-            await self._sweep()
+        while not self._found.empty():
+            left = self._found.get_nowait()
+            if await self._try(left.activity_id) and self._clock() - left.since > _ORPHANED:
+                await self._inbox.forget(left)
 
     async def _hint(self) -> tuple[bytes, ActivityId] | None:
         try:
             return await self._queue.take(_WAIT_SECONDS)
         except StoreUnavailable:  # without the queue, the sweeps do it all
-            await asyncio.sleep(_WAIT_SECONDS)
+            await asyncio.sleep(_WAIT_SECONDS / 4)
             return None
 
     async def _sweep(self) -> None:
         """What the queue lost, what a dead worker left, and what failed before."""
-        async for activity_id, accepted_at in self._inbox.pending():
-            age = self._clock() - accepted_at
-            if age < _SETTLED or self._failures.get(activity_id, (0, 0.0))[1] > time.monotonic():
-                continue
-            if await self._try(activity_id) and age > _ORPHANED:
-                await self._inbox.forget(activity_id)
-        self._swept_at = time.monotonic()
+        async for left in self._inbox.waiting():
+            again_at = self._failures.get(left.activity_id, (0, 0.0))[1]
+            if self._clock() - left.since >= _SETTLED and again_at <= time.monotonic():
+                await self._found.put(left)
+        began = time.monotonic()
+        while time.monotonic() - began < (
+            _BUSY_SWEEP_SECONDS if time.monotonic() - self._hinted_at < _SWEEP_SECONDS else _SWEEP_SECONDS
+        ):
+            await asyncio.sleep(_SWEEP_SECONDS / 4)
 
     async def _try(self, activity_id: ActivityId) -> bool:
         """Whether there is nothing left to do; a failure is tried again later."""
+        if activity_id in self._under_way:
+            return False
+        self._under_way.add(activity_id)
         try:
             await self._ingest.process(activity_id)
         except StoreUnavailable:
@@ -84,5 +101,7 @@ class IngestLoop:
             trace = None if isinstance(failure, ReaderFailed) else failure
             _log.warning("%s failed for the %d. time: %s", activity_id, times, failure, exc_info=trace)
             return False
+        finally:
+            self._under_way.discard(activity_id)
         self._failures.pop(activity_id, None)
         return True

@@ -1,9 +1,15 @@
 """What ingest is handed, by what it needs of each."""
 
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Protocol
+from uuid import UUID
 
 from domain.measures import ActivityId, UserId
 from domain.recordings.reading import Reading, SessionRead
+from domain.recordings.similarity import Path, Span
+from domain.uploads import Manifest, Verdict
 
 
 class Reader(Protocol):
@@ -15,7 +21,11 @@ class Reader(Protocol):
 
 
 class Claims(Protocol):
-    """Which upload of a runner has which bytes."""
+    """Which upload of a runner has which bytes, and which activities were when."""
+
+    def alone(self, user_id: UserId) -> AbstractAsyncContextManager[None]:
+        """Let nobody else look for this runner's duplicates meanwhile."""
+        ...
 
     async def claim(self, user_id: UserId, sha256: str, activity_id: ActivityId) -> ActivityId:
         """Take the bytes for this upload, unless another has them; whose they are."""
@@ -23,6 +33,14 @@ class Claims(Protocol):
 
     async def hand_over(self, user_id: UserId, sha256: str, holder: ActivityId, activity_id: ActivityId) -> ActivityId:
         """Take the bytes over from an upload whose activities were deleted; whose they are."""
+        ...
+
+    async def around(self, user_id: UserId, span: Span) -> Sequence[tuple[ActivityId, Span]]:
+        """The runner's activities that were at the same time, at least in part; the earliest first."""
+        ...
+
+    async def mark(self, user_id: UserId, activity_id: ActivityId, span: Span) -> None:
+        """Remember when an activity was, before it is recorded. The same again changes nothing."""
         ...
 
 
@@ -33,8 +51,24 @@ class Attempts(Protocol):
         """Count one more; the number of this one, from 1."""
         ...
 
-    async def end(self, activity_id: ActivityId) -> None:
-        """Forget the count: there is a verdict."""
+    async def failed(self, activity_id: ActivityId, reason: str) -> None:
+        """Note why the last try came to nothing."""
+        ...
+
+    async def take_back(self, activity_id: ActivityId) -> None:
+        """Do not count the last try: it was not the upload's fault."""
+        ...
+
+    async def end(self, manifest: Manifest, verdict: Verdict) -> None:
+        """Forget the count: there is a verdict. Of an upload that was given up, keep why."""
+        ...
+
+
+class Sessions(Protocol):
+    """Who was signed in until when."""
+
+    async def had_ended(self, session_id: UUID, at: datetime) -> bool:
+        """Whether the session was ended before this time."""
         ...
 
 
@@ -42,7 +76,15 @@ class TrackStore(Protocol):
     """Where tracks and details are kept."""
 
     async def keep(self, user_id: UserId, activity_id: ActivityId, session: SessionRead) -> None:
-        """Make both durable. The same again changes nothing."""
+        """Make both durable. The same again changes nothing. `OwnerErased`."""
+        ...
+
+    async def path(self, user_id: UserId, activity_id: ActivityId) -> Path | None:
+        """Where the runner was when; None where the track does not say."""
+        ...
+
+    def path_of(self, session: SessionRead) -> Path | None:
+        """The same of a session that is not kept yet."""
         ...
 
 

@@ -25,6 +25,7 @@ def test_a_plain_run_is_summed_up() -> None:
     assert (found.measured.avg_speed_mps, found.measured.avg_heart_rate_bpm) == (3, 150)
     assert [effort.name for effort in found.measured.best_efforts] == ["400 m", "1/2 mile", "1 km", "1 mile"]
     assert len(found.details.splits_km) == 3
+    assert len(found.details.previews) == 3
     assert found.measured.warnings == ()
 
 

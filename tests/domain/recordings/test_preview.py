@@ -3,7 +3,7 @@ import polyline
 import pytest
 
 from domain.recordings.cleaning import step_lengths
-from domain.recordings.preview import bounding_box, preview
+from domain.recordings.preview import RESOLUTIONS, bounding_box, preview, previews
 from tests.domain.recordings.tracks import NAN, seconds
 
 
@@ -56,8 +56,10 @@ def test_the_box_over_the_date_line_goes_the_short_way() -> None:
 @pytest.mark.parametrize("width", [1e-5, 0.01, 1.0])
 def test_a_zigzag_of_a_hundred_thousand_points_is_a_preview_too(width: float) -> None:
     """Simplified all at once it would take minutes: the test's time runs out."""
-    found = preview(52 + seconds(100_000) % 2 * width, 13 + seconds(100_000) / 1e6)
+    lat, lon = 52 + seconds(100_000) % 2 * width, 13 + seconds(100_000) / 1e6
+    found = preview(lat, lon)
     assert found is not None
+    assert len(previews(lat, lon)) == 3
     assert 2 <= len(polyline.decode(found)) <= 120
 
 
@@ -72,3 +74,18 @@ def test_a_long_way_keeps_its_bends() -> None:
     near = np.interp([east for _, east in at], lon, lat)
     assert [north for north, _ in at] == pytest.approx(near, abs=1e-4)
     assert max(north for north, _ in at) == pytest.approx(52.1, abs=0.002)
+
+
+def test_previews_are_ever_finer_and_close_to_the_way() -> None:
+    random = np.random.default_rng(1)
+    lat, lon = 52 + np.cumsum(random.normal(0, 2e-5, 9_000)), 13 + np.cumsum(random.normal(0, 3e-5, 9_000))
+    lines = [polyline.decode(text) for text in previews(lat, lon)]
+    assert [len(line) <= most for line, most in zip(lines, RESOLUTIONS, strict=True)] == [True] * 3
+    assert len(lines[0]) > 20 < len(lines[1]) // 2 < len(lines[2]) // 4
+    away = [
+        max(np.hypot(*(np.array([lat, lon]) - np.array(line).T[:, [at]])).min() for at in range(len(line)))
+        for line in lines
+    ]
+    assert max(away) < 1e-4  # every vertex is a point of the way
+    assert {line[0] for line in lines} == {(round(lat[0], 5), round(lon[0], 5))}
+    assert previews(lat[:1], lon[:1]) == ()

@@ -1,17 +1,23 @@
 """What we write is read again as it was, by us and by others. FIT beside fitdecode: its own file."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import gpxpy
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from domain.measures import Sport
 from domain.recordings.analysis import analyse
-from domain.recordings.recording import Column, Session
+from domain.recordings.exports import ExportNeedsPositions, ExportNeedsTimes
+from domain.recordings.recording import DECIMALS, Column, Session
 from infra.formats import parse
 from infra.formats.fit_writer import write_fit
 from infra.formats.gpx_writer import write_gpx
+from tests.infra.formats.real_files import paths
 from tests.recordings import session
 
 
@@ -38,6 +44,88 @@ def test_a_gpx_reads_as_it_was_written() -> None:
     assert found.title == "Früh <&> spät"
     for name in (Column.T, Column.LAT, Column.LON, Column.HEART_RATE, Column.CADENCE):
         np.testing.assert_allclose(found.columns[name], written.columns[name], atol=1e-6, err_msg=name)
+
+
+def _column(name: Column, low: float, high: float) -> st.SearchStrategy[list[float]]:
+    values = st.floats(low, high).map(lambda value: round(value, DECIMALS[name]))
+    return st.lists(values if name in (Column.LAT, Column.LON) else values | st.just(np.nan), min_size=12, max_size=12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.fixed_dictionaries(
+        {
+            Column.LAT: _column(Column.LAT, -90, 90),
+            Column.LON: _column(Column.LON, -180, 180),
+            Column.ALTITUDE: _column(Column.ALTITUDE, -500, 9_000),
+            Column.HEART_RATE: _column(Column.HEART_RATE, 0, 250),
+            Column.CADENCE: _column(Column.CADENCE, 0, 250),
+            Column.POWER: _column(Column.POWER, 0, 3_000),
+            Column.TEMPERATURE: _column(Column.TEMPERATURE, -60, 60),
+        }
+    ),
+    st.lists(st.integers(1, 100_000), min_size=11, max_size=11),
+    st.sampled_from(Sport),
+    st.sets(st.integers(1, 11)),
+    st.integers(0, 10**16).map(lambda after: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=3600 + after / 3e6)),
+)
+def test_whatever_is_kept_is_in_a_gpx(
+    values: dict[Column, list[float]], steps_ms: list[int], sport: Sport, breaks: set[int], started_at: datetime
+) -> None:
+    columns = {name: np.array(column) for name, column in values.items()}
+    columns[Column.T] = np.round(np.cumsum([0, *steps_ms]) / 1000, 3)
+    written = Session(sport, started_at, columns, breaks=tuple(sorted(breaks)))
+    found = reread(write_gpx(written))
+    assert (found.sport, found.started_at, found.breaks) == (written.sport, written.started_at, written.breaks)
+    for name, column in columns.items():
+        missing = np.full(len(column), np.nan)
+        tolerance = 0.011 if name is Column.CADENCE else 0.0  # of both feet: one foot's has two decimals
+        np.testing.assert_allclose(found.columns.get(name, missing), column, atol=tolerance, rtol=0, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "path", [*paths("gpx")[:3], *paths("tcx")[-1:], *paths("fit")[6:8]], ids=lambda path: path.name
+)
+def test_what_a_device_recorded_survives_a_gpx(path: Path) -> None:
+    (written,) = parse(path.read_bytes()).sessions
+    placed = ~np.isnan(written.columns[Column.LAT] + written.columns[Column.LON])
+    found = reread(write_gpx(written))
+    assert found.started_at == written.started_at
+    for name, column in written.columns.items():
+        if name in found.columns:
+            tolerance = 0.011 if name is Column.CADENCE else 0.501 * 10.0 ** -DECIMALS[name]
+            np.testing.assert_allclose(found.columns[name], column[placed], atol=tolerance, rtol=0, err_msg=name)
+    assert written.columns.keys() - found.columns.keys() <= {Column.DISTANCE, Column.SPEED}
+
+
+def test_a_long_gpx_has_every_point_once() -> None:
+    t = np.arange(20_001.0)
+    columns = {Column.T: t, Column.LAT: np.round(t / 1e4, 4), Column.LON: np.zeros(len(t))}
+    found = reread(write_gpx(Session(Sport.RUNNING, session().started_at, columns, breaks=(5, 10_005))))
+    np.testing.assert_array_equal(found.columns[Column.T], t)
+    np.testing.assert_array_equal(found.columns[Column.LAT], columns[Column.LAT])
+    assert found.breaks == (5, 10_005)
+
+
+def test_a_session_without_positions_is_no_gpx() -> None:
+    for columns in ({}, {Column.T: np.arange(2.0)}, {Column.LAT: np.full(2, np.nan), Column.LON: np.ones(2)}):
+        with pytest.raises(ExportNeedsPositions):
+            write_gpx(Session(Sport.RUNNING, session().started_at, columns))
+
+
+def test_a_title_cannot_break_out_of_a_gpx() -> None:
+    for title in ("</name></trk><trk>", "]]>", "&#0;\x00", "\ud83d\ude00</trk>"):
+        found = reread(write_gpx(replace(session(), title=title.encode("utf-16", "surrogatepass").decode("utf-16"))))
+        assert len(found) == len(session())
+        assert found.title
+
+
+def test_an_odd_cadence_and_a_long_title_survive_a_fit() -> None:
+    cadence = np.array([171.0, 172.0, 0.0, np.nan])
+    columns = {Column.T: np.arange(4.0), Column.CADENCE: cadence}
+    found = reread(write_fit(Session(Sport.RUNNING, session().started_at, columns, title="ü" * 200)))
+    np.testing.assert_array_equal(found.columns[Column.CADENCE], cadence)
+    assert found.title == "ü" * 127
 
 
 def test_a_gpx_is_understood_by_others() -> None:
@@ -74,5 +162,7 @@ def test_what_a_fit_field_cannot_hold_is_missing() -> None:
 
 
 def test_a_session_without_times_is_no_fit_activity() -> None:
-    with pytest.raises(ValueError, match="needs times"):
+    with pytest.raises(ExportNeedsTimes):
+        write_fit(Session(Sport.RUNNING, session().started_at, {}))
+    with pytest.raises(ExportNeedsTimes):
         write_fit(Session(Sport.RUNNING, None, {Column.LAT: np.array([1.0]), Column.LON: np.array([1.0])}))

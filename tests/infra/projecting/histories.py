@@ -109,6 +109,7 @@ class History:
             user_id=run.user_id,
             activity_id=run.activity_id,
             title=self._word(),
+            notes=f"as of {self._at}",
             visibility=self._dice.choice(list(Visibility)),
             sport=self._dice.choice(list(Sport)),
             tally=_counted(run),

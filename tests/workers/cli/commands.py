@@ -12,11 +12,11 @@ _KEY = base64.b64encode(b"m" * 32).decode()
 Run = Callable[..., Result]
 
 
-def running(command: Command, database_url: str, folder: Path) -> Run:
-    """Runs it with these arguments."""
+def running(command: Command, database_url: str, folder: Path, redis_url: str = "redis://127.0.0.1:1") -> Run:
+    """Runs it with these arguments; without Valkey if none is named."""
     environ = {
         "DATABASE_URL": f"postgresql://?{database_url.replace(' ', '&')}",
-        "REDIS_URL": "redis://127.0.0.1:1",
+        "REDIS_URL": redis_url,
         "OBJECT_STORE_URL": f"file://{folder}",
         "CAIRN_MASTER_KEY": _KEY,
         "CAIRN_TOKEN_KEYS": f"k:{_KEY}",

@@ -1,10 +1,20 @@
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import UUID
 
+import numpy as np
+import pytest
+
+from domain.recordings.recording import Column
 from infra.event_store.mapper import MAPPER
+from infra.faults import Fault
+from tests.domain.recordings.tracks import NAN
+from tests.recordings import fit
 from workers.cli.bench.command import _sentence
 from workers.cli.bench.events import log
 from workers.cli.bench.measure import Bench, Contender, Finding, Goal, Spread, measure
+from workers.cli.bench.recordings import from_folder, made_up
+from workers.cli.bench.tracks import SIZE_GOALS, SPEED_GOALS, Tracks, compare
 
 
 def rates(*figures: float) -> Iterator[float]:
@@ -43,6 +53,8 @@ def test_findings_are_told_in_a_sentence() -> None:
         _sentence(Finding("append", "ours", "theirs", None, spread, met=None))
         == "append: ours / theirs: 1.23 (1.00 to 2.00): no goal"
     )
+    small = Finding("bytes", "ours", None, 4.15, Spread(4.2, 4.2, 4.2), met=False, at_most=True)
+    assert _sentence(small) == "bytes: ours: 4.20, at most 4.15: MISSED"
     alone = Finding("decode", "ours", None, 600_000.0, Spread(700_000.0, 1.0, 2.0), met=True)
     assert _sentence(alone) == "decode: ours: 700,000, at least 600,000: met"
 
@@ -63,3 +75,36 @@ def test_every_made_up_stream_counts_its_versions_from_one() -> None:
         streams[made.stream_id] = made.version
         kinds.add(made.event.TOPIC)
     assert len(kinds) == 7
+
+
+def test_tracks_are_measured_beside_other_ways_to_keep_them() -> None:
+    tracks, told = Tracks(made_up(2), seconds=0.0), list[str]()
+    sizes, speeds = (measure(bench(), 1, told.append) for bench in (tracks.sizes, tracks.speeds))
+    assert [finding.name for finding in sizes.findings] == [goal.name for goal in SIZE_GOALS]
+    assert [finding.name for finding in speeds.findings] == [goal.name for goal in SPEED_GOALS]
+    figures = {name: figure.median for name, figure in sizes.figures.items()}
+    cold, written = figures.pop("ours, recompacted"), figures.pop("ours, as written")
+    assert 1 < cold < written < min(figures.values())
+    assert min(figure.median for figure in speeds.figures.values()) > 0
+
+
+def test_a_track_that_comes_back_changed_fails_the_bench() -> None:
+    columns = {Column.T: np.arange(9.0), Column.POWER: np.array([1.0, NAN] * 4 + [0.0])}
+    compare(columns, columns)
+    for at, other in ((0, np.nextafter(1, 2)), (1, 0.0), (2, NAN), (8, -0.0)):
+        changed = columns[Column.POWER].copy()
+        changed[at] = other
+        with pytest.raises(Fault, match="power_w of 9 points differs"):
+            compare({**columns, Column.POWER: changed}, columns)
+    with pytest.raises(Fault):
+        compare({Column.T: columns[Column.T]}, columns)
+
+
+def test_recordings_of_a_folder_are_those_that_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "run.fit").write_bytes(fit(kilometres=1))
+    (tmp_path / "notes.txt").write_text("no recording")
+    (tmp_path / "more").mkdir()
+    assert [recording.body for recording in from_folder(tmp_path)] == [fit(kilometres=1)]
+    (tmp_path / "run.fit").unlink()
+    with pytest.raises(Fault, match="no recording with points"):
+        from_folder(tmp_path)

@@ -13,10 +13,20 @@ import pytest
 
 from infra.faults import Fault
 from tests.network import Answer, Request, network, tokens
-from workers.cli.importing import import_command
+from workers.cli.importing.command import import_command
 
+SESSION = tokens(1)  # always the same runner
+READY = {"status": "ready", "activities": []}
 ACCOUNT = ("--email", "anna@example.com", "--password", "a long password")
 RUN_1, RUN_2 = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the test's own, where the journals are."""
+    folder = tmp_path_factory.mktemp("data")
+    monkeypatch.setenv("CAIRN_DATA", str(folder))
+    return folder
 
 
 async def run(*arguments: object) -> click.testing.Result:
@@ -45,7 +55,7 @@ def server(upload: Callable[[Request], Answer], **activities: Answer) -> Callabl
     def answer(request: Request) -> Answer:
         method, path = request.line.split(" ")
         if path.startswith("/v1/sessions"):
-            return tokens(1)
+            return SESSION
         if method == "PUT":
             return upload(request)
         return activities.get(path.rpartition("/")[2], Answer(404, {"code": "not-found"}))
@@ -72,9 +82,21 @@ async def test_a_file_of_several_sessions_is_shown_with_all_of_them(run_file: Pa
         done = await run(run_file, *ACCOUNT, "--server", url)
     lines = [line.split() for line in done.stdout.splitlines()]
     assert done.exit_code == 0
-    assert lines[1] == ["run", "[evening].fit", "ready", "swimming", "1.23", "km", "1:02:05", "session", "1", "of", "2"]
+    assert lines[1] == [
+        "run",
+        "[evening].fit",
+        "imported",
+        "swimming",
+        "1.23",
+        "km",
+        "1:02:05",
+        "session",
+        "1",
+        "of",
+        "2",
+    ]
     assert lines[2] == ["cycling", "1.23", "km", "1:02:05", "session", "2", "of", "2,", "teleport"]
-    assert lines[-1] == ["1", "ready"]
+    assert lines[-1] == ["1", "imported"]
 
 
 async def test_what_says_nothing_about_a_file_leaves_it_unsent(run_file: Path) -> None:
@@ -91,7 +113,7 @@ async def test_a_refused_file_is_a_verdict(run_file: Path) -> None:
     refusal = Answer(415, {"code": "recording-format-unknown", "detail": "This is no recording."})
     async with network(server(lambda _: refusal)) as (url, _):
         done = await run(run_file, *ACCOUNT, "--server", url, "--json")
-    assert (done.exit_code, json.loads(done.stdout)["counts"]) == (0, {"refused": 1})
+    assert (done.exit_code, json.loads(done.stdout)["counts"]) == (0, {"failed": 1})
 
 
 async def test_a_read_model_that_is_behind_is_waited_for(run_file: Path) -> None:
@@ -119,7 +141,7 @@ async def test_the_same_bytes_get_the_same_id_packed_or_not(tmp_path: Path) -> N
     sent = {request.body: request.line for request in asked if request.line.startswith("PUT")}
     assert sent.keys() == {b"<gpx/>", b"<gpx />"}
     assert len({request.line for request in asked if request.line.startswith("PUT")}) == 2
-    assert json.loads(done.stdout)["counts"] == {"failed": 3}
+    assert json.loads(done.stdout)["counts"] == {"failed": 2, "duplicate": 1}
 
 
 async def test_a_file_that_cannot_be_read_is_named_and_the_others_go_on(tmp_path: Path) -> None:
@@ -128,10 +150,10 @@ async def test_a_file_that_cannot_be_read_is_named_and_the_others_go_on(tmp_path
     failed = Answer(202, {"status": "failed", "problem": {"detail": "no points"}})
     async with network(server(lambda _: failed)) as (url, _):
         done = await run(tmp_path, *ACCOUNT, "--server", url)
-    assert done.exit_code == 1
-    assert "not sent" in next(line for line in done.stdout.splitlines() if line.startswith("cut.fit.gz"))
-    assert done.stdout.splitlines()[-1] == "1 failed, 1 not sent"
-    assert done.stderr.splitlines()[-1].startswith(("failed: ", "not sent: "))
+    assert done.exit_code == 0
+    assert "cannot be read" in next(line for line in done.stdout.splitlines() if line.startswith("cut.fit.gz"))
+    assert done.stdout.splitlines()[-1] == "2 failed"
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["failed", "failed"]
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="its file names are always UTF-8")
@@ -162,3 +184,63 @@ async def test_a_server_is_named_with_its_scheme(run_file: Path) -> None:
     done = await run(run_file, *ACCOUNT, "--server", "localhost:8000")
     assert done.exit_code == 2
     assert "http://127.0.0.1:8000" in done.stderr
+
+
+async def test_what_was_cut_off_goes_on_and_what_is_done_is_not_sent_again(tmp_path: Path) -> None:
+    folder, journal = tmp_path / "runs", tmp_path / "journal"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.fit").write_bytes(b"bytes %d" % number)
+
+    def one_is_late(request: Request) -> Answer:
+        late = request.body == b"bytes 1"
+        return Answer(400, {"code": "late"}) if late else Answer(202, READY)
+
+    async with network(server(one_is_late)) as (url, _):
+        first = await run(folder, *ACCOUNT, "--server", url, "--json", "--journal", journal)
+    assert (first.exit_code, json.loads(first.stdout)["counts"]) == (1, {"imported": 2, "not sent": 1})
+    script = server(lambda _: Answer(202, READY))
+    async with network(script) as (url, asked):
+        again = await run(folder, *ACCOUNT, "--server", url, "--json", "--journal", journal)
+    assert json.loads(again.stdout)["counts"] == {"imported": 1, "already there": 2}
+    assert [request.body for request in asked if request.line.startswith("PUT")] == [b"bytes 1"]
+
+
+async def test_bytes_that_the_server_has_are_not_sent_again(run_file: Path) -> None:
+    def answer(request: Request) -> Answer:
+        known = {"status": "failed", "problem": {"detail": "no points"}}
+        return Answer(200, known) if request.line.endswith("/upload") else tokens(1)
+
+    async with network(answer) as (url, asked):
+        done = await run(run_file, *ACCOUNT, "--server", url, "--json")
+    assert json.loads(done.stdout)["files"][0]["note"] == "no points"
+    assert not [request for request in asked if request.line.startswith("PUT")]
+
+
+async def test_of_a_long_list_what_asks_for_a_look_is_shown_and_the_report_has_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.cli.importing.report._MOST_ROWS", 5)
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    for number in range(9):
+        (folder / f"{number}.fit").write_bytes(b"bytes %d" % number)
+
+    def one_is_bad(request: Request) -> Answer:
+        bad = request.body == b"bytes 7"
+        return Answer(422, {"code": "recording-empty", "detail": "empty"}) if bad else Answer(202, READY)
+
+    async with network(server(one_is_bad)) as (url, _):
+        done = await run(folder, *ACCOUNT, "--server", url, "--report", tmp_path / "report.csv")
+    lines = done.stdout.splitlines()
+    assert [line.split()[:2] for line in lines[1:2]] == [["7.fit", "failed"]]
+    assert lines[2] == "8 more files are not shown: --report FILE has them all."
+    assert lines[3].startswith("failed: no run could be read")
+    assert lines[4:] == ["1 failed, 8 imported"]
+    assert len((tmp_path / "report.csv").read_text().splitlines()) == 10
+
+
+async def test_a_journal_that_cannot_be_written_says_what_to_do(run_file: Path) -> None:
+    async with network(lambda _: tokens(1)) as (url, _):
+        done = await run(run_file, *ACCOUNT, "--server", url, "--journal", run_file / "journal")
+    assert "choose another with --journal" in str(done.exception)

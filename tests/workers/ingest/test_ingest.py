@@ -1,27 +1,27 @@
 """One upload from manifest to verdict, and the loop that leaves none behind, over real servers."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
-from msgspec.structs import replace
 
 from domain.activity import Activity
 from domain.events.activity import Measured
 from domain.measures import ActivityId, Sport, Visibility
 from domain.recordings.reading import ReaderFailed, Reading
-from domain.uploads import Manifest, Verdict
+from domain.uploads import Cover, Verdict
 from domain.user import Profile, User, user_stream_id
 from infra.bootstrap import Parts, now, open_parts
 from infra.reading_pool import ProcessReader
 from infra.settings import Settings, TokenKey
 from tests.recordings import STARTED, fit
 from tests.scenarios import ANNA, BEN, MAY_1
+from tests.uploads import accept, waiting
 from workers.ingest.ingest import MAX_ATTEMPTS, Ingest, dated
 from workers.ingest.loop import IngestLoop
 from workers.ingest.ports import Reader
@@ -72,29 +72,18 @@ async def reader() -> AsyncIterator[ProcessReader]:
 
 
 def ingest(parts: Parts, reader: Reader) -> Ingest:
-    return Ingest(parts.inbox, parts.streams, reader, parts.tracks, parts.claims, parts.attempts, clock=now)
-
-
-async def accepted(parts: Parts, body: bytes = RUN, **more: object) -> ActivityId:
-    """An upload in the inbox, as the API leaves it."""
-    manifest = Manifest(
-        activity_id=ActivityId(uuid4()),
-        user_id=ANNA,
-        sha256=hashlib.sha256(body).hexdigest(),
-        size=len(body),
-        received_at=MAY_1,
+    return Ingest(
+        parts.inbox, parts.streams, reader, parts.tracks, parts.claims, parts.attempts, parts.sessions, clock=now
     )
-    manifest = replace(manifest, **more)
-    await parts.inbox.accept(manifest, body)
-    return manifest.activity_id
 
 
-async def waiting(parts: Parts) -> list[ActivityId]:
-    return [activity_id async for activity_id, _ in parts.inbox.pending()]
+async def accepted(parts: Parts, body: bytes = RUN, **more: Any) -> ActivityId:
+    """An upload in the inbox."""
+    return (await accept(parts.inbox, body, **more)).activity_id
 
 
 async def test_an_upload_becomes_an_activity(parts: Parts, reader: ProcessReader) -> None:
-    activity_id = await accepted(parts, title="Before work", sport=Sport.HIKING)
+    activity_id = await accepted(parts, cover=Cover(received_at=MAY_1, title="Before work"), sport=Sport.HIKING)
     verdict = await ingest(parts, reader).process(activity_id)
     assert verdict is not None
     assert (verdict.status, verdict.activities) == ("ready", (activity_id,))
@@ -103,7 +92,7 @@ async def test_an_upload_becomes_an_activity(parts: Parts, reader: ProcessReader
     assert activity.tally is not None
     assert activity.tally.sport is Sport.HIKING
     assert activity.tally.local_date == STARTED.date()
-    assert await waiting(parts) == []
+    assert await waiting(parts.inbox) == []
     track = await parts.tracks.columns(ANNA, activity_id, None, None)
     assert track is not None
     assert len(track["t"]) > 100
@@ -148,7 +137,9 @@ async def test_cut_off_before_the_verdict_the_next_try_ends_the_same(parts: Part
     first = await ingest(parts, reader).process(activity_id)
     verdict_key = f"verdicts/{activity_id.hex[:2]}/{activity_id}"
     await parts.objects.delete(verdict_key)
-    await parts.objects.put_new(f"pending/{activity_id}", b"")
+    manifest = await parts.inbox.manifest(activity_id)
+    assert manifest is not None
+    await parts.inbox.reopen(manifest)
     again = await ingest(parts, reader).process(activity_id)
     assert first is not None
     assert again is not None
@@ -161,7 +152,7 @@ async def test_the_same_bytes_of_one_runner_are_one_activity(parts: Parts, reade
     taking_in = ingest(parts, reader)
     await taking_in.process(first)
     duplicate, other = await taking_in.process(second), await taking_in.process(of_ben)
-    assert duplicate == Verdict(status="duplicate", duplicate_of=first)
+    assert duplicate == Verdict(status="duplicate", duplicate_of=first, matched="bytes")
     assert other is not None
     assert other.status == "ready"
 
@@ -175,12 +166,12 @@ async def test_a_recording_that_kills_its_reader_ends_after_some_tries(parts: Pa
     assert verdict is not None
     assert verdict.fault is not None
     assert verdict.fault.code == "processing-failed"
-    assert await waiting(parts) == []
+    assert await waiting(parts.inbox) == []
 
 
 async def test_damaged_bytes_are_told_not_analysed(parts: Parts, reader: ProcessReader, tmp_path: Path) -> None:
     activity_id = await accepted(parts)
-    next((tmp_path / "bodies" / str(ANNA)).iterdir()).write_bytes(b"flipped")
+    next((tmp_path / "inbox").iterdir()).write_bytes(b"flipped")
     verdict = await ingest(parts, reader).process(activity_id)
     assert verdict is not None
     assert verdict.fault is not None
@@ -198,7 +189,7 @@ async def test_an_upload_whose_hint_was_lost_is_found(parts: Parts, reader: Proc
 async def test_a_fault_of_our_own_with_one_upload_stops_no_other(parts: Parts, reader: ProcessReader) -> None:
     poison = await accepted(parts, b"poison")
     assert await swept(parts, FaultyReader(reader), await accepted(parts)) == "ready"
-    assert poison in await waiting(parts)
+    assert poison in await waiting(parts.inbox)
 
 
 async def swept(parts: Parts, reader: Reader, activity_id: ActivityId) -> str:

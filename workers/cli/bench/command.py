@@ -26,7 +26,9 @@ from infra.processes import child_environ
 from workers.cli.bench import append
 from workers.cli.bench.measure import ROUNDS, Bench, Finding, Outcome, Spread, measure
 from workers.cli.bench.rebuild import LAG_GOALS, LIVE_GOALS, MEMORY_GOALS, REBUILD_GOALS, Live, Rebuilds
+from workers.cli.bench.recordings import from_folder, made_up
 from workers.cli.bench.replay import DECODE_GOALS, SCAN_GOALS, Logs
+from workers.cli.bench.tracks import SIZE_GOALS, SPEED_GOALS, Tracks
 
 _RESULTS: Final = {
     "append": append.GOALS,
@@ -34,6 +36,7 @@ _RESULTS: Final = {
     "decode": DECODE_GOALS,
     "replay": (*REBUILD_GOALS, *MEMORY_GOALS),
     "live": (*LIVE_GOALS, *LAG_GOALS),
+    "tracks": (*SIZE_GOALS, *SPEED_GOALS),
 }
 _GROUP_OF: Final = {goal.name: group for group, goals in _RESULTS.items() for goal in goals}
 NAMES: Final = (*_RESULTS, *(name for name in _GROUP_OF if name not in _RESULTS))
@@ -41,6 +44,8 @@ NAMES: Final = (*_RESULTS, *(name for name in _GROUP_OF if name not in _RESULTS)
 _SECONDS, _QUICK_SECONDS = 3.0, 1.0
 _LAG_SECONDS: Final = 10.0
 _EVENTS, _QUICK_EVENTS = 100_000, 10_000
+_RECORDINGS, _QUICK_RECORDINGS = 24, 2
+_WITHOUT_SERVER: Final = frozenset({"tracks"})
 _START_SECONDS: Final = 30.0
 
 
@@ -51,8 +56,17 @@ _START_SECONDS: Final = 30.0
 @click.option(
     "--events", type=click.IntRange(min=1_000), default=1_000_000, show_default=True, help="Of the log for replay."
 )
+@click.option(
+    "--from",
+    "folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Of recordings, for tracks. Without it, made-up ones.",
+)
 @click.option("--rounds", type=click.IntRange(min=1), default=ROUNDS, show_default=True, help="Rounds of each bench.")
-def bench_command(*, names: tuple[str, ...], as_json: bool, quick: bool, events: int, rounds: int) -> None:
+def bench_command(
+    *, names: tuple[str, ...], as_json: bool, quick: bool, events: int, folder: Path | None, rounds: int
+) -> None:
     """Measure this machine: ours and the references, in turns, on a Postgres of its own with fsync on.
 
     \b
@@ -61,6 +75,7 @@ def bench_command(*, names: tuple[str, ...], as_json: bool, quick: bool, events:
       decode    stored bytes to events, in memory
       replay    rebuilding read models from a large log: ours, the stock runner, a bare COPY
       live      keeping up: events a second of one worker, and its lag at 2,000 a second
+      tracks    stored tracks: bytes a point, points a second; gzip, zstd, JSON, Parquet, pcodec
 
     A name is one of these or of a result, such as append_1_client, which stands for all of its group. Without names:
     all of them, in some minutes. Each round runs every contender once, in another order. A ratio is the median of the
@@ -69,8 +84,12 @@ def bench_command(*, names: tuple[str, ...], as_json: bool, quick: bool, events:
     """  # noqa: D301 - \b is click's mark for lines to be left as they are
     chosen = {_GROUP_OF.get(name, name) for name in names} or set(_RESULTS)
     console = Console(stderr=True)
-    with console.status("starting Postgres") as status:
-        outcomes = list(_measured(chosen, rounds, events, quick=quick, told=status.update))
+    with console.status("getting ready") as status:
+        outcomes: list[Outcome] = []
+        if chosen - _WITHOUT_SERVER:
+            outcomes += _measured(chosen, rounds, events, quick=quick, told=status.update)
+        if "tracks" in chosen:
+            outcomes += _of_tracks(folder, rounds, quick=quick, told=status.update)
     if as_json:
         results = [result for outcome in outcomes for result in _results(outcome)]
         click.echo(json.dumps({"machine": _machine(), "quick": quick, "results": results}, indent=2))
@@ -105,6 +124,7 @@ def _results(outcome: Outcome) -> Iterator[Mapping[str, Any]]:
 def _measured(
     names: Collection[str], rounds: int, events: int, *, quick: bool, told: Callable[[str], None]
 ) -> Iterator[Outcome]:
+    told("starting Postgres")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="cairn-bench-")))
         server = stack.enter_context(_running(folder / "server"))
@@ -130,6 +150,14 @@ def _measured(
             benches += [live.bench, lambda: live.lag_bench(_QUICK_SECONDS if quick else _LAG_SECONDS)]
         for bench in benches:
             yield measure(bench(), rounds, told)
+
+
+def _of_tracks(folder: Path | None, rounds: int, *, quick: bool, told: Callable[[str], None]) -> Iterator[Outcome]:
+    told("reading recordings")
+    recordings = made_up(_QUICK_RECORDINGS if quick else _RECORDINGS) if folder is None else from_folder(folder)
+    tracks = Tracks(recordings, _QUICK_SECONDS / 10 if quick else _SECONDS / 3)
+    for bench in (tracks.sizes, tracks.speeds):
+        yield measure(bench(), rounds, told)
 
 
 @contextmanager
@@ -178,14 +206,20 @@ def _print(outcome: Outcome) -> None:
 
 
 def _number(figure: Spread) -> str:
-    return f"{figure.median:>11,.0f}   ({figure.lowest:,.0f} to {figure.highest:,.0f})"
+    return f"{_digits(figure.median):>11}   ({_digits(figure.lowest)} to {_digits(figure.highest)})"
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
 
 
 def _sentence(finding: Finding) -> str:
     verdict = {True: "met", False: "MISSED", None: "no goal"}[finding.met]
     if finding.reference is None:
-        goal = "" if finding.bound is None else f", at {'most' if finding.at_most else 'least'} {finding.bound:,.0f}"
-        return f"{finding.name}: {finding.contender}: {finding.figure.median:,.0f}{goal}: {verdict}"
+        goal = (
+            "" if finding.bound is None else f", at {'most' if finding.at_most else 'least'} {_digits(finding.bound)}"
+        )
+        return f"{finding.name}: {finding.contender}: {_digits(finding.figure.median)}{goal}: {verdict}"
     spread = f"{finding.figure.median:.2f} ({finding.figure.lowest:.2f} to {finding.figure.highest:.2f})"
     goal = "" if finding.bound is None else f", at {'most' if finding.at_most else 'least'} {finding.bound:g}"
     return f"{finding.name}: {finding.contender} / {finding.reference}: {spread}{goal}: {verdict}"

@@ -1,0 +1,1 @@
+"""Pictures as SVG: pure functions of numbers, without a word that a user wrote."""

@@ -1,0 +1,81 @@
+"""Activities as files for other programs, for their owner: GPX and FIT."""
+
+import asyncio
+from datetime import timedelta
+from typing import Annotated, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from api.activities import visible_card
+from api.codec import answer_bytes
+from api.dependencies import CurrentUser, Reads, ServicesDep, reads
+from api.openapi import answers_file
+from api.services import Services
+from domain.activity import ActivityMissing
+from domain.measures import ActivityId, UserId
+from domain.recordings.exports import session_of
+from domain.recordings.recording import Session
+from projections.activities import Card
+
+router = APIRouter(tags=["exports"])
+
+_GPX: Final = "application/gpx+xml"
+_FIT: Final = "application/vnd.ant.fit"
+
+ReadsDep = Annotated[Reads, Depends(reads("activities", "people"))]
+
+
+@router.get(
+    "/activities/{activity_id}/export.gpx",
+    response_class=Response,
+    responses=answers_file(_GPX, 401, 404, 409, 503),
+)
+async def export_gpx(
+    request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep, fresh: ReadsDep
+) -> Response:
+    """An own activity as GPX 1.1: positions, heights, times, heart rate, cadence, temperature and power as they are
+    kept. Others get 404, also those who may see the activity. 409 `export-needs-positions` without a position.
+    """
+    card, session = await _own(services, fresh, user_id, ActivityId(activity_id))
+    return _file(request, await asyncio.to_thread(services.write_gpx, session), _GPX, file_name(card, "gpx"), fresh)
+
+
+@router.get(
+    "/activities/{activity_id}/export.fit",
+    response_class=Response,
+    responses=answers_file(_FIT, 401, 404, 409, 503),
+)
+async def export_fit(
+    request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep, fresh: ReadsDep
+) -> Response:
+    """An own activity as FIT: all that GPX has, distance and speed, to FIT's own precision (whole seconds). Others
+    get 404, also those who may see the activity. 409 `export-needs-times` without times.
+    """
+    card, session = await _own(services, fresh, user_id, ActivityId(activity_id))
+    return _file(request, await asyncio.to_thread(services.write_fit, session), _FIT, file_name(card, "fit"), fresh)
+
+
+async def _own(services: Services, fresh: Reads, user_id: UserId, activity_id: ActivityId) -> tuple[Card, Session]:
+    """What is to be written; `ActivityMissing` for everybody but the owner, whose heart and home it is."""
+    async with fresh.view() as view:
+        card = await visible_card(view, user_id, activity_id)
+    if card.user_id != user_id:
+        raise ActivityMissing
+    found = await services.tracks.columns(user_id, activity_id, None, None) or {}
+    return card, await asyncio.to_thread(session_of, card.sport, card.started_at, found, card.title)
+
+
+def file_name(card: Card, suffix: str) -> str:
+    """Of when and what, ASCII: what a title says is nobody's business in a folder of downloads."""
+    begun = card.started_at + timedelta(seconds=card.utc_offset_s)
+    return f"{begun:%Y-%m-%d-%H%M}-{card.sport}.{suffix}"
+
+
+def _file(request: Request, body: bytes, media_type: str, name: str, fresh: Reads) -> Response:
+    headers = {
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "X-Content-Type-Options": "nosniff",
+        **fresh.headers,
+    }
+    return answer_bytes(request, body, media_type, headers)

@@ -1,0 +1,40 @@
+"""What is measured, for Prometheus."""
+
+import math
+from typing import Final
+
+from fastapi import APIRouter, Response
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from api.dependencies import ServicesDep
+from api.services import QueueState
+
+router = APIRouter(tags=["health"])
+
+_UNKNOWN: Final = math.nan  # a server that would know is away
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(services: ServicesDep) -> Response:
+    """Prometheus' text format: this process, and the queue of uploads, which is the same from every process.
+
+    NaN: the server that would know is away.
+    """
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    _tell(registry, await services.queue_watch.state())
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _tell(registry: CollectorRegistry, state: QueueState) -> None:
+    for name, meaning, value in (
+        ("cairn_uploads_waiting", "Accepted uploads without a verdict.", state.waiting),
+        ("cairn_uploads_oldest_age_seconds", "How long the oldest of them has waited.", state.oldest_age_s),
+        ("cairn_upload_hints", "Hints in the ingest queue.", state.hints),
+        ("cairn_upload_hints_taken", "Of these, hints that a worker holds.", state.taken),
+    ):
+        Gauge(name, meaning, registry=registry).set(_UNKNOWN if value is None else value)
+    failed = Gauge("cairn_uploads_failed", "Uploads that became no activity.", ["code"], registry=registry)
+    for code, count in (state.failed or {}).items():
+        failed.labels(code).set(count)

@@ -1,0 +1,89 @@
+"""`cairn import` of exports, against the real API with its ingest and projections."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import click.testing
+import pytest
+
+from api.client import Client
+from tests.exports import garmin, runkeeper, strava, zipped
+from workers.cli.importing.command import import_command
+
+PASSWORD = "a long password"
+
+
+@pytest.fixture
+def exports(tmp_path: Path) -> Path:
+    """A folder with an export of each service."""
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    for name, files in (("strava", strava()), ("garmin", garmin()), ("runkeeper", runkeeper())):
+        (folder / f"{name}.zip").write_bytes(zipped(files))
+    return folder
+
+
+async def run(folder: Path, url: str, email: str, journal: Path, *more: str) -> Any:
+    """The command's report."""
+    account = ("--email", email, "--password", PASSWORD, "--server", url, "--journal", str(journal))
+    arguments = [str(folder), *account, "--json", *more]
+    done = await asyncio.to_thread(click.testing.CliRunner().invoke, import_command, arguments)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+async def shown(client: Client) -> dict[str, tuple[str, str, str]]:
+    """Sport, notes and visibility by title."""
+    ids = [card["activity_id"] for card in await client.activities(client.user_id)]
+    found = [await client.activity(activity_id) for activity_id in ids]
+    return {one["title"]: (one["sport"], one["notes"], one["visibility"]) for one in found}
+
+
+async def test_exports_keep_titles_sports_and_notes_and_a_second_run_changes_nothing(
+    served: str, exports: Path, tmp_path: Path
+) -> None:
+    email, journal, report = f"anna-{uuid4().hex}@example.com", tmp_path / "journal", tmp_path / "report.csv"
+    first = await run(exports, served, email, journal, "--visibility", "private", "--report", str(report))
+    assert first["counts"] == {"imported": 8, "skipped": 4}
+    assert first["others"] == 1
+    assert len(report.read_text().splitlines()) == 1 + 12
+    assert not any("notes" in seen for row in first["files"] for seen in row.get("activities", ()))
+    async with Client(served) as anna:
+        await anna.sign_in(email, PASSWORD)
+        before = await shown(anna)
+        assert (
+            before.items()
+            >= {
+                'Round the "park", twice': ("running", "Rain,\nand new shoes.", "private"),
+                "To the lake": ("hiking", "", "private"),
+                "Canal": ("cycling", 'Easy, with "strides"', "private"),
+                "Berlin Trail": ("running", "Mud.", "private"),
+                "Berlin Gravel": ("cycling", "", "private"),
+            }.items()
+        )
+        edited = next(one for one in await anna.activities(anna.user_id) if one["title"] == "Canal")["activity_id"]
+        await anna.edit(edited, title="The canal", notes="As I remember it.")
+        for known in (journal, tmp_path / "another journal"):
+            again = await run(exports, served, email, known)
+            assert again["counts"] == {"already there": 8, "skipped": 4}
+            assert await shown(anna) == {
+                **{title: words for title, words in before.items() if title != "Canal"},
+                "The canal": ("cycling", "As I remember it.", "private"),
+            }
+
+
+async def test_notes_that_a_cut_off_run_left_out_are_brought_by_the_next(
+    served: str, exports: Path, tmp_path: Path
+) -> None:
+    email = f"anna-{uuid4().hex}@example.com"
+    await run(exports, served, email, tmp_path / "journal")
+    async with Client(served) as anna:
+        await anna.sign_in(email, PASSWORD)
+        cards = await anna.activities(anna.user_id)
+        canal = next(one["activity_id"] for one in cards if one["title"] == "Canal")
+        await anna.edit(canal, notes="")  # as when it was cut off before the notes, and before the journal
+        await run(exports, served, email, tmp_path / "another journal")
+        assert (await anna.activity(canal))["notes"] == 'Easy, with "strides"'

@@ -1,0 +1,91 @@
+"""What there is to bring in: entries that are read one by one, and what the export says of each."""
+
+import gzip
+import zlib
+from collections.abc import Callable
+from io import BytesIO
+from typing import Final
+
+from msgspec import Struct
+
+from domain.measures import Sport
+
+MAX_BYTES: Final = 48 * 1024 * 1024  # of a recording, inflated: as much as the server takes
+SUFFIXES: Final = (".fit", ".gpx", ".tcx")
+
+_LONGEST_TITLE: Final = 200  # both as the server takes them
+_LONGEST_NOTES: Final = 5_000
+
+
+class NotRead(Exception):
+    """The entry cannot be read; the message says why."""
+
+
+class NoActivity(Exception):
+    """The entry is of another kind, of which exports have thousands: it is counted, not listed."""
+
+
+class Told(Struct, frozen=True, kw_only=True):
+    """What an export says of a recording. `remarks` are for the report: what was not kept, and why."""
+
+    title: str | None = None
+    sport: Sport | None = None  # None: the recording says it
+    notes: str = ""
+    remarks: tuple[str, ...] = ()
+
+
+class Entry(Struct, frozen=True):
+    """A file that may be brought in. `key` names its content without reading it: the journal knows it by that."""
+
+    file: str
+    key: str
+    read: Callable[[], bytes]  # inflated; `NotRead`, `NoActivity`
+    told: Callable[[bytes], Told] = lambda _body: Told()
+
+
+class Left(Struct, frozen=True):
+    """What is not brought in, and why."""
+
+    file: str
+    note: str
+
+
+class Remark(Struct, frozen=True):
+    """What is to be known of an export as a whole."""
+
+    text: str
+
+
+Item = Entry | Left | Remark
+
+
+def is_recording(name: str) -> bool:
+    """By its name, packed or not."""
+    return name.lower().removesuffix(".gz").endswith(SUFFIXES)
+
+
+def unpacked(name: str, body: bytes) -> bytes:
+    """The bytes without gzip, when the name says that they are packed."""
+    if not name.lower().endswith(".gz"):
+        return body
+    try:
+        found = gzip.GzipFile(fileobj=BytesIO(body)).read(MAX_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise NotRead(f"the file cannot be read: {error}") from None
+    return within(found, MAX_BYTES)
+
+
+def within(body: bytes, limit: int) -> bytes:
+    """The bytes, unless they are too many."""
+    if len(body) > limit:
+        raise NotRead(f"it is larger than {limit >> 20} MiB")
+    return body
+
+
+def told(title: str, sport: Sport | None, notes: str, *remarks: str) -> Told:
+    """As the server takes it: without NULs, and cut to its limits."""
+    notes = notes.replace("\0", "").strip()
+    if len(notes) > _LONGEST_NOTES:
+        remarks = (*remarks, f"notes cut to {_LONGEST_NOTES:,} characters")
+    shown = " ".join(title.replace("\0", "").split())[:_LONGEST_TITLE]
+    return Told(title=shown or None, sport=sport, notes=notes[:_LONGEST_NOTES], remarks=remarks)

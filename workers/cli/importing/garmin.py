@@ -1,0 +1,168 @@
+"""Garmin Connect's export: zips of all files that watches uploaded, and summaries of the activities among them.
+
+Most FIT files are no activities (monitoring, sleep, settings). A file's name has the number of its upload, which seldom
+is the number of its activity: the time at which both begin joins them.
+"""
+
+import re
+import tempfile
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from math import isfinite
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from infra.formats.fit_head import fit_head
+from workers.cli.importing.archives import Archive, open_archive
+from workers.cli.importing.entries import (
+    MAX_BYTES,
+    Entry,
+    Item,
+    Left,
+    NoActivity,
+    NotRead,
+    Told,
+    is_recording,
+    told,
+    unpacked,
+)
+from workers.cli.importing.sports import sport_of
+from workers.cli.importing.tables import MAX_TABLE
+
+SUMMARIES: Final = "_summarizedActivities.json"
+_UPLOADS: Final = re.compile(r"DI[-_]CONNECT/DI-Connect-(Uploaded-Files|Fitness)/[^/]*UploadedFiles_[^/]*\.zip$", re.I)
+_MAX_PART: Final = 8 * 1024**3  # bytes of one zip in the zip
+_NUMBER: Final = re.compile(r"_(\d{5,})[^/]*$")  # after the e-mail address
+_TIME: Final = re.compile(rb"\s*([0-9T:.+-]{19,35}Z?)")
+_NEAR_SECONDS: Final = 5.0  # the file's id is written a moment before its first record
+_NOT_TOLD: Final = Told(remarks=("no summary of it in the export: no title, no notes",))
+
+
+class _Summary(Struct):
+    """Of an activity, as far as we read it. Any: exports of some years have numbers as text, or types as objects."""
+
+    activityId: Any = None  # noqa: N815 - Garmin's names
+    name: Any = None
+    activityType: Any = None  # noqa: N815
+    description: Any = None
+    beginTimestamp: Any = None  # noqa: N815
+    startTimeGmt: Any = None  # noqa: N815
+
+
+class _Summaries(Struct):
+    summarizedActivitiesExport: list[_Summary] = []  # noqa: N815
+
+
+class Summaries:
+    """What the export says of its activities, by number and by begin."""
+
+    def __init__(self, found: Iterable[_Summary]) -> None:
+        self._by_number: dict[str, Told] = {}
+        by_begin: dict[float, Told] = {}
+        for one in found:
+            words, number, begin = _told(one), _number(one.activityId), _number(one.beginTimestamp or one.startTimeGmt)
+            if number is not None:
+                self._by_number[str(int(number))] = words
+            if begin is not None and (begin not in by_begin or words.sport is None):  # the whole before its parts
+                by_begin[begin] = words
+        self._by_begin = sorted(((begin / 1000, words) for begin, words in by_begin.items()), key=lambda item: item[0])
+
+    def of(self, name: str, times: Sequence[datetime]) -> Told:
+        """What is said of the file of this name, which may begin at these times."""
+        number = _NUMBER.search(name)
+        if number is not None and number[1] in self._by_number:
+            return self._by_number[number[1]]
+        near = (self._near(time.timestamp()) for time in times)
+        return next((found for found in near if found is not None), _NOT_TOLD)
+
+    def _near(self, begin: float) -> Told | None:
+        at = bisect_left(self._by_begin, begin - _NEAR_SECONDS, key=lambda item: item[0])
+        around = [item for item in self._by_begin[at : at + 5] if abs(item[0] - begin) <= _NEAR_SECONDS]
+        return min(around, key=lambda item: abs(item[0] - begin))[1] if around else None
+
+
+def is_export(archive: Archive) -> bool:
+    """Whether it has Garmin's zips of uploads in it."""
+    return any(_UPLOADS.search(name) for name in archive.files)
+
+
+def entries(archive: Archive, expect: Callable[[int], None]) -> Iterator[Item]:
+    """The recordings in its zips of uploads, with what the summaries say of each."""
+    found: list[_Summary] = []
+    for name in archive.files:
+        if name.endswith(SUMMARIES):
+            try:
+                found += _summaries(archive.read(name, MAX_TABLE))
+            except NotRead as fault:
+                yield Left(archive.shown(name), f"{fault}; its activities are brought without titles and notes")
+    summaries = Summaries(found)
+    for name in archive.files:
+        if _UPLOADS.search(name):
+            try:
+                yield from _part(archive, name, summaries, expect)
+            except NotRead as fault:
+                yield Left(archive.shown(name), str(fault))
+
+
+def _part(archive: Archive, part: str, summaries: Summaries, expect: Callable[[int], None]) -> Iterator[Item]:
+    """What one zip of uploads has. It is copied to a file without a name, as its directory is at its end."""
+    with tempfile.TemporaryFile() as copy:
+        archive.copy(part, copy, _MAX_PART)
+        with open_archive(copy, archive.shown(part.rpartition("/")[2])) as inner:
+            expect(len(inner.left))
+            yield from inner.left
+            found = [name for name in inner.files if is_recording(name)]
+            expect(len(found))
+            yield from (_entry(inner, name, summaries) for name in found)
+
+
+def _entry(archive: Archive, name: str, summaries: Summaries) -> Entry:
+    def read() -> bytes:
+        body = unpacked(name, archive.read(name, MAX_BYTES))
+        head = fit_head(body)
+        if head is not None and not head.is_activity:
+            raise NoActivity
+        return body
+
+    return Entry(archive.shown(name), archive.key(name), read, lambda body: summaries.of(name, _times(body)))
+
+
+def _times(body: bytes) -> Sequence[datetime]:
+    head = fit_head(body)
+    if head is not None:
+        return head.times
+    opening = b"<Id>" if b"<Id>" in body else b"<time>"  # TCX, or GPX with its first point
+    at = body.find(opening, max(0, body.find(b"<trkpt")))
+    text = _TIME.match(body, at + len(opening)) if at >= 0 else None
+    with suppress(ValueError):
+        time = datetime.fromisoformat(text[1].decode() if text else "")
+        return [time if time.tzinfo else time.replace(tzinfo=UTC)]
+    return []
+
+
+def _summaries(text: bytes) -> list[_Summary]:
+    try:
+        return [
+            one for part in msgspec.json.decode(text, type=list[_Summaries]) for one in part.summarizedActivitiesExport
+        ]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise NotRead(f"it is not what Garmin's summaries have been so far: {error}") from None
+
+
+def _told(one: _Summary) -> Told:
+    kind = one.activityType.get("typeKey") if isinstance(one.activityType, Mapping) else one.activityType
+    sport, remarks = sport_of(kind if isinstance(kind, str) else "")
+    title, notes = (text if isinstance(text, str) else "" for text in (one.name, one.description))
+    return told(title, sport, notes, *remarks)
+
+
+def _number(value: Any) -> float | None:  # noqa: ANN401 - as in _Summary
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if isfinite(number) else None
