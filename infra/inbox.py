@@ -164,6 +164,10 @@ class ObjectInbox:
         async for piece in unsealed(again(), _users_unwrap(cipher), _whose(user_id)):
             yield piece
 
+    async def remove_original(self, user_id: UserId, sha256: str) -> None:
+        """See `domain.uploads.Inbox`."""
+        await self._objects.delete(f"originals/{user_id}/{sha256}")
+
     async def waiting(self) -> AsyncIterator[Waiting]:
         """See `domain.uploads.Inbox`."""
         async for key, written in self._objects.keys("inbox"):
