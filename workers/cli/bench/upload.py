@@ -26,7 +26,7 @@ from infra.formats.gpx_writer import write_gpx
 from infra.processes import child_command, child_environ
 from workers.cli.addresses import answers
 from workers.cli.bench.measure import Bench, Contender, Goal, Shared
-from workers.cli.bench.whole import Taken, Whole, free_port, whole_instance
+from workers.cli.bench.whole import API, INGEST, PARTS, PROJECTOR, Whole, free_port, whole_instance
 from workers.simulation import simulate_run
 
 _ONE: Final = "ours, 1 client"
@@ -36,8 +36,6 @@ _ACKED: Final = "ours, acked, 16 clients"
 _READY: Final = "ours, ready activities, 16 clients"
 _FIT: Final = "API and workers, FIT of 3,600 points"
 _GPX: Final = "API and workers, GPX of 3,600 points"
-_FIT_SERVERS: Final = "Postgres and Valkey, FIT"
-_GPX_SERVERS: Final = "Postgres and Valkey, GPX"
 _ROWS: Final = "tables and indexes, FIT"
 _MEMORY: Final = "API and workers, over all uploads"
 
@@ -50,13 +48,12 @@ RATE_GOALS: Final = (Goal("upload_acks", _ACKED, None, None), Goal("upload_rate"
 CPU_GOALS: Final = (
     Goal("upload_fit_cpu", _FIT, None, 22.0, at_most=True),
     Goal("upload_gpx_cpu", _GPX, None, 60.0, at_most=True),
-    Goal("upload_fit_cpu_servers", _FIT_SERVERS, None, None),
-    Goal("upload_gpx_cpu_servers", _GPX_SERVERS, None, None),
 )
 BYTES_GOALS: Final = (Goal("upload_db_bytes", _ROWS, None, 2_700.0, at_most=True),)
 MEMORY_GOALS: Final = (Goal("upload_rss_growth", _MEMORY, None, 64.0, at_most=True),)
 GOALS: Final = (*ACK_GOALS, *RATE_GOALS, *CPU_GOALS, *BYTES_GOALS, *MEMORY_GOALS)
 
+_OURS: Final = (API, INGEST, PROJECTOR)
 _CLIENTS: Final = 16
 _POINTS: Final = 3_600
 _PACE: Final = 330.0
@@ -93,10 +90,8 @@ class Uploads:
 
     def benches(self) -> list[Callable[[], Bench]]:
         """One for each unit."""
-        cpu = {
-            (_FIT, _FIT_SERVERS): Shared(partial(self._cpu, _FIT, _FIT_SERVERS, self._fits[: self._load.cpu_fits])),
-            (_GPX, _GPX_SERVERS): Shared(partial(self._cpu, _GPX, _GPX_SERVERS, self._gpxs)),
-        }
+        fit = Shared(partial(self._cpu, _FIT, "FIT", self._fits[: self._load.cpu_fits]))
+        gpx = Shared(partial(self._cpu, _GPX, "GPX", self._gpxs))
         rate = Shared(self._rate)
         acks = [
             Contender(_ONE, lambda: self._ack(1)),
@@ -113,7 +108,11 @@ class Uploads:
             lambda: Bench(
                 "CPU",
                 "ms of CPU an upload",
-                [shared.contender(name) for names, shared in cpu.items() for name in names],
+                [
+                    shared.contender(name)
+                    for total, kind, shared in ((_FIT, "FIT", fit), (_GPX, "GPX", gpx))
+                    for name in (total, *(_part(kind, part) for part in PARTS))
+                ],
                 CPU_GOALS,
             ),
         ]
@@ -146,32 +145,38 @@ class Uploads:
                 took |= {"acked": acked, "ready": time.perf_counter() - began}
         return acks
 
-    def _cpu(self, ours: str, servers: str, bodies: Sequence[bytes]) -> Mapping[str, float]:
-        each = asyncio.run(self._cpu_taken(bodies)) * (1000 / len(bodies))
-        return {ours: each.ours, servers: each.servers}
+    def _cpu(self, total: str, kind: str, bodies: Sequence[bytes]) -> Mapping[str, float]:
+        taken = asyncio.run(self._cpu_taken(bodies))
+        each = {part: seconds * 1000 / len(bodies) for part, seconds in taken.items()}
+        return {total: sum(each[part] for part in _OURS), **{_part(kind, part): each[part] for part in PARTS}}
 
-    async def _cpu_taken(self, bodies: Sequence[bytes]) -> Taken:
-        """Seconds, without what the same time costs when nothing comes."""
+    async def _cpu_taken(self, bodies: Sequence[bytes]) -> Mapping[str, float]:
+        """Seconds of each part, without what the same time costs when nothing comes."""
         async with self._runner() as client:
             recorded, before = self._recorded(), self._whole.cpu_seconds()
             await asyncio.sleep(self._load.idle_seconds)
             middle, began = self._whole.cpu_seconds(), time.perf_counter()
             await _acks(client, bodies, 1)
             await self._quiet(recorded + len(bodies))
-            took = time.perf_counter() - began
-            return self._whole.cpu_seconds() - middle - (middle - before) * (took / self._load.idle_seconds)
+            idle = (time.perf_counter() - began) / self._load.idle_seconds
+            after = self._whole.cpu_seconds()
+        return {part: after[part] - middle[part] - idle * (middle[part] - before[part]) for part in PARTS}
 
     def _grown(self) -> Mapping[str, float]:
         """After a first load, which warms everything up."""
         runs = math.ceil(self._load.grown / self._load.fits)
         asyncio.run(self._uploaded(self._fits, _CLIENTS))
-        memory, rows = self._whole.memory_bytes().ours, self._ask(_SIZE)
+        memory, rows = self._memory(), self._ask(_SIZE)
         for _ in range(runs):
             asyncio.run(self._uploaded(self._fits, _CLIENTS))
         return {
-            _MEMORY: (self._whole.memory_bytes().ours - memory) / 1e6,
+            _MEMORY: (self._memory() - memory) / 1e6,
             _ROWS: (self._ask(_SIZE) - rows) / (runs * self._load.fits),
         }
+
+    def _memory(self) -> float:
+        taken = self._whole.memory_bytes()
+        return sum(taken[part] for part in _OURS)
 
     @asynccontextmanager
     async def _runner(self) -> AsyncIterator[Client]:
@@ -247,6 +252,10 @@ async def _acks(client: Client, bodies: Sequence[bytes], clients: int) -> Sequen
 
     await asyncio.gather(*(send() for _ in range(clients)))
     return took
+
+
+def _part(kind: str, part: str) -> str:
+    return f"{kind}: {part}"
 
 
 def percentile(figures: Sequence[float], percent: float) -> float:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -19,22 +19,18 @@ from infra.instance import Instance, find
 from infra.processes import child_command, child_environ
 
 _START_SECONDS: Final = 120.0
-_SERVERS: Final = ("bin/postgres", "valkey-server")
+API: Final = "API"
+INGEST: Final = "ingest, with its reader"
+PROJECTOR: Final = "projector and reactor"
+SERVERS: Final = "Postgres and Valkey"
+PARTS: Final[Mapping[str, Sequence[str]]] = {  # by what is in the command lines
+    API: ("api.main",),
+    INGEST: (" ingest",),
+    PROJECTOR: (" projector",),
+    SERVERS: ("bin/postgres", "valkey-server"),
+}
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
-
-
-class Taken(Struct, frozen=True):
-    """Of the API and the workers with their children, and of Postgres and Valkey beside them."""
-
-    ours: float
-    servers: float
-
-    def __sub__(self, other: "Taken") -> "Taken":
-        return Taken(self.ours - other.ours, self.servers - other.servers)
-
-    def __mul__(self, factor: float) -> "Taken":
-        return Taken(self.ours * factor, self.servers * factor)
 
 
 class Whole(Struct, frozen=True):
@@ -44,21 +40,22 @@ class Whole(Struct, frozen=True):
     instance: Instance
     objects: Path
 
-    def cpu_seconds(self) -> Taken:
-        """CPU time since the start, with that of children that have ended."""
-        return self._sum(_cpu_seconds)
+    def cpu_seconds(self) -> dict[str, float]:
+        """CPU time since the start of each part, with that of children that have ended."""
+        return self._sums(_cpu_seconds)
 
-    def memory_bytes(self) -> Taken:
+    def memory_bytes(self) -> dict[str, float]:
         """What is resident now."""
-        return self._sum(_resident_bytes)
+        return self._sums(_resident_bytes)
 
-    def _sum(self, of: Callable[[int], float]) -> Taken:
-        ours = servers = 0.0
+    def _sums(self, of: Callable[[int], float]) -> dict[str, float]:
+        sums = dict.fromkeys(PARTS, 0.0)
         for child in _children(self.supervisor):
-            is_server = any(name in _command(child) for name in _SERVERS)
-            taken = sum(of(pid) for pid in _with_descendants(child))
-            ours, servers = (ours, servers + taken) if is_server else (ours + taken, servers)
-        return Taken(ours, servers)
+            command = _command(child)
+            part = next((part for part, names in PARTS.items() if any(name in command for name in names)), None)
+            if part is not None:
+                sums[part] += sum(of(pid) for pid in _with_descendants(child))
+        return sums
 
 
 @contextmanager
