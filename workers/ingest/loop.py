@@ -11,7 +11,7 @@ from domain.errors import StoreUnavailable
 from domain.measures import ActivityId
 from domain.recordings.reading import ReaderFailed
 from domain.uploads import Inbox, Waiting
-from workers.ingest.ingest import Ingest
+from workers.ingest.ingest import Ingest, UnderWay
 from workers.ingest.ports import Queue
 
 _log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ _RETRY_SECONDS: Final = (1.0, 5.0, 30.0, 120.0)
 
 
 class IngestLoop:
-    """Runs until it is cancelled. Several may run at once: they do some work twice, and nothing doubly."""
+    """Runs until it is cancelled. Several may run at once: what one is at, the others leave out."""
 
     def __init__(
         self, ingest: Ingest, inbox: Inbox, queue: Queue, clock: Callable[[], datetime], at_once: int = 2
@@ -94,6 +94,8 @@ class IngestLoop:
             await self._ingest.process(activity_id)
         except StoreUnavailable:
             raise
+        except UnderWay:
+            return False
         except Exception as failure:  # noqa: BLE001 - one upload's fault, of whatever kind, must not stop the others
             times = self._failures.get(activity_id, (0, 0.0))[0] + 1
             pause = _RETRY_SECONDS[min(times, len(_RETRY_SECONDS)) - 1]

@@ -23,7 +23,7 @@ from infra.settings import Settings, TokenKey
 from tests.recordings import STARTED, fit
 from tests.scenarios import ANNA, BEN, MAY_1
 from tests.uploads import accept, waiting
-from workers.ingest.ingest import MAX_ATTEMPTS, Ingest
+from workers.ingest.ingest import MAX_ATTEMPTS, Ingest, UnderWay
 from workers.ingest.loop import IngestLoop
 from workers.ingest.ports import Reader
 
@@ -115,9 +115,11 @@ async def test_the_profile_decides_what_the_upload_leaves_open(parts: Parts, rea
 async def test_processing_again_or_at_the_same_time_adds_nothing(parts: Parts, reader: ProcessReader) -> None:
     activity_id = await accepted(parts)
     one, other = ingest(parts, reader), ingest(parts, reader)
-    verdicts = [*await asyncio.gather(one.process(activity_id), other.process(activity_id))]
-    verdicts.append(await one.process(activity_id))
-    assert {verdict.status for verdict in verdicts if verdict} == {"ready"}
+    both = await asyncio.gather(one.process(activity_id), other.process(activity_id), return_exceptions=True)
+    assert {type(outcome) for outcome in both} == {Verdict, UnderWay}
+    again = await one.process(activity_id)
+    assert again is not None
+    assert again.status == "ready"
     assert len(await all_positions(parts)) == 1
 
 
