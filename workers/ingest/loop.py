@@ -38,6 +38,7 @@ class IngestLoop:
         self._found: asyncio.Queue[Waiting] = asyncio.Queue(at_once)
         self._under_way: set[ActivityId] = set()
         self._hinted_at = 0.0
+        self._missed = False  # something, since the last sweep began: a server was away
         self._failures: dict[ActivityId, tuple[int, float]] = {}  # how often, and when to try again
 
     async def run(self) -> None:
@@ -52,6 +53,7 @@ class IngestLoop:
             try:
                 await work()
             except StoreUnavailable:
+                self._missed = True
                 _log.warning("a server is away: what waits stays in the inbox until it is back")
                 await asyncio.sleep(_WAIT_SECONDS)
 
@@ -70,20 +72,23 @@ class IngestLoop:
         try:
             return await self._queue.take(_WAIT_SECONDS)
         except StoreUnavailable:  # without the queue, the sweeps do it all
+            self._missed = True
             await asyncio.sleep(_WAIT_SECONDS / 4)
             return None
 
     async def _sweep(self) -> None:
         """What the queue lost, what a dead worker left, and what failed before."""
+        self._missed = False
         async for left in self._inbox.waiting():
             again_at = self._failures.get(left.activity_id, (0, 0.0))[1]
             if self._clock() - left.since >= _SETTLED and again_at <= time.monotonic():
                 await self._found.put(left)
         began = time.monotonic()
-        while time.monotonic() - began < (
-            _BUSY_SWEEP_SECONDS if time.monotonic() - self._hinted_at < _SWEEP_SECONDS else _SWEEP_SECONDS
-        ):
+        while time.monotonic() - began < (_BUSY_SWEEP_SECONDS if self._relies_on_hints() else _SWEEP_SECONDS):
             await asyncio.sleep(_SWEEP_SECONDS / 4)
+
+    def _relies_on_hints(self) -> bool:
+        return not self._missed and time.monotonic() - self._hinted_at < _SWEEP_SECONDS
 
     async def _try(self, activity_id: ActivityId) -> bool:
         """Whether there is nothing left to do; a failure is tried again later."""
