@@ -68,6 +68,13 @@ class PostgresAttempts:
     def __init__(self, database: ReadModels) -> None:
         self._database = database
 
+    @asynccontextmanager
+    async def alone(self, activity_id: ActivityId) -> AsyncIterator[bool]:
+        """Whether nobody else tries this upload meanwhile. The lock dies with the connection."""
+        async with self._database.connection() as connection, connection.transaction():
+            row = await (await connection.execute(_TRY_LOCK, (str(activity_id),))).fetchone()
+            yield row is not None and bool(row[0])
+
     async def begin(self, activity_id: ActivityId) -> int:
         """Count one more; the number of this one, from 1."""
         async with self._database.connection() as connection:
@@ -112,6 +119,7 @@ class PostgresSessions:
 
 
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended('recordings of ' || %s, 0))"
+_TRY_LOCK: Final = "SELECT pg_try_advisory_xact_lock(hashtextextended('upload ' || %s, 0))"
 # the no-op update makes RETURNING tell the row that was there
 _CLAIM: Final = """
     INSERT INTO recording_claims AS c (user_id, sha256, activity_id) VALUES (%s, %s, %s)
