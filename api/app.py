@@ -7,6 +7,7 @@ from fastapi import APIRouter, FastAPI
 
 from api import (
     activities,
+    chunks,
     client_config,
     exports,
     feed,
@@ -46,6 +47,7 @@ def create_app(
         users,
         sessions,
         uploads,
+        chunks,
         activities,
         pictures,
         exports,

@@ -86,6 +86,7 @@ def services_of(parts: Parts, settings: Settings) -> Services:
     return Services(
         streams=parts.streams,
         inbox=parts.inbox,
+        chunks=parts.chunks,
         hints=parts.queue,
         queue_watch=parts.queue_watch,
         tracks=parts.tracks,

@@ -11,6 +11,7 @@ from api.cursors import Cursors
 from api.idempotency import Idempotency
 from api.tokens import Tokens
 from domain.accounts import Accounts
+from domain.chunks import Chunks
 from domain.measures import ActivityId, UserId
 from domain.recordings.recording import Column, Format, Session
 from domain.streams import Streams
@@ -139,6 +140,7 @@ class Services:
 
     streams: Streams
     inbox: Inbox
+    chunks: Chunks
     hints: Hints
     queue_watch: QueueWatch
     tracks: Tracks

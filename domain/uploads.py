@@ -8,6 +8,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from domain.errors import DomainError
 from domain.measures import ActivityId, Sport, UserId, Visibility
 
 Status = Literal["processing", "ready", "failed", "duplicate"]
@@ -23,6 +24,7 @@ class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True):
     received_at: datetime
     visibility: Visibility | None = None  # None: the runner's default
     sport: Sport | None = None  # None: what the recording says
+    partial: bool = False  # nobody finished it: closed with what there was
 
 
 class Cover(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -87,14 +89,22 @@ class Arrival(Protocol):
         """Bytes so far."""
         ...
 
+    @property
+    def sha256(self) -> str:
+        """Of the bytes so far, hexadecimal."""
+        ...
+
     async def write(self, data: bytes) -> None:
         """Go on."""
         ...
 
-    async def accept(self, *, visibility: Visibility | None = None, sport: Sport | None = None) -> Manifest:
+    async def accept(
+        self, *, visibility: Visibility | None = None, sport: Sport | None = None, partial: bool = False
+    ) -> Manifest:
         """Make the upload durable, and say what is kept under its id: the first upload's, if it is another one's turn.
 
-        The same again changes nothing, unless what failed may pass now; `RecordingDiffers`, `ActivityMissing`.
+        The same again changes nothing, unless what failed may pass now; `RecordingDiffers`, `RecordingClosed`,
+        `ActivityMissing`.
         """
         ...
 
@@ -148,6 +158,14 @@ class Inbox(Protocol):
     async def forget(self, left: Waiting) -> None:
         """Take away bytes that nothing stands behind."""
         ...
+
+
+class RecordingClosed(DomainError):
+    """Nothing of this recording had come for a day, and it was closed with what there was: its activity is seen by
+    its owner only. Delete that activity, and send the whole recording under a new id.
+    """
+
+    code = "recording-closed"
 
 
 class BodyDamaged(Exception):

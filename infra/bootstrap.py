@@ -15,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from infra.accounts import PostgresAccounts
+from infra.chunks import ObjectChunks
 from infra.claims import PostgresAttempts, PostgresClaims, PostgresSessions
 from infra.event_store.postgres import PostgresLog
 from infra.event_store.streams import EventStore
@@ -47,6 +48,7 @@ class Parts:
     keys: UserKeys
     objects: Objects
     inbox: ObjectInbox
+    chunks: ObjectChunks
     tracks: ObjectTracks
     queue: IngestQueue
     queue_watch: QueueWatch
@@ -85,6 +87,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             keys=keys,
             objects=objects,
             inbox=inbox,
+            chunks=ObjectChunks(objects, master, settings.cursor_key),
             tracks=ObjectTracks(objects, keys),
             queue=queue,
             queue_watch=QueueWatch(inbox, queue, read_models, now),

@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidTag
 from domain.activity import ActivityMissing, RecordingDiffers
 from domain.measures import ActivityId, Sport, UserId, Visibility
 from domain.streams import OwnerErased
-from domain.uploads import Arrival, BodyDamaged, Cover, Manifest, Received, Verdict, Waiting
+from domain.uploads import Arrival, BodyDamaged, Cover, Manifest, Received, RecordingClosed, Verdict, Waiting
 from infra.keys import MasterKeys, UserCipher, UserKeys, Wrapped
 from infra.objects import Draft, Objects
 from infra.sealed_stream import CorruptStream, Sealer, Unwrap, Wrap, handed_over, unsealed
@@ -59,7 +59,7 @@ class ObjectInbox:
         if earlier is None or earlier.user_id != manifest.user_id:
             raise ActivityMissing
         if earlier.sha256 != manifest.sha256:
-            raise RecordingDiffers
+            raise RecordingClosed if earlier.partial else RecordingDiffers
         verdict = await self.verdict(manifest.activity_id)
         if verdict is not None and verdict.passing:
             await self._objects.delete(_sharded("verdicts", manifest.activity_id))
@@ -214,17 +214,25 @@ class _Arrival:
             self.head = (self.head + data[:HEAD_BYTES])[:HEAD_BYTES]
         await self._draft.write(self._sealer.feed(data))
 
-    async def accept(self, *, visibility: Visibility | None = None, sport: Sport | None = None) -> Manifest:
+    @property
+    def sha256(self) -> str:
+        """See `domain.uploads.Arrival`."""
+        return self._hash.hexdigest()
+
+    async def accept(
+        self, *, visibility: Visibility | None = None, sport: Sport | None = None, partial: bool = False
+    ) -> Manifest:
         """See `domain.uploads.Arrival`."""
         await self._draft.write(self._sealer.end())
         manifest = Manifest(
             activity_id=self._activity_id,
             user_id=self._user_id,
-            sha256=self._hash.hexdigest(),
+            sha256=self.sha256,
             size=self.size,
             received_at=self._cover.received_at,
             visibility=visibility,
             sport=sport,
+            partial=partial,
         )
         return await self._inbox.settle(self._draft, manifest)
 

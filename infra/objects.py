@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -62,6 +62,10 @@ class Objects(Protocol):
         """Remove the object, if there is one."""
         ...
 
+    async def prune(self, folder: str) -> None:
+        """Remove the folder if there is nothing in it any more. Where there are no folders, nothing happens."""
+        ...
+
     def keys(self, prefix: str) -> AsyncIterator[tuple[str, datetime]]:
         """Keys below a folder, with the time of writing, in no order."""
         ...
@@ -114,6 +118,14 @@ class FolderObjects:
         """See `Objects`."""
         for found in await _off_loop(self._keys, prefix):
             yield found
+
+    async def prune(self, folder: str) -> None:
+        """See `Objects`. Who writes into it at the same time is told to send again."""
+        await _off_loop(self._prune, folder)
+
+    def _prune(self, folder: str) -> None:
+        with suppress(OSError):  # there is something in it, or it is gone
+            self._path(folder).rmdir()
 
     def _put_new(self, key: str, body: bytes) -> bool:
         path = self._path(key)
@@ -325,6 +337,9 @@ class BucketObjects:
             return
         except BaseError as error:
             raise StoreUnavailable from error
+
+    async def prune(self, folder: str) -> None:
+        """See `Objects`."""
 
     async def keys(self, prefix: str) -> AsyncIterator[tuple[str, datetime]]:
         """See `Objects`."""

@@ -98,6 +98,16 @@ class Client:
         path = f"/activities/{activity_id}"
         return _decoded(await self._send("PUT", path, content=body, headers=headers, params=parameters))
 
+    async def send_chunk(self, activity_id: UUID, seq: int, data: bytes) -> None:
+        """Hand in a slice of a recorded file. Once this returns, the server has it for good."""
+        headers = {"Content-Type": "application/octet-stream"}
+        await self._send("PUT", f"/activities/{activity_id}/chunks/{seq}", content=data, headers=headers)
+
+    async def finish(self, activity_id: UUID, chunks: int, sha256: str, *, title: str | None = None) -> Json:
+        """Say that a recording is whole; its state, as `upload` tells it."""
+        body = {"chunks": chunks, "sha256": sha256, **({} if title is None else {"title": title})}
+        return await self._json("POST", f"/activities/{activity_id}/finish", body)
+
     async def upload_state(self, activity_id: UUID) -> Json:
         """What has become of an upload. Once it is ready, later reads see the activity."""
         return await self.get(f"/activities/{activity_id}/upload")

@@ -1,42 +1,12 @@
 import asyncio
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
-import httpx
 import pytest
-from moto.server import ThreadedMotoServer
 
 from domain.errors import StoreUnavailable
 from infra.objects import FolderObjects, Objects, objects_at
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """The address of an S3 API on this machine."""
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture(params=["folder", "bucket"])
-def objects(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Objects:
-    if request.param == "folder":
-        return objects_at(f"file://{tmp_path}/objects%20of%20ours")
-    endpoint, bucket = request.getfixturevalue("s3"), f"bucket-{uuid4().hex}"
-    for name, value in {
-        "AWS_ENDPOINT": endpoint,
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    httpx.put(f"{endpoint}/{bucket}").raise_for_status()
-    return objects_at(f"s3://{bucket}/of/ours")
 
 
 async def test_what_is_put_is_got(objects: Objects) -> None:
@@ -122,6 +92,16 @@ async def test_keys_are_those_of_one_folder(objects: Objects) -> None:
         await objects.put_new(key, b"")
     assert {key async for key, _ in objects.keys("pending")} == {"pending/a", "pending/b"}
     assert [key async for key, _ in objects.keys("nothing")] == []
+
+
+async def test_a_folder_goes_once_it_is_empty(objects: Objects, tmp_path: Path) -> None:
+    await objects.put_new("folder/a", b"")
+    await objects.prune("folder")
+    assert await objects.get("folder/a") == b""
+    await objects.delete("folder/a")
+    for _ in range(2):
+        await objects.prune("folder")
+    assert not list(tmp_path.rglob("folder"))
 
 
 async def test_half_written_files_are_never_seen(tmp_path: Path) -> None:

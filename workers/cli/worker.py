@@ -33,6 +33,7 @@ from infra.server_checks import MigrationMissing, check_server
 from infra.settings import Settings
 from infra.vault import Vault
 from infra.wakeup import Ear
+from workers.ingest.abandoned import Abandoned
 from workers.ingest.ingest import Ingest
 from workers.ingest.loop import IngestLoop
 from workers.projector import Projector
@@ -121,7 +122,9 @@ async def run_ingest(settings: Settings) -> None:
             )
             await asyncio.to_thread(_check_once_reachable, settings)
             _log.info("ready")
-            await IngestLoop(ingest, parts.inbox, parts.queue, clock=now, at_once=_READERS).run()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(Abandoned(parts.chunks, parts.inbox, clock=now).run())
+                tasks.create_task(IngestLoop(ingest, parts.inbox, parts.queue, clock=now, at_once=_READERS).run())
     finally:
         reader.close()
 

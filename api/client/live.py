@@ -1,0 +1,100 @@
+"""Recordings that are sent in chunks: while they grow, or because they are large."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from typing import Final
+from uuid import UUID
+
+from api.client.client import Client, Json, Refused
+
+CHUNK_BYTES: Final = 256 * 1024
+_NOT_FOUND: Final = 404
+
+
+class LiveRecording:
+    """One recording on its way to the server. The app keeps its bytes until `finish` has returned.
+
+    After a restart, or after `Unreachable`, make another one, `resume` it, and append from the first byte again: what
+    the server has already is not sent. One at a time for a recording.
+    """
+
+    def __init__(self, client: Client, activity_id: UUID, *, chunk_bytes: int = CHUNK_BYTES) -> None:
+        self._client = client
+        self._activity_id = activity_id
+        self._chunk_bytes = chunk_bytes
+        self._hash = hashlib.sha256()
+        self._appended = 0
+        self._held = 0  # bytes that the server has
+        self._seq = 0  # of the next chunk
+        self._buffer = bytearray()
+        self._cut = 0  # size of a chunk that was sent without an answer: it may be there, so it stays as it is
+
+    async def resume(self) -> int:
+        """Ask the server how far it is: the bytes that it has from the first on. Before anything is appended."""
+        try:
+            state = await self._client.get(f"/activities/{self._activity_id}/chunks")
+        except Refused as refusal:
+            if refusal.status != _NOT_FOUND or not refusal.code:
+                raise
+            return 0
+        received = state["received"]
+        self._seq = received[0][1] + 1 if received and received[0][0] == 0 else 0
+        self._held = int(state["offset"])
+        return self._held
+
+    async def append(self, data: bytes) -> None:
+        """The next bytes of the recording. They are sent once there are enough of them for a chunk."""
+        self._hash.update(data)
+        self._buffer += data[max(0, self._held - self._appended) :]
+        self._appended += len(data)
+        while len(self._buffer) >= (self._cut or self._chunk_bytes):
+            await self._send(self._chunk_bytes)
+
+    async def flush(self) -> None:
+        """Send what there is, as after some seconds of a run that others may follow."""
+        while self._buffer:
+            await self._send(len(self._buffer))
+
+    async def finish(self, *, title: str | None = None) -> Json:
+        """The recording is over: its state, as `Client.upload` tells it. Then the app may forget the bytes."""
+        await self.flush()
+        return await self._client.finish(self._activity_id, max(self._seq, 1), self._hash.hexdigest(), title=title)
+
+    async def _send(self, size: int) -> None:
+        self._cut = self._cut or size
+        try:
+            await self._client.send_chunk(self._activity_id, self._seq, bytes(self._buffer[: self._cut]))
+        except Refused as refusal:
+            if refusal.code != "chunk-differs" or not await self._catch_up():
+                raise
+        else:
+            del self._buffer[: self._cut]
+            self._seq += 1
+        self._cut = 0
+
+    async def _catch_up(self) -> bool:
+        """Whether the server has more by now: what an app sent before it was ended may still have been on its way."""
+        begin = self._appended - len(self._buffer)
+        if await self.resume() <= begin:
+            return False
+        del self._buffer[: self._held - begin]
+        return True
+
+
+async def upload_in_chunks(
+    client: Client,
+    activity_id: UUID,
+    body: bytes | AsyncIterator[bytes],
+    *,
+    chunk_bytes: int = CHUNK_BYTES,
+    title: str | None = None,
+) -> Json:
+    """Hand in a recorded file chunk by chunk, from where an earlier call was cut off; its state."""
+    recording = LiveRecording(client, activity_id, chunk_bytes=chunk_bytes)
+    await recording.resume()
+    if isinstance(body, bytes):
+        await recording.append(body)
+    else:
+        async for piece in body:
+            await recording.append(piece)
+    return await recording.finish(title=title)

@@ -1,0 +1,473 @@
+"""Recordings in chunks: over lossy lines, cut anywhere, in any order, and left behind."""
+
+import asyncio
+import gzip
+import hashlib
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from api.app import create_app
+from api.chunks import MAX_CHUNK_BYTES
+from api.client import Client, LiveRecording, Refused, Unreachable, upload_in_chunks
+from api.main import services_of
+from api.tokens import Tokens
+from domain.chunks import Upload
+from domain.measures import ActivityId, UserId, derived_id
+from infra.bootstrap import now, open_parts
+from infra.settings import Settings, TokenKey
+from tests.api.conftest import Runner, World
+from tests.network import CUT_OFF, Answer, Request, lossy, network
+from tests.recordings import fit, gpx
+from workers.ingest.abandoned import QUIET, Abandoned
+
+WHOSE = ("activity_id", "user_id", "display_name")
+
+
+def cut(body: bytes, seed: int, count: int) -> list[bytes]:
+    """The bytes in so many slices, cut anywhere."""
+    places = sorted(random.Random(seed).sample(range(1, len(body)), count - 1))
+    return [body[begin:end] for begin, end in zip([0, *places], [*places, len(body)], strict=True)]
+
+
+def sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+async def put(runner: Runner, activity_id: UUID, seq: int, data: bytes, **headers: str) -> httpx.Response:
+    return await runner("PUT", f"/activities/{activity_id}/chunks/{seq}", content=data, headers=headers)
+
+
+async def finish(runner: Runner, activity_id: UUID, chunks: int, body: bytes, **more: Any) -> httpx.Response:
+    wish = {"chunks": chunks, "sha256": sha256(body), "content_type": "application/vnd.ant.fit", **more}
+    return await runner("POST", f"/activities/{activity_id}/finish", json=wish, headers={"Prefer": "wait=20"})
+
+
+def refusal(answer: httpx.Response) -> tuple[int, str]:
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    return answer.status_code, answer.json()["code"]
+
+
+async def seen(runner: Runner, activity_id: UUID) -> dict[str, Any]:
+    """All there is to see of an activity, but who and which it is."""
+    activity = await runner.get(f"/activities/{activity_id}")
+    track = await runner.get(f"/activities/{activity_id}/track")
+    return {name: value for name, value in {**activity, **track}.items() if name not in WHOSE}
+
+
+async def client_of(runner: Runner, url: str) -> Client:
+    client = Client(url)
+    client._tokens = runner.tokens
+    client._http.headers["Connection"] = "close"  # each request meets its own fate
+    return client
+
+
+@pytest.mark.parametrize(("body", "seed"), [(fit(71), 1), (gpx(72), 4)], ids=["fit", "gpx"])
+async def test_random_order_repeats_and_a_lossy_line_give_the_same_activity_as_the_whole_file(
+    served: str, anna: Runner, ben: Runner, body: bytes, seed: int
+) -> None:
+    run, slices, dice = uuid4(), cut(body, seed, 40), random.Random(seed)
+    order = [*range(40), *dice.sample(range(40), 10)]
+    dice.shuffle(order)
+    async with lossy(served, seed) as line, await client_of(anna, line.url) as client:
+
+        async def hand_in(seqs: Sequence[int]) -> None:
+            for seq in seqs:
+                await cut_off(served, anna, run, seq, slices[seq], dice)
+                await client.send_chunk(run, seq, slices[seq])
+
+        await asyncio.gather(*(hand_in(order[begin::4]) for begin in range(4)))
+        state = await client.finish(run, 40, sha256(body), title="Lossy")
+        assert line.cut_requests >= 3
+        assert line.cut_answers >= 3
+    assert state["status"] in {"processing", "ready"}
+    assert (await finish(anna, run, 40, body)).status_code == 201
+    whole = uuid4()
+    await ben.run(body, whole, title="Lossy")
+    assert await seen(anna, run) == await seen(ben, whole)
+
+
+async def cut_off(served: str, runner: Runner, run: UUID, seq: int, data: bytes, dice: random.Random) -> None:
+    """Begin to send a chunk, and break off anywhere."""
+    request = put_request(runner, run, seq, data)
+    await send_raw(served, request[: dice.randrange(len(request))])
+
+
+def put_request(runner: Runner, run: UUID, seq: int, data: bytes) -> bytes:
+    head = [
+        f"PUT /v1/activities/{run}/chunks/{seq} HTTP/1.1",
+        "Host: cairn",
+        f"Authorization: Bearer {runner.tokens['access_token']}",
+        f"Content-Length: {len(data)}",
+    ]
+    return "\r\n".join([*head, "", ""]).encode() + data
+
+
+async def send_raw(served: str, data: bytes) -> None:
+    address = urlsplit(served)
+    _, writer = await asyncio.open_connection(address.hostname, address.port)
+    writer.write(data)
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+async def test_a_chunk_cut_off_at_any_byte_leaves_nothing(served: str, anna: Runner, world: World) -> None:
+    run, data = uuid4(), fit(73)[:200]
+    request = put_request(anna, run, 0, data)
+    for end in range(len(request)):
+        await send_raw(served, request[:end])
+        if end % 50 == 0:
+            assert (await anna("GET", f"/activities/{run}/chunks")).status_code == 404
+    assert await until_settled(world, anna, run) == set()
+    await put(anna, run, 1, data)
+    assert await until_settled(world, anna, run) == {"1"}
+    for end in range(0, len(request), 40):
+        await send_raw(served, request[:end])
+    state = await anna.get(f"/activities/{run}/chunks")
+    assert (state["received"], state["missing"], state["offset"]) == ([[1, 1]], [[0, 0]], 0)
+    await send_raw(served, request)  # whole, though nobody waits for the answer
+    for _ in range(100):
+        if (await anna.get(f"/activities/{run}/chunks"))["offset"]:
+            break
+        await asyncio.sleep(0.02)
+    state = await anna.get(f"/activities/{run}/chunks")
+    assert (state["received"], state["missing"], state["offset"]) == ([[0, 1]], [], 400)
+
+
+async def until_settled(world: World, runner: Runner, run: UUID) -> set[str]:
+    """Chunks in the store once nothing is being written there."""
+    folder = world.settings.data / "objects" / "chunks" / str(runner.user_id) / str(run)
+    names: set[str] = set()
+    for _ in range(100):
+        await asyncio.sleep(0.02)
+        names = {path.name.partition(".")[0] for path in folder.glob("*")}
+        if "" not in names:  # files on their way have a dot first
+            break
+    return names
+
+
+async def test_what_is_missing_is_told_until_the_recording_is_whole(anna: Runner) -> None:
+    run, body = uuid4(), fit(74)
+    slices = cut(body, 74, 8)
+    assert refusal(await anna("GET", f"/activities/{run}/chunks")) == (404, "not-found")
+    for seq in (6, 0, 1):
+        assert (await put(anna, run, seq, slices[seq])).status_code == 201
+    answer = await put(anna, run, 3, slices[3])
+    told = {
+        "activity_id": str(run),
+        "received": [[0, 1], [3, 3], [6, 6]],
+        "missing": [[2, 2], [4, 5]],
+        "offset": len(slices[0] + slices[1]),
+        "finished": False,
+    }
+    assert answer.json() == told == await anna.get(f"/activities/{run}/chunks")
+    early = await finish(anna, run, 8, body)
+    assert refusal(early) == (409, "chunks-missing")
+    assert early.json()["errors"] == ["2-2", "4-5", "7-7"]
+    assert (await anna("GET", f"/activities/{run}/upload")).status_code == 404
+    for seq in (2, 4, 5, 7):
+        await put(anna, run, seq, slices[seq])
+    done = await finish(anna, run, 8, body)
+    assert done.status_code == 201
+    assert done.json() == await anna.get(f"/activities/{run}")
+
+
+async def test_the_same_again_changes_nothing_and_other_bytes_are_refused(anna: Runner, world: World) -> None:
+    run, body = uuid4(), fit(75)
+    slices = cut(body, 75, 3)
+    for seq, data in enumerate(slices):
+        assert [(await put(anna, run, seq, data)).status_code for _ in range(2)] == [201, 200]
+        assert refusal(await put(anna, run, seq, data + b"!")) == (409, "chunk-differs")
+        assert refusal(await put(anna, run, seq, bytes(len(data)))) == (409, "chunk-differs")
+    many = await asyncio.gather(*(finish(anna, run, 3, body, title="Once") for _ in range(5)))
+    again = await finish(anna, run, 3, body, title="Another title is no other recording")
+    assert {(one.status_code, one.content) for one in [*many, again]} == {(201, again.content)}
+    assert again.json()["title"] == "Once"
+    assert (await put(anna, run, 1, slices[1])).status_code == 204
+    assert refusal(await put(anna, run, 1, slices[2])) == (409, "chunk-differs")
+    assert refusal(await put(anna, run, 3, b"more")) == (409, "chunk-differs")
+    assert refusal(await finish(anna, run, 3, b"another run")) == (409, "recording-differs")
+    state = await anna.get(f"/activities/{run}/chunks")
+    assert (state["received"], state["offset"], state["finished"]) == ([[0, 2]], len(body), True)
+    assert (await anna("PUT", f"/activities/{run}", content=body)).status_code == 202
+    upload = Upload(UserId(anna.user_id), ActivityId(run))
+    assert await world.parts.chunks.held(upload) == []
+    assert upload not in [one async for one, _ in world.parts.chunks.under_way()]
+
+
+async def test_two_chunks_at_once_under_one_number_are_never_both_kept(anna: Runner) -> None:
+    run = uuid4()
+    answers = await asyncio.gather(*(put(anna, run, 0, b"one" if n % 2 else b"the other") for n in range(8)))
+    kept = {n % 2 for n, answer in enumerate(answers) if answer.is_success}
+    assert len(kept) == 1
+    assert (await anna.get(f"/activities/{run}/chunks"))["offset"] == (3 if kept == {1} else 9)
+
+
+async def test_chunks_that_are_not_the_recording_are_told_and_kept(anna: Runner) -> None:
+    run, body = uuid4(), fit(76)
+    await put(anna, run, 0, body)
+    assert refusal(await finish(anna, run, 1, body + b"!")) == (409, "checksum-differs")
+    assert (await anna.get(f"/activities/{run}/chunks"))["received"] == [[0, 0]]
+    assert (await finish(anna, run, 1, body)).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("seq", "body", "headers", "expected"),
+    [
+        ("10000", b"x", {}, (422, "chunk-out-of-range")),
+        ("-1", b"x", {}, (422, "chunk-out-of-range")),
+        ("9" * 30, b"x", {}, (422, "chunk-out-of-range")),
+        ("one", b"x", {}, (404, "not-found")),
+        ("0", b"", {}, (422, "chunk-empty")),
+        ("0", bytes(MAX_CHUNK_BYTES + 1), {}, (413, "body-too-large")),
+        ("0", gzip.compress(bytes(MAX_CHUNK_BYTES + 1)), {"Content-Encoding": "gzip"}, (413, "body-too-large")),
+        ("0", gzip.compress(b"a chunk")[:-2], {"Content-Encoding": "gzip"}, (400, "malformed-body")),
+        ("0", b"x", {"Content-Encoding": "br"}, (415, "unsupported-encoding")),
+    ],
+    ids=range(9),
+)
+async def test_what_is_no_chunk_is_refused(
+    anna: Runner, seq: str, body: bytes, headers: dict[str, str], expected: tuple[int, str]
+) -> None:
+    run = uuid4()
+    answer = await anna("PUT", f"/activities/{run}/chunks/{seq}", content=body, headers=headers)
+    assert refusal(answer) == expected
+    assert (await anna("GET", f"/activities/{run}/chunks")).status_code == 404
+
+
+async def test_a_recording_has_48_megabytes_at_most(anna: Runner) -> None:
+    run = uuid4()
+    packed = gzip.compress(bytes(MAX_CHUNK_BYTES), 1)
+    for seq in range(6):
+        assert (await put(anna, run, seq, packed, **{"Content-Encoding": "gzip"})).status_code == 201
+    assert (await put(anna, run, 5, packed, **{"Content-Encoding": "gzip"})).status_code == 200
+    assert refusal(await put(anna, run, 6, b"one byte more")) == (413, "body-too-large")
+
+
+@pytest.mark.parametrize(
+    ("wish", "expected"),
+    [
+        ({"chunks": 0, "sha256": "0" * 64}, (422, "invalid-body")),
+        ({"chunks": 10_001, "sha256": "0" * 64}, (422, "invalid-body")),
+        ({"chunks": 1, "sha256": "no hash"}, (422, "invalid-body")),
+        ({"chunks": 1, "sha256": "0" * 64, "title": " "}, (422, "invalid-body")),
+        ({"chunks": 1, "sha256": "0" * 64, "user_id": "x"}, (422, "invalid-body")),
+        ({"chunks": 1, "sha256": "0" * 64}, (409, "chunks-missing")),
+    ],
+    ids=range(6),
+)
+async def test_a_finish_that_cannot_be_is_refused(
+    anna: Runner, wish: dict[str, object], expected: tuple[int, str]
+) -> None:
+    assert refusal(await anna("POST", f"/activities/{uuid4()}/finish", json=wish)) == expected
+
+
+async def test_chunks_that_are_no_recording_are_refused_when_they_are_whole(anna: Runner) -> None:
+    run, body = uuid4(), b"no recording at all"
+    await put(anna, run, 0, body)
+    assert refusal(await finish(anna, run, 1, body)) == (415, "recording-format-unknown")
+    reserved = derived_id("something of the server's")
+    assert refusal(await put(anna, reserved, 0, body)) == (422, "activity-id-reserved")
+    assert refusal(await finish(anna, reserved, 1, body)) == (422, "activity-id-reserved")
+
+
+async def test_a_key_is_checked_and_a_repeat_needs_none(anna: Runner) -> None:
+    run, body = uuid4(), fit(77)
+    await put(anna, run, 0, body)
+    wish = {"chunks": 1, "sha256": sha256(body).upper()}
+    path = f"/activities/{run}/finish"
+    malformed = await anna("POST", path, json=wish, headers={"Idempotency-Key": '""'})
+    assert refusal(malformed) == (400, "malformed-idempotency-key")
+    keyed = [await anna("POST", path, json=wish, headers={"Idempotency-Key": key}) for key in ('"a"', "a", "b")]
+    assert [one.status_code for one in keyed] == [202] * 3
+
+
+async def test_anothers_recording_looks_missing_and_is_never_met(anna: Runner, ben: Runner) -> None:
+    run, body, of_ben = uuid4(), fit(78), fit(79)
+    await put(anna, run, 0, body)
+    paths = (f"/activities/{run}/chunks", f"/activities/{uuid4()}/chunks")
+    hidden, missing = [await ben("GET", path) for path in paths]
+    assert (hidden.status_code, hidden.content) == (missing.status_code, missing.content)
+    assert hidden.headers.items() == missing.headers.items()
+    assert (await put(ben, run, 0, of_ben)).status_code == 201
+    assert (await finish(anna, run, 1, body)).status_code == 201
+    for answer in (
+        await ben("GET", paths[0]),
+        await put(ben, run, 0, of_ben),
+        await finish(ben, run, 1, of_ben),
+        await finish(ben, run, 1, body),
+    ):
+        assert (answer.status_code, answer.content) == (missing.status_code, missing.content)
+
+
+async def test_an_access_token_that_expired_hands_in_chunks_too(anna: Runner, world: World) -> None:
+    run, body = uuid4(), fit(80)
+    tokens = Tokens([(key.kid, key.secret) for key in world.settings.token_keys])
+    session = tokens.read(anna.tokens["access_token"], now()).session_id
+    anna.tokens["access_token"] = tokens.issue(UserId(anna.user_id), session, now() - timedelta(days=29))
+    assert (await anna("GET", f"/activities/{run}")).status_code == 401
+    assert (await put(anna, run, 0, body)).status_code == 201
+    assert (await anna.get(f"/activities/{run}/chunks"))["received"] == [[0, 0]]
+    assert (await finish(anna, run, 1, body)).status_code in {201, 202}
+
+
+async def test_chunks_are_taken_in_while_postgres_and_valkey_are_away(tmp_path: Path) -> None:
+    settings = Settings(
+        data=tmp_path,
+        database_url="postgresql://127.0.0.1:1/nowhere",
+        redis_url="redis://127.0.0.1:1",
+        object_store_url=tmp_path.as_uri(),
+        master_keys=(b"m" * 32,),
+        token_keys=(TokenKey("k", b"t" * 32),),
+        cursor_key=b"c" * 32,
+        log_level="WARNING",
+    )
+    user_id, run, body = UserId(uuid4()), uuid4(), fit(85)
+    async with open_parts(settings) as parts:
+        services = services_of(parts, settings)
+        transport = httpx.ASGITransport(create_app(services))
+        token = services.tokens.issue(user_id, uuid4(), now())
+        async with httpx.AsyncClient(transport=transport, base_url="http://cairn") as http:
+            runner = Runner(http, user_id, "", {"access_token": token})
+            for seq, data in enumerate(cut(body, 85, 3)):
+                assert (await put(runner, run, seq, data)).status_code == 201
+            wish = {"chunks": 3, "sha256": sha256(body)}
+            answers = [await runner("POST", f"/activities/{run}/finish", json=wish) for _ in range(2)]
+        assert [one.status_code for one in answers] == [202, 202]
+        assert answers[0].json()["status"] == "processing"
+        manifest = await parts.inbox.manifest(ActivityId(run))
+        assert manifest is not None
+        assert (await parts.inbox.received(manifest)).body == body
+
+
+async def test_a_run_whose_phone_died_is_closed_with_what_came(anna: Runner, world: World) -> None:
+    run, lost, body = uuid4(), uuid4(), fit(81, kilometres=5)
+    slices = cut(body, 81, 10)
+    for seq in (0, 1, 2, 3, 4, 5, 6, 8, 9):
+        await put(anna, run, seq, slices[seq])
+    await put(anna, lost, 1, slices[1])
+    parts = world.parts
+    assert await Abandoned(parts.chunks, parts.inbox, clock=lambda: now() + QUIET / 2).sweep() == 0
+    assert (await finish(anna, run, 10, body)).status_code == 409
+    assert await Abandoned(parts.chunks, parts.inbox, clock=lambda: now() + QUIET).sweep() >= 2
+    state, of_lost = [await until_judged(anna, one) for one in (run, lost)]
+    assert (state["status"], of_lost["status"]) == ("ready", "failed")
+    assert len(of_lost["problem"]["detail"]) > 20
+    activity = await anna.get(f"/activities/{run}")
+    assert 1_000 < activity["distance_m"] < 5_000
+    assert (activity["visibility"], len(activity["warnings"])) == ("private", 1)
+    # the phone comes back: what it has goes under a new id, once the partial one is deleted
+    assert (await put(anna, run, 3, slices[3])).status_code == 204
+    for answer in (
+        await put(anna, run, 7, slices[7]),
+        await finish(anna, run, 10, body),
+        await anna("PUT", f"/activities/{run}", content=body),
+    ):
+        assert refusal(answer) == (409, "recording-closed")
+    await anna("DELETE", f"/activities/{run}")
+    anew = uuid4()
+    await anna.run(body, anew)
+    assert (await anna.get(f"/activities/{anew}"))["distance_m"] > 4_900
+
+
+async def until_judged(runner: Runner, run: UUID) -> dict[str, Any]:
+    for _ in range(200):
+        state = await runner("GET", f"/activities/{run}/upload")
+        if state.json().get("status") != "processing":
+            await runner("GET", "/feed", headers={"Cairn-Min-Position": state.headers.get("Cairn-Position", "")})
+            return dict(state.json())
+        await asyncio.sleep(0.05)
+    raise AssertionError
+
+
+async def test_only_finishing_was_left_to_do(anna: Runner, world: World) -> None:
+    run, body = uuid4(), fit(82)
+    await put(anna, run, 0, body)
+    await Abandoned(world.parts.chunks, world.parts.inbox, clock=lambda: now() + QUIET).sweep()
+    assert (await finish(anna, run, 1, body)).status_code == 201
+
+
+async def test_what_was_cut_off_is_resumed_by_the_client(served: str, anna: Runner) -> None:
+    run, body = uuid4(), gpx(83)
+
+    async def pieces(until: int) -> AsyncIterator[bytes]:
+        for begin in range(0, until, 7_000):
+            yield body[begin : min(begin + 7_000, until)]
+        if until < len(body):
+            raise OSError("the app was ended")
+
+    async with Client(served) as client:
+        client._tokens = anna.tokens
+        with pytest.raises(OSError, match="ended"):
+            await upload_in_chunks(client, run, pieces(100_000), chunk_bytes=30_000)
+        assert (await client.get(f"/activities/{run}/chunks"))["offset"] == 90_000
+        state = await upload_in_chunks(client, run, pieces(len(body)), chunk_bytes=50_000)
+        again = await upload_in_chunks(client, run, body)
+    assert state["activity_id"] == again["activity_id"] == str(run)
+    assert (await until_judged(anna, run))["status"] == "ready"
+
+
+async def test_a_live_recording_goes_on_after_a_dead_spot(served: str, anna: Runner) -> None:
+    run, body = uuid4(), fit(84)
+    away = Client(served.replace("127.0.0.1", "127.0.0.2"), patience_seconds=0)
+    async with Client(served) as client, away:
+        client._tokens = away._tokens = anna.tokens
+        live = LiveRecording(client, run, chunk_bytes=4_000)
+        await live.append(body[:6_000])
+        live._client = away
+        with pytest.raises(Unreachable):
+            await live.flush()
+        with pytest.raises(Unreachable):
+            await live.append(body[6_000:9_000])
+        # what flush sent did arrive, only its answer was lost
+        assert (await put(anna, run, 1, body[4_000:6_000])).status_code == 201
+        live._client = client
+        await live.append(body[9_000:])
+        restarted = LiveRecording(client, run)
+        assert await restarted.resume() >= 6_000
+        await restarted.append(body)
+        await restarted.finish(title="Through the tunnel")
+    assert (await until_judged(anna, run))["status"] == "ready"
+    assert (await anna.get(f"/activities/{run}"))["title"] == "Through the tunnel"
+
+
+async def test_what_was_still_on_its_way_when_the_app_was_ended_is_caught_up_with() -> None:
+    sizes: list[int] = []
+
+    def script(request: Request) -> Answer | None:
+        match request.line.split(" ")[0], len(sizes):
+            case "PUT", 0:
+                sizes.append(len(request.body))
+                return Answer(409, {"code": "chunk-differs"})
+            case "PUT", _:
+                sizes.append(len(request.body))
+                return Answer(201) if len(sizes) > 2 else CUT_OFF
+            case "GET", _:
+                return Answer(200, {"received": [[0, 3]], "offset": 60})
+            case _:
+                return Answer(202, {"status": "processing"})
+
+    async with network(script) as (url, asked), Client(url) as client:
+        live = LiveRecording(client, uuid4(), chunk_bytes=1_000)
+        await live.append(bytes(100))
+        assert await live.finish() == {"status": "processing"}
+    assert sizes == [100, 40, 40]
+    assert [one.line.rpartition("/")[2] for one in asked if one.line.startswith("PUT")] == ["0", "4", "4"]
+
+
+async def test_a_chunk_that_truly_differs_is_told() -> None:
+    script = [Answer(409, {"code": "chunk-differs"}), Answer(200, {"received": [], "offset": 0})]
+    async with network(script) as (url, _), Client(url) as client:
+        live = LiveRecording(client, uuid4())
+        await live.append(b"bytes")
+        with pytest.raises(Refused):
+            await live.flush()
