@@ -21,7 +21,7 @@ from domain.streams import OwnerErased
 from domain.uploads import Arrival, BodyDamaged, Cover, Manifest, Received, RecordingClosed, Verdict, Waiting
 from infra.keys import MasterKeys, UserCipher, UserKeys, Wrapped
 from infra.objects import Draft, Objects
-from infra.sealed_stream import CorruptStream, Sealer, Unwrap, Wrap, handed_over, unsealed
+from infra.sealed_stream import CorruptStream, Sealer, Unwrap, Wrap, handed_over, unsealed, wrapped_key
 
 HEAD_BYTES: Final = 4096
 _MASTER_ID_BYTES: Final = 8
@@ -264,6 +264,12 @@ def master_wrap(master: MasterKeys, owner_id: UserId) -> Wrap:
         return bytes.fromhex(wrapped.master_id) + (wrapped.wrapped or b"")
 
     return wrap
+
+
+def is_wrapped_by(master: MasterKeys, sealed: bytes) -> bool:
+    """Whether an object's key is wrapped by the first master key; `CorruptStream`."""
+    wrapped = wrapped_key(sealed)
+    return wrapped is not None and wrapped[:_MASTER_ID_BYTES].hex() == master.current
 
 
 def master_unwrap(master: MasterKeys, owner_id: UserId) -> Unwrap:
