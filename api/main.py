@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import uvicorn
+import uvloop
 
 from api.app import create_app
 from api.cursors import Cursors
@@ -40,7 +41,7 @@ def main() -> None:
     except Fault as fault:
         sys.exit(f"cairn api: {fault}")
     logging.basicConfig(level=settings.log_level, format=LOG_FORMAT)
-    sys.exit(asyncio.run(serve(settings, given.host, given.port)))
+    sys.exit(uvloop.run(serve(settings, given.host, given.port)))
 
 
 async def serve(settings: Settings, host: str, port: int) -> int:

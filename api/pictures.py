@@ -17,13 +17,16 @@ from api.openapi import answers_file
 from api.services import Services
 from domain.measures import ActivityId, UserId
 from domain.recordings.exports import session_of
+from domain.recordings.preview import RESOLUTIONS
 from domain.recordings.profiles import elevation_curve, speed_curve
+from domain.recordings.reading import TrackDamaged
 from domain.recordings.recording import Column, Session
 from projections.activities import Card
 
 router = APIRouter(tags=["pictures"])
 
 _SVG: Final = "image/svg+xml"
+_PIXELS_A_VERTEX: Final = 3  # of a picture's width: finer cannot be seen
 _MAX_POINTS: Final = 2_000  # of the track, for a curve of 300 values
 _HEADERS: Final = {  # opened by itself, a picture can run and load nothing
     "X-Content-Type-Options": "nosniff",
@@ -50,7 +53,7 @@ ReadsDep = Annotated[Reads, Depends(reads("activities", "people"))]
 
 @router.get("/activities/{activity_id}/map.svg", response_class=Response, responses=answers_file(_SVG, 401, 404, 422))
 async def route_map(
-    request: Request, activity_id: UUID, user_id: CurrentUser, fresh: ReadsDep, frame: FrameDep
+    request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep, fresh: ReadsDep, frame: FrameDep
 ) -> Response:
     """The route: start green, finish ringed, a dot for each kilometre (mile) or every so many, a scale.
 
@@ -59,7 +62,20 @@ async def route_map(
     """
     async with fresh.view() as view:
         card = await visible_card(view, user_id, ActivityId(activity_id))
-    return _picture(request, draw_route(card.measured.polyline, card.distance_m, frame), fresh)
+    route = await _route(services, card, frame)
+    return _picture(request, draw_route(route, card.distance_m, frame), fresh)
+
+
+async def _route(services: Services, card: Card, frame: Frame) -> str | None:
+    """The route with as many vertices as such a picture can show; else as the card has it."""
+    try:
+        previews = (await services.tracks.details(card.user_id, card.activity_id)).get("previews")
+    except TrackDamaged:
+        previews = None
+    if card.measured.polyline is None or not isinstance(previews, list) or not previews:
+        return card.measured.polyline
+    enough = sum(vertices * _PIXELS_A_VERTEX < frame.width for vertices in RESOLUTIONS)
+    return str(previews[min(enough, len(previews) - 1)])
 
 
 @router.get(

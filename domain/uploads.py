@@ -147,6 +147,10 @@ class Inbox(Protocol):
         """
         ...
 
+    async def remove_original(self, user_id: UserId, sha256: str) -> None:
+        """Keep these bytes no longer."""
+        ...
+
     def waiting(self) -> AsyncIterator[Waiting]:
         """Uploads without a verdict: the truth that the queue only hints at."""
         ...

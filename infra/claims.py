@@ -35,6 +35,13 @@ class PostgresClaims:
             row = await found.fetchone()
         return ActivityId(row[0]) if row else activity_id
 
+    async def holder(self, user_id: UserId, sha256: str) -> ActivityId | None:
+        """Which upload has these bytes."""
+        async with self._database.connection() as connection:
+            found = await connection.execute(_HOLDER, (user_id, bytes.fromhex(sha256)))
+            row = await found.fetchone()
+        return None if row is None else ActivityId(row[0])
+
     async def hand_over(self, user_id: UserId, sha256: str, holder: ActivityId, activity_id: ActivityId) -> ActivityId:
         """Take the bytes over from this holder; whose they are, when another was faster."""
         async with self._database.connection() as connection:
@@ -60,6 +67,13 @@ class PostgresAttempts:
 
     def __init__(self, database: ReadModels) -> None:
         self._database = database
+
+    @asynccontextmanager
+    async def alone(self, activity_id: ActivityId) -> AsyncIterator[bool]:
+        """Whether nobody else tries this upload meanwhile. The lock dies with the connection."""
+        async with self._database.connection() as connection, connection.transaction():
+            row = await (await connection.execute(_TRY_LOCK, (str(activity_id),))).fetchone()
+            yield row is not None and bool(row[0])
 
     async def begin(self, activity_id: ActivityId) -> int:
         """Count one more; the number of this one, from 1."""
@@ -105,11 +119,13 @@ class PostgresSessions:
 
 
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended('recordings of ' || %s, 0))"
+_TRY_LOCK: Final = "SELECT pg_try_advisory_xact_lock(hashtextextended('upload ' || %s, 0))"
 # the no-op update makes RETURNING tell the row that was there
 _CLAIM: Final = """
     INSERT INTO recording_claims AS c (user_id, sha256, activity_id) VALUES (%s, %s, %s)
     ON CONFLICT (user_id, sha256) DO UPDATE SET activity_id = c.activity_id RETURNING activity_id
 """
+_HOLDER: Final = "SELECT activity_id FROM recording_claims WHERE user_id = %s AND sha256 = %s"
 _HAND_OVER: Final = """
     UPDATE recording_claims SET activity_id = %s WHERE user_id = %s AND sha256 = %s AND activity_id = %s
 """

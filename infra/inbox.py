@@ -21,7 +21,7 @@ from domain.streams import OwnerErased
 from domain.uploads import Arrival, BodyDamaged, Cover, Manifest, Received, RecordingClosed, Verdict, Waiting
 from infra.keys import MasterKeys, UserCipher, UserKeys, Wrapped
 from infra.objects import Draft, Objects
-from infra.sealed_stream import CorruptStream, Sealer, Unwrap, Wrap, handed_over, unsealed
+from infra.sealed_stream import CorruptStream, Sealer, Unwrap, Wrap, handed_over, unsealed, wrapped_key
 
 HEAD_BYTES: Final = 4096
 _MASTER_ID_BYTES: Final = 8
@@ -164,6 +164,10 @@ class ObjectInbox:
         async for piece in unsealed(again(), _users_unwrap(cipher), _whose(user_id)):
             yield piece
 
+    async def remove_original(self, user_id: UserId, sha256: str) -> None:
+        """See `domain.uploads.Inbox`."""
+        await self._objects.delete(f"originals/{user_id}/{sha256}")
+
     async def waiting(self) -> AsyncIterator[Waiting]:
         """See `domain.uploads.Inbox`."""
         async for key, written in self._objects.keys("inbox"):
@@ -260,6 +264,12 @@ def master_wrap(master: MasterKeys, owner_id: UserId) -> Wrap:
         return bytes.fromhex(wrapped.master_id) + (wrapped.wrapped or b"")
 
     return wrap
+
+
+def is_wrapped_by(master: MasterKeys, sealed: bytes) -> bool:
+    """Whether an object's key is wrapped by the first master key; `CorruptStream`."""
+    wrapped = wrapped_key(sealed)
+    return wrapped is not None and wrapped[:_MASTER_ID_BYTES].hex() == master.current
 
 
 def master_unwrap(master: MasterKeys, owner_id: UserId) -> Unwrap:

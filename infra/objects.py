@@ -88,7 +88,8 @@ class FolderObjects:
         try:
             yield draft
         finally:
-            await _off_loop(draft.discard)
+            if draft.begun:  # as a rule it was committed
+                await _off_loop(draft.discard)
 
     async def replace(self, key: str, body: bytes) -> None:
         """See `Objects`."""
@@ -100,17 +101,14 @@ class FolderObjects:
 
     async def pieces(self, key: str) -> AsyncIterator[bytes]:
         """See `Objects`."""
+        file, piece = await _off_loop(self._begin, key)
         try:
-            file = await _off_loop(lambda: self._path(key).open("rb"))
-        except StoreUnavailable as failure:
-            if isinstance(failure.__cause__, FileNotFoundError):
-                return
-            raise
-        try:
-            while piece := await _off_loop(file.read, _PIECE):
+            while piece:
                 yield piece
+                piece = await _off_loop(file.read, _PIECE) if file is not None else b""
         finally:
-            file.close()
+            if file is not None:
+                file.close()
 
     async def delete(self, key: str) -> None:
         """See `Objects`."""
@@ -146,6 +144,18 @@ class FolderObjects:
             draft.rename(path.name)
         finally:
             draft.discard()
+
+    def _begin(self, key: str) -> tuple[BinaryIO | None, bytes]:
+        """The first piece, and the file unless that was all: most objects are small, and a hop to a thread costs."""
+        try:
+            file = self._path(key).open("rb")
+        except FileNotFoundError:
+            return None, b""
+        piece = file.read(_PIECE)
+        if len(piece) == _PIECE:
+            return file, piece
+        file.close()
+        return None, piece
 
     def _get(self, key: str) -> bytes | None:
         try:
@@ -216,6 +226,11 @@ class _FileDraft:
         self._sync()
         self._part.replace(self._folder / name)
         self._sync_folders()
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is something to discard."""
+        return self._file is not None
 
     def discard(self) -> None:
         """Leave nothing but what has a name."""

@@ -1,7 +1,9 @@
 """The ingest queue: a Valkey stream of activity ids. Only a hint: the inbox knows what is pending."""
 
 import logging
-from typing import Any, Final
+import time
+from collections.abc import Sequence
+from typing import Any, Final, cast
 from uuid import UUID
 
 from redis.asyncio import Redis
@@ -15,7 +17,11 @@ _log = logging.getLogger(__name__)
 _STREAM: Final = "cairn:{ingest}:queue"  # the braces keep one queue in one cluster slot
 _GROUP: Final = "ingest"
 _ABANDONED_MS: Final = 30_000  # a worker that said nothing for so long is dead
+_LOOK_SECONDS: Final = 5.0
 _LENGTH: Final = 100_000  # hints beyond this are dropped: the sweeper finds the uploads
+
+
+Entries = Sequence[tuple[bytes, dict[bytes, bytes]]]
 
 
 class IngestQueue:
@@ -24,6 +30,7 @@ class IngestQueue:
     def __init__(self, redis: Redis, consumer: str) -> None:
         self._redis = redis
         self._consumer = consumer
+        self._look_at = 0.0  # for what dead workers left
 
     async def add(self, activity_id: ActivityId) -> None:
         """Say that an upload waits."""
@@ -43,23 +50,38 @@ class IngestQueue:
             raise StoreUnavailable from error
 
     async def _take(self, wait_seconds: float) -> tuple[bytes, ActivityId] | None:
-        await self._make_group()
-        _, abandoned, *_ = await self._redis.xautoclaim(_STREAM, _GROUP, self._consumer, _ABANDONED_MS, count=1)
-        entries = abandoned
-        if not entries:
-            fresh: Any = await self._redis.xreadgroup(
-                _GROUP, self._consumer, {_STREAM: ">"}, count=1, block=max(1, int(wait_seconds * 1000))
-            )
-            entries = fresh[0][1] if fresh else []
+        try:
+            entries = await self._abandoned() or await self._fresh(wait_seconds)
+        except ResponseError as error:
+            if not str(error).startswith("NOGROUP"):
+                raise
+            await self._make_group()  # for the first time, or of a Valkey that was emptied
+            return None
         for entry, fields in entries:
             return entry, ActivityId(UUID(fields[b"id"].decode()))
         return None
 
+    async def _abandoned(self) -> Entries:
+        """Looked for now and then only: it is a request of its own."""
+        if time.monotonic() < self._look_at:
+            return []
+        _, found, *_ = await self._redis.xautoclaim(_STREAM, _GROUP, self._consumer, _ABANDONED_MS, count=1)
+        if not found:
+            self._look_at = time.monotonic() + _LOOK_SECONDS
+        return cast(Entries, found)
+
+    async def _fresh(self, wait_seconds: float) -> Entries:
+        milliseconds = max(1, int(wait_seconds * 1000))
+        found: Any = await self._redis.xreadgroup(_GROUP, self._consumer, {_STREAM: ">"}, count=1, block=milliseconds)
+        return found[0][1] if found else []
+
     async def done(self, entry: bytes) -> None:
         """Take the hint away. Lost answers do no harm: a hint may come again."""
         try:
-            await self._redis.xack(_STREAM, _GROUP, entry)
-            await self._redis.xdel(_STREAM, entry)
+            async with self._redis.pipeline(transaction=False) as both:
+                both.xack(_STREAM, _GROUP, entry)
+                both.xdel(_STREAM, entry)
+                await both.execute()
         except (RedisError, OSError) as error:
             _log.warning("queue unreachable: %s", error)
 

@@ -73,6 +73,11 @@ class ObjectTracks:
             found = None if cipher is None else _opened(cipher, found, _place("details", user_id, activity_id))
         return {} if found is None else msgspec.json.decode(found, type=dict[str, object])
 
+    async def remove(self, user_id: UserId, activity_id: ActivityId) -> None:
+        """Keep neither any longer."""
+        await self._objects.delete(_name("tracks", user_id, activity_id))
+        await self._objects.delete(_name("details", user_id, activity_id))
+
     async def recompact(self, user_id: UserId, activity_id: ActivityId) -> int:
         """Pack the track as small as can be, and seal one that never was; how many bytes that saves.
 

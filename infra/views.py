@@ -1,6 +1,7 @@
 """Read models as readers see them: connections, which build of each projection is read, and waiting for a position."""
 
 import asyncio
+import select
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -64,7 +65,7 @@ class ReadModels:
             timeout=2.0,
             reconnect_timeout=RECONNECT_SECONDS,
             max_waiting=connections * 32,
-            check=AsyncConnectionPool.check_connection,
+            check=_check,
             configure=_configure,
             kwargs={"autocommit": True, "connect_timeout": 5},
         )
@@ -263,6 +264,16 @@ _COUNT_SHADOW: Final = """
     UPDATE shadow_counts SET compared = compared + %s, mismatched = mismatched + %s,
         last_mismatch = coalesce(%s, last_mismatch) WHERE schema_name = %s
 """
+
+
+async def _check(connection: AsyncConnection) -> None:
+    """Raise when the connection was lost while nobody used it. A server that has gone has closed its socket: asking
+    it before each use would cost as much as most queries do.
+    """
+    waiting = select.poll()
+    waiting.register(connection.fileno(), select.POLLIN)
+    if waiting.poll(0):  # its end, or a notice
+        await AsyncConnectionPool.check_connection(connection)
 
 
 async def _configure(connection: AsyncConnection) -> None:

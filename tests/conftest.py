@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from uuid import uuid4
 
+import hypothesis
 import psycopg
 import pytest
 from psycopg import Connection
@@ -14,6 +15,9 @@ from infra.embedded.postgres import EmbeddedPostgres
 from infra.embedded.valkey import EmbeddedValkey
 from infra.projecting.builds import Registry
 from tests.servers import running
+
+hypothesis.settings.register_profile("cairn", deadline=None)  # no timed assertions: others may use the machine too
+hypothesis.settings.load_profile("cairn")
 
 
 @pytest.fixture(scope="session")

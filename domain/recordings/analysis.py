@@ -89,7 +89,7 @@ def _measured(
     return Measured(
         points=len(session),
         distance_source=distance.source,
-        avg_speed_mps=round(total_m / moving_s, 3) if moving_s > 0 and total_m > 0 else None,
+        avg_speed_mps=round(total_m / moving_s, 3) if moving_s >= 0.001 and total_m > 0 else None,
         max_speed_mps=None if fastest is None else round(fastest, 3),
         avg_heart_rate_bpm=round(float(heart_rate.mean()), 1) if len(heart_rate) else None,
         max_heart_rate_bpm=round(float(heart_rate.max()), 1) if len(heart_rate) else None,

@@ -18,6 +18,7 @@ _LONG_STEP_M: Final = 10_000.0  # beyond this, radii at the middle latitude are 
 
 _MAX_SPEED: Final = {Sport.RUNNING: 12.5, Sport.WALKING: 12.5, Sport.HIKING: 12.5, Sport.SWIMMING: 5.0}
 _MAX_SPEED_ELSE: Final = 40.0  # m/s: a descent on a bicycle, a ski
+_SHORTEST_S: Final = 0.001  # times are kept to the millisecond
 _CLOCK_JUMP_S: Final = 86_400.0  # a step longer than a day is the clock's, not the runner's
 
 
@@ -68,7 +69,7 @@ def _times(given: FloatColumn) -> tuple[FloatColumn, bool, int]:
     steps = np.diff(given[known], prepend=given[known[0]])
     wrong = (steps < 0) | (steps > _CLOCK_JUMP_S)
     elapsed = np.cumsum(np.where(wrong, 0.0, steps))
-    if elapsed[-1] <= 0:
+    if elapsed[-1] < _SHORTEST_S:
         return np.zeros(len(given)), False, int(wrong.sum())
     return np.interp(np.arange(len(given)), known, elapsed), True, int(wrong.sum())
 

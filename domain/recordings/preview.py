@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 import polyline
-from shapely import LineString, simplify
+from shapely import LineString, get_coordinates, linestrings, simplify
 
 from domain.recordings.recording import FloatColumn
 
@@ -14,6 +14,10 @@ RESOLUTIONS: Final = (60, 250, 1_000)  # vertices: a list's thumbnail, a card, a
 _FIRST_TOLERANCE_M: Final = 5.0
 _FINEST_TOLERANCE_M: Final = 1.0  # of the encoding itself
 _COARSER: Final = 1.6
+_PIECE: Final = 256  # points
+_TAME_VERTICES: Final = 3_000  # left at the finest tolerance: more than the finest preview shows
+_TAME_POINTS: Final = 10_000
+_COARSER_TIMES: Final = 5
 _METRES_A_DEGREE: Final = 111_320.0  # of latitude, about
 
 
@@ -57,13 +61,43 @@ class _Plane:
     def __init__(self, lat: FloatColumn, lon: FloatColumn) -> None:
         self._narrowing = max(0.01, float(np.cos(np.radians(lat.mean()))))
         metres = np.column_stack([lon * self._narrowing, lat]) * _METRES_A_DEGREE
-        self.line = LineString(metres.round(2))  # the tiniest floats would make the simplification divide by zero
+        self.line = LineString(
+            _tamed(metres.round(2))
+        )  # the tiniest floats would make the simplification divide by zero
 
     def encoded(self, line: LineString) -> str:
         """Of a line on the plane."""
         x, y = (np.asarray(line.coords) / _METRES_A_DEGREE).T
         encoded: str = polyline.encode(list(zip(y.tolist(), (x / self._narrowing).tolist(), strict=True)), 5)
         return encoded
+
+
+def _tamed(metres: FloatColumn) -> FloatColumn:
+    """The line, or a coarser one where simplifying it would take for ever.
+
+    Douglas and Peucker's way takes as many looks at each point as vertices remain: of a zigzag, all. So a line is first
+    simplified in short pieces, which takes time in proportion. Few vertices are left of any real run; what keeps
+    many is not worth more looks, and loses points. Long lines are simplified to a metre so in any case.
+    """
+    if len(metres) <= _TAME_VERTICES:
+        return metres
+    tame, tolerance = metres, _FINEST_TOLERANCE_M
+    for _ in range(_COARSER_TIMES):
+        tame = _simplified_in_pieces(tame, tolerance)
+        if len(tame) <= _TAME_VERTICES:
+            return metres if tolerance == _FINEST_TOLERANCE_M and len(metres) <= _TAME_POINTS else tame
+        tolerance *= 4
+    return tame[np.rint(np.linspace(0, len(tame) - 1, _TAME_VERTICES)).astype(np.int64)]
+
+
+def _simplified_in_pieces(metres: FloatColumn, tolerance: float) -> FloatColumn:
+    begins = np.arange(0, len(metres) - 1, _PIECE)
+    places = np.minimum(begins[:, None] + np.arange(_PIECE + 1), len(metres) - 1)  # each ends where the next begins
+    pieces = linestrings(metres[places])
+    coordinates = get_coordinates(simplify(pieces, tolerance, preserve_topology=False))
+    again = (np.diff(coordinates, axis=0) == 0).all(axis=1)
+    kept = coordinates[np.concatenate([[True], ~again])]
+    return np.asarray(kept if len(kept) > 1 else metres[[0, -1]])
 
 
 def bounding_box(lat: FloatColumn, lon: FloatColumn) -> tuple[float, float, float, float] | None:

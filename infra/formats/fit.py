@@ -22,7 +22,7 @@ from domain.recordings.recording import (
 )
 from infra.formats import fit_profile as profile
 from infra.formats.fit_messages import Messages, Walk, walk
-from infra.formats.table import MAX_POINTS, both_feet
+from infra.formats.table import MAX_LAPS, MAX_POINTS, both_feet
 
 _QUARTER: Final = 900  # seconds: offsets of time zones are multiples of it
 _LARGEST_OFFSET: Final = 14 * 3600
@@ -170,10 +170,12 @@ def _totals(columns: Mapping[str, FloatColumn], index: int) -> DeviceTotals:
 
 
 def _laps(laps: Messages, mine: NDArray[np.bool_]) -> tuple[Lap, ...]:
+    """The first thousand: nobody marks more, but broken files hold more."""
+    first = np.flatnonzero(mine)[:MAX_LAPS]
     rows = zip(
-        laps.column(profile.START_TIME)[mine],
-        laps.column(profile.ELAPSED)[mine],
-        laps.column(profile.DISTANCE)[mine],
+        laps.column(profile.START_TIME)[first],
+        laps.column(profile.ELAPSED)[first],
+        laps.column(profile.DISTANCE)[first],
         strict=True,
     )
     return tuple(

@@ -245,7 +245,7 @@ def _walk_file(data: bytes, at: int, end: int, found: Walk) -> str | None:
             last += ((header & 0x1F) - (last & 0x1F)) & 0x1F
             found.stamps[at + 1] = last
         else:
-            count = _alike(data, at, end, step)
+            count = _alike(data, at, end, step) if data[at + step : at + step + 1] == data[at : at + 1] else 1
             if group.time is not None:
                 last = _last_stamp(data, at + 1 + (count - 1) * step, group.time, last)
         found.counted(count)

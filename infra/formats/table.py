@@ -10,6 +10,7 @@ from domain.measures import Sport
 from domain.recordings.recording import DECIMALS, Column, DeviceTotals, FloatColumn, Lap, Session, UnreadableRecording
 
 MAX_POINTS: Final = 1_000_000  # eleven days at one a second
+MAX_LAPS: Final = 1_000
 YEARS: Final = range(1970, 2200)  # of times that a device can have meant
 
 _MEASURED: Final[tuple[Column, ...]] = tuple(name for name in Column if name is not Column.T)

@@ -5,9 +5,18 @@ from datetime import datetime
 from typing import Final
 
 from domain.measures import Metres, Seconds, Sport
-from domain.recordings.recording import Column, DeviceTotals, EmptyRecording, Format, Lap, Recording, Session
+from domain.recordings.recording import (
+    Column,
+    DeviceTotals,
+    EmptyRecording,
+    Format,
+    Lap,
+    Recording,
+    Session,
+    UnreadableRecording,
+)
 from infra.formats.alike import AlikePoints
-from infra.formats.table import Points, Row, moment, numbers, sport_named
+from infra.formats.table import MAX_LAPS, Points, Row, moment, numbers, sport_named
 from infra.formats.xml_stream import Closed, Opened, read_xml
 
 _VALUES: Final = {
@@ -19,6 +28,7 @@ _VALUES: Final = {
     "Speed": Column.SPEED,
     "Watts": Column.POWER,
 }
+_MAX_ACTIVITIES: Final = 100
 _LAP_VALUES: Final = ("TotalTimeSeconds", "DistanceMeters", "Calories")
 
 
@@ -44,7 +54,9 @@ class _Activity:
             self._lap[name] = value
 
     def end_lap(self) -> None:
-        """The lap's totals are complete."""
+        """The lap's totals are complete. The first thousand count: nobody marks more, but broken files hold more."""
+        if len(self._laps) >= MAX_LAPS:
+            return
         elapsed, distance, calories = (self._lap.get(name) for name in _LAP_VALUES)
         self._laps.append(
             Lap(
@@ -125,6 +137,8 @@ class _File:
 
     def end_activity(self, _text: str = "", _parent: str = "") -> None:
         """A session more, also where the file breaks off."""
+        if len(self.sessions) >= _MAX_ACTIVITIES:
+            raise UnreadableRecording(f"The file has more than {_MAX_ACTIVITIES} activities: split it.")
         self.warnings += [warning for warning in self._activity.points.warnings() if warning not in self.warnings]
         self.sessions.append(self._activity.session())
         self._activity = _Activity()

@@ -90,20 +90,24 @@ class _Reading:
             text = data.decode("latin-1")  # a character a byte
             self._note_places(parser, points.name)
         at = fed = 0
+        between_points = True
         while at < len(data):
-            if points is None or points.useless:
-                points, end = None, at + _CHUNK_BYTES
-            else:
-                stop = data.find(points.end_tag, at, at + _CHUNK_BYTES)
-                end = at + _CHUNK_BYTES if stop < 0 else stop + len(points.end_tag)
-            part = data[at:end]
+            stop = data.find(points.end_tag, at, at + _CHUNK_BYTES) if points is not None and between_points else -1
+            part = data[at : at + _CHUNK_BYTES if points is None or stop < 0 else stop + len(points.end_tag)]
             parser.Parse(part, False)  # noqa: FBT003 - C takes it by place
             at, fed = at + len(part), fed + len(part)
-            if fed - parser.CurrentByteIndex > _LONGEST_TAG + _CHUNK_BYTES or len(names) > _MOST_NAMES:
+            if fed - parser.CurrentByteIndex > _LONGEST_TAG:
+                break  # a comment or a tag that nobody ended
+            if len(names) > _MOST_NAMES:
                 raise UnreadableRecording(_NO_RECORDING)
             del self._pieces[_MOST_PIECES:]
+            if points is None or points.useless:
+                points = None
+                continue
             began, ended = self._point
-            if points is not None and ended == fed - len(points.end_tag):
+            # a part that ended elsewhere is in no point: the next is long, or old parsers read it again and again
+            between_points = stop < 0 or ended == fed - len(points.end_tag)
+            if stop >= 0 and between_points:
                 at = points.follow(text, at - fed + began, at)
         parser.Parse(b"", True)  # noqa: FBT003 - as above
 

@@ -128,7 +128,7 @@ def test_the_scale_bar_is_as_long_as_it_says() -> None:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.floats(-90, 90), st.floats(-180, 180)), min_size=1, max_size=6),
     st.floats(0, 1e6),
@@ -187,7 +187,7 @@ def test_where_there_is_nothing_to_draw_the_picture_says_what_is_missing() -> No
     assert words(read(draw_pace(None, 3.0, Sport.CYCLING, FRAME))) == ["No speed for this activity"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.floats(-500, 9_000), min_size=2, max_size=20),
     st.floats(0.5, 1e6),
@@ -242,7 +242,7 @@ _ROWS = 10
 _numbers = st.floats(-1e4, 1e9) | st.just(float("nan"))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.dictionaries(
         st.sampled_from([Column.DISTANCE, Column.ALTITUDE, Column.SPEED]),

@@ -91,3 +91,14 @@ async def test_pictures_and_files_are_documented_as_what_they_are(anna: Runner) 
         answers = paths[f"/v1/activities/{{activity_id}}/{name}"]["get"]["responses"]
         assert list(answers["200"]["content"]) == [kind]
         assert list(answers["404"]["content"]) == ["application/problem+json"]
+
+
+async def test_a_larger_map_shows_more_of_the_way(anna: Runner) -> None:
+    activity_id = uuid4()
+    position = await anna.run(fit(97, kilometres=8), activity_id)
+    await anna.get(f"/activities/{activity_id}", after=position)
+    sizes = [
+        len((await anna("GET", f"/activities/{activity_id}/map.svg?width={width}")).content)
+        for width in (150, 600, 2000)
+    ]
+    assert sizes[0] < sizes[1] < sizes[2]

@@ -169,7 +169,7 @@ async def test_the_command_twice_with_a_restart_in_between(tmp_path: Path, datab
         api_url="http://127.0.0.1:1",
         database_url=f"postgresql://?{database_url.replace(' ', '&')}",
         redis_url="redis://127.0.0.1:1",
-        object_store_url="file:///tmp",
+        object_store_url=(tmp_path / "objects").as_uri(),
     )
     with hold(tmp_path):
         announce(tmp_path, instance)
@@ -185,7 +185,7 @@ async def test_the_command_twice_with_a_restart_in_between(tmp_path: Path, datab
         announce(tmp_path, instance)
         second = await asyncio.to_thread(run, tmp_path)
         assert second.exit_code == 0, second.output
-        assert "1 users' keys and 1 addresses" in second.stdout
+        assert "1 users' keys, 1 addresses and 0 uploads" in second.stdout
     assert load_secrets(tmp_path)["CAIRN_MASTER_KEY"] == both[0]
     async with Server(database_url, base64.b64decode(both[0])) as server:
         assert await server.knows(ANNA, "anna")

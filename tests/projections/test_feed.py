@@ -116,7 +116,7 @@ async def test_a_feed_keeps_the_latest_starts(
 
 
 @everywhere(data=st.data())
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_pages_of_any_size_give_the_same_tables(database: Connection, data: st.DataObject) -> None:
     events = data.draw(histories())
     found = []

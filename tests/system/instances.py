@@ -1,14 +1,16 @@
 """The whole product as processes."""
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+from api.client import Client
 from infra.instance import Instance, find
 
 CHECKOUT = Path(__file__).parents[2]
@@ -45,13 +47,24 @@ def await_end(pids: list[int]) -> None:
         time.sleep(0.1)
 
 
+def kill(supervisor: int, part: str) -> bool:
+    """End a process below the supervisor without warning, by what is in its command line; whether there was one."""
+    for pid, command in descendants(supervisor):
+        if part in command:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            return True
+    return False
+
+
 @contextlib.contextmanager
-def up(data: Path) -> Iterator[tuple[subprocess.Popen[bytes], Instance]]:
-    """`cairn up` from ready until stopped."""
+def up(data: Path, **environ: str) -> Iterator[tuple[subprocess.Popen[bytes], Instance]]:
+    """`cairn up` from ready until stopped, with this beside the environment."""
     with (data.parent / "up.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "workers.cli.main", "up", "--port", str(free_port()), "--data", str(data)],
             cwd=CHECKOUT,
+            env={**os.environ, **environ},
             stdout=log,
             stderr=subprocess.STDOUT,
         )
@@ -65,3 +78,15 @@ def up(data: Path) -> Iterator[tuple[subprocess.Popen[bytes], Instance]]:
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(60)
+
+
+async def activities(client: Client) -> AsyncIterator[str]:
+    """All ids of the signed-in runner, page by page."""
+    cursor = ""
+    while True:
+        page = await client.get(f"/users/{client.user_id}/activities?limit=25{cursor}")
+        for item in page["items"]:
+            yield item["activity_id"]
+        if page["next_cursor"] is None:
+            return
+        cursor = f"&cursor={page['next_cursor']}"

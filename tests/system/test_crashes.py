@@ -1,11 +1,7 @@
 """The whole product as processes, killed one after the other while runs come in."""
 
 import asyncio
-import contextlib
-import os
-import signal
 import time
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from itertools import cycle
 from pathlib import Path
@@ -15,7 +11,7 @@ import pytest
 
 from api.client import Client
 from tests.recordings import STARTED, fit, gpx
-from tests.system.instances import await_end, descendants, up
+from tests.system.instances import activities, await_end, descendants, kill, up
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
@@ -29,26 +25,10 @@ async def kill_in_turn(supervisor: int, until: asyncio.Event) -> list[str]:
     for victim in cycle(VICTIMS):
         if until.is_set() and len(killed) >= len(VICTIMS):
             return killed
-        for pid, command in descendants(supervisor):
-            if victim in command:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                killed.append(victim)
-                break
+        if kill(supervisor, victim):
+            killed.append(victim)
         await asyncio.sleep(1.5)
     return killed
-
-
-async def activities(client: Client) -> AsyncIterator[str]:
-    """All ids of the signed-in runner, page by page."""
-    cursor = ""
-    while True:
-        page = await client.get(f"/users/{client.user_id}/activities?limit=25{cursor}")
-        for item in page["items"]:
-            yield item["activity_id"]
-        if page["next_cursor"] is None:
-            return
-        cursor = f"&cursor={page['next_cursor']}"
 
 
 async def test_every_acked_run_becomes_one_activity_whatever_is_killed(data: Path) -> None:

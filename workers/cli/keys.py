@@ -1,5 +1,6 @@
 """`cairn keys`: the master key, replaced while everything runs."""
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -7,9 +8,12 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
+from domain.errors import StoreUnavailable
+from infra.bootstrap import open_parts
 from infra.faults import Fault
 from infra.instance import announced_at
 from infra.keys import MasterKeys
+from infra.rewrapping import rewrap_waiting
 from infra.rotation import Rotation
 from infra.secrets import add_master_key, keep_first_master_key, master_key_changed_at
 from infra.settings import Settings, load_settings
@@ -22,7 +26,7 @@ _VARIABLE = "CAIRN_MASTER_KEY"
 
 @click.group("keys")
 def keys_command() -> None:
-    """The master key, which wraps the users' keys and seals e-mail addresses."""
+    """The master key, which wraps the users' keys and those of uploads that wait, and seals e-mail addresses."""
 
 
 @keys_command.command("rotate")
@@ -57,13 +61,26 @@ def rotate_command(data: Path) -> None:
     if not given and announced is not None and announced < master_key_changed_at(data):
         raise Fault("the instance that runs knows the old key only: restart it (./cairn up), and run this again.")
     users, addresses = _rotate(settings)
+    uploads = asyncio.run(_rewrap(settings))
     current = MasterKeys(settings.master_keys).current
-    click.echo(f"{users:,} users' keys and {addresses:,} addresses are now under master key {current}.")
+    click.echo(
+        f"{users:,} users' keys, {addresses:,} addresses and {uploads:,} uploads that wait are now under master key "
+        f"{current}."
+    )
     if given:
         click.echo(f"Set {_VARIABLE} to its first key only. Keep the old one for backups that were made before now.")
     else:
         path = keep_first_master_key(data)
         click.echo(f"The old key is no longer in {path}: backups of the database made before now need it.")
+
+
+async def _rewrap(settings: Settings) -> int:
+    try:
+        async with open_parts(settings) as parts:
+            master = MasterKeys(settings.master_keys)
+            return await rewrap_waiting(parts.objects, master, parts.inbox, parts.chunks)
+    except StoreUnavailable as away:
+        raise Fault(f"the object store does not answer: run this again when it does. ({away.__cause__})") from None
 
 
 def _rotate(settings: Settings) -> tuple[int, int]:

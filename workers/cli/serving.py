@@ -1,6 +1,5 @@
 """`cairn api`, `cairn worker`, `cairn migrate`: the parts that `cairn up` starts, one by one."""
 
-import asyncio
 import os
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Final
 
 import click
 import psycopg
+import uvloop
 
 from infra import migrations
 from infra.faults import Fault
@@ -49,7 +49,7 @@ def worker_command(kinds: tuple[str, ...], data: Path) -> None:
       ingest     takes recordings in
     """  # noqa: D301 - \b is click's mark for lines to be left as they are
     settings = load_settings(data, os.environ)
-    asyncio.run(run_workers(settings, frozenset(kinds or _KINDS)))
+    uvloop.run(run_workers(settings, frozenset(kinds or _KINDS)))
 
 
 @click.command("migrate")

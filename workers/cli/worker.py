@@ -16,6 +16,7 @@ from psycopg import Connection
 from domain.errors import StoreUnavailable
 from domain.notices import REACTIONS
 from infra.bootstrap import Parts, now, open_ear, open_parts
+from infra.collection import Collection
 from infra.event_store.reader import LogReader
 from infra.faults import Fault
 from infra.housekeeping import purge_replies
@@ -47,7 +48,7 @@ _AUDIT_SECONDS: Final = 3_600.0
 _AUDITED_PERCENT: Final = 100 / 256
 _CLEANING_SECONDS: Final = 3_600.0
 _CLEANING_RETRY_SECONDS: Final = 60.0
-_RECOMPACTING_SECONDS: Final = 3_600.0
+_CHORES_SECONDS: Final = 3_600.0
 
 
 def run_projector(settings: Settings, stop: threading.Event) -> None:
@@ -171,16 +172,26 @@ def _clean(settings: Settings) -> int:
         return purge_replies(connection)
 
 
-async def run_recompaction(settings: Settings) -> None:
-    """Pack cold tracks again, once an hour until cancelled."""
+async def run_chores(settings: Settings) -> None:
+    """Pack cold tracks again, and remove what was kept of deleted activities, once an hour until cancelled."""
     while True:
-        await asyncio.sleep(_RECOMPACTING_SECONDS)
+        await asyncio.sleep(_CHORES_SECONDS)
         try:
             async with open_parts(settings) as parts:
+                removed = await collect_once(settings, parts)
                 tracks, saved = await recompact_once(settings, parts)
+            _log.info("removed what was kept of %d deleted activities", removed)
             _log.info("packed %d cold tracks again, which saved %d bytes", tracks, saved)
         except (psycopg.Error, StoreUnavailable) as away:
-            _log.warning("no recompaction this time: %s", str(away).strip() or "a server does not answer")
+            _log.warning("not all was tidied up this time: %s", str(away).strip() or "a server does not answer")
+
+
+async def collect_once(settings: Settings, parts: Parts) -> int:
+    """How many deleted activities were due. `StoreUnavailable`."""
+    with _connect(settings) as connection:
+        master = MasterKeys(settings.master_keys)
+        served = parts.streams, parts.claims, parts.inbox, parts.tracks, parts.objects
+        return await Collection(connection, master, *served, clock=now).turn()
 
 
 async def recompact_once(settings: Settings, parts: Parts) -> tuple[int, int]:
@@ -206,7 +217,7 @@ async def run_workers(settings: Settings, kinds: frozenset[str]) -> None:
         tasks.append(asyncio.create_task(asyncio.to_thread(run_reactor, settings, stop)))
     if "ingest" in kinds:
         tasks.append(asyncio.create_task(run_ingest(settings)))
-        tasks.append(asyncio.create_task(run_recompaction(settings)))
+        tasks.append(asyncio.create_task(run_chores(settings)))
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     stop.set()
     for task in tasks:

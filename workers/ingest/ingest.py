@@ -28,6 +28,10 @@ MAX_ATTEMPTS: Final = 5
 _AHEAD: Final = timedelta(days=1)  # of our clock: more than any zone's difference
 
 
+class UnderWay(Exception):
+    """Another worker is at this upload."""
+
+
 class SessionEnded(Exception):
     """The upload came in a session that had ended."""
 
@@ -69,11 +73,18 @@ class Ingest:
     async def process(self, activity_id: ActivityId) -> Verdict | None:
         """The upload's verdict, made durable; None when nothing was accepted under this id.
 
-        Raises what may pass (a store that is away, a crashed reader): the same call again later is safe.
+        Raises what may pass (a store that is away, a crashed reader, `UnderWay`): the same call again later is safe.
         """
         manifest = await self._inbox.manifest(activity_id)
         if manifest is None:
             return None
+        async with self._attempts.alone(activity_id) as alone:  # tries at the same time would count as failed ones
+            if not alone:
+                raise UnderWay
+            return await self._bring_to_verdict(manifest)
+
+    async def _bring_to_verdict(self, manifest: Manifest) -> Verdict:
+        activity_id = manifest.activity_id
         verdict = await self._inbox.verdict(activity_id)
         if verdict is None:
             verdict = await self._tried(manifest)

@@ -11,7 +11,7 @@ from domain.errors import StoreUnavailable
 from domain.measures import ActivityId
 from domain.recordings.reading import ReaderFailed
 from domain.uploads import Inbox, Waiting
-from workers.ingest.ingest import Ingest
+from workers.ingest.ingest import Ingest, UnderWay
 from workers.ingest.ports import Queue
 
 _log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ _RETRY_SECONDS: Final = (1.0, 5.0, 30.0, 120.0)
 
 
 class IngestLoop:
-    """Runs until it is cancelled. Several may run at once: they do some work twice, and nothing doubly."""
+    """Runs until it is cancelled. Several may run at once: what one is at, the others leave out."""
 
     def __init__(
         self, ingest: Ingest, inbox: Inbox, queue: Queue, clock: Callable[[], datetime], at_once: int = 2
@@ -38,6 +38,7 @@ class IngestLoop:
         self._found: asyncio.Queue[Waiting] = asyncio.Queue(at_once)
         self._under_way: set[ActivityId] = set()
         self._hinted_at = 0.0
+        self._missed = False  # something, since the last sweep began: a server was away
         self._failures: dict[ActivityId, tuple[int, float]] = {}  # how often, and when to try again
 
     async def run(self) -> None:
@@ -48,10 +49,12 @@ class IngestLoop:
                 tasks.create_task(self._repeat(self._turn))
 
     async def _repeat(self, work: Callable[[], Awaitable[None]]) -> None:
-        while True:
+        task = asyncio.current_task()
+        while task is not None and not task.cancelling():  # the client of the queue may swallow it while it connects
             try:
                 await work()
             except StoreUnavailable:
+                self._missed = True
                 _log.warning("a server is away: what waits stays in the inbox until it is back")
                 await asyncio.sleep(_WAIT_SECONDS)
 
@@ -70,20 +73,23 @@ class IngestLoop:
         try:
             return await self._queue.take(_WAIT_SECONDS)
         except StoreUnavailable:  # without the queue, the sweeps do it all
+            self._missed = True
             await asyncio.sleep(_WAIT_SECONDS / 4)
             return None
 
     async def _sweep(self) -> None:
         """What the queue lost, what a dead worker left, and what failed before."""
+        self._missed = False
         async for left in self._inbox.waiting():
             again_at = self._failures.get(left.activity_id, (0, 0.0))[1]
             if self._clock() - left.since >= _SETTLED and again_at <= time.monotonic():
                 await self._found.put(left)
         began = time.monotonic()
-        while time.monotonic() - began < (
-            _BUSY_SWEEP_SECONDS if time.monotonic() - self._hinted_at < _SWEEP_SECONDS else _SWEEP_SECONDS
-        ):
+        while time.monotonic() - began < (_BUSY_SWEEP_SECONDS if self._relies_on_hints() else _SWEEP_SECONDS):
             await asyncio.sleep(_SWEEP_SECONDS / 4)
+
+    def _relies_on_hints(self) -> bool:
+        return not self._missed and time.monotonic() - self._hinted_at < _SWEEP_SECONDS
 
     async def _try(self, activity_id: ActivityId) -> bool:
         """Whether there is nothing left to do; a failure is tried again later."""
@@ -94,6 +100,8 @@ class IngestLoop:
             await self._ingest.process(activity_id)
         except StoreUnavailable:
             raise
+        except UnderWay:
+            return False
         except Exception as failure:  # noqa: BLE001 - one upload's fault, of whatever kind, must not stop the others
             times = self._failures.get(activity_id, (0, 0.0))[0] + 1
             pause = _RETRY_SECONDS[min(times, len(_RETRY_SECONDS)) - 1]

@@ -47,6 +47,10 @@ class Claims(Protocol):
 class Attempts(Protocol):
     """How often an upload was tried without coming to a verdict. Durable: a crash counts."""
 
+    def alone(self, activity_id: ActivityId) -> AbstractAsyncContextManager[bool]:
+        """Whether nobody else tries this upload meanwhile."""
+        ...
+
     async def begin(self, activity_id: ActivityId) -> int:
         """Count one more; the number of this one, from 1."""
         ...

@@ -71,6 +71,7 @@ def is_cold(blob: bytes) -> bool:
     return blob[4:5] == b"\x02" and container.read(blob).cold
 
 
+@np.errstate(all="ignore")  # damage may say anything, and what it comes to does not matter
 def _decode(blob: bytes, columns: Collection[Column] | None, key: Key | None) -> tuple[int, dict[Column, FloatColumn]]:
     parts = container.read(blob)
     if columns is None or parts.stem is None:  # what is read alone of a sealed blob has a tag of its own

@@ -25,7 +25,7 @@ _BITS: Final = (16, 32, 64)
 _WIDEST: Final = len(_DTYPES) - 1
 _PCO_NAMES: Final = ("i16", "i32", "i64")
 _PLANE_WIDTHS: Final = (1, 2, 4, 8)
-_PCO_HEADER: Final = b"\x04\x01"  # of a pcodec file: its version, and that its kinds of numbers differ
+_PCO_HEADER: Final = b"\x04\x01"  # of a pcodec file: the version of its format. Another one is another codec here
 _PCO_WRITER: Final = FileCompressor()
 _PCO_FILE: Final = FileDecompressor.new(_PCO_HEADER)[0]
 _PAGE: Final = 2**17  # numbers of a pcodec page
@@ -125,7 +125,7 @@ def _pco(numbers: Whole, config: ChunkConfig) -> bytes:
 
 def _width(numbers: Whole) -> int:
     lowest, highest = int(numbers.min()), int(numbers.max())
-    return next(at for at, bits in enumerate(_BITS) if -1 << bits - 1 <= lowest and highest < 1 << bits - 1)
+    return next(at for at, size in enumerate(_BITS) if -1 << size - 1 <= lowest and highest < 1 << size - 1)
 
 
 def _from_pco(body: bytes, width: int, count: int) -> Counted:

@@ -12,7 +12,7 @@ from domain.recordings.recording import Column, FloatColumn
 from infra.formats.track import codecs, distance
 from infra.formats.track.blob import CorruptTrack
 from infra.formats.track.codecs import Whole
-from infra.formats.track.numbers import Measured, describe, described, measured
+from infra.formats.track.numbers import BITS, Measured, describe, described, measured
 
 _TOLD: Final = 128
 
@@ -30,8 +30,8 @@ def sources(name: Column, raw: bytes) -> Sequence[Column]:
     """Columns that must be known before, as far as the track has them; `CorruptTrack`."""
     if not raw or raw[0] < _TOLD:
         return ()
-    if name is not Column.DISTANCE:
-        raise CorruptTrack("a column is told that is no distance")
+    if name is not Column.DISTANCE or raw[0] == _TOLD + BITS:
+        raise CorruptTrack("a column is told that is no distance, or not counted in any unit")
     return distance.SOURCES
 
 

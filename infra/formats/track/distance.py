@@ -62,8 +62,7 @@ def told(raw: bytes, at: int, known: Known) -> tuple[FloatColumn, int]:
         raise CorruptTrack("the distance is told from positions, which the track has not, or by weights that are cut")
     (narrowing,) = _HEAD.unpack_from(raw, at)
     weights = np.frombuffer(raw, _STORED, offset=at + _HEAD.size, count=_COUNT)
-    with np.errstate(all="ignore"):  # damage may say anything, and what it comes to does not matter
-        return _summed(_moved(known, narrowing), weights), end
+    return _summed(_moved(known, narrowing), weights), end
 
 
 def _summed(moved: FloatColumn, weights: Weights) -> FloatColumn:

@@ -67,7 +67,7 @@ _UNITS: Final[tuple[Unit | Bits, ...]] = (
     Unit(_SEMICIRCLES, 1e7),
     Unit(_SEMICIRCLES, 1e6, cut=True),
 )
-_BITS, _ANGLES = 0, (8, 9, 10, 12, 14, 13, 11)
+BITS, _ANGLES = 0, (8, 9, 10, 12, 14, 13, 11)
 _TRIED_UNITS: Final = {
     Column.T: (1, 3, 7),
     Column.LAT: _ANGLES,
@@ -91,7 +91,7 @@ class Measured(Struct):
     @property
     def is_counted(self) -> bool:
         """Whether there are numbers, and they are counted in a unit that fits."""
-        return self.unit != _BITS and len(self.numbers) > 0
+        return self.unit != BITS and len(self.numbers) > 0
 
     def values(self, points: int, numbers: Counted | FloatColumn) -> FloatColumn:
         """The column that these numbers are, NaN where there is no value."""
@@ -119,7 +119,7 @@ def measured(name: Column, column: FloatColumn) -> Measured:
     known = column if everywhere else column[present]
     unit, numbers = _in_unit(name, known)
     first, step = (int(numbers[0]), 1) if len(numbers) else (0, 1)
-    if unit != _BITS and len(numbers):
+    if unit != BITS and len(numbers):
         numbers = numbers - first
         step = _shared_step(numbers)
         numbers = numbers // step if step > 1 else numbers
@@ -135,7 +135,7 @@ def _in_unit(name: Column, known: FloatColumn) -> tuple[int, Whole]:
         tried = _UNITS[unit]
         if isinstance(tried, Unit) and tried.may_fit(some) and (numbers := tried.numbers(known)) is not None:
             return unit, numbers
-    return _BITS, known.view(np.int64)
+    return BITS, known.view(np.int64)
 
 
 def _shared_step(numbers: Whole) -> int:

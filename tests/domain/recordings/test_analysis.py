@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.measures import Sport
@@ -118,6 +118,7 @@ TRACKS = st.integers(0, 12).flatmap(
 )
 
 
+@settings(deadline=None)
 @given(TRACKS, st.sampled_from(list(Sport)), st.integers(1, 11))
 def test_whatever_was_recorded_the_sums_can_be(columns: dict[Column, np.ndarray], sport: Sport, resumed: int) -> None:
     length = max(map(len, columns.values()), default=0)

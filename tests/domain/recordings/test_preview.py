@@ -4,7 +4,7 @@ import pytest
 
 from domain.recordings.cleaning import step_lengths
 from domain.recordings.preview import RESOLUTIONS, bounding_box, preview, previews
-from tests.domain.recordings.tracks import NAN
+from tests.domain.recordings.tracks import NAN, seconds
 
 
 def circle(points: int, radius: float = 0.02) -> tuple[np.ndarray, np.ndarray]:
@@ -51,6 +51,29 @@ def test_the_box_is_south_west_north_east() -> None:
 
 def test_the_box_over_the_date_line_goes_the_short_way() -> None:
     assert bounding_box(np.array([0.0, 1.0]), np.array([179.5, -179.5])) == (0, 179.5, 1, -179.5)
+
+
+@pytest.mark.parametrize("width", [1e-5, 0.01, 1.0])
+def test_a_zigzag_of_a_hundred_thousand_points_is_a_preview_too(width: float) -> None:
+    """Simplified all at once it would take minutes: the test's time runs out."""
+    lat, lon = 52 + seconds(100_000) % 2 * width, 13 + seconds(100_000) / 1e6
+    found = preview(lat, lon)
+    assert found is not None
+    assert len(previews(lat, lon)) == 3
+    assert 2 <= len(polyline.decode(found)) <= 120
+
+
+def test_a_hundred_thousand_times_the_same_place_is_a_preview_too() -> None:
+    assert preview(np.full(100_000, 52.5), np.full(100_000, 13.4)) is not None
+
+
+def test_a_long_way_keeps_its_bends() -> None:
+    turns = seconds(40_000)
+    lat, lon = 52 + 0.1 * np.sin(turns / 4_000), 13 + turns / 1e5
+    at = polyline.decode(preview(lat, lon) or "")
+    near = np.interp([east for _, east in at], lon, lat)
+    assert [north for north, _ in at] == pytest.approx(near, abs=1e-4)
+    assert max(north for north, _ in at) == pytest.approx(52.1, abs=0.002)
 
 
 def test_previews_are_ever_finer_and_close_to_the_way() -> None:

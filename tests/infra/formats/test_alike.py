@@ -120,3 +120,10 @@ def test_a_value_that_is_not_plain_goes_through_the_parser(monkeypatch: pytest.M
 @pytest.mark.parametrize("path", real_files.paths("gpx") + real_files.paths("tcx"), ids=lambda path: path.name)
 def test_real_files(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_same(path.read_bytes(), monkeypatch)
+
+
+def test_a_comment_that_nobody_ended_costs_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = '<trkpt lat="52.5" lon="13.4"><ele>40</ele></trkpt>'
+    content = gpx(track(point * 500 + "<!-- " + point * 40_000))
+    assert len(parse(content).sessions[0]) == 500
+    assert_same(content, monkeypatch)

@@ -157,6 +157,13 @@ def test_thousands_of_definitions_are_refused() -> None:
         parse(fit_file(*definitions))
 
 
+def test_of_laps_by_the_hundred_thousand_the_first_thousand_count() -> None:
+    fields = [(2, U32), (9, U32)]
+    laps = define(3, 19, fields) + b"".join(data(3, fields, BEGIN, n) for n in range(100_000))
+    (session,) = parse(fit_file(records(3), laps)).sessions
+    assert len(session.laps) == 1_000
+
+
 def test_a_chain_of_empty_files_is_refused() -> None:
     with pytest.raises(UnreadableRecording, match="one by one"):
         parse(fit_file(b"\x05") * 200)

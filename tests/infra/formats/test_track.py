@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pcodec.wrapped import FileCompressor
 
 from domain.recordings.recording import Column, FloatColumn
 from infra.formats import parse
@@ -90,6 +91,7 @@ ODD = st.floats(allow_nan=False) | st.sampled_from([-0.0, 0.0, NAN, 5e-324, 1.79
 NUMBERS = ODD | st.floats(-1e11, 1e11) | st.integers(-(2**31), 2**31).map(lambda n: n * SEMICIRCLE)
 
 
+@settings(deadline=None)  # the best takes its time
 @given(
     st.integers(0, 30).flatmap(
         lambda length: st.dictionaries(
@@ -106,7 +108,7 @@ def test_every_value_comes_back_as_it_was(columns: dict[Column, FloatColumn], be
 
 
 @given(st.integers(0, 2**32), st.sampled_from([64, 255, 300, 1_025]), st.integers(0, 7), st.booleans())
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)  # the best takes its time
 def test_walks_with_gaps_and_leaps_come_back(seed: int, length: int, kind: int, best: bool) -> None:  # noqa: FBT001 - drawn
     columns = walk(seed, length, kind)
     same(decode(encode(columns, best=best)), columns)
@@ -272,6 +274,11 @@ def test_every_codec_gives_all_numbers_back() -> None:
         for numbers in (drawn.integers(-5, 5, length), np.cumsum(drawn.integers(-(2**40), 2**40, length))):
             for pack in (codecs.encode, codecs.encode_best) if length < 1_000 else (codecs.encode,):
                 np.testing.assert_array_equal(codecs.decode(pack(numbers), length), numbers)
+
+
+def test_pcodec_writes_the_format_that_blobs_say_they_have() -> None:
+    """If it does not any more, what it writes needs a codec of its own, and what is stored must be read as before."""
+    assert FileCompressor().write_header() == codecs._PCO_HEADER
 
 
 @pytest.mark.parametrize("path", real_files.paths("*"), ids=lambda path: path.name[:40])

@@ -12,9 +12,10 @@ from tests.domain.recordings.tracks import NAN
 from tests.recordings import fit
 from workers.cli.bench.command import _sentence
 from workers.cli.bench.events import log
-from workers.cli.bench.measure import Bench, Contender, Finding, Goal, Spread, measure
+from workers.cli.bench.measure import Bench, Contender, Finding, Goal, Shared, Spread, measure
 from workers.cli.bench.recordings import from_folder, made_up
 from workers.cli.bench.tracks import SIZE_GOALS, SPEED_GOALS, Tracks, compare
+from workers.cli.bench.upload import percentile
 
 
 def rates(*figures: float) -> Iterator[float]:
@@ -42,6 +43,32 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios_not_the_ratio_of_medians() -
     assert [finding.met for finding in outcome.findings] == [True, False, True, None]
     assert outcome.findings[0].figure == Spread(2.0, 0.5, 2.0)
     assert sorted(told) == sorted(f"append {number}/3: {name}" for number in (1, 2, 3) for name in ("ours", "theirs"))
+
+
+def test_figures_of_one_run_are_of_the_same_run_in_each_round_whatever_the_order() -> None:
+    runs = iter(range(1, 10))
+
+    def run() -> dict[str, float]:
+        number = next(runs)
+        return {"cpu": number, "rows": number * 10}
+
+    shared = Shared(run)
+    contenders = [shared.contender(name) for name in ("cpu", "rows")]
+    goals = [Goal("ratio", "rows", "cpu", 9.0, at_most=True)]
+    outcome = measure(Bench("upload", "ms", contenders, goals), 5, lambda _: None)
+    assert outcome.findings[0].figure == Spread(10, 10, 10)
+    assert outcome.findings[0].met is False
+    assert next(runs) == 6
+
+
+def test_what_is_a_sum_over_a_long_run_already_is_measured_once() -> None:
+    bench = Bench("growth", "MB", [Contender("ours", lambda: 1.0)], [], once=True)
+    assert measure(bench, 5, lambda _: None).rounds == 1
+
+
+def test_a_percentile_is_a_figure_that_was_measured() -> None:
+    assert percentile([*range(200, 0, -1)], 99) == 198
+    assert percentile([3.0], 99) == 3.0
 
 
 def test_findings_are_told_in_a_sentence() -> None:

@@ -22,7 +22,7 @@ from infra.settings import Settings, TokenKey
 from tests.recordings import STARTED, fit
 from tests.scenarios import ANNA, BEN, MAY_1
 from tests.uploads import accept, waiting
-from workers.ingest.ingest import MAX_ATTEMPTS, Ingest, dated
+from workers.ingest.ingest import MAX_ATTEMPTS, Ingest, UnderWay, dated
 from workers.ingest.loop import IngestLoop
 from workers.ingest.ports import Reader
 
@@ -120,9 +120,11 @@ def test_a_run_from_the_future_is_taken_in_and_told(hours: int, codes: list[str]
 async def test_processing_again_or_at_the_same_time_adds_nothing(parts: Parts, reader: ProcessReader) -> None:
     activity_id = await accepted(parts)
     one, other = ingest(parts, reader), ingest(parts, reader)
-    verdicts = [*await asyncio.gather(one.process(activity_id), other.process(activity_id))]
-    verdicts.append(await one.process(activity_id))
-    assert {verdict.status for verdict in verdicts if verdict} == {"ready"}
+    both = await asyncio.gather(one.process(activity_id), other.process(activity_id), return_exceptions=True)
+    assert {type(outcome) for outcome in both} == {Verdict, UnderWay}
+    again = await one.process(activity_id)
+    assert again is not None
+    assert again.status == "ready"
     assert len(await all_positions(parts)) == 1
 
 
@@ -205,3 +207,13 @@ async def swept(parts: Parts, reader: Reader, activity_id: ActivityId) -> str:
     verdict = await parts.inbox.verdict(activity_id)
     assert verdict is not None
     return verdict.status
+
+
+@pytest.mark.parametrize("milliseconds", [0, 1, 2, 5, 10, 20])
+async def test_the_loop_ends_when_it_is_told_to_also_while_it_connects(parts: Parts, milliseconds: int) -> None:
+    taking_in = IngestLoop(ingest(parts, CrashingReader()), parts.inbox, parts.queue, clock=now)
+    loop = asyncio.create_task(taking_in.run())
+    await asyncio.sleep(milliseconds / 1000)
+    loop.cancel()
+    _, left = await asyncio.wait({loop}, timeout=20)
+    assert not left

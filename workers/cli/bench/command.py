@@ -23,7 +23,7 @@ from infra import migrations
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.faults import Fault
 from infra.processes import child_environ
-from workers.cli.bench import append
+from workers.cli.bench import append, upload
 from workers.cli.bench.measure import ROUNDS, Bench, Finding, Outcome, Spread, measure
 from workers.cli.bench.rebuild import LAG_GOALS, LIVE_GOALS, MEMORY_GOALS, REBUILD_GOALS, Live, Rebuilds
 from workers.cli.bench.recordings import from_folder, made_up
@@ -37,6 +37,7 @@ _RESULTS: Final = {
     "replay": (*REBUILD_GOALS, *MEMORY_GOALS),
     "live": (*LIVE_GOALS, *LAG_GOALS),
     "tracks": (*SIZE_GOALS, *SPEED_GOALS),
+    "upload": upload.GOALS,
 }
 _GROUP_OF: Final = {goal.name: group for group, goals in _RESULTS.items() for goal in goals}
 NAMES: Final = (*_RESULTS, *(name for name in _GROUP_OF if name not in _RESULTS))
@@ -76,6 +77,7 @@ def bench_command(
       replay    rebuilding read models from a large log: ours, the stock runner, a bare COPY
       live      keeping up: events a second of one worker, and its lag at 2,000 a second
       tracks    stored tracks: bytes a point, points a second; gzip, zstd, JSON, Parquet, pcodec
+      upload    recordings to a whole instance: time to the ack, CPU, rows and memory
 
     A name is one of these or of a result, such as append_1_client, which stands for all of its group. Without names:
     all of them, in some minutes. Each round runs every contender once, in another order. A ratio is the median of the
@@ -148,6 +150,10 @@ def _measured(
             told("filling a log to follow")
             live = Live(_database(server, "live"), _database(server, "stock_live"), _QUICK_EVENTS if quick else _EVENTS)
             benches += [live.bench, lambda: live.lag_bench(_QUICK_SECONDS if quick else _LAG_SECONDS)]
+        if "upload" in names:
+            told("starting an instance, and making recordings")
+            load = upload.QUICK if quick else upload.Load()
+            benches += stack.enter_context(upload.uploads(folder / "whole", load)).benches()
         for bench in benches:
             yield measure(bench(), rounds, told)
 

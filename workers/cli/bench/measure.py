@@ -18,6 +18,23 @@ class Contender(Struct, frozen=True):
     run: Callable[[], float]
 
 
+class Shared:
+    """Several figures of one run: whichever contender comes first runs it, and the others take theirs."""
+
+    def __init__(self, run: Callable[[], Mapping[str, float]]) -> None:
+        self._run = run
+        self._left: dict[str, float] = {}
+
+    def contender(self, name: str) -> Contender:
+        """The one of this name."""
+        return Contender(name, lambda: self._take(name))
+
+    def _take(self, name: str) -> float:
+        if name not in self._left:
+            self._left = dict(self._run())
+        return self._left.pop(name)
+
+
 class Goal(Struct, frozen=True):
     """What is aimed at: `contender` at `bound` times `reference`, or at `bound` alone. None: only told."""
 
@@ -65,6 +82,7 @@ class Bench(Struct, frozen=True):
     unit: str
     contenders: Sequence[Contender]
     goals: Sequence[Goal]
+    once: bool = False  # one round: what is measured is a sum over a long run already
 
 
 def measure(bench: Bench, rounds: int, told: Callable[[str], None]) -> Outcome:
@@ -75,6 +93,7 @@ def measure(bench: Bench, rounds: int, told: Callable[[str], None]) -> Outcome:
     """
     order = list(bench.contenders)
     runs: dict[str, list[float]] = {contender.name: [] for contender in order}
+    rounds = 1 if bench.once else rounds
     for number in range(1, rounds + 1):
         random.shuffle(order)
         for contender in order:

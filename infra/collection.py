@@ -1,0 +1,71 @@
+"""What was kept of activities that were deleted is removed from the object store, a week later.
+
+Until then a backup of the log and the store fit together, and a rebuild of what was deleted by mistake has its tracks.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+from psycopg import Connection
+
+from domain.activity import Activity
+from domain.events.activity import ActivityDeleted
+from domain.measures import ActivityId, UserId
+from domain.streams import Streams
+from domain.uploads import Inbox
+from infra.claims import PostgresClaims
+from infra.keys import MasterKeys
+from infra.log_chores import LogChore
+from infra.objects import Objects
+from infra.tracks import ObjectTracks
+
+KEPT: Final = timedelta(days=7)
+
+
+class Collection:
+    """Over one connection to the primary, in autocommit. Every step may be repeated."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        master: MasterKeys,
+        streams: Streams,
+        claims: PostgresClaims,
+        inbox: Inbox,
+        tracks: ObjectTracks,
+        objects: Objects,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._chore = LogChore("collection", ActivityDeleted, KEPT, connection, master, objects, clock)
+        self._streams = streams
+        self._claims = claims
+        self._inbox = inbox
+        self._tracks = tracks
+
+    async def turn(self) -> int:
+        """All that is due; how many activities that were. `StoreUnavailable`."""
+        count = 0
+        async for event in self._chore.due():
+            await self._tracks.remove(event.user_id, event.activity_id)
+            await self._remove_original(event.user_id, event.activity_id)
+            count += 1
+        return count
+
+    async def _remove_original(self, user_id: UserId, activity_id: ActivityId) -> None:
+        """Unless another activity is of the same bytes: of another session in them, or handed in anew since."""
+        source = (await self._streams.load(Activity, activity_id)).source
+        if source is None:
+            return
+        async with self._claims.alone(user_id):  # nobody hands the bytes in anew meanwhile
+            holder = await self._claims.holder(user_id, source.sha256)
+            verdict = None if holder is None else await self._inbox.verdict(holder)
+            others = () if verdict is None else verdict.activities
+            if holder is None or (verdict is not None and not await self._any_left(others)):
+                await self._inbox.remove_original(user_id, source.sha256)
+
+    async def _any_left(self, activity_ids: tuple[ActivityId, ...]) -> bool:
+        for activity_id in activity_ids:
+            if not (await self._streams.load(Activity, activity_id)).deleted:
+                return True
+        return False

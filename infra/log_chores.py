@@ -1,0 +1,97 @@
+"""Work on what events left in the object store, once they are old enough: a little at a time, in the background.
+
+The log says what is due, in order. A turn goes on where the last one ended and stops at the first event that is too
+young, so it reads what became due since then and never lists the store. The position is an object of its own; if it is
+lost or old, work is done again, which must do no harm. One turn of a chore runs at a time, by a lock in Postgres.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
+from typing import Final, Generic, TypeVar
+
+from psycopg import Connection, OperationalError
+
+from domain.errors import StoreUnavailable
+from domain.events.event import Event
+from infra.event_store.mapper import MAPPER, UndecodableEvent
+from infra.event_store.reader import LogReader, Selection
+from infra.event_store.rows import Row
+from infra.keys import MasterKeys
+from infra.objects import Objects
+
+E = TypeVar("E", bound=Event)
+
+_REMEMBERED_EVERY: Final = 100  # events
+
+
+class LogChore(Generic[E]):
+    """Events of one kind as they become due, over one connection to the primary, in autocommit."""
+
+    def __init__(
+        self,
+        name: str,
+        kind: type[E],
+        after: timedelta,
+        connection: Connection,
+        master: MasterKeys,
+        objects: Objects,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._name = name
+        self._kind = kind
+        self._after = after
+        self._connection = connection
+        self._reader = LogReader(connection, master)
+        self._objects = objects
+        self._clock = clock
+
+    async def due(self) -> AsyncIterator[E]:
+        """What is due. It counts as done when the next one is asked for. `StoreUnavailable`."""
+        if not await asyncio.to_thread(self._lock):
+            return  # another process is at it
+        count, position = 0, int(await self._objects.get(self._key) or b"0")
+        async for row, event in self._rows(position):
+            yield event
+            count, position = count + 1, row.position
+            if count % _REMEMBERED_EVERY == 0:
+                await self._remember(position)
+        if count:
+            await self._remember(position)
+
+    async def _rows(self, after: int) -> AsyncIterator[tuple[Row, E]]:
+        old = self._clock() - self._after
+        pages = self._reader.scan(after, of=Selection(topics=MAPPER.topics_of([self._kind])))
+        while (page := await asyncio.to_thread(next, pages, None)) is not None:
+            for row in page:
+                event = self._event(row)
+                if event is not None and event.at > old:
+                    return
+                if event is not None:
+                    yield row, event
+
+    def _event(self, row: Row) -> E | None:
+        """None for what this code cannot read: that is the projections' matter."""
+        try:
+            event = MAPPER.decode(row.topic, row.state)
+        except UndecodableEvent:
+            return None
+        return event if isinstance(event, self._kind) else None
+
+    @property
+    def _key(self) -> str:
+        return f"{self._name}/position"
+
+    async def _remember(self, position: int) -> None:
+        await self._objects.replace(self._key, str(position).encode())
+
+    def _lock(self) -> bool:
+        """Held as long as the connection is."""
+        try:
+            row = self._connection.execute(_LOCK, (self._name,)).fetchone()
+        except OperationalError as error:
+            raise StoreUnavailable from error
+        return row is not None and bool(row[0])
+
+
+_LOCK: Final = "SELECT pg_try_advisory_lock(hashtext('cairn ' || %s))"

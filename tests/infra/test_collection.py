@@ -1,0 +1,121 @@
+"""What was kept of deleted activities goes, and nothing else does."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from domain.activity import Activity
+from domain.measures import ActivityId
+from domain.recordings.reading import Reading
+from infra.bootstrap import Parts, now, open_parts
+from infra.collection import KEPT, Collection
+from infra.keys import MasterKeys
+from infra.reader import read
+from infra.settings import Settings, TokenKey
+from tests.recordings import TCX, fit
+from tests.scenarios import ANNA
+from tests.uploads import accept
+from workers.ingest.ingest import Ingest
+
+Turn = Callable[..., Awaitable[int]]
+
+
+class Reader:
+    """Reads in a thread."""
+
+    async def read(self, body: bytes) -> Reading:
+        return await asyncio.to_thread(read, body)
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    return Settings(
+        data=tmp_path,
+        database_url=database_url,
+        redis_url="redis://127.0.0.1:1",
+        object_store_url=tmp_path.as_uri(),
+        master_keys=(b"m" * 32,),
+        token_keys=(TokenKey("k", b"t" * 32),),
+        cursor_key=b"c" * 32,
+        log_level="WARNING",
+    )
+
+
+@pytest.fixture
+async def parts(settings: Settings) -> AsyncIterator[Parts]:
+    async with open_parts(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def turn(settings: Settings, parts: Parts) -> Turn:
+    async def collect(later: timedelta = KEPT) -> int:
+        with psycopg.connect(settings.database_url, autocommit=True) as connection:
+            served = parts.streams, parts.claims, parts.inbox, parts.tracks, parts.objects
+            return await Collection(
+                connection, MasterKeys(settings.master_keys), *served, clock=lambda: now() + later
+            ).turn()
+
+    return collect
+
+
+async def taken_in(parts: Parts, body: bytes) -> tuple[ActivityId, ...]:
+    manifest = await accept(parts.inbox, body, activity_id=uuid4())
+    served = parts.tracks, parts.claims, parts.attempts, parts.sessions
+    verdict = await Ingest(parts.inbox, parts.streams, Reader(), *served, clock=now).process(manifest.activity_id)
+    assert verdict is not None
+    return verdict.activities
+
+
+async def deleted(parts: Parts, activity_id: ActivityId) -> None:
+    await parts.streams.transact(Activity, activity_id, ANNA, lambda it: it.delete(ANNA, now()))
+
+
+def kept(folder: Path) -> list[str]:
+    return sorted(
+        str(file.relative_to(folder))
+        for kind in ("tracks", "details", "originals")
+        for file in (folder / kind).rglob("*")
+        if file.is_file()
+    )
+
+
+async def test_a_week_after_an_activity_was_deleted_nothing_is_kept_of_it(
+    parts: Parts, turn: Turn, tmp_path: Path
+) -> None:
+    (gone,) = await taken_in(parts, fit(1, kilometres=1))
+    (stays,) = await taken_in(parts, fit(2, kilometres=2))
+    assert len(kept(tmp_path)) == 6
+    await deleted(parts, gone)
+    assert await turn(timedelta()) == 0
+    assert len(kept(tmp_path)) == 6
+    assert await turn() == 1
+    left = kept(tmp_path)
+    assert len(left) == 3
+    assert f"tracks/{ANNA}/{stays}" in left
+    assert await turn() == 0
+
+
+async def test_the_file_stays_while_one_of_its_sessions_does(parts: Parts, turn: Turn, tmp_path: Path) -> None:
+    second = TCX.replace(b"2026-05-02T06", b"2026-05-02T09").split(b"<Activities>")[1].split(b"</Activities>")[0]
+    one, other = await taken_in(parts, TCX.replace(b"</Activities>", second + b"</Activities>"))
+    await deleted(parts, one)
+    assert await turn() == 1
+    assert [file.partition("/")[0] for file in kept(tmp_path)] == ["details", "originals", "tracks"]
+    await deleted(parts, other)
+    assert await turn() == 1
+    assert kept(tmp_path) == []
+
+
+async def test_the_file_stays_when_it_was_handed_in_anew(parts: Parts, turn: Turn, tmp_path: Path) -> None:
+    (gone,) = await taken_in(parts, fit(1, kilometres=1))
+    await deleted(parts, gone)
+    (anew,) = await taken_in(parts, fit(1, kilometres=1))
+    assert await turn() == 1
+    assert kept(tmp_path)[0] == f"details/{ANNA}/{anew}"
+    assert len(kept(tmp_path)) == 3
