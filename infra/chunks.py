@@ -140,6 +140,10 @@ class ObjectChunks:
         found = await self._objects.get(_receipt(upload)) or b""
         return [found[at : at + _DIGEST_BYTES].hex() for at in range(0, len(found), _DIGEST_BYTES)]
 
+    async def forget(self, upload: Upload) -> None:
+        """Do not know any more what an accepted recording came in."""
+        await self._objects.delete(_receipt(upload))
+
     async def under_way(self) -> AsyncIterator[tuple[Upload, datetime]]:
         """See `domain.chunks.Chunks`."""
         async for key, written in self._objects.keys("chunked"):

@@ -10,10 +10,12 @@ from typing import Final
 from psycopg import Connection
 
 from domain.activity import Activity
+from domain.chunks import Upload
 from domain.events.activity import ActivityDeleted
 from domain.measures import ActivityId, UserId
 from domain.streams import Streams
 from domain.uploads import Inbox
+from infra.chunks import ObjectChunks
 from infra.claims import PostgresClaims
 from infra.keys import MasterKeys
 from infra.log_chores import LogChore
@@ -34,6 +36,7 @@ class Collection:
         claims: PostgresClaims,
         inbox: Inbox,
         tracks: ObjectTracks,
+        chunks: ObjectChunks,
         objects: Objects,
         clock: Callable[[], datetime],
     ) -> None:
@@ -42,12 +45,14 @@ class Collection:
         self._claims = claims
         self._inbox = inbox
         self._tracks = tracks
+        self._chunks = chunks
 
     async def turn(self) -> int:
         """All that is due; how many activities that were. `StoreUnavailable`."""
         count = 0
         async for event in self._chore.due():
             await self._tracks.remove(event.user_id, event.activity_id)
+            await self._chunks.forget(Upload(event.user_id, event.activity_id))
             await self._remove_original(event.user_id, event.activity_id)
             count += 1
         return count

@@ -20,6 +20,7 @@ from domain.errors import StoreUnavailable
 T = TypeVar("T")
 
 _PIECE: Final = 256 * 1024  # bytes that are read or written at once
+_FOLDERS: Final = 100_000  # that are remembered
 _ABANDONED_SECONDS: Final = 86_400.0  # a part that nobody finished: its writer was killed
 
 
@@ -76,6 +77,7 @@ class FolderObjects:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._durable: set[Path] = set()  # folders whose names this process has synced
 
     async def put_new(self, key: str, body: bytes) -> bool:
         """See `Objects`. A second writer returns once the first one's bytes are durable."""
@@ -84,7 +86,7 @@ class FolderObjects:
     @asynccontextmanager
     async def draft(self, folder: str) -> AsyncIterator[Draft]:
         """See `Objects`."""
-        draft = _FileDraft(self._path(folder))
+        draft = _FileDraft(self._path(folder), self._root, self._durable)
         try:
             yield draft
         finally:
@@ -129,7 +131,7 @@ class FolderObjects:
 
     def _put_new(self, key: str, body: bytes) -> bool:
         path = self._path(key)
-        draft = _FileDraft(path.parent)
+        draft = _FileDraft(path.parent, self._root, self._durable)
         try:
             draft.append(body)
             return draft.link(path.name)
@@ -138,7 +140,7 @@ class FolderObjects:
 
     def _replace(self, key: str, body: bytes) -> None:
         path = self._path(key)
-        draft = _FileDraft(path.parent)
+        draft = _FileDraft(path.parent, self._root, self._durable)
         try:
             draft.append(body)
             draft.rename(path.name)
@@ -187,8 +189,10 @@ class FolderObjects:
 class _FileDraft:
     """A file without a name of its own. What is small is written and synced in one go, off the event loop."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, root: Path, durable: set[Path]) -> None:
         self._folder = folder
+        self._root = root
+        self._durable = durable
         self._part = folder / f".{uuid4().hex}.part"  # in the same folder: a link cannot cross file systems
         self._held = bytearray()
         self._file: BinaryIO | None = None
@@ -246,8 +250,18 @@ class _FileDraft:
         os.fsync(file.fileno())
 
     def _sync_folders(self) -> None:
-        for folder in [self._folder, *self._changed]:
+        """The folder, and those around it whose names may not be durable: another may have made them just now."""
+        _sync_folder(self._folder)
+        if self._folder in self._durable and not self._changed:
+            return
+        for folder in {*self._changed, *(around for around in self._folder.parents if self._within(around))}:
             _sync_folder(folder)
+        if len(self._durable) >= _FOLDERS:
+            self._durable.clear()
+        self._durable.add(self._folder)
+
+    def _within(self, folder: Path) -> bool:
+        return folder == self._root or self._root in folder.parents
 
     def _opened(self) -> BinaryIO:
         if self._file is None:

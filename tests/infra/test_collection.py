@@ -56,7 +56,7 @@ async def parts(settings: Settings) -> AsyncIterator[Parts]:
 def turn(settings: Settings, parts: Parts) -> Turn:
     async def collect(later: timedelta = KEPT) -> int:
         with psycopg.connect(settings.database_url, autocommit=True) as connection:
-            served = parts.streams, parts.claims, parts.inbox, parts.tracks, parts.objects
+            served = parts.streams, parts.claims, parts.inbox, parts.tracks, parts.chunks, parts.objects
             return await Collection(
                 connection, MasterKeys(settings.master_keys), *served, clock=lambda: now() + later
             ).turn()

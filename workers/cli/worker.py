@@ -190,7 +190,7 @@ async def collect_once(settings: Settings, parts: Parts) -> int:
     """How many deleted activities were due. `StoreUnavailable`."""
     with _connect(settings) as connection:
         master = MasterKeys(settings.master_keys)
-        served = parts.streams, parts.claims, parts.inbox, parts.tracks, parts.objects
+        served = parts.streams, parts.claims, parts.inbox, parts.tracks, parts.chunks, parts.objects
         return await Collection(connection, master, *served, clock=now).turn()
 
 
