@@ -12,7 +12,8 @@ STREAM = "cairn:{ingest}:queue"
 
 @pytest.fixture
 async def valkey(redis_url: str) -> AsyncIterator[Redis]:
-    async with Redis.from_url(redis_url, protocol=2) as opened:
+    """A database of its own: workers of other tests may be listening."""
+    async with Redis.from_url(redis_url, protocol=2, db=7) as opened:
         await opened.delete(STREAM)
         yield opened
 

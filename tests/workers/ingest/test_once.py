@@ -100,8 +100,8 @@ class Reader:
 
 
 @pytest.fixture
-async def parts(fresh_database: Callable[[], str], redis_url: str, tmp_path: Path) -> AsyncIterator[Parts]:
-    settings = Settings(
+def settings(fresh_database: Callable[[], str], redis_url: str, tmp_path: Path) -> Settings:
+    return Settings(
         data=tmp_path,
         database_url=fresh_database(),
         redis_url=redis_url,
@@ -111,6 +111,10 @@ async def parts(fresh_database: Callable[[], str], redis_url: str, tmp_path: Pat
         cursor_key=b"c" * 32,
         log_level="WARNING",
     )
+
+
+@pytest.fixture
+async def parts(settings: Settings) -> AsyncIterator[Parts]:
     async with open_parts(settings) as opened:
         yield opened
 
@@ -163,20 +167,27 @@ async def test_whatever_is_cut_off_an_upload_becomes_one_activity_and_its_bytes_
     assert await count(parts, "SELECT count(*) FROM ingest_attempts") == 0
 
 
-async def test_many_workers_at_one_upload_do_not_count_as_failed_tries(parts: Parts) -> None:
+async def test_many_workers_at_one_upload_do_not_count_as_failed_tries(
+    parts: Parts, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
     """As after an outage, when the sweeps of all of them find the same uploads in the same order."""
     uploads = [(await accept(parts.inbox, fit(seed, 0.3), user_id=UserId(uuid4()))).activity_id for seed in range(3)]
-    taking_in = Ingest(
-        parts.inbox, parts.streams, Reader(), parts.tracks, parts.claims, parts.attempts, parts.sessions, clock=now
-    )
-    loops = [
-        asyncio.create_task(IngestLoop(taking_in, parts.inbox, parts.queue, clock=now, at_once=1).run())
-        for _ in range(MAX_ATTEMPTS + 3)
-    ]
-    while await waiting(parts.inbox):
-        await asyncio.sleep(0.05)
-    for loop in loops:
-        loop.cancel()
-    await asyncio.gather(*loops, return_exceptions=True)
+    workers = [asyncio.create_task(sweep(settings)) for _ in range(MAX_ATTEMPTS + 1)]
+    try:
+        while await waiting(parts.inbox):
+            await asyncio.sleep(0.05)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
     found = [await parts.inbox.verdict(upload) for upload in uploads]
-    assert [verdict.status for verdict in found if verdict] == ["ready"] * 3
+    assert [verdict.status for verdict in found if verdict] == ["ready"] * 3, caplog.text
+
+
+async def sweep(settings: Settings) -> None:
+    """A worker with connections of its own."""
+    async with open_parts(settings) as parts:
+        taking_in = Ingest(
+            parts.inbox, parts.streams, Reader(), parts.tracks, parts.claims, parts.attempts, parts.sessions, clock=now
+        )
+        await IngestLoop(taking_in, parts.inbox, parts.queue, clock=now).run()
