@@ -34,8 +34,7 @@ async def _waiting(objects: Objects, inbox: ObjectInbox, chunks: ObjectChunks) -
             yield f"inbox/{left.name}", manifest.user_id
     async for upload, _ in chunks.under_way():
         async for key, _ in objects.keys(f"chunks/{upload.user_id}/{upload.activity_id}"):
-            if "." not in key:  # the others have no content
-                yield key, upload.user_id
+            yield key, upload.user_id
 
 
 async def _rewrapped(objects: Objects, master: MasterKeys, key: str, owner_id: UserId) -> bool:
