@@ -60,7 +60,7 @@ class Parts:
 
 
 @asynccontextmanager
-async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
+async def open_parts(settings: Settings, connections: int = _READ_CONNECTIONS) -> AsyncIterator[Parts]:
     """Parts that connect when they are first needed: a server that is away is waited for, not required."""
     redis = AsyncRedis.from_url(
         settings.redis_url,
@@ -70,7 +70,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         retry=AsyncRetry(NoBackoff(), 1),  # a connection may have died while it was idle
     )
     vault = Vault(settings.master_keys)
-    read_models = ReadModels(settings.database_url, connections=_READ_CONNECTIONS)
+    read_models = ReadModels(settings.database_url, connections=connections)
     master = MasterKeys(settings.master_keys)
     keys = UserKeys(read_models, master)
     streams = EventStore(PostgresLog(settings.database_url), keys, appended=Bell(redis).ring)
