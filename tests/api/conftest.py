@@ -15,6 +15,8 @@ from msgspec import Struct
 
 from api.app import create_app
 from api.main import services_of
+from domain.errors import StoreUnavailable
+from domain.user import User
 from infra.bootstrap import Parts, now, open_parts
 from infra.reading_pool import ProcessReader
 from infra.settings import Settings, TokenKey
@@ -95,6 +97,9 @@ async def world(
             asyncio.create_task(asyncio.to_thread(run_projector, settings, stop)),
             asyncio.create_task(asyncio.to_thread(run_reactor, settings, stop)),
         ]
+        async with asyncio.timeout(60):  # a busy machine may take its time to connect
+            while not await _connected(parts):
+                await asyncio.sleep(0.1)
         transport = httpx.ASGITransport(create_app(services_of(parts, settings)), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://cairn") as http:
             yield World(http, parts, settings)
@@ -103,6 +108,14 @@ async def world(
         with suppress(asyncio.CancelledError):
             await asyncio.gather(*loops)
         reader.close()
+
+
+async def _connected(parts: Parts) -> bool:
+    with suppress(StoreUnavailable):
+        async with parts.read_models.connection():
+            await parts.streams.load(User, uuid4())
+            return True
+    return False
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -37,8 +37,9 @@ async def test_a_refusal_comes_back_whole(reader: ProcessReader) -> None:
 
 
 async def test_a_child_that_dies_fails_its_file_only(reader: ProcessReader) -> None:
+    before = [child._files for child in reader._children]
     slow = [asyncio.create_task(reader.read(SLOW)) for _ in range(2)]
-    await _busy(reader)
+    await _busy(reader, before)
     reader._children[0].kill()
     first, second = await asyncio.gather(*slow, return_exceptions=True)
     died, lived = sorted((first, second), key=lambda found: not isinstance(found, ReaderFailed))
@@ -74,15 +75,15 @@ async def test_a_child_is_given_no_secrets(monkeypatch: pytest.MonkeyPatch) -> N
 async def test_closing_ends_what_is_read() -> None:
     made = ProcessReader()
     reading = asyncio.create_task(made.read(SLOW))
-    await _busy(made)
+    await _busy(made, [0] * len(made._children))
     await asyncio.to_thread(made.close)
     with pytest.raises(ReaderFailed):
         await reading
 
 
-async def _busy(reader: ProcessReader) -> None:
-    """Wait until all children read."""
+async def _busy(reader: ProcessReader, before: Sequence[int]) -> None:
+    """Wait until the children read one more file each."""
     until = time.monotonic() + 30
-    while not all(child._files for child in reader._children):
+    while any(child._files == count for child, count in zip(reader._children, before, strict=True)):
         assert time.monotonic() < until
         await asyncio.sleep(0.01)

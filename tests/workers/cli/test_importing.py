@@ -31,7 +31,8 @@ def data(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 
 async def run(*arguments: object) -> click.testing.Result:
     """The command, beside the server that this test plays."""
-    return await asyncio.to_thread(click.testing.CliRunner().invoke, import_command, [str(one) for one in arguments])
+    runner = click.testing.CliRunner(env={"COLUMNS": "140"})
+    return await asyncio.to_thread(runner.invoke, import_command, [str(one) for one in arguments])
 
 
 def activity(activity_id: str, sport: str, *warnings: str) -> dict[str, object]:
