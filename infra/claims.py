@@ -3,8 +3,10 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, LiteralString
 from uuid import UUID
+
+from psycopg import AsyncConnection
 
 from domain.measures import ActivityId, UserId
 from domain.recordings.similarity import Span
@@ -24,8 +26,7 @@ class PostgresClaims:
     @asynccontextmanager
     async def alone(self, user_id: UserId) -> AsyncIterator[None]:
         """Let nobody else look for this runner's duplicates meanwhile. The lock dies with the connection."""
-        async with self._database.connection() as connection, connection.transaction():
-            await connection.execute(_LOCK, (str(user_id),))
+        async with self._database.connection() as connection, _locked(connection, _LOCK, f"recordings of {user_id}"):
             yield
 
     async def claim(self, user_id: UserId, sha256: str, activity_id: ActivityId) -> ActivityId:
@@ -71,9 +72,9 @@ class PostgresAttempts:
     @asynccontextmanager
     async def alone(self, activity_id: ActivityId) -> AsyncIterator[bool]:
         """Whether nobody else tries this upload meanwhile. The lock dies with the connection."""
-        async with self._database.connection() as connection, connection.transaction():
-            row = await (await connection.execute(_TRY_LOCK, (str(activity_id),))).fetchone()
-            yield row is not None and bool(row[0])
+        name = f"upload {activity_id}"
+        async with self._database.connection() as connection, _locked(connection, _TRY_LOCK, name) as alone:
+            yield alone
 
     async def begin(self, activity_id: ActivityId) -> int:
         """Count one more; the number of this one, from 1."""
@@ -118,8 +119,25 @@ class PostgresSessions:
             return await (await connection.execute(_ENDED, (session_id, at))).fetchone() is not None
 
 
-_LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended('recordings of ' || %s, 0))"
-_TRY_LOCK: Final = "SELECT pg_try_advisory_xact_lock(hashtextextended('upload ' || %s, 0))"
+@asynccontextmanager
+async def _locked(connection: AsyncConnection, lock: LiteralString, name: str) -> AsyncIterator[bool]:
+    """The session's, without a transaction: what is done meanwhile may take long. Whether it is locked."""
+    row = await (await connection.execute(lock, (name,))).fetchone()
+    locked = row is not None and row[0] is not False  # the lock that waits answers with nothing
+    try:
+        yield locked
+    finally:
+        if locked:
+            try:
+                await connection.execute(_UNLOCK, (name,))
+            except BaseException:
+                await connection.close()  # the pool gets no connection that holds a lock
+                raise
+
+
+_LOCK: Final = "SELECT pg_advisory_lock(hashtextextended(%s, 0))"
+_TRY_LOCK: Final = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
+_UNLOCK: Final = "SELECT pg_advisory_unlock(hashtextextended(%s, 0))"
 # the no-op update makes RETURNING tell the row that was there
 _CLAIM: Final = """
     INSERT INTO recording_claims AS c (user_id, sha256, activity_id) VALUES (%s, %s, %s)
