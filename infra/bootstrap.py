@@ -21,7 +21,7 @@ from infra.event_store.postgres import PostgresLog
 from infra.event_store.streams import EventStore
 from infra.inbox import ObjectInbox
 from infra.keys import MasterKeys, UserKeys
-from infra.objects import Objects, objects_at
+from infra.object_store import Objects, objects_at
 from infra.queue import IngestQueue
 from infra.queue_watch import QueueWatch
 from infra.server_checks import ServerChecks

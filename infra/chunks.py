@@ -19,7 +19,7 @@ from domain.errors import StoreUnavailable
 from domain.measures import ActivityId, UserId
 from infra.inbox import master_unwrap, master_wrap
 from infra.keys import MasterKeys, derived
-from infra.objects import Draft, Objects
+from infra.object_store import Draft, Objects
 from infra.sealed_stream import CorruptStream, Sealer, unsealed
 
 _DIGEST_BYTES: Final = 8  # a runner's own chunks are told apart, not an adversary's

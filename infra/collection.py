@@ -19,7 +19,7 @@ from infra.chunks import ObjectChunks
 from infra.claims import PostgresClaims
 from infra.keys import MasterKeys
 from infra.log_chores import LogChore
-from infra.objects import Objects
+from infra.object_store import Objects
 from infra.tracks import ObjectTracks
 
 KEPT: Final = timedelta(days=7)

@@ -20,7 +20,7 @@ from domain.measures import ActivityId, Sport, UserId, Visibility
 from domain.streams import OwnerErased
 from domain.uploads import Arrival, BodyDamaged, Cover, Manifest, Received, RecordingClosed, Verdict, Waiting
 from infra.keys import MasterKeys, UserCipher, UserKeys, Wrapped
-from infra.objects import Draft, Objects
+from infra.object_store import Draft, Objects
 from infra.sealed_stream import CorruptStream, Sealer, Unwrap, Wrap, handed_over, unsealed, wrapped_key
 
 HEAD_BYTES: Final = 4096

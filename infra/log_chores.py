@@ -18,7 +18,7 @@ from infra.event_store.mapper import MAPPER, UndecodableEvent
 from infra.event_store.reader import LogReader, Selection
 from infra.event_store.rows import Row
 from infra.keys import MasterKeys
-from infra.objects import Objects
+from infra.object_store import Objects
 
 E = TypeVar("E", bound=Event)
 

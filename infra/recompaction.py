@@ -16,7 +16,7 @@ from psycopg import Connection
 from domain.events.activity import ActivityRecorded
 from infra.keys import KeyUnusable, MasterKeys
 from infra.log_chores import LogChore
-from infra.objects import Objects
+from infra.object_store import Objects
 from infra.tracks import ObjectTracks
 
 _log = logging.getLogger(__name__)

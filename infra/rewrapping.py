@@ -10,7 +10,7 @@ from infra.chunks import ObjectChunks
 from infra.faults import Fault
 from infra.inbox import ObjectInbox, is_wrapped_by, master_unwrap, master_wrap
 from infra.keys import KeyUnusable, MasterKeys
-from infra.objects import Objects
+from infra.object_store import Objects
 from infra.sealed_stream import CorruptStream, handed_over
 
 

@@ -14,7 +14,7 @@ from domain.recordings.recording import DECIMALS, Column, FloatColumn
 from domain.recordings.similarity import Path
 from infra.formats.track import CorruptTrack, Key, decode, encode, is_cold, is_sealed, seal
 from infra.keys import UserCipher, UserKeys
-from infra.objects import Objects
+from infra.object_store import Objects
 
 T = TypeVar("T")
 

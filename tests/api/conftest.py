@@ -19,7 +19,8 @@ from domain.errors import StoreUnavailable
 from domain.user import User
 from infra.bootstrap import Parts, now, open_parts
 from infra.reading_pool import ProcessReader
-from infra.settings import Settings, TokenKey
+from infra.settings import Settings
+from tests.instance_settings import settings_of
 from workers.cli.worker import run_projector, run_reactor
 from workers.ingest.ingest import Ingest
 from workers.ingest.loop import IngestLoop
@@ -76,16 +77,7 @@ async def world(
 ) -> AsyncIterator[World]:
     """One for all tests of HTTP: each makes runners of its own."""
     data: Path = tmp_path_factory.mktemp("world")
-    settings = Settings(
-        data=data,
-        database_url=fresh_database(),
-        redis_url=redis_url,
-        object_store_url=(data / "objects").as_uri(),
-        master_keys=(b"m" * 32,),
-        token_keys=(TokenKey("k1", b"t" * 32),),
-        cursor_key=b"c" * 32,
-        log_level="WARNING",
-    )
+    settings = settings_of(data, fresh_database(), redis_url, "objects")
     stop = threading.Event()
     reader = ProcessReader()
     async with open_parts(settings) as parts:

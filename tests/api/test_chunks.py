@@ -23,8 +23,8 @@ from api.tokens import Tokens
 from domain.chunks import Upload
 from domain.measures import ActivityId, UserId, derived_id
 from infra.bootstrap import now, open_parts
-from infra.settings import Settings, TokenKey
 from tests.api.conftest import Runner, World
+from tests.instance_settings import settings_of
 from tests.network import CUT_OFF, Answer, Request, lossy, network
 from tests.recordings import fit, gpx
 from workers.ingest.abandoned import QUIET, Abandoned
@@ -332,16 +332,7 @@ async def test_an_access_token_that_expired_hands_in_chunks_too(anna: Runner, wo
 
 
 async def test_chunks_are_taken_in_while_postgres_and_valkey_are_away(tmp_path: Path) -> None:
-    settings = Settings(
-        data=tmp_path,
-        database_url="postgresql://127.0.0.1:1/nowhere",
-        redis_url="redis://127.0.0.1:1",
-        object_store_url=tmp_path.as_uri(),
-        master_keys=(b"m" * 32,),
-        token_keys=(TokenKey("k", b"t" * 32),),
-        cursor_key=b"c" * 32,
-        log_level="WARNING",
-    )
+    settings = settings_of(tmp_path, "postgresql://127.0.0.1:1/nowhere", "redis://127.0.0.1:1")
     user_id, run, body = UserId(uuid4()), uuid4(), fit(85)
     async with open_parts(settings) as parts:
         services = services_of(parts, settings)

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from moto.server import ThreadedMotoServer
 
-from infra.objects import Objects, objects_at
+from infra.object_store import Objects, objects_at
 
 
 @pytest.fixture(scope="module")

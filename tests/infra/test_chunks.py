@@ -10,7 +10,7 @@ from domain.errors import StoreUnavailable
 from domain.measures import ActivityId
 from infra.chunks import ObjectChunks
 from infra.keys import KeyUnusable, MasterKeys
-from infra.objects import FolderObjects, Objects
+from infra.object_store import FolderObjects, Objects
 from tests.scenarios import ANNA, BEN
 
 MASTER = MasterKeys([b"m" * 32])

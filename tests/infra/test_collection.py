@@ -16,7 +16,8 @@ from infra.bootstrap import Parts, now, open_parts
 from infra.collection import KEPT, Collection
 from infra.keys import MasterKeys
 from infra.reader import read
-from infra.settings import Settings, TokenKey
+from infra.settings import Settings
+from tests.instance_settings import settings_of
 from tests.recordings import TCX, fit
 from tests.scenarios import ANNA
 from tests.uploads import accept
@@ -34,16 +35,7 @@ class Reader:
 
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path) -> Settings:
-    return Settings(
-        data=tmp_path,
-        database_url=database_url,
-        redis_url="redis://127.0.0.1:1",
-        object_store_url=tmp_path.as_uri(),
-        master_keys=(b"m" * 32,),
-        token_keys=(TokenKey("k", b"t" * 32),),
-        cursor_key=b"c" * 32,
-        log_level="WARNING",
-    )
+    return settings_of(tmp_path, database_url, "redis://127.0.0.1:1")
 
 
 @pytest.fixture

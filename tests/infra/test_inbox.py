@@ -9,7 +9,7 @@ from domain.streams import OwnerErased
 from domain.uploads import BodyDamaged, Cover, Fault, Manifest, Verdict
 from infra.inbox import ObjectInbox
 from infra.keys import KeyUnusable, MasterKeys, UserKeys
-from infra.objects import FolderObjects
+from infra.object_store import FolderObjects
 from infra.views import ReadModels
 from tests.scenarios import ANNA, BEN, MAY_1
 from tests.uploads import accept, waiting

@@ -13,7 +13,7 @@ from infra.chunks import ObjectChunks
 from infra.faults import Fault
 from infra.inbox import ObjectInbox
 from infra.keys import KeyUnusable, MasterKeys, UserKeys
-from infra.objects import FolderObjects
+from infra.object_store import FolderObjects
 from infra.rewrapping import rewrap_waiting
 from infra.views import ReadModels
 from tests.scenarios import ANNA, BEN

@@ -15,7 +15,7 @@ from domain.recordings.reading import SessionRead, TrackDamaged
 from domain.recordings.recording import Column
 from domain.streams import OwnerErased
 from infra.formats.track import decode, is_cold, is_sealed
-from infra.objects import FolderObjects
+from infra.object_store import FolderObjects
 from infra.reader import read
 from infra.recompaction import COOLING, Recompaction
 from infra.tracks import ObjectTracks

@@ -13,7 +13,8 @@ import pytest
 from domain.uploads import Manifest
 from infra.bootstrap import Parts, open_parts
 from infra.reading_pool import ProcessReader
-from infra.settings import Settings, TokenKey
+from infra.settings import Settings
+from tests.instance_settings import settings_of
 from tests.recordings import fit
 from tests.uploads import accept
 from tests.workers.cli.commands import Run, running
@@ -26,16 +27,7 @@ T = TypeVar("T")
 
 @pytest.fixture
 def settings(database_url: str, redis_url: str, tmp_path: Path) -> Settings:
-    return Settings(
-        data=tmp_path,
-        database_url=database_url,
-        redis_url=redis_url,
-        object_store_url=tmp_path.as_uri(),
-        master_keys=(b"m" * 32,),
-        token_keys=(TokenKey("k", b"t" * 32),),
-        cursor_key=b"c" * 32,
-        log_level="WARNING",
-    )
+    return settings_of(tmp_path, database_url, redis_url)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from domain.uploads import Cover, Verdict
 from domain.user import Profile, User, user_stream_id
 from infra.bootstrap import Parts, now, open_parts
 from infra.reading_pool import ProcessReader
-from infra.settings import Settings, TokenKey
+from tests.instance_settings import settings_of
 from tests.recordings import STARTED, fit
 from tests.scenarios import ANNA, BEN, MAY_1
 from tests.uploads import accept, waiting
@@ -50,16 +50,7 @@ class FaultyReader:
 
 @pytest.fixture
 async def parts(fresh_database: Callable[[], str], redis_url: str, tmp_path: Path) -> AsyncIterator[Parts]:
-    settings = Settings(
-        data=tmp_path,
-        database_url=fresh_database(),
-        redis_url=redis_url,
-        object_store_url=tmp_path.as_uri(),
-        master_keys=(b"m" * 32,),
-        token_keys=(TokenKey("k", b"t" * 32),),
-        cursor_key=b"c" * 32,
-        log_level="WARNING",
-    )
+    settings = settings_of(tmp_path, fresh_database(), redis_url)
     async with open_parts(settings) as opened:
         yield opened
 

@@ -21,8 +21,9 @@ from infra.bootstrap import Parts, now, open_parts
 from infra.inbox import ObjectInbox
 from infra.keys import MasterKeys
 from infra.reader import read
-from infra.settings import Settings, TokenKey
+from infra.settings import Settings
 from infra.tracks import ObjectTracks
+from tests.instance_settings import MASTER_KEY, settings_of
 from tests.recordings import fit
 from tests.uploads import accept, waiting
 from workers.ingest.ingest import MAX_ATTEMPTS, Ingest, UnderWay
@@ -30,7 +31,6 @@ from workers.ingest.loop import IngestLoop
 
 SEEDS, WORKERS = int(os.environ.get("CAIRN_SEEDS", "40")), 3
 RUN = fit(1, kilometres=0.3)
-MASTER = b"m" * 32
 
 
 class Killed(BaseException):
@@ -101,16 +101,7 @@ class Reader:
 
 @pytest.fixture
 def settings(fresh_database: Callable[[], str], redis_url: str, tmp_path: Path) -> Settings:
-    return Settings(
-        data=tmp_path,
-        database_url=fresh_database(),
-        redis_url=redis_url,
-        object_store_url=tmp_path.as_uri(),
-        master_keys=(MASTER,),
-        token_keys=(TokenKey("k", b"t" * 32),),
-        cursor_key=b"c" * 32,
-        log_level="WARNING",
-    )
+    return settings_of(tmp_path, fresh_database(), redis_url)
 
 
 @pytest.fixture
@@ -122,7 +113,7 @@ async def parts(settings: Settings) -> AsyncIterator[Parts]:
 def stumbling_ingest(parts: Parts, dice: Dice) -> Ingest:
     objects: Any = Stumbling(parts.objects, dice)
     keys: Any = Stumbling(parts.keys, dice)
-    inbox, tracks = ObjectInbox(objects, MasterKeys([MASTER]), keys), ObjectTracks(objects, keys)
+    inbox, tracks = ObjectInbox(objects, MasterKeys([MASTER_KEY]), keys), ObjectTracks(objects, keys)
     four: list[Any] = [Stumbling(part, dice) for part in (parts.streams, parts.claims, parts.attempts, parts.sessions)]
     streams, claims, attempts, sessions = four
     return Ingest(inbox, streams, Reader(), tracks, claims, attempts, sessions, clock=now)

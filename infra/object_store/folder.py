@@ -1,75 +1,18 @@
-"""Bytes by key: a folder that keeps its promises, or S3. Objects are written once; few are ever replaced."""
+"""A local folder as an object store that keeps its promises."""
 
-import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import BinaryIO, Final, Protocol, TypeVar
-from urllib.parse import unquote, urlsplit
+from typing import BinaryIO, Final
 from uuid import uuid4
 
-from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import S3Store
+from infra.object_store.objects import PIECE_BYTES, Draft, off_loop
 
-from domain.errors import StoreUnavailable
-
-T = TypeVar("T")
-
-_PIECE: Final = 256 * 1024  # bytes that are read or written at once
 _FOLDERS: Final = 100_000  # that are remembered
 _ABANDONED_SECONDS: Final = 86_400.0  # a part that nobody finished: its writer was killed
-
-
-class Draft(Protocol):
-    """An object on its way: nothing of it is seen before `commit`."""
-
-    async def write(self, data: bytes) -> None:
-        """Go on."""
-        ...
-
-    async def commit(self, name: str) -> bool:
-        """Make it durable under this name in its folder, unless there is one already: then False."""
-        ...
-
-
-class Objects(Protocol):
-    """Where bytes live. A put has returned: the bytes survive a power cut."""
-
-    async def put_new(self, key: str, body: bytes) -> bool:
-        """Write the object if there is none; False when there is one already, which stays as it was."""
-        ...
-
-    async def replace(self, key: str, body: bytes) -> None:
-        """Write the object in place of what is there: readers find the one or the other, also after a power cut."""
-        ...
-
-    def draft(self, folder: str) -> AbstractAsyncContextManager[Draft]:
-        """Begin an object that is written piece by piece, and gone at the end unless it was committed."""
-        ...
-
-    async def get(self, key: str) -> bytes | None:
-        """The whole object; None when there is none."""
-        ...
-
-    def pieces(self, key: str) -> AsyncIterator[bytes]:
-        """The object piece by piece; nothing when there is none."""
-        ...
-
-    async def delete(self, key: str) -> None:
-        """Remove the object, if there is one."""
-        ...
-
-    async def prune(self, folder: str) -> None:
-        """Remove the folder if there is nothing in it any more. Where there are no folders, nothing happens."""
-        ...
-
-    def keys(self, prefix: str) -> AsyncIterator[tuple[str, datetime]]:
-        """Keys below a folder, with the time of writing, in no order."""
-        ...
 
 
 class FolderObjects:
@@ -81,7 +24,7 @@ class FolderObjects:
 
     async def put_new(self, key: str, body: bytes) -> bool:
         """See `Objects`. A second writer returns once the first one's bytes are durable."""
-        return await _off_loop(self._put_new, key, body)
+        return await off_loop(self._put_new, key, body)
 
     @asynccontextmanager
     async def draft(self, folder: str) -> AsyncIterator[Draft]:
@@ -91,39 +34,39 @@ class FolderObjects:
             yield draft
         finally:
             if draft.begun:  # as a rule it was committed
-                await _off_loop(draft.discard)
+                await off_loop(draft.discard)
 
     async def replace(self, key: str, body: bytes) -> None:
         """See `Objects`."""
-        await _off_loop(self._replace, key, body)
+        await off_loop(self._replace, key, body)
 
     async def get(self, key: str) -> bytes | None:
         """See `Objects`."""
-        return await _off_loop(self._get, key)
+        return await off_loop(self._get, key)
 
     async def pieces(self, key: str) -> AsyncIterator[bytes]:
         """See `Objects`."""
-        file, piece = await _off_loop(self._begin, key)
+        file, piece = await off_loop(self._begin, key)
         try:
             while piece:
                 yield piece
-                piece = await _off_loop(file.read, _PIECE) if file is not None else b""
+                piece = await off_loop(file.read, PIECE_BYTES) if file is not None else b""
         finally:
             if file is not None:
                 file.close()
 
     async def delete(self, key: str) -> None:
         """See `Objects`."""
-        await _off_loop(lambda: self._path(key).unlink(missing_ok=True))
+        await off_loop(lambda: self._path(key).unlink(missing_ok=True))
 
     async def keys(self, prefix: str) -> AsyncIterator[tuple[str, datetime]]:
         """See `Objects`."""
-        for found in await _off_loop(self._keys, prefix):
+        for found in await off_loop(self._keys, prefix):
             yield found
 
     async def prune(self, folder: str) -> None:
         """See `Objects`. Who writes into it at the same time is told to send again."""
-        await _off_loop(self._prune, folder)
+        await off_loop(self._prune, folder)
 
     def _prune(self, folder: str) -> None:
         with suppress(OSError):  # there is something in it, or it is gone
@@ -153,8 +96,8 @@ class FolderObjects:
             file = self._path(key).open("rb")
         except FileNotFoundError:
             return None, b""
-        piece = file.read(_PIECE)
-        if len(piece) == _PIECE:
+        piece = file.read(PIECE_BYTES)
+        if len(piece) == PIECE_BYTES:
             return file, piece
         file.close()
         return None, piece
@@ -201,12 +144,12 @@ class _FileDraft:
     async def write(self, data: bytes) -> None:
         """See `Draft`."""
         self._held += data
-        if len(self._held) >= _PIECE:
-            await _off_loop(self._flush)
+        if len(self._held) >= PIECE_BYTES:
+            await off_loop(self._flush)
 
     async def commit(self, name: str) -> bool:
         """See `Draft`."""
-        return await _off_loop(self.link, name)
+        return await off_loop(self.link, name)
 
     def append(self, data: bytes) -> None:
         """As `write`, where nothing else waits."""
@@ -291,113 +234,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-async def _off_loop(work: Callable[..., T], *arguments: object) -> T:
-    try:
-        return await asyncio.to_thread(work, *arguments)
-    except OSError as error:  # a full or failing disk
-        raise StoreUnavailable from error
-
-
-class BucketObjects:
-    """S3, or what speaks like it. The region, the keys and an endpoint come from the usual `AWS_*` variables."""
-
-    def __init__(self, url: str) -> None:
-        self._store = S3Store.from_url(
-            url,
-            # whether an endpoint is http is the operator's choice, who wrote it
-            client_options={"allow_http": True, "connect_timeout": "2s", "timeout": "20s"},
-            retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)},  # then the phone tries again
-        )
-
-    async def put_new(self, key: str, body: bytes) -> bool:
-        """See `Objects`; by a conditional write (`If-None-Match: *`)."""
-        return await _put_new(self._store, key, body)
-
-    @asynccontextmanager
-    async def draft(self, folder: str) -> AsyncIterator[Draft]:
-        """See `Objects`. It waits on this machine's disk: a conditional write takes an object whole."""
-        with TemporaryFile() as file:
-            yield _BucketDraft(self._store, folder, file)
-
-    async def replace(self, key: str, body: bytes) -> None:
-        """See `Objects`."""
-        try:
-            await self._store.put_async(key, body)
-        except BaseError as error:
-            raise StoreUnavailable from error
-
-    async def get(self, key: str) -> bytes | None:
-        """See `Objects`."""
-        try:
-            return bytes(await (await self._store.get_async(key)).bytes_async())
-        except FileNotFoundError:
-            return None
-        except BaseError as error:
-            raise StoreUnavailable from error
-
-    async def pieces(self, key: str) -> AsyncIterator[bytes]:
-        """See `Objects`."""
-        try:
-            async for piece in (await self._store.get_async(key)).stream(_PIECE):
-                yield bytes(piece)
-        except FileNotFoundError:
-            return
-        except BaseError as error:
-            raise StoreUnavailable from error
-
-    async def delete(self, key: str) -> None:
-        """See `Objects`."""
-        try:
-            await self._store.delete_async(key)
-        except FileNotFoundError:
-            return
-        except BaseError as error:
-            raise StoreUnavailable from error
-
-    async def prune(self, folder: str) -> None:
-        """See `Objects`."""
-
-    async def keys(self, prefix: str) -> AsyncIterator[tuple[str, datetime]]:
-        """See `Objects`."""
-        try:
-            async for found in self._store.list(prefix):
-                for item in found:
-                    yield item["path"], item["last_modified"]
-        except BaseError as error:
-            raise StoreUnavailable from error
-
-
-class _BucketDraft:
-    """An object that is put when it is whole."""
-
-    def __init__(self, store: S3Store, folder: str, file: BinaryIO) -> None:
-        self._store = store
-        self._folder = folder
-        self._file = file
-
-    async def write(self, data: bytes) -> None:
-        """See `Draft`."""
-        await _off_loop(self._file.write, data)
-
-    async def commit(self, name: str) -> bool:
-        """See `Draft`."""
-        await _off_loop(self._file.seek, 0)
-        return await _put_new(self._store, f"{self._folder}/{name}", self._file)
-
-
-async def _put_new(store: S3Store, key: str, body: bytes | BinaryIO) -> bool:
-    try:
-        await store.put_async(key, body, mode="create", use_multipart=False)
-    except AlreadyExistsError:
-        return False
-    except BaseError as error:
-        raise StoreUnavailable from error
-    return True
-
-
-def objects_at(url: str) -> Objects:
-    """The store behind `file:///folder` or `s3://bucket/prefix`; settings have checked the form."""
-    parts = urlsplit(url)
-    return FolderObjects(Path(unquote(parts.path))) if parts.scheme == "file" else BucketObjects(url)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from domain.errors import StoreUnavailable
-from infra.objects import FolderObjects, Objects, objects_at
+from infra.object_store import FolderObjects, Objects, objects_at
 
 
 async def test_what_is_put_is_got(objects: Objects) -> None:

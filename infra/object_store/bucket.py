@@ -1,0 +1,110 @@
+"""S3 as an object store, or what speaks like it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from tempfile import TemporaryFile
+from typing import BinaryIO
+
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import S3Store
+
+from domain.errors import StoreUnavailable
+from infra.object_store.objects import PIECE_BYTES, Draft, off_loop
+
+
+class BucketObjects:
+    """S3, or what speaks like it. The region, the keys and an endpoint come from the usual `AWS_*` variables."""
+
+    def __init__(self, url: str) -> None:
+        self._store = S3Store.from_url(
+            url,
+            # whether an endpoint is http is the operator's choice, who wrote it
+            client_options={"allow_http": True, "connect_timeout": "2s", "timeout": "20s"},
+            retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)},  # then the phone tries again
+        )
+
+    async def put_new(self, key: str, body: bytes) -> bool:
+        """See `Objects`; by a conditional write (`If-None-Match: *`)."""
+        return await _put_new(self._store, key, body)
+
+    @asynccontextmanager
+    async def draft(self, folder: str) -> AsyncIterator[Draft]:
+        """See `Objects`. It waits on this machine's disk: a conditional write takes an object whole."""
+        with TemporaryFile() as file:
+            yield _BucketDraft(self._store, folder, file)
+
+    async def replace(self, key: str, body: bytes) -> None:
+        """See `Objects`."""
+        try:
+            await self._store.put_async(key, body)
+        except BaseError as error:
+            raise StoreUnavailable from error
+
+    async def get(self, key: str) -> bytes | None:
+        """See `Objects`."""
+        try:
+            return bytes(await (await self._store.get_async(key)).bytes_async())
+        except FileNotFoundError:
+            return None
+        except BaseError as error:
+            raise StoreUnavailable from error
+
+    async def pieces(self, key: str) -> AsyncIterator[bytes]:
+        """See `Objects`."""
+        try:
+            async for piece in (await self._store.get_async(key)).stream(PIECE_BYTES):
+                yield bytes(piece)
+        except FileNotFoundError:
+            return
+        except BaseError as error:
+            raise StoreUnavailable from error
+
+    async def delete(self, key: str) -> None:
+        """See `Objects`."""
+        try:
+            await self._store.delete_async(key)
+        except FileNotFoundError:
+            return
+        except BaseError as error:
+            raise StoreUnavailable from error
+
+    async def prune(self, folder: str) -> None:
+        """See `Objects`."""
+
+    async def keys(self, prefix: str) -> AsyncIterator[tuple[str, datetime]]:
+        """See `Objects`."""
+        try:
+            async for found in self._store.list(prefix):
+                for item in found:
+                    yield item["path"], item["last_modified"]
+        except BaseError as error:
+            raise StoreUnavailable from error
+
+
+class _BucketDraft:
+    """An object that is put when it is whole."""
+
+    def __init__(self, store: S3Store, folder: str, file: BinaryIO) -> None:
+        self._store = store
+        self._folder = folder
+        self._file = file
+
+    async def write(self, data: bytes) -> None:
+        """See `Draft`."""
+        await off_loop(self._file.write, data)
+
+    async def commit(self, name: str) -> bool:
+        """See `Draft`."""
+        await off_loop(self._file.seek, 0)
+        return await _put_new(self._store, f"{self._folder}/{name}", self._file)
+
+
+async def _put_new(store: S3Store, key: str, body: bytes | BinaryIO) -> bool:
+    try:
+        await store.put_async(key, body, mode="create", use_multipart=False)
+    except AlreadyExistsError:
+        return False
+    except BaseError as error:
+        raise StoreUnavailable from error
+    return True

@@ -1,0 +1,69 @@
+"""What an object store is, and how its calls leave the event loop."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Final, Protocol, TypeVar
+
+from domain.errors import StoreUnavailable
+
+T = TypeVar("T")
+
+PIECE_BYTES: Final = 256 * 1024  # that are read or written at once
+
+
+class Draft(Protocol):
+    """An object on its way: nothing of it is seen before `commit`."""
+
+    async def write(self, data: bytes) -> None:
+        """Go on."""
+        ...
+
+    async def commit(self, name: str) -> bool:
+        """Make it durable under this name in its folder, unless there is one already: then False."""
+        ...
+
+
+class Objects(Protocol):
+    """Where bytes live. A put has returned: the bytes survive a power cut."""
+
+    async def put_new(self, key: str, body: bytes) -> bool:
+        """Write the object if there is none; False when there is one already, which stays as it was."""
+        ...
+
+    async def replace(self, key: str, body: bytes) -> None:
+        """Write the object in place of what is there: readers find the one or the other, also after a power cut."""
+        ...
+
+    def draft(self, folder: str) -> AbstractAsyncContextManager[Draft]:
+        """Begin an object that is written piece by piece, and gone at the end unless it was committed."""
+        ...
+
+    async def get(self, key: str) -> bytes | None:
+        """The whole object; None when there is none."""
+        ...
+
+    def pieces(self, key: str) -> AsyncIterator[bytes]:
+        """The object piece by piece; nothing when there is none."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Remove the object, if there is one."""
+        ...
+
+    async def prune(self, folder: str) -> None:
+        """Remove the folder if there is nothing in it any more. Where there are no folders, nothing happens."""
+        ...
+
+    def keys(self, prefix: str) -> AsyncIterator[tuple[str, datetime]]:
+        """Keys below a folder, with the time of writing, in no order."""
+        ...
+
+
+async def off_loop(work: Callable[..., T], *arguments: object) -> T:
+    """Do it in a thread; a full or failing disk is a store that is away."""
+    try:
+        return await asyncio.to_thread(work, *arguments)
+    except OSError as error:  # a full or failing disk
+        raise StoreUnavailable from error

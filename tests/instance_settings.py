@@ -1,0 +1,21 @@
+"""Settings of a test's own instance, with keys that every test knows."""
+
+from pathlib import Path
+
+from infra.settings import Settings, TokenKey
+
+MASTER_KEY = b"m" * 32
+
+
+def settings_of(folder: Path, database_url: str, redis_url: str, objects: str = "") -> Settings:
+    """On these servers, with objects in the folder, or in one below it."""
+    return Settings(
+        data=folder,
+        database_url=database_url,
+        redis_url=redis_url,
+        object_store_url=(folder / objects).as_uri(),
+        master_keys=(MASTER_KEY,),
+        token_keys=(TokenKey("k", b"t" * 32),),
+        cursor_key=b"c" * 32,
+        log_level="WARNING",
+    )
