@@ -20,7 +20,7 @@ _CHECKS: Final[tuple[tuple[str, ...], ...]] = (
     ("deptry", "."),
     ("vulture",),
     ("mypy",),
-    ("pytest", "-n", "2", "--dist", "loadfile", "-m", "not system"),
+    ("pytest", "-n", "2", "--dist", "loadgroup", "-m", "not system"),
     ("pytest", "-m", "system"),
 )
 
