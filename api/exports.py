@@ -12,16 +12,17 @@ from api.codec import answer_bytes
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.openapi import answers_file
 from api.services import Services
+from api.uploads import MEDIA_TYPES
 from domain.activity import ActivityMissing
 from domain.measures import ActivityId, UserId
 from domain.recordings.exports import session_of
-from domain.recordings.recording import Session
+from domain.recordings.recording import Format, Session
 from projections.activities import Card
 
 router = APIRouter(tags=["exports"])
 
-_GPX: Final = "application/gpx+xml"
-_FIT: Final = "application/vnd.ant.fit"
+_GPX: Final = MEDIA_TYPES[Format.GPX]
+_FIT: Final = MEDIA_TYPES[Format.FIT]
 
 ReadsDep = Annotated[Reads, Depends(reads("activities", "people"))]
 
@@ -57,13 +58,19 @@ async def export_fit(
 
 
 async def _own(services: Services, fresh: Reads, user_id: UserId, activity_id: ActivityId) -> tuple[Card, Session]:
-    """What is to be written; `ActivityMissing` for everybody but the owner, whose heart and home it is."""
+    """What is to be written."""
+    card = await own_card(fresh, user_id, activity_id)
+    found = await services.tracks.columns(user_id, activity_id, None, None) or {}
+    return card, await asyncio.to_thread(session_of, card.sport, card.started_at, found, card.title)
+
+
+async def own_card(fresh: Reads, user_id: UserId, activity_id: ActivityId) -> Card:
+    """The card; `ActivityMissing` for everybody but the owner, whose heart and home a file tells of."""
     async with fresh.view() as view:
         card = await visible_card(view, user_id, activity_id)
     if card.user_id != user_id:
         raise ActivityMissing
-    found = await services.tracks.columns(user_id, activity_id, None, None) or {}
-    return card, await asyncio.to_thread(session_of, card.sport, card.started_at, found, card.title)
+    return card
 
 
 def file_name(card: Card, suffix: str) -> str:

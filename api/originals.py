@@ -1,17 +1,16 @@
 """The recording as it was sent, for who sent it."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
-from api.activities import visible_card
 from api.codec import has_already
-from api.dependencies import CurrentUser, Reads, ServicesDep, reads
-from api.exports import file_name
+from api.dependencies import CurrentUser, ServicesDep
+from api.exports import ReadsDep, file_name, own_card
 from api.openapi import answers_file
+from api.uploads import MEDIA_TYPES
 from domain.activity import ActivityMissing
 from domain.errors import DomainError
 from domain.measures import ActivityId
@@ -19,13 +18,6 @@ from domain.recordings.recording import Format
 from domain.uploads import BodyDamaged
 
 router = APIRouter(tags=["exports"])
-
-MEDIA_TYPES: Final = {
-    Format.FIT: "application/vnd.ant.fit",
-    Format.GPX: "application/gpx+xml",
-    Format.TCX: "application/vnd.garmin.tcx+xml",
-    Format.JSON: "application/json",
-}
 
 
 class OriginalDamaged(DomainError):
@@ -40,20 +32,13 @@ class OriginalDamaged(DomainError):
     responses=answers_file(tuple(MEDIA_TYPES.values()), 401, 404, 503),
 )
 async def original(
-    request: Request,
-    activity_id: UUID,
-    user_id: CurrentUser,
-    services: ServicesDep,
-    fresh: Annotated[Reads, Depends(reads("activities", "people"))],
+    request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep, fresh: ReadsDep
 ) -> Response:
     """The bytes as they were handed in. For the activity's runner only: a file tells more than an activity shows.
 
     Of a file with several sessions, each of its activities gives the whole file.
     """
-    async with fresh.view() as view:
-        card = await visible_card(view, user_id, ActivityId(activity_id))
-    if card.user_id != user_id:
-        raise ActivityMissing
+    card = await own_card(fresh, user_id, ActivityId(activity_id))
     etag = f'"{card.source.sha256}"'
     headers = {
         "ETag": etag,

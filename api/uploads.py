@@ -20,7 +20,7 @@ from api.services import Services
 from domain.activity import ActivityMissing
 from domain.errors import DomainError
 from domain.measures import RESERVED_VERSION, ActivityId, Sport, UserId, Visibility
-from domain.recordings.recording import EmptyRecording
+from domain.recordings.recording import EmptyRecording, Format
 from domain.uploads import Arrival, Cover, Manifest, Status, Verdict
 
 router = APIRouter(tags=["activities"])
@@ -28,12 +28,12 @@ router = APIRouter(tags=["activities"])
 MAX_RECORDING_BYTES: Final = 48 * 1024 * 1024  # a week at one point a second, as wordy GPX
 _MAX_WAIT_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.05
-_TYPES: Final = (
-    "application/vnd.ant.fit",
-    "application/gpx+xml",
-    "application/vnd.garmin.tcx+xml",
-    "application/json",
-)
+MEDIA_TYPES: Final = {
+    Format.FIT: "application/vnd.ant.fit",
+    Format.GPX: "application/gpx+xml",
+    Format.TCX: "application/vnd.garmin.tcx+xml",
+    Format.JSON: "application/json",
+}
 
 
 class UploadState(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -63,7 +63,7 @@ class ReservedActivityId(DomainError):
 @router.put(
     "/activities/{activity_id}",
     status_code=202,
-    openapi_extra=file_body(*_TYPES),
+    openapi_extra=file_body(*MEDIA_TYPES.values()),
     responses=answers(400, 401, 404, 409, 413, 415, 422, accepted=UploadState, created=Activity),
 )
 async def upload(

@@ -14,6 +14,9 @@ CHECKOUT: Final = Path(__file__).parents[2]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+reason_option = click.option("--reason", default="", help="Why: kept in the operators' log.")
+
 
 def data_option(command: F) -> F:
     """`--data DIR`: where the instance lives."""

@@ -28,7 +28,7 @@ from infra.projecting.status import standings
 from infra.settings import Settings, load_settings
 from workers.cli.connecting import connected
 from workers.cli.noting import noted
-from workers.cli.options import Seconds, Size, data_option
+from workers.cli.options import Seconds, Size, data_option, json_option, reason_option
 from workers.cli.projections_text import (
     audit_lines,
     bar,
@@ -49,9 +49,7 @@ _CATCH_UP_SECONDS: Final = 60.0  # without coming closer
 
 F = TypeVar("F", bound=Callable[..., None])
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 name_argument = click.argument("name")
-reason_option = click.option("--reason", default="", help="Why: kept in the operators' log.")
 
 
 class Tools:

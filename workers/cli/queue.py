@@ -24,15 +24,12 @@ from infra.queue_watch import Failed, QueueState, Tried
 from infra.settings import load_settings
 from workers.cli.connecting import connected
 from workers.cli.noting import noted
-from workers.cli.options import data_option
+from workers.cli.options import data_option, json_option, reason_option
 from workers.cli.tables import duration
 
 _LISTED: Final = 100
 
 T = TypeVar("T")
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-reason_option = click.option("--reason", default="", help="Why: kept in the operators' log.")
 
 
 @click.group("queue")
