@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 from fastapi import Depends, Request
 
+from api.clients import Client, client_of
 from api.services import Reader, Services
 from api.tokens import LATE_UPLOAD, Bearer
 from domain.accounts import TokenRefused
@@ -24,6 +25,14 @@ async def services_of(request: Request) -> Services:
 
 
 ServicesDep = Annotated[Services, Depends(services_of)]
+
+
+async def asking(request: Request) -> Client:
+    """Which app asks, as far as it says so."""
+    return client_of(request.headers.get("cairn-client", ""))
+
+
+AskingClient = Annotated[Client, Depends(asking)]
 
 
 def _bearer(request: Request, services: Services, late: timedelta) -> Bearer:

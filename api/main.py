@@ -17,6 +17,7 @@ from api.app import create_app
 from api.cursors import Cursors
 from api.idempotency import Idempotency
 from api.services import Services
+from api.telemetry import Telemetry
 from api.tokens import Tokens
 from infra.bootstrap import Parts, now, open_parts
 from infra.faults import Fault
@@ -96,6 +97,7 @@ def services_of(parts: Parts, settings: Settings) -> Services:
         tokens=Tokens([(key.kid, key.secret) for key in settings.token_keys]),
         cursors=Cursors(settings.cursor_key),
         idempotency=Idempotency(settings.cursor_key),
+        telemetry=Telemetry(),
         sniff=sniff,
         write_gpx=write_gpx,
         write_fit=write_fit,

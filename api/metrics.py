@@ -17,14 +17,15 @@ _UNKNOWN: Final = math.nan  # a server that would know is away
 
 @router.get("/metrics", response_class=Response)
 async def metrics(services: ServicesDep) -> Response:
-    """Prometheus' text format: this process, and the queue of uploads, which is the same from every process.
+    """Prometheus' text format: this process, what it answered, and the queue of uploads, which is everybody's.
 
     NaN: the server that would know is away.
     """
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     _tell(registry, await services.queue_watch.state())
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    told = generate_latest(registry) + generate_latest(services.telemetry.registry)
+    return Response(told, media_type=CONTENT_TYPE_LATEST)
 
 
 def _tell(registry: CollectorRegistry, state: QueueState) -> None:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from api.cursors import Cursors
 from api.idempotency import Idempotency
+from api.telemetry import Telemetry
 from api.tokens import Tokens
 from domain.accounts import Accounts
 from domain.chunks import Chunks
@@ -150,6 +151,7 @@ class Services:
     tokens: Tokens
     cursors: Cursors
     idempotency: Idempotency
+    telemetry: Telemetry
     sniff: Callable[[bytes], Format | None]
     write_gpx: Callable[[Session], bytes]  # `ExportNeedsPositions`
     write_fit: Callable[[Session], bytes]  # `ExportNeedsTimes`

@@ -32,7 +32,7 @@ async def test_a_gpx_has_what_was_recorded(anna: Runner) -> None:
         "temperature_c": [-5, 20.5, 20, 21],
     }
     position = await anna.run(recording(**sent), activity_id, title=TITLE)
-    answer = await anna("GET", f"/activities/{activity_id}/export.gpx", headers={"Cairn-Min-Position": position})
+    answer = await anna.later(f"/activities/{activity_id}/export.gpx", position)
     assert answer.headers["Content-Type"] == "application/gpx+xml"
     assert answer.headers["Content-Disposition"] == 'attachment; filename="2026-05-01-0700-running.gpx"'
     found = parse(answer.content)
@@ -51,7 +51,7 @@ async def test_a_gpx_has_what_was_recorded(anna: Runner) -> None:
 async def test_a_fit_has_what_was_recorded(anna: Runner) -> None:
     activity_id = uuid4()
     position = await anna.run(fit(80), activity_id, title="Früh spät", sport="hiking")
-    answer = await anna("GET", f"/activities/{activity_id}/export.fit", headers={"Cairn-Min-Position": position})
+    answer = await anna.later(f"/activities/{activity_id}/export.fit", position)
     assert answer.headers["Content-Type"] == "application/vnd.ant.fit"
     assert answer.headers["Content-Disposition"] == 'attachment; filename="2026-05-01-0700-hiking.fit"'
     before, after = parse(fit(80)).sessions[0], parse(answer.content).sessions[0]
@@ -100,7 +100,7 @@ async def test_what_a_format_cannot_say_is_refused_with_the_other_named(
 ) -> None:
     activity_id = uuid4()
     position = await anna.run(recording(**points), activity_id)
-    refused = await anna("GET", f"/activities/{activity_id}/{file}", headers={"Cairn-Min-Position": position})
+    refused = await anna.later(f"/activities/{activity_id}/{file}", position)
     assert (refused.status_code, refused.json()["code"]) == (409, code)
     other = {"export.gpx": "export.fit", "export.fit": "export.gpx"}[file]
     assert other[-3:].upper() in refused.json()["detail"]

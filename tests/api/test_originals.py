@@ -19,7 +19,7 @@ from tests.recordings import TCX, fit, gpx
 async def test_a_recording_comes_back_as_it_was_sent(anna: Runner, body: bytes, media_type: str, suffix: str) -> None:
     activity_id = uuid4()
     position = await anna.run(body, activity_id)
-    answer = await anna("GET", f"/activities/{activity_id}/original", headers={"Cairn-Min-Position": position})
+    answer = await anna.later(f"/activities/{activity_id}/original", position)
     assert answer.status_code == 200
     assert answer.content == body
     assert answer.headers["Content-Type"] == media_type

@@ -25,7 +25,7 @@ async def test_a_picture_stands_by_itself_and_is_known_again(anna: Runner, pictu
     activity_id = uuid4()
     position = await anna.run(fit(70, kilometres=5), activity_id, title="<script>alert(1)</script>")
     path = f"/activities/{activity_id}/{picture}"
-    made = await anna("GET", path, headers={"Cairn-Min-Position": position})
+    made = await anna.later(path, position)
     assert made.status_code == 200
     assert made.headers["Content-Type"] == "image/svg+xml"
     assert made.headers["X-Content-Type-Options"] == "nosniff"

@@ -1,0 +1,52 @@
+"""Which app asks: `Cairn-Client: ios/9.4.1; device=<uuid>`, told by apps with every request."""
+
+import re
+from functools import lru_cache
+from typing import Final
+from uuid import UUID
+
+from msgspec import Struct
+
+UNNAMED: Final = "unnamed"
+_HEADER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,31})/(\d[A-Za-z0-9._-]{0,31})((?:\s*;[^;]{0,80}){0,8})")
+_DEVICE: Final = re.compile(r";\s*device=\"?([0-9A-Fa-f-]{32,36})\"?\s*(?:;|$)")
+
+
+class Client(Struct, frozen=True):
+    """An app of a version on a device, as far as it says so. Nothing here is proven: no right hangs on it."""
+
+    app: str  # `ios`; "" when it does not say
+    version: tuple[int, ...]  # (9, 4, 1); what is not a number ends it
+    label: str  # `ios/9.4.1`, or `unnamed`
+    device: UUID | None
+
+
+NOBODY: Final = Client("", (), UNNAMED, None)
+
+
+@lru_cache(maxsize=65_536)
+def client_of(header: str) -> Client:
+    """The client of a header's value. One that cannot be read is nobody's: no request fails for it."""
+    found = _HEADER.fullmatch(header.strip())
+    if found is None:
+        return NOBODY
+    app, version, rest = found.groups()
+    device = _DEVICE.search(rest)
+    return Client(app.lower(), version_of(version), f"{app.lower()}/{version}", _uuid(device[1]) if device else None)
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """`9.4.1` as numbers that compare: what follows a part that is none is left out."""
+    numbers: list[int] = []
+    for part in text.split("."):
+        if not part.isdigit():
+            break
+        numbers.append(int(part))
+    return tuple(numbers)
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
