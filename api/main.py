@@ -8,15 +8,18 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
-import uvicorn
 import uvloop
 
 from api.app import create_app
 from api.cursors import Cursors
 from api.idempotency import Idempotency
 from api.services import Services
+from api.serving.limits import Limits, allow_many_files
+from api.serving.server import Server
 from api.telemetry import Telemetry
 from api.tokens import Tokens
 from infra.bootstrap import Parts, now, open_parts
@@ -29,12 +32,15 @@ from infra.settings import LOG_FORMAT, Settings, load_settings
 
 _log = logging.getLogger(__name__)
 
+_LEAVING: Final = {"api": "stopping"}
+
 
 def main() -> None:
     """Serve until a signal. `python -m api.main --help` names the options; settings come by environment."""
     parser = argparse.ArgumentParser(prog="cairn api", description="Serve the HTTP API.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--drain-seconds", type=float, default=0.0)
     parser.add_argument("--data", type=Path, required=True)
     given = parser.parse_args()
     try:
@@ -42,24 +48,24 @@ def main() -> None:
     except Fault as fault:
         sys.exit(f"cairn api: {fault}")
     logging.basicConfig(level=settings.log_level, format=LOG_FORMAT)
-    sys.exit(uvloop.run(serve(settings, given.host, given.port)))
+    sys.exit(uvloop.run(serve(settings, given.host, given.port, given.drain_seconds)))
 
 
-async def serve(settings: Settings, host: str, port: int) -> int:
+async def serve(settings: Settings, host: str, port: int, drain_seconds: float = 0.0) -> int:
     """Serve until a signal or a fault that nothing here can mend; the exit code."""
+    allow_many_files()
     async with open_parts(settings) as parts:
-        app = create_app(services_of(parts, settings), lifespan=lambda _app: _watching(parts, server))
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                host=host,
-                port=port,
-                log_level=settings.log_level.lower(),
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,  # a forged X-Forwarded-For is ignored
-                timeout_graceful_shutdown=25,
-            )
+        services = services_of(parts, settings)
+        services = replace(services, ready=lambda: _LEAVING if server.leaving else parts.checks.missing())
+        app = create_app(services, lifespan=lambda _app: _watching(parts, server))
+        server = Server(
+            app,
+            services.telemetry,
+            Limits(),
+            host=host,
+            port=port,
+            log_level=settings.log_level.lower(),
+            drain_seconds=drain_seconds,
         )
         await server.serve()
         if parts.checks.fatal is not None:
@@ -69,7 +75,7 @@ async def serve(settings: Settings, host: str, port: int) -> int:
 
 
 @asynccontextmanager
-async def _watching(parts: Parts, server: uvicorn.Server) -> AsyncIterator[None]:
+async def _watching(parts: Parts, server: Server) -> AsyncIterator[None]:
     async def look() -> None:
         await parts.checks.look_for_ever()
         server.should_exit = True

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 # OpenTelemetry's semantic conventions for http.server.request.duration
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
@@ -46,6 +46,14 @@ class Telemetry:
             "cairn_refused_for_load",
             "Requests that were refused. why: rate, overload, slow; kind: recording, command, read, prefetch, stats.",
             ["why", "kind", "client"],
+            registry=self.registry,
+        )
+        self.connections = Gauge("cairn_connections", "Open ones, as of a second ago.", registry=self.registry)
+        self.ended = Counter(
+            "cairn_connections_ended",
+            "Connections that the server ended. why: silent, head, body, answer (too slow at it), memory, endless, "
+            "crowded, or the code of a problem.",
+            ["why"],
             registry=self.registry,
         )
 

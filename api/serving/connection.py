@@ -1,0 +1,225 @@
+"""One connection: uvicorn's, with caps on what may come, and able to say what its client owes."""
+
+import asyncio
+from enum import Enum
+from typing import Any, Final
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from api.serving.refusals import Refused, is_method, wire_bytes
+from api.serving.state import State
+
+_LOOKED_AT: Final = frozenset({b"host", b"transfer-encoding", b"expect"})
+_UPGRADE: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
+
+
+class Owed(Enum):
+    """What the server waits for its client to send. The values are labels in metrics."""
+
+    FIRST = "first"  # a byte at all
+    HEAD = "head"  # the rest of a head
+    BODY = "body"  # the rest of a body
+    NEXT = "next"  # another request, or nothing more
+    NOTHING = "nothing"  # it is our turn
+    END = "end"  # it was refused, and should hang up
+
+
+class Connection(HttpToolsProtocol):
+    """Costs a request a few counters: whether it is slow, the watch finds out, for all connections once a second."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        if not isinstance(server_state, State):
+            raise TypeError(server_state)
+        self.limits = server_state.limits
+        self._state = server_state
+        self.url = b""
+        self.unfinished = 0  # bytes since a head, a piece of a body or a message was whole
+        self.payload = 0  # bytes of bodies, without their framing
+        self.refused = False
+        self._hosts = 0  # header lines of this name, in the request that is coming
+        self._coding = b"chunked"
+        self._upgrading = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Taken, unless there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.connections:
+            self.drop("crowded")
+
+    def data_received(self, data: bytes) -> None:
+        """Parsed, or refused. What makes nothing whole may not grow larger than a head."""
+        if self.refused:
+            return
+        self.unfinished += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._begin_again(data[upgrade.args[0] :])
+        except httptools.HttpParserCallbackError as error:
+            if not isinstance(error.__context__, Refused):
+                raise
+            self.refuse(error.__context__.code)
+        except httptools.HttpParserError as error:
+            self.refuse("method-unknown" if is_method(error, data) else "malformed-request")
+        else:
+            if self.unfinished > self.limits.head_bytes:
+                self.refuse("address-too-long" if len(self.url) > self.limits.url_bytes else "headers-too-large")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header line, or a trailer, which nobody reads."""
+        name = name.lower()
+        if name in _LOOKED_AT:
+            self._look_at(name, value)
+        self.headers.append((name, value))
+
+    def _look_at(self, name: bytes, value: bytes) -> None:
+        if name == b"host":
+            self._hosts += 1
+        elif name == b"transfer-encoding":
+            self._coding = value.lower()
+        elif value.lower() == b"100-continue":
+            self.expect_100_continue = True
+
+    def on_headers_complete(self) -> None:
+        """Start the request, unless its head cannot be taken."""
+        self._upgrading = self.parser.should_upgrade()
+        if self._upgrading and self.parser.get_method() == b"CONNECT":
+            raise Refused("method-unknown")
+        self._require_taken()
+        self.unfinished = 0
+        if self._upgrading:
+            return
+        super().on_headers_complete()
+        self.headers = []  # for trailers
+        if self._state.leaving:
+            self.cycle.keep_alive = False
+
+    def _require_taken(self) -> None:
+        limits = self.limits
+        if len(self.url) > limits.url_bytes:
+            raise Refused("address-too-long")
+        if len(self.headers) > limits.header_lines or (
+            self.unfinished > limits.head_bytes and self._head_size() > limits.head_bytes
+        ):
+            raise Refused("headers-too-large")
+        if not self.url.startswith(b"/") and not _has_path(self.url):
+            raise Refused("malformed-request")
+        if self._hosts != 1 and (self._hosts or self.parser.get_http_version() == "1.1"):  # RFC 9112, 3.2
+            raise Refused("malformed-request")
+        if self._coding != b"chunked":  # RFC 9112, 6.1
+            raise Refused("transfer-coding-unknown")
+        if len(self.pipeline) >= limits.pipelined:
+            raise Refused("malformed-request")
+        self._hosts = 0
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _begin_again(self, rest: bytes) -> None:
+        """Parse a request that wishes for another protocol, without the wish: it may be ignored (RFC 9110, 7.8)."""
+        lines = [b"%s %s HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
+        lines += [b"%s: %s\r\n" % header for header in self.headers if header[0] not in _UPGRADE]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does, for pipelined requests
+        self.data_received(b"".join([*lines, b"\r\n", rest]))
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body; after the answer, nobody reads it."""
+        self.unfinished = 0
+        self.payload += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The body is whole."""
+        if self._upgrading:
+            return
+        self.unfinished = 0
+        cycle = self.cycle
+        cycle.more_body = False
+        cycle.message_event.set()
+        if self._state.leaving and cycle.response_complete:
+            self.transport.close()
+
+    def on_response_complete(self) -> None:
+        """The answer is handed over. uvicorn would set a timer here, for each request."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._start_asgi_task(cycle, app)
+
+    def shutdown(self) -> None:
+        """The server stops: what has begun to come may be finished, and is answered."""
+        if self.owed() in (Owed.FIRST, Owed.NEXT):
+            self.transport.close()
+        elif self.request is not None:
+            self.request.keep_alive = False
+
+    @property
+    def request(self) -> RequestResponseCycle | None:
+        """The one that came last, if any did."""
+        return self.cycle
+
+    def owed(self) -> Owed:
+        """What its client should do next."""
+        request = self.request
+        if self.refused:
+            ours = request is not None and not request.response_complete and not request.disconnected
+            return Owed.NOTHING if ours else Owed.END
+        if request is None:
+            return Owed.HEAD if self.unfinished else Owed.FIRST
+        if request.more_body:
+            return Owed.NOTHING if self.flow.read_paused or request.waiting_for_100_continue else Owed.BODY
+        if not request.response_complete:
+            return Owed.NOTHING
+        return Owed.HEAD if self.unfinished else Owed.NEXT
+
+    def refuse(self, code: str, why: str = "") -> None:
+        """Answer what is coming with a problem, where an answer is still to be given, and close."""
+        request = self.request
+        self.refused = True
+        self._state.count(why or code)
+        if request is None or (request.response_complete and not request.more_body):
+            self._say(code)
+        elif not request.more_body:  # the bad one was pipelined: those before it are answered
+            request.keep_alive = False
+        elif request.response_started or self.pipeline:
+            self.transport.abort()
+        else:
+            request.disconnected = True
+            request.message_event.set()
+            self._say(code)
+
+    def _say(self, code: str) -> None:
+        """Closed for writing only: closing a socket with unread bytes would reset it, and the client never read why."""
+        self.flow.resume_reading()
+        self.transport.write(wire_bytes(code, self.server_state.default_headers))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:  # TLS
+            self.transport.close()
+
+    def drop(self, why: str) -> None:
+        """Close at once, whatever waits to be sent."""
+        self._state.count(why)
+        self.transport.abort()
+
+
+def _has_path(url: bytes) -> bool:
+    """Whether a target in absolute form (RFC 9112, 3.2.2) names a path."""
+    try:
+        return (httptools.parse_url(url).path or b"").startswith(b"/")
+    except httptools.HttpParserInvalidURLError:
+        return False
