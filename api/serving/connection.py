@@ -1,6 +1,9 @@
 """One connection: uvicorn's, with caps on what may come, and able to say what its client owes."""
 
 import asyncio
+import contextlib
+import socket
+import struct
 from enum import Enum
 from typing import Any, Final
 
@@ -13,6 +16,7 @@ from api.serving.refusals import Refused, is_method, wire_bytes
 from api.serving.state import State
 
 _LOOKED_AT: Final = frozenset({b"host", b"transfer-encoding", b"expect"})
+_SLASH: Final = ord("/")
 _UPGRADE: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
 
 
@@ -30,6 +34,8 @@ class Owed(Enum):
 class Connection(HttpToolsProtocol):
     """Costs a request a few counters: whether it is slow, the watch finds out, for all connections once a second."""
 
+    _start = HttpToolsProtocol.on_headers_complete
+
     def __init__(
         self,
         config: Config,
@@ -46,15 +52,15 @@ class Connection(HttpToolsProtocol):
         self.unfinished = 0  # bytes since a head, a piece of a body or a message was whole
         self.payload = 0  # bytes of bodies, without their framing
         self.refused = False
-        self._hosts = 0  # header lines of this name, in the request that is coming
-        self._coding = b"chunked"
+        self._has_host = False  # the request that is coming
         self._upgrading = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Taken, unless there are too many."""
         super().connection_made(transport)
         if len(self.connections) > self.limits.connections:
-            self.drop("crowded")
+            self._state.count("crowded")
+            transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Parsed, or refused. What makes nothing whole may not grow larger than a head."""
@@ -84,22 +90,32 @@ class Connection(HttpToolsProtocol):
 
     def _look_at(self, name: bytes, value: bytes) -> None:
         if name == b"host":
-            self._hosts += 1
-        elif name == b"transfer-encoding":
-            self._coding = value.lower()
-        elif value.lower() == b"100-continue":
-            self.expect_100_continue = True
+            if self._has_host:  # RFC 9112, 3.2
+                raise Refused("malformed-request")
+            self._has_host = True
+        elif name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue"
+        elif value.lower() != b"chunked":  # RFC 9112, 6.1
+            raise Refused("transfer-coding-unknown")
 
     def on_headers_complete(self) -> None:
         """Start the request, unless its head cannot be taken."""
-        self._upgrading = self.parser.should_upgrade()
-        if self._upgrading and self.parser.get_method() == b"CONNECT":
-            raise Refused("method-unknown")
-        self._require_taken()
+        limits = self.limits
+        plain = (
+            0 < self.unfinished <= limits.url_bytes  # 0: it came in one piece with the end of another
+            and len(self.headers) <= limits.header_lines
+            and self._has_host
+            and self.url[0] == _SLASH
+            and not self.pipeline
+        )
+        if not plain:
+            self._require_taken()
+        self._has_host = False
         self.unfinished = 0
-        if self._upgrading:
+        if self.parser.should_upgrade():
+            self._wish()
             return
-        super().on_headers_complete()
+        self._start()
         self.headers = []  # for trailers
         if self._state.leaving:
             self.cycle.keep_alive = False
@@ -108,29 +124,31 @@ class Connection(HttpToolsProtocol):
         limits = self.limits
         if len(self.url) > limits.url_bytes:
             raise Refused("address-too-long")
-        if len(self.headers) > limits.header_lines or (
-            self.unfinished > limits.head_bytes and self._head_size() > limits.head_bytes
-        ):
+        if len(self.headers) > limits.header_lines or self._head_size() > limits.head_bytes:
             raise Refused("headers-too-large")
-        if not self.url.startswith(b"/") and not _has_path(self.url):
+        if not self._has_host and self.parser.get_http_version() == "1.1":  # RFC 9112, 3.2
             raise Refused("malformed-request")
-        if self._hosts != 1 and (self._hosts or self.parser.get_http_version() == "1.1"):  # RFC 9112, 3.2
+        if self.parser.get_method() != b"CONNECT" and not _has_path(self.url):
             raise Refused("malformed-request")
-        if self._coding != b"chunked":  # RFC 9112, 6.1
-            raise Refused("transfer-coding-unknown")
         if len(self.pipeline) >= limits.pipelined:
             raise Refused("malformed-request")
-        self._hosts = 0
 
     def _head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
+    def _wish(self) -> None:
+        """The request is for another protocol: the parser stops behind its head."""
+        if self.parser.get_method() == b"CONNECT":
+            raise Refused("method-unknown")
+        self._upgrading = True
+
     def _begin_again(self, rest: bytes) -> None:
-        """Parse a request that wishes for another protocol, without the wish: it may be ignored (RFC 9110, 7.8)."""
+        """Parse the request once more, without its wish, which may be ignored (RFC 9110, 7.8)."""
         lines = [b"%s %s HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
         lines += [b"%s: %s\r\n" % header for header in self.headers if header[0] not in _UPGRADE]
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does, for pipelined requests
+        self._upgrading = False
         self.data_received(b"".join([*lines, b"\r\n", rest]))
 
     def on_body(self, body: bytes) -> None:
@@ -212,8 +230,11 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
     def drop(self, why: str) -> None:
-        """Close at once, whatever waits to be sent."""
+        """Close at once. What waits to be sent is lost, also in the kernel, which would else offer it for minutes."""
         self._state.count(why)
+        client = self.transport.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
 

@@ -97,7 +97,8 @@ class Watch:
                 if seen.unread == 0:
                     connection.transport.close()
             case Owed.FIRST:
-                connection.drop("silent")
+                self._state.count("silent")
+                connection.transport.close()
             case _:
                 connection.transport.abort()
 

@@ -105,8 +105,10 @@ def serving(limits: Limits, drain_seconds: float = 0.0) -> Iterator[Serving]:
     while not server.started:
         assert thread.is_alive()
         thread.join(0.01)
-    yield Serving(app, server, telemetry, stop, loops[0].call_soon_threadsafe)
-    stop()
+    try:
+        yield Serving(app, server, telemetry, stop, loops[0].call_soon_threadsafe)
+    finally:
+        stop()
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import pytest
 
 from api.serving.limits import Limits
 from tests.api.serving import LARGE, Serving, answers, serving, until
+from tests.slow_clients import SlowClients
 
 HOST = b"Host: x\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
@@ -243,3 +245,11 @@ async def test_a_server_that_leaves_serves_on_for_as_long_as_it_was_told() -> No
             await asyncio.sleep(0.01)
         assert b"connection: close" in await running.said(POST + b"Content-Length: 3\r\n\r\nabc")
         await stopping
+
+
+async def test_slow_clients_of_all_kinds_are_hung_up_on_and_told_why(short: Serving) -> None:
+    """`tests/system/slow_clients.py` does it with thousands, and looks at what the others feel."""
+    ended: Counter[str] = Counter()
+    async with asyncio.timeout(20):
+        await SlowClients(short.port, "/large", beat=0.1).many(60, ended, again=False)
+    assert ended == {"silent": 15, "head 408": 15, "body 408": 15, "deaf": 15}
