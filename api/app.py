@@ -9,6 +9,7 @@ from api import (
     activities,
     chunks,
     client_config,
+    contract,
     exports,
     feed,
     following,
@@ -25,12 +26,13 @@ from api import (
     uploads,
     users,
 )
+from api.front.front import Front
 from api.services import Services
 
 
 def create_app(
     services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None
-) -> FastAPI:
+) -> Front:
     """An app without globals: tests make as many as they like."""
     app = FastAPI(
         title="Cairn",
@@ -42,7 +44,7 @@ def create_app(
         redirect_slashes=False,  # a path with a slash too many names nothing
     )
     app.state.services = services
-    contract = APIRouter(prefix="/v1")
+    v1 = APIRouter(prefix="/v1")
     for resource in (
         users,
         sessions,
@@ -59,10 +61,11 @@ def create_app(
         notices,
         client_config,
     ):
-        contract.include_router(resource.router)
-    app.include_router(contract)
+        v1.include_router(resource.router)
+    app.include_router(v1)
     app.include_router(health.router)
     app.include_router(metrics.router)
+    app.include_router(contract.router)
     problems.install(app)
     openapi.install(app)
-    return app
+    return Front(app, services)

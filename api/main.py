@@ -16,6 +16,7 @@ import uvloop
 
 from api.app import create_app
 from api.cursors import Cursors
+from api.front.front import Front
 from api.idempotency import Idempotency
 from api.services import Services
 from api.serving.limits import Limits, allow_many_files
@@ -57,7 +58,7 @@ async def serve(settings: Settings, host: str, port: int, drain_seconds: float =
     async with open_parts(settings) as parts:
         services = services_of(parts, settings)
         services = replace(services, ready=lambda: _LEAVING if server.leaving else parts.checks.missing())
-        app = create_app(services, lifespan=lambda _app: _watching(parts, server))
+        app = create_app(services, lifespan=lambda _app: _watching(parts, app, server))
         server = Server(
             app,
             services.telemetry,
@@ -75,17 +76,18 @@ async def serve(settings: Settings, host: str, port: int, drain_seconds: float =
 
 
 @asynccontextmanager
-async def _watching(parts: Parts, server: Server) -> AsyncIterator[None]:
+async def _watching(parts: Parts, app: Front, server: Server) -> AsyncIterator[None]:
     async def look() -> None:
         await parts.checks.look_for_ever()
         server.should_exit = True
 
-    looking = asyncio.create_task(look())
+    watching = [asyncio.create_task(look()), asyncio.create_task(app.listen())]
     parts.accounts.watch()
     gc.collect()
     gc.freeze()  # what start-up made is never garbage: collections stay short
     yield
-    looking.cancel()
+    for task in watching:
+        task.cancel()
 
 
 def services_of(parts: Parts, settings: Settings) -> Services:
@@ -99,6 +101,7 @@ def services_of(parts: Parts, settings: Settings) -> Services:
         tracks=parts.tracks,
         accounts=parts.accounts,
         read_models=parts.read_models,
+        shared_reads=parts.shared_reads,
         notices=Notices(parts.read_models),
         tokens=Tokens([(key.kid, key.secret) for key in settings.token_keys]),
         cursors=Cursors(settings.cursor_key),
