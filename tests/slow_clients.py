@@ -66,13 +66,16 @@ class SlowClients(Struct, frozen=True):
                 await asyncio.sleep(self.beat)
         return b""
 
-    async def many(self, count: int, ended: Counter[str], *, again: bool) -> None:
-        """As many of all kinds, at once; whoever is hung up on comes `again`. `ended`: kinds and statuses that came."""
+    async def many(self, count: int, ended: Counter[str], *, again: bool, spread: float = 0.0) -> None:
+        """As many of all kinds, begun over so many seconds; who is hung up on comes `again`. `ended`: kind, status."""
+        kinds = itertools.islice(itertools.cycle(KINDS), count)
+        pauses = (spread * number / count for number in range(count))
         await asyncio.gather(
-            *(self._keep(kind, ended, again=again) for kind in itertools.islice(itertools.cycle(KINDS), count))
+            *(self._keep(kind, ended, pause, again=again) for kind, pause in zip(kinds, pauses, strict=True))
         )
 
-    async def _keep(self, kind: str, ended: Counter[str], *, again: bool) -> None:
+    async def _keep(self, kind: str, ended: Counter[str], pause: float, *, again: bool) -> None:
+        await asyncio.sleep(pause)
         while True:
             said = await self.one(kind)
             ended[f"{kind} {said[9:12].decode()}".strip()] += 1
