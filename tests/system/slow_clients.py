@@ -1,7 +1,7 @@
 """What thousands of slow connections do to everybody else: p99 of a signed-in read, with them and without, in turns.
 
 By hand: `.venv/bin/python -m tests.system.slow_clients --connections 5000 --rounds 5`. The API has a core to itself,
-and goes before other processes, as its readers do, where that is allowed (to root): other work there does not count.
+and goes before other processes, as its clients do, where that is allowed (to root): other work there does not count.
 """
 
 import argparse
@@ -89,10 +89,10 @@ def sign_up(api_url: str) -> str:
     return str(answer.json()["access_token"])
 
 
-def go_first(pid: int) -> None:
+def go_first(pid: int, priority: int = 2) -> None:
     """A process, but not those that it starts, has its turn before all others, where that is allowed."""
     with suppress(PermissionError):
-        os.sched_setscheduler(pid, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+        os.sched_setscheduler(pid, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
 
 
 def measure(count: int, rounds: int, seconds: float, folder: Path) -> tuple[list[float], list[float], Counter[str]]:
@@ -131,7 +131,7 @@ def _among(port: int, tokens: list[str], count: int, seconds: float, api_url: st
         stdout=subprocess.PIPE,
         text=True,
     ) as holder:
-        os.setpriority(os.PRIO_PROCESS, holder.pid, 10)  # what is measured is the server, not the machine
+        go_first(holder.pid, 1)  # after the readers: what is measured is the server, not its clients
         await_connections(api_url, int(count * 0.95), count + BESIDES)  # some are between two lives
         found = asyncio.run(p99(port, tokens, seconds))
         told, _ = holder.communicate("")
