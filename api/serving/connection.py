@@ -54,6 +54,7 @@ class Connection(HttpToolsProtocol):
         self.refused = False
         self._has_host = False  # the request that is coming
         self._upgrading = False
+        self._running: RequestResponseCycle | None = None  # known while others are pipelined behind it
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Taken, unless there are too many."""
@@ -61,6 +62,14 @@ class Connection(HttpToolsProtocol):
         if len(self.connections) > self.limits.connections:
             self._state.count("crowded")
             transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody reads answers any more. uvicorn knows that of the request that came last only."""
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
+        self.pipeline.clear()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parsed, or refused. What makes nothing whole may not grow larger than a head."""
@@ -115,7 +124,10 @@ class Connection(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self._wish()
             return
+        before = self.request
         self._start()
+        if len(self.pipeline) == 1:
+            self._running = before
         self.headers = []  # for trailers
         if self._state.leaving:
             self.cycle.keep_alive = False
@@ -176,6 +188,7 @@ class Connection(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             cycle, app = self.pipeline.pop()
+            self._running = cycle
             self._start_asgi_task(cycle, app)
 
     def shutdown(self) -> None:

@@ -23,6 +23,7 @@ class Plain:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, bytes, dict[str, str]]] = []
+        self.failed: list[RuntimeError] = []  # to say something
         self.left = 0  # requests whose client was gone before their bodies were whole
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -43,8 +44,11 @@ class Plain:
             await asyncio.sleep(0.4)
         answer = b"x" * LARGE if path == "/large" else b"%d" % len(body)
         length = str(len(answer)).encode()
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
-        await send({"type": "http.response.body", "body": answer})
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+            await send({"type": "http.response.body", "body": answer})
+        except RuntimeError as error:
+            self.failed.append(error)
 
 
 class Serving(Struct):

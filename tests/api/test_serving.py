@@ -253,3 +253,4 @@ async def test_slow_clients_of_all_kinds_are_hung_up_on_and_told_why(short: Serv
     async with asyncio.timeout(20):
         await SlowClients(short.port, "/large", beat=0.1).many(60, ended, again=False)
     assert ended == {"silent": 15, "head 408": 15, "body 408": 15, "deaf": 15}
+    assert short.app.failed == []
