@@ -1,14 +1,15 @@
-"""A real shared cache for tests: Varnish with the VCL that operators are given, from the system or Debian's packages."""
+"""A real shared cache: Varnish with the VCL that operators are given, from the system or from Debian's packages."""
 
 import os
-import re
 import shutil
+import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from msgspec import Struct
@@ -71,7 +72,7 @@ def _unpacked() -> Path:
     try:
         _download(own / "debs")
         for package in (own / "debs").glob("*.deb"):
-            subprocess.run(["dpkg-deb", "-x", package, own / "root"], check=True, timeout=60, capture_output=True)
+            _run(own, "dpkg-deb", "-x", str(package), "root")
         if not _UNPACKED.exists():
             (own / "root").rename(_UNPACKED)
     finally:
@@ -80,31 +81,37 @@ def _unpacked() -> Path:
 
 
 def _download(folder: Path) -> None:
-    """By apt-get, which checks signatures. Where its lists are missing or old, with lists of our own: no root needed."""
-    download = ["download", "-qq", *_PACKAGES]
-    if subprocess.run(["apt-get", *download], cwd=folder, check=False, timeout=60, capture_output=True).returncode:
-        (folder / "lists" / "partial").mkdir(parents=True)
-        (folder / "cache" / "archives" / "partial").mkdir(parents=True)
-        own = ["-o", f"Dir::State::Lists={folder}/lists", "-o", f"Dir::Cache={folder}/cache"]
-        own += ["-o", "APT::Sandbox::User="]
-        subprocess.run(["apt-get", *own, "update", "-qq"], cwd=folder, check=True, timeout=90, capture_output=True)
-        subprocess.run(["apt-get", *own, *download], cwd=folder, check=True, timeout=60, capture_output=True)
+    """By apt-get, which checks signatures; no root is needed. With own lists where the system's are of no use."""
+    try:
+        _run(folder, "apt-get", "download", "-qq", *_PACKAGES)
+    except subprocess.CalledProcessError:
+        for missing in ("lists/partial", "cache/archives/partial"):
+            (folder / missing).mkdir(parents=True)
+        own = ["-qq", "-o", f"Dir::State::Lists={folder}/lists", "-o", f"Dir::Cache={folder}/cache"]
+        _run(folder, "apt-get", *own, "update")
+        _run(folder, "apt-get", *own, "download", *_PACKAGES)
+
+
+def _run(folder: Path, program: str, *arguments: str) -> None:
+    found = shutil.which(program)
+    if found is None:
+        raise FileNotFoundError(f"there is no {program}")
+    subprocess.run([found, *arguments], cwd=folder, check=True, timeout=90, capture_output=True)
 
 
 @contextmanager
-def varnish(found: Programs, folder: Path, origin: str, before: str = "") -> Iterator[Varnish]:
-    """In front of this origin, `HOST:PORT`. `before`: VCL that is asked before the shipped one."""
-    folder.mkdir(parents=True)
-    host, _, port = origin.partition(":")
-    shipped = VCL.read_text()
-    moved = re.sub(r'\.host = "[^"]*";\s+\.port = "[^"]*"', f'.host = "{host}"; .port = "{port}"', shipped)
-    assert moved != shipped
-    (folder / "test.vcl").write_text(moved.replace("import std;", f"import std;\n{before}", 1))
+def varnish(folder: Path, origin: str, edit: Callable[[str], str] = str) -> Iterator[Varnish]:
+    """In front of this origin. `edit` changes the VCL first, for what would take too long as it is."""
+    found = programs()
+    port = urlsplit(origin).port
+    vcl = VCL.read_text()
+    assert '.port = "8000"' in vcl
+    (folder / "test.vcl").write_text(edit(vcl.replace('.port = "8000"', f'.port = "{port}"')))
     public, purge = (f"127.0.0.1:{_free_port()}" for _ in range(2))
     argv = [found.varnishd, "-F", "-j", "none", "-n", str(folder / "work"), "-f", str(folder / "test.vcl")]
     argv += ["-a", f"public={public}", "-a", f"purge={purge}", "-s", "malloc,64m", "-T", "none", *found.arguments]
     with (folder / "log").open("wb") as log:
-        command = child_command(argv, on_death=15)
+        command = child_command(argv, on_death=signal.SIGTERM)
         process = subprocess.Popen(command, env=found.environ, stdout=log, stderr=subprocess.STDOUT)
         try:
             until = time.monotonic() + 30

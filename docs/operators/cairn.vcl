@@ -33,8 +33,9 @@ sub vcl_recv {
         set req.url = regsub(req.url, "\?.*", "");
     }
     # As long as `stale-while-revalidate` says; as long as there is something, when the origin answered with a fault.
-    if (req.restarts == 0) {
-        set req.grace = 30s;
+    set req.grace = 30s;
+    if (req.restarts > 0) {
+        set req.grace = 1h;
     }
     return (hash);
 }
@@ -63,10 +64,7 @@ sub vcl_backend_response {
         if (bereq.is_bgfetch) {
             return (abandon);  # what is there stays
         }
-        set beresp.uncacheable = true;
-        set beresp.ttl = 0s;
-        set beresp.grace = 0s;
-        return (deliver);
+        return (error(503, "Service Unavailable"));
     }
     # Kept is only what says that it is public, and by which keys it can be dropped.
     if (!beresp.http.Surrogate-Key || beresp.http.Set-Cookie ||
@@ -81,6 +79,15 @@ sub vcl_backend_response {
     } else {
         set beresp.grace = 0s;
     }
+    return (deliver);
+}
+
+sub vcl_backend_error {
+    set beresp.http.Content-Type = "application/problem+json";
+    set beresp.http.Cache-Control = "no-store";
+    set beresp.http.Retry-After = "2";
+    set beresp.body = {"{"type":"urn:cairn:problem:unavailable","title":"Service Unavailable","status":503,"}
+        + {""code":"unavailable","detail":"The server does not answer now. The same request is safe to repeat." }"};
     return (deliver);
 }
 

@@ -1,6 +1,7 @@
 """What is public is told to everybody alike, and nothing else is."""
 
 import re
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -8,15 +9,18 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from lxml import html
+from prometheus_client.parser import text_string_to_metric_families
 
 from api.app import create_app
 from api.main import services_of
+from api.publishing import OLDEST_SECONDS
 from domain.events.user import UserErased
 from domain.measures import UserId
 from domain.user import User, user_stream_id
 from infra.bootstrap import now
 from tests.api.conftest import Runner, World
 from tests.recordings import STARTED, fit
+from workers.purger import AGAIN_SECONDS
 
 KEPT = "public, max-age=0, s-maxage=60, stale-while-revalidate=30"
 KEPT_BRIEFLY = "public, max-age=0, s-maxage=2"
@@ -57,6 +61,11 @@ async def test_a_public_run_is_for_everybody_without_heart_and_hour(world: World
     assert answer.headers["Vary"] == "Accept-Encoding"
     known = await world.http.get(answer.url.path, headers={"If-None-Match": answer.headers["ETag"]})
     assert (known.status_code, known.content, known.headers["Cache-Control"]) == (304, b"", KEPT)
+
+
+def text(page: Any, path: str) -> str:
+    """What an XPath finds in the page, as text."""
+    return str(page.xpath(f"string({path})"))
 
 
 @pytest.mark.parametrize("path", [*ABOUT_AN_ACTIVITY, "/v1/public/users/{}"])
@@ -130,11 +139,11 @@ async def test_a_shared_link_is_a_page_in_which_a_title_is_only_a_title(world: W
     assert answer.headers["X-Robots-Tag"] == "noindex"
     page = html.fromstring(answer.text)
     assert page.xpath("//script") == page.xpath("//@onerror") == []
-    assert page.xpath("string(//h1)") == EVIL
-    assert page.xpath("string(//meta[@property='og:title']/@content)") == f"{EVIL}: {EVIL}"
-    assert re.match(r"Distance.*km.*Pace.*/km", page.xpath("string(//dl)"))
+    assert text(page, "//h1") == EVIL
+    assert text(page, "//meta[@property='og:title']/@content") == f"{EVIL}: {EVIL}"
+    assert re.match(r"Distance.*km.*Pace.*/km", text(page, "//dl"))
     assert page.xpath("//meta[@property='og:image']") == []  # nobody told the site's address
-    picture = await world.http.get(page.xpath("string(//img/@src)"))
+    picture = await world.http.get(text(page, "//img/@src"))
     assert (picture.status_code, picture.headers["Content-Type"]) == (200, "image/svg+xml")
 
 
@@ -144,8 +153,8 @@ async def test_a_preview_names_the_site_as_it_is_set_never_as_a_request_says(wor
     object.__setattr__(services, "public_url", "https://runs.example")
     async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(services))) as http:
         page = html.fromstring((await http.get(f"http://evil.example/activities/{shown}")).text)
-    assert page.xpath("string(//meta[@property='og:url']/@content)") == f"https://runs.example/activities/{shown}"
-    assert page.xpath("string(//meta[@property='og:image']/@content)").startswith("https://runs.example/v1/public/")
+    assert text(page, "//meta[@property='og:url']/@content") == f"https://runs.example/activities/{shown}"
+    assert text(page, "//meta[@property='og:image']/@content").startswith("https://runs.example/v1/public/")
     assert b"evil" not in html.tostring(page)
 
 
@@ -163,3 +172,39 @@ async def test_nothing_but_public_pages_may_be_kept_by_a_shared_cache(world: Wor
             else:
                 assert answer.headers["Cache-Control"] in {"private, no-cache", "no-store"}, path
                 assert "Surrogate-Key" not in answer.headers, path
+
+
+async def test_an_answer_that_took_long_is_not_kept(
+    world: World, anna: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = await run(anna, 212, visibility="public")
+    monkeypatch.setattr("api.publishing.OLDEST_SECONDS", -1.0)
+    for path in (*ABOUT_AN_ACTIVITY, "/activities/00000000-0000-4000-8000-000000000000"):
+        assert (await world.http.get(path.format(shown))).headers["Cache-Control"] == "no-store"
+    assert OLDEST_SECONDS < AGAIN_SECONDS  # at the second purge, what was under way at the first has come
+
+
+async def test_what_shared_caches_had_not_is_counted(world: World, anna: Runner) -> None:
+    shown = await run(anna, 213, visibility="public")
+    path = f"/v1/public/activities/{shown}"
+    through = {"Surrogate-Capability": "cairn=Surrogate/1.0"}
+    before = await asked_of_the_origin(world)
+    tag = (await world.http.get(path, headers=through)).headers["ETag"]
+    await world.http.get(path, headers={**through, "If-None-Match": tag})
+    await world.http.get(path)
+    after = await asked_of_the_origin(world)
+    assert after - before == Counter(miss=1, not_modified=1, bypassed=1)
+
+
+async def asked_of_the_origin(world: World) -> Counter[str]:
+    """How often the JSON of an activity was, by outcome."""
+    families = text_string_to_metric_families((await world.http.get("/metrics")).text)
+    return Counter(
+        {
+            sample.labels["outcome"]: int(sample.value)
+            for family in families
+            for sample in family.samples
+            if sample.name == "cairn_cache_reads_total"
+            and sample.labels["route"] == "/v1/public/activities/{activity_id}"
+        }
+    )

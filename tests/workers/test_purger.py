@@ -20,7 +20,7 @@ from infra.settings import Cdn
 from infra.views import _STANDINGS, REACTORS
 from tests.infra.projecting.histories import MASTER, Made, append
 from tests.infra.projecting.live import Worker
-from tests.scenarios import ANNA, MAY_1, MAY_2, run
+from tests.scenarios import ANNA, MAY_2, run
 from workers.purger import AGAIN_SECONDS, Purger
 
 RUN = run(ANNA)
