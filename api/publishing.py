@@ -63,4 +63,4 @@ class Publication:
     def _count(self, outcome: str) -> None:
         """What a shared cache asks for here, it had not: its hits are counted by itself. Others ask past it."""
         through = "surrogate-capability" in self._request.headers
-        self._services.telemetry.reads.labels(self._route, "cdn", outcome if through else "bypassed").inc()
+        self._services.telemetry.meters.of("GET", self._route).read("cdn", outcome if through else "bypassed")
