@@ -1,4 +1,4 @@
-# Varnish 6.6 or newer in front of Cairn: public pages are kept, everything else is passed on. See cdn.md.
+# Varnish 7 in front of Cairn: public pages are kept, everything else is passed on. See cdn.md.
 #
 #   varnishd -f /etc/varnish/cairn.vcl -a public=:80 -a purge=127.0.0.1:6082 -s malloc,1G
 #
