@@ -52,7 +52,7 @@ async def share_page(request: Request, activity_id: UUID, services: ServicesDep)
 
 def _page(activity: PublicActivity, public_url: str | None) -> str:
     figures = list(_figures(activity))
-    told = " · ".join(f"{value} {name}" for name, value in figures)
+    told = " · ".join(f"{name} {value}" for name, value in figures)
     title = escape(f"{activity.title or activity.sport.capitalize()}: {activity.display_name}")
     map_path = escape(_MAP.format(activity_id=activity.activity_id))
     absolute = _absolute(activity, map_path, public_url) if public_url else ""

@@ -97,6 +97,13 @@ class Front(Struct):
                 await asyncio.sleep(0.02)
         return answer
 
+    async def counted(self, before: dict[str, int], whole: Callable[[dict[str, int]], bool]) -> dict[str, int]:
+        """What Varnish has counted since then: its threads tell when they have nothing else to do."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not whole(found := {name: it - before.get(name, 0) for name, it in self.varnish.counters().items()}):
+                await asyncio.sleep(0.05)
+        return found
+
 
 @pytest.fixture(scope="module")
 async def front(world: World, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Front]:
@@ -172,8 +179,9 @@ async def test_shared_links_are_answered_by_the_cache_and_nothing_private_is_kep
             asked.append((dice.choice(private), dice.choice([{}, *bearers])))
     before = front.varnish.counters()
     answers = await asyncio.to_thread(replay, front.varnish.url, asked)
-    counted = {name: value - before.get(name, 0) for name, value in front.varnish.counters().items()}
-
+    counted = await front.counted(
+        before, lambda it: it["MAIN.cache_hit"] + it["MAIN.cache_miss"] + it["MAIN.s_pass"] >= len(asked)
+    )
     hits, misses = counted["MAIN.cache_hit"], counted["MAIN.cache_miss"]
     _log.info("%d hits, %d misses, %d passed on", hits, misses, counted["MAIN.s_pass"])
     assert hits + misses == len(public)
@@ -273,7 +281,8 @@ async def test_a_stampede_costs_the_origin_one_answer(world: World, front: Front
         answers = await asyncio.gather(*crowd)
     assert {answer.status_code for answer in answers} == {200}
     assert front.gate.arrived.count(path) == 1
-    assert front.varnish.counters()["MAIN.backend_req"] - before["MAIN.backend_req"] == 1
+    counted = await front.counted(before, lambda it: it["MAIN.cache_miss"] > 0 and it["MAIN.backend_req"] > 0)
+    assert counted["MAIN.backend_req"] == 1
 
 
 async def test_a_picture_is_kept_once_whatever_stands_in_its_address(front: Front, world: World, anna: Runner) -> None:
