@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol, get_origin
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
-from pydantic.fields import FieldInfo
+from fastapi.params import Param
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 _Source = Callable[[Request, list[Any]], Any]
@@ -125,16 +125,15 @@ class _Field(Protocol):
     """A parameter, as FastAPI describes it."""
 
     name: str
-    field_info: FieldInfo
+    field_info: Param
 
     @property
     def alias(self) -> str: ...
 
-    def get_default(self) -> object: ...
+    @property
+    def validate(self) -> Callable[..., tuple[object, list[dict[str, Any]]]]: ...
 
-    def validate(
-        self, value: object, values: dict[str, Any], *, loc: tuple[int | str, ...]
-    ) -> tuple[object, list[dict[str, Any]]]: ...
+    def get_default(self) -> object: ...
 
 
 def _parameter(where: str, field: _Field) -> _Source:
