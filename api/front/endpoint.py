@@ -9,7 +9,6 @@ from typing import Any, Final, Protocol, get_origin
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
-from fastapi.params import Param
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 _Source = Callable[[Request, list[Any]], Any]
@@ -125,7 +124,9 @@ class _Field(Protocol):
     """A parameter, as FastAPI describes it."""
 
     name: str
-    field_info: Param
+
+    @property
+    def field_info(self) -> Any: ...  # noqa: ANN401 - pydantic's, which is not ours to import
 
     @property
     def alias(self) -> str: ...
