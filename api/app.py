@@ -9,7 +9,6 @@ from api import (
     activities,
     chunks,
     client_config,
-    contract,
     exports,
     feed,
     following,
@@ -18,10 +17,13 @@ from api import (
     metrics,
     notices,
     openapi,
+    openapi_file,
     originals,
     pictures,
     problems,
+    public,
     sessions,
+    share,
     summaries,
     uploads,
     users,
@@ -44,7 +46,7 @@ def create_app(
         redirect_slashes=False,  # a path with a slash too many names nothing
     )
     app.state.services = services
-    v1 = APIRouter(prefix="/v1")
+    contract = APIRouter(prefix="/v1")
     for resource in (
         users,
         sessions,
@@ -60,12 +62,14 @@ def create_app(
         following,
         notices,
         client_config,
+        public,
     ):
-        v1.include_router(resource.router)
-    app.include_router(v1)
+        contract.include_router(resource.router)
+    app.include_router(contract)
+    app.include_router(share.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
-    app.include_router(contract.router)
+    app.include_router(openapi_file.router)
     problems.install(app)
     openapi.install(app)
     return Front(app, services)

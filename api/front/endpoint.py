@@ -4,12 +4,11 @@ is made once. FastAPI's own resolving costs more than most of our answers (docs/
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, get_origin
 
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
-from pydantic.fields import FieldInfo
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 _Source = Callable[[Request, list[Any]], Any]
@@ -125,22 +124,23 @@ class _Field(Protocol):
     """A parameter, as FastAPI describes it."""
 
     name: str
-    field_info: FieldInfo
+
+    @property
+    def field_info(self) -> Any: ...  # noqa: ANN401 - pydantic's, which is not ours to import
 
     @property
     def alias(self) -> str: ...
 
-    def get_default(self) -> object: ...
+    @property
+    def validate(self) -> Callable[..., tuple[object, list[dict[str, Any]]]]: ...
 
-    def validate(
-        self, value: object, values: dict[str, Any], *, loc: tuple[int | str, ...]
-    ) -> tuple[object, list[dict[str, Any]]]: ...
+    def get_default(self) -> object: ...
 
 
 def _parameter(where: str, field: _Field) -> _Source:
     """A parameter's value in a request, as FastAPI would have it; what is wrong with it goes to the errors."""
     alias, place = field.alias, (where, field.alias)
-    if getattr(field.field_info, "annotation", None) in (list, set, tuple):
+    if get_origin(field.field_info.annotation) in (list, set, tuple):
         raise Unsupported(f"{alias}: lists are not resolved here; send names with commas between them")
     default = _MISSING if field.field_info.is_required() else field.get_default()
     read = _READERS[where]

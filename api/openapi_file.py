@@ -7,7 +7,7 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/openapi.json", include_in_schema=False, response_class=Response)
-async def contract(request: Request) -> Response:
+async def openapi_file(request: Request) -> Response:
     """Encoded once: anybody may ask, and FastAPI's own route would take some milliseconds each time."""
     state = request.app.state
     if not hasattr(state, "contract"):
