@@ -150,8 +150,8 @@ async def test_a_body_that_trickles_is_too_slow(short: Serving, framing: bytes, 
 
 
 async def test_a_body_that_comes_slowly_but_steadily_is_waited_for(short: Serving) -> None:
-    head = POST + b"Connection: close\r\nContent-Length: 1200\r\n\r\n"
-    assert answers(await short.said(head, *[b"a" * 10] * 120)) == [(200, b"1200")]  # thrice the window, at 1,000 B/s
+    head = POST + b"Connection: close\r\nContent-Length: 12000\r\n\r\n"
+    assert answers(await short.said(head, *[b"a" * 100] * 120)) == [(200, b"12000")]  # for thrice the window
 
 
 async def test_a_body_that_trickles_after_its_answer_ends_the_connection(short: Serving) -> None:

@@ -89,10 +89,14 @@ def sign_up(api_url: str) -> str:
     return str(answer.json()["access_token"])
 
 
-def go_first(pid: int, priority: int = 2) -> None:
-    """A process, but not those that it starts, has its turn before all others, where that is allowed."""
-    with suppress(PermissionError):
-        os.sched_setscheduler(pid, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
+def go_first(pid: int) -> None:
+    """A process has its turn before all others, where that is allowed.
+
+    So do all its threads, also those to come: one that waits for its turn with the interpreter's lock stops them all.
+    """
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(PermissionError):
+            os.sched_setscheduler(int(thread.name), os.SCHED_RR, os.sched_param(1))
 
 
 def measure(count: int, rounds: int, seconds: float, folder: Path) -> tuple[list[float], list[float], Counter[str]]:
@@ -105,7 +109,7 @@ def measure(count: int, rounds: int, seconds: float, folder: Path) -> tuple[list
             if "api.main" in command:
                 go_first(pid)
         os.sched_setaffinity(0, cores[-1:])
-        go_first(0)
+        go_first(os.getpid())
         port = int(instance.api_url.rpartition(":")[2])
         tokens = [sign_up(instance.api_url) for _ in range(RUNNERS)]
         asyncio.run(p99(port, tokens, seconds))
@@ -131,7 +135,7 @@ def _among(port: int, tokens: list[str], count: int, seconds: float, api_url: st
         stdout=subprocess.PIPE,
         text=True,
     ) as holder:
-        go_first(holder.pid, 1)  # after the readers: what is measured is the server, not its clients
+        os.sched_setscheduler(holder.pid, os.SCHED_OTHER, os.sched_param(0))  # what is measured is the server alone
         await_connections(api_url, int(count * 0.95), count + BESIDES)  # some are between two lives
         found = asyncio.run(p99(port, tokens, seconds))
         told, _ = holder.communicate("")
