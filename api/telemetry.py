@@ -4,6 +4,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from api.clients import Client
+
 # OpenTelemetry's semantic conventions for http.server.request.duration
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 _LABELS: Final = 100  # app versions that are told apart; a client cannot make more of them by lying
@@ -38,7 +40,7 @@ class Telemetry:
         )
         self.keyed = Counter(
             "cairn_idempotent_requests",
-            "Requests that may come again. outcome: first, replayed, running, reused.",
+            "Recordings, and requests with an Idempotency-Key. outcome: first, replayed, running, reused.",
             ["route", "client", "outcome"],
             registry=self.registry,
         )
@@ -48,6 +50,10 @@ class Telemetry:
             ["why", "kind", "client"],
             registry=self.registry,
         )
+
+    def came(self, route: str, asking: Client, outcome: str) -> None:
+        """A request that may come again: `first`, `replayed`, `running` or `reused`."""
+        self.keyed.labels(route, self.client(asking.label), outcome).inc()
 
     def client(self, label: str) -> str:
         """The label to count an app under: its own, or `other` once there are very many."""
