@@ -96,7 +96,7 @@ async def register(stage: Stage) -> Command:
         body["user_id"] = str(uuid4())
 
     async def forgetful() -> None:
-        answer = await stage.do("POST", "/users", 201 if known else 409, json=body, headers={"Idempotency-Key": "new"})
+        answer = await stage.do("POST", "/users", 201 if known else 409, json=body, headers=_new_key())
         assert answer.json().get("user_id") == body.get("user_id")
 
     return _post("/users", {"user.registered@1": 1}, body, forgetful=forgetful, signed_in=False)
@@ -162,7 +162,7 @@ async def enter(stage: Stage) -> Command:
     entry["activity_id"] = str(uuid4())
 
     async def forgetful() -> None:
-        await stage.do("POST", "/activities", 201, json=entry, headers={"Idempotency-Key": "new"})
+        await stage.do("POST", "/activities", 201, json=entry, headers=_new_key())
 
     return _post("/activities", effects, entry, forgetful=forgetful)
 
@@ -172,7 +172,7 @@ async def enter_several(stage: Stage) -> Command:
     body = {"items": [*items, {"sport": "chess"}]}
 
     async def forgetful() -> None:
-        answer = await stage.do("POST", "/activities/batch", 200, json=body, headers={"Idempotency-Key": uuid4().hex})
+        answer = await stage.do("POST", "/activities/batch", 200, json=body, headers=_new_key())
         assert {item["status"] for item in answer.json()["items"][:-1]} == {"exists"}
 
     return _post("/activities/batch", {"activity.recorded@1": len(items)}, body, forgetful=forgetful, status=200)
@@ -205,7 +205,8 @@ async def put_chunk(stage: Stage) -> Command:
     own, body = uuid4(), stage.run()
 
     async def finished() -> None:
-        await stage.do("POST", f"/activities/{own}/finish", 201, json=_whole(body, 1), headers={"Prefer": "wait=30"})
+        await stage.do("POST", f"/activities/{own}/finish", 202, json=_whole(body, 1))
+        await _verdict(stage, own)
         await stage.do("PUT", f"/activities/{own}/chunks/0", 204, content=body)
 
     path, effects = f"/activities/{own}/chunks/0", {"activity.recorded@1": 1}
@@ -220,7 +221,7 @@ async def finish(stage: Stage) -> Command:
         await _verdict(stage, own)
         other = uuid4()
         await _in_two(stage, other, body)
-        headers = {"Idempotency-Key": "new", "Prefer": "wait=30"}
+        headers = {**_new_key(), "Prefer": "wait=30"}
         answer = await stage.do("POST", f"/activities/{other}/finish", 202, json=_whole(body, 2), headers=headers)
         assert (answer.json()["status"], answer.json()["duplicate_of"]) == ("duplicate", str(own))
 
@@ -230,6 +231,10 @@ async def finish(stage: Stage) -> Command:
 
 def _post(path: str, effects: Mapping[str, int], body: object, *, status: int = 201, **more: Any) -> Command:
     return Command("POST", path, effects, body, key=uuid4().hex, statuses=(status,), **more)
+
+
+def _new_key() -> dict[str, str]:
+    return {"Idempotency-Key": uuid4().hex}
 
 
 def _whole(body: bytes, chunks: int) -> dict[str, object]:
