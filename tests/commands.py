@@ -3,6 +3,7 @@
 A new route that is no GET needs a recipe here: tests/api/test_idempotency.py fails without it.
 """
 
+import asyncio
 import hashlib
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -254,9 +255,10 @@ async def _as_new_file(stage: Stage, own: UUID, body: bytes) -> None:
 
 async def _verdict(stage: Stage, own: UUID) -> None:
     """Until there is one: of two uploads of the same bytes at the same time, either may be the first."""
-    for _ in range(3000):
+    for _ in range(3_000):
         if (await stage.do("GET", f"/activities/{own}/upload", 200)).json()["status"] != "processing":
             return
+        await asyncio.sleep(0.02)
     raise AssertionError(f"{own} is still processing")
 
 

@@ -40,6 +40,7 @@ from workers.ingest.ingest import Ingest
 from workers.ingest.loop import IngestLoop
 
 _TRIES: Final = 400  # of one command: each waits for a twentieth of a second
+_TOLD_EVERY: Final = 500
 _BUSY: Final = frozenset({409, 503})
 
 
@@ -152,6 +153,8 @@ class Trials:
             except AssertionError as failed:
                 self.report.faults.append(f"{number} {route}: {failed}")
             self.report.trials[route] += 1
+            if (number + 1) % _TOLD_EVERY == 0:
+                sys.stderr.write(f"{number + 1} trials, {len(self.report.faults)} faults\n")
         await self._phone.aclose()
 
     async def _trial(self, command: Command) -> None:
@@ -202,7 +205,7 @@ class Trials:
             if state.json()["status"] != "processing":
                 assert state.json()["status"] == "ready", state.text
                 return
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.02)
         raise AssertionError("it is processing for ever")
 
     def _position(self) -> int:
