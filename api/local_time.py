@@ -1,6 +1,6 @@
 """Dates by a runner's own calendar."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 
@@ -14,3 +14,9 @@ def offset_of(time_zone: str | None, at: datetime, otherwise: timedelta) -> time
     if time_zone is None:
         return otherwise
     return at.astimezone(ZoneInfo(time_zone)).utcoffset() or timedelta()
+
+
+def end_of(today: date, time_zone: str | None) -> datetime:
+    """When the runner's day ends."""
+    zone = ZoneInfo(time_zone) if time_zone else UTC
+    return datetime.combine(today + timedelta(days=1), time.min, zone)

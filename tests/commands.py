@@ -13,8 +13,8 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 import httpx
-from fastapi import FastAPI
 
+from api.front.front import Front
 from tests.recordings import fit
 
 _BEGIN: Final = datetime(2005, 1, 1, 6, tzinfo=UTC)
@@ -287,8 +287,6 @@ UNKEYED: Final[Mapping[str, str]] = {
 }
 
 
-def commands_of(app: FastAPI) -> Iterator[str]:
+def commands_of(app: Front) -> Iterator[str]:
     """All routes that are no mere reads, such as `POST /v1/users`."""
-    for path, operations in app.openapi()["paths"].items():
-        for method in operations.keys() - {"get", "head", "options"}:
-            yield f"{method.upper()} {path}"
+    return (f"{method} {path}" for method, path in app.routes() if method not in ("GET", "HEAD"))

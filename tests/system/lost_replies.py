@@ -22,10 +22,10 @@ from uuid import UUID, uuid4
 import httpx
 import psycopg
 import uvicorn
-from fastapi import FastAPI
 from msgspec import Struct
 
 from api.app import create_app
+from api.front.front import Front
 from api.main import services_of
 from infra import migrations
 from infra.bootstrap import now, open_parts
@@ -131,7 +131,7 @@ def _parsed(answer: bytes) -> httpx.Response:
 class Trials:
     """One runner and one who is followed, at one server."""
 
-    def __init__(self, app: FastAPI, database_url: str, stage: Stage, line: Line, dice: random.Random) -> None:
+    def __init__(self, app: Front, database_url: str, stage: Stage, line: Line, dice: random.Random) -> None:
         missing = set(commands_of(app)) - set(RECIPES)
         assert not missing, f"say in tests/commands.py what becomes of {missing}"
         self._log = psycopg.connect(database_url, autocommit=True)
@@ -239,7 +239,7 @@ def servers(folder: Path) -> Iterator[Settings]:
 
 
 @asynccontextmanager
-async def served(app: FastAPI) -> AsyncIterator[str]:
+async def served(app: Front) -> AsyncIterator[str]:
     """The API on a port."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
     serving = asyncio.create_task(server.serve())
