@@ -156,6 +156,7 @@ class Trials:
             if (number + 1) % _TOLD_EVERY == 0:
                 sys.stderr.write(f"{number + 1} trials, {len(self.report.faults)} faults\n")
         await self._phone.aclose()
+        self._log.close()
 
     async def _trial(self, command: Command) -> None:
         before, self._line.unseen = self._position(), []
