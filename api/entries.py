@@ -264,9 +264,11 @@ def _id_by_figures(user_id: UserId, entry: Entry, number: int) -> ActivityId:
 async def _recorded(
     services: Services, user_id: UserId, activity_id: ActivityId, entry: Entry, profile: Profile
 ) -> ActivityRecorded:
-    """What is to be appended; `RecordingDiffers` when a recording was handed in under this id."""
+    """What is to be appended; `RecordingDiffers` when a recording that is being processed came under this id first."""
     if await services.inbox.manifest(activity_id) is not None:
-        raise RecordingDiffers
+        there = await services.streams.load(Activity, activity_id)
+        if there.user_id is None:
+            raise RecordingDiffers
     started_at = entry.started_at.astimezone(UTC)
     told = entry.started_at.utcoffset() if entry.utc_offset_s is None else timedelta(seconds=entry.utc_offset_s)
     offset = offset_of(profile.time_zone, started_at, told or timedelta())

@@ -115,6 +115,8 @@ async def test_an_entry_and_a_recording_do_not_share_an_id(anna: Runner) -> None
     position = (await entered(anna, activity_id=manual)).headers["Cairn-Position"]
     answer = await anna("PUT", f"/activities/{manual}", content=body, headers={"Prefer": "wait=20"})
     assert (answer.status_code, answer.json()["code"]) == (409, "recording-differs")
+    again = await entered(anna, activity_id=manual)
+    assert (again.status_code, again.headers["Cairn-Position"]) == (201, position)
     await anna.get(f"/activities/{manual}", after=position)
     assert (await anna("GET", f"/activities/{manual}/track")).status_code == 404
     position = await anna.run(body, UUID(recorded))
