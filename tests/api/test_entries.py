@@ -205,7 +205,8 @@ async def test_a_batch_of_refusals_has_no_position(anna: Runner) -> None:
 
 
 async def test_a_batch_has_one_to_a_hundred_entries(anna: Runner) -> None:
-    for items in ([], [{}] * 101, {}, "many", None):
+    wrong: list[object] = [[], [{}] * 101, {}, "many", None]
+    for items in wrong:
         answer = await anna("POST", "/activities/batch", json={"items": items})
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid-body"), items
 
