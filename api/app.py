@@ -7,6 +7,8 @@ from fastapi import APIRouter, FastAPI
 
 from api import (
     activities,
+    bootstrap,
+    changes,
     chunks,
     client_config,
     entries,
@@ -46,7 +48,7 @@ def create_app(
         redirect_slashes=False,  # a path with a slash too many names nothing
     )
     app.state.services = services
-    contract = APIRouter(prefix="/v1")
+    contract = APIRouter(prefix="/v1", responses=openapi.answers(403))
     for resource in (
         users,
         sessions,
@@ -63,6 +65,8 @@ def create_app(
         following,
         notices,
         client_config,
+        bootstrap,
+        changes,
         public,
     ):
         contract.include_router(resource.router)
