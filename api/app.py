@@ -7,8 +7,11 @@ from fastapi import APIRouter, FastAPI
 
 from api import (
     activities,
+    bootstrap,
+    changes,
     chunks,
     client_config,
+    entries,
     exports,
     feed,
     following,
@@ -46,12 +49,13 @@ def create_app(
         redirect_slashes=False,  # a path with a slash too many names nothing
     )
     app.state.services = services
-    contract = APIRouter(prefix="/v1")
+    contract = APIRouter(prefix="/v1", responses=openapi.answers(403))
     for resource in (
         users,
         sessions,
         uploads,
         chunks,
+        entries,
         activities,
         pictures,
         exports,
@@ -62,6 +66,8 @@ def create_app(
         following,
         notices,
         client_config,
+        bootstrap,
+        changes,
         public,
     ):
         contract.include_router(resource.router)
