@@ -25,6 +25,7 @@ from api import (
     uploads,
     users,
 )
+from api.admission.middleware import AdmissionMiddleware
 from api.services import Services
 
 
@@ -63,6 +64,7 @@ def create_app(
     app.include_router(contract)
     app.include_router(health.router)
     app.include_router(metrics.router)
+    app.add_middleware(AdmissionMiddleware, services=services)
     problems.install(app)
     openapi.install(app)
     return app

@@ -13,6 +13,10 @@ from pathlib import Path
 import uvicorn
 import uvloop
 
+from api.admission.addresses import Addresses
+from api.admission.admission import Admission
+from api.admission.concurrency import Concurrency
+from api.admission.rates import Rates
 from api.app import create_app
 from api.cursors import Cursors
 from api.idempotency import Idempotency
@@ -84,6 +88,7 @@ async def _watching(parts: Parts, server: uvicorn.Server) -> AsyncIterator[None]
 
 def services_of(parts: Parts, settings: Settings) -> Services:
     """The API's services over real parts."""
+    admitted, telemetry = settings.admission, Telemetry()
     return Services(
         streams=parts.streams,
         inbox=parts.inbox,
@@ -97,7 +102,14 @@ def services_of(parts: Parts, settings: Settings) -> Services:
         tokens=Tokens([(key.kid, key.secret) for key in settings.token_keys]),
         cursors=Cursors(settings.cursor_key),
         idempotency=Idempotency(settings.cursor_key),
-        telemetry=Telemetry(),
+        telemetry=telemetry,
+        admission=Admission(
+            parts.limits,
+            Rates(admitted.rates, settings.cursor_key),
+            Concurrency(admitted.least, admitted.most),
+            telemetry,
+        ),
+        addresses=Addresses(admitted.trusted_proxies),
         sniff=sniff,
         write_gpx=write_gpx,
         write_fit=write_fit,

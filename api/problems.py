@@ -11,7 +11,10 @@ from fastapi.exceptions import RequestValidationError
 from msgspec import Struct
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 
+from api.admission.refusals import TurnedAway
+from api.admission.spread import spread, who_asks
 from domain.errors import DomainError
 
 _log = logging.getLogger(__name__)
@@ -60,14 +63,17 @@ STATUSES: Final[Mapping[str, int]] = {
     "original-damaged": 503,
     "export-needs-times": 409,
     "export-needs-positions": 409,
+    "rate-limited": 429,
+    "overloaded": 503,
 }
-_RETRY_AFTER: Final[Mapping[str, str]] = {
-    "stream-contended": "1",
-    "stream-unreadable": "60",
-    "request-running": "1",
-    "unavailable": "2",
-    "track-damaged": "60",
-    "original-damaged": "60",
+# seconds, and the window that clients are spread over from there: what everybody meets, not all may repeat at once
+_RETRY_AFTER: Final[Mapping[str, tuple[int, int]]] = {
+    "stream-contended": (1, 2),
+    "stream-unreadable": (60, 60),
+    "request-running": (1, 0),
+    "unavailable": (2, 8),
+    "track-damaged": (60, 60),
+    "original-damaged": (60, 60),
 }
 
 
@@ -99,7 +105,7 @@ def answer_problem(found: Problem, headers: Mapping[str, str] | None = None) -> 
     """The problem as an answer."""
     more = dict(headers or {})
     if found.code in _RETRY_AFTER:
-        more["Retry-After"] = _RETRY_AFTER[found.code]
+        more.setdefault("Retry-After", str(_RETRY_AFTER[found.code][0]))
     if found.status == HTTPStatus.UNAUTHORIZED:
         more["WWW-Authenticate"] = 'Bearer realm="cairn"'
     more["Cache-Control"] = "no-store"
@@ -120,9 +126,17 @@ async def _refused(request: Request, error: Exception) -> Response:
         raise error
     if error.code == NOT_FOUND.code:  # hidden, deleted and missing look alike, byte for byte
         return answer_problem(NOT_FOUND, {"Cairn-Stale": "true"} if hasattr(request.state, "stale") else None)
+    return answer_refusal(error, request.scope)
+
+
+def answer_refusal(error: DomainError, scope: Scope) -> Response:
+    """The refusal as an answer to this request, with a Retry-After of its client's own where there is one."""
+    headers = dict(error.headers) if isinstance(error, TurnedAway) else {}
+    if error.code in _RETRY_AFTER:
+        headers["Retry-After"] = str(spread(*_RETRY_AFTER[error.code], who_asks(scope)))
     errors = error.args[1] if len(error.args) > 1 else ()
     detail = str(error.args[0]) if error.args else " ".join((error.__doc__ or "").split())
-    return answer_problem(problem(error.code, detail, errors=errors))
+    return answer_problem(problem(error.code, detail, errors=errors), headers)
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:

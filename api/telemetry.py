@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 # OpenTelemetry's semantic conventions for http.server.request.duration
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
@@ -47,6 +47,18 @@ class Telemetry:
             "Requests that were refused. why: rate, overload, slow; kind: recording, command, read, prefetch, stats.",
             ["why", "kind", "client"],
             registry=self.registry,
+        )
+        self.concurrency_limit = Gauge(
+            "cairn_concurrency_limit",
+            "Requests at once that this process takes, but recordings.",
+            registry=self.registry,
+        )
+        self.at_once = Gauge("cairn_requests_at_once", "Requests under way.", ["kind"], registry=self.registry)
+        self.loop_lag = Gauge(
+            "cairn_event_loop_lag_seconds", "How late the event loop comes, moving average.", registry=self.registry
+        )
+        self.limiting_alone = Gauge(
+            "cairn_rate_limiter_alone", "1: Valkey is not asked, this process limits by itself.", registry=self.registry
         )
 
     def client(self, label: str) -> str:

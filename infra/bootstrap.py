@@ -21,6 +21,7 @@ from infra.event_store.postgres import PostgresLog
 from infra.event_store.streams import EventStore
 from infra.inbox import ObjectInbox
 from infra.keys import MasterKeys, UserKeys
+from infra.limits import ValkeyLimits
 from infra.object_store import Objects, objects_at
 from infra.queue import IngestQueue
 from infra.queue_watch import QueueWatch
@@ -52,6 +53,7 @@ class Parts:
     tracks: ObjectTracks
     queue: IngestQueue
     queue_watch: QueueWatch
+    limits: ValkeyLimits
     accounts: PostgresAccounts
     claims: PostgresClaims
     attempts: PostgresAttempts
@@ -78,6 +80,7 @@ async def open_parts(settings: Settings, connections: int = _READ_CONNECTIONS) -
     inbox = ObjectInbox(objects, master, keys)
     queue = IngestQueue(redis, consumer=f"{socket.gethostname()}-{getpid()}")
     accounts = PostgresAccounts(read_models, streams, vault, settings.cursor_key)
+    limits = ValkeyLimits(redis)
     checks = ServerChecks(settings.database_url, redis, vault)
     await read_models.open()
     try:
@@ -91,6 +94,7 @@ async def open_parts(settings: Settings, connections: int = _READ_CONNECTIONS) -
             tracks=ObjectTracks(objects, keys),
             queue=queue,
             queue_watch=QueueWatch(inbox, queue, read_models, now),
+            limits=limits,
             accounts=accounts,
             claims=PostgresClaims(read_models),
             attempts=PostgresAttempts(read_models),
@@ -98,6 +102,7 @@ async def open_parts(settings: Settings, connections: int = _READ_CONNECTIONS) -
             checks=checks,
         )
     finally:
+        limits.close()
         await accounts.close()
         await streams.close()
         await read_models.close()

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from msgspec import Struct
+from msgspec import Struct, field
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
+from infra.admission_settings import AdmissionSettings, load_admission
 from infra.faults import Fault
 from infra.instance import find
 from infra.secrets import load_secrets
@@ -45,6 +46,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     token_keys: tuple[TokenKey, ...]  # the first signs, all verify
     cursor_key: bytes
     log_level: str
+    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
 
 
 def load_settings(data: Path, environ: Mapping[str, str]) -> Settings:
@@ -74,6 +76,7 @@ def load_settings(data: Path, environ: Mapping[str, str]) -> Settings:
         token_keys=tuple(_token_key(text) for text in found["CAIRN_TOKEN_KEYS"].split(",")),
         cursor_key=_key("CAIRN_CURSOR_KEY", found["CAIRN_CURSOR_KEY"]),
         log_level=log_level(environ),
+        admission=load_admission(environ),
     )
 
 
