@@ -83,9 +83,10 @@ class LocalLimits:
         return decide([known.get(key, 0) for key, _, _ in claims], self._clock(), claims)
 
     def learn(self, claims: Sequence[Claim], taken: Taken) -> None:
-        """Remember what another limiter said, so that this one can go on from there."""
-        ahead = self._clock() - taken.now
-        self._keep(claims, [arrival + ahead for arrival in taken.arrivals])
+        """Remember what another limiter said, so that this one can go on from there; what that missed counts too."""
+        ahead, known = self._clock() - taken.now, self._arrivals
+        pairs = zip(claims, taken.arrivals, strict=True)
+        self._keep(claims, [max(arrival + ahead, known.get(key, 0)) for (key, _, _), arrival in pairs])
 
     def _keep(self, claims: Sequence[Claim], arrivals: Sequence[int]) -> None:
         if len(self._arrivals) + len(claims) > self._room:
