@@ -207,7 +207,11 @@ def beside(target: Target, seconds: float, uploads: float) -> dict[str, Told]:
         return target.head("PATCH", "/me", SEEN, dice.choice(target.tokens), len(change)) + change
 
     async def all_kinds() -> dict[str, Told]:
-        kinds = {"uploads": (upload, uploads), "interactive reads": (read, 20.0), "commands": (command, 5.0)}
+        kinds = {
+            "uploads": (upload, uploads),
+            "interactive reads": (read, 2 * uploads),
+            "commands": (command, uploads / 2),
+        }
         found = await asyncio.gather(*(open_loop(target, ask, rate, seconds, 64) for ask, rate in kinds.values()))
         return {name: told for name, (told, _) in zip(kinds, found, strict=True)}
 
@@ -247,7 +251,9 @@ def main() -> None:
     parser.add_argument("--times", type=float, default=12.0, help="of the capacity that are offered")
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--connections", type=int, default=512, help="that the overload comes over")
-    parser.add_argument("--uploads", type=float, default=10.0, help="a second, beside it")
+    parser.add_argument(
+        "--uploads", type=float, default=10.0, help="a second, beside it; twice as many interactive reads"
+    )
     given = parser.parse_args()
     spawn = multiprocessing.get_context("spawn")
     with (
