@@ -25,13 +25,13 @@ from api import (
     uploads,
     users,
 )
-from api.admission.middleware import AdmissionMiddleware
+from api.front.front import Front
 from api.services import Services
 
 
 def create_app(
     services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None
-) -> FastAPI:
+) -> Front:
     """An app without globals: tests make as many as they like."""
     app = FastAPI(
         title="Cairn",
@@ -64,7 +64,6 @@ def create_app(
     app.include_router(contract)
     app.include_router(health.router)
     app.include_router(metrics.router)
-    app.add_middleware(AdmissionMiddleware, services=services)
     problems.install(app)
     openapi.install(app)
-    return app
+    return Front(app, services)

@@ -19,7 +19,9 @@ from api.admission.concurrency import Concurrency
 from api.admission.rates import Rates
 from api.app import create_app
 from api.cursors import Cursors
+from api.front.front import Front
 from api.idempotency import Idempotency
+from api.listening import listening
 from api.services import Services
 from api.telemetry import Telemetry
 from api.tokens import Tokens
@@ -52,7 +54,7 @@ def main() -> None:
 async def serve(settings: Settings, host: str, port: int) -> int:
     """Serve until a signal or a fault that nothing here can mend; the exit code."""
     async with open_parts(settings) as parts:
-        app = create_app(services_of(parts, settings), lifespan=lambda _app: _watching(parts, server))
+        app = create_app(services_of(parts, settings), lifespan=lambda _app: _watching(parts, app, server))
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -65,7 +67,7 @@ async def serve(settings: Settings, host: str, port: int) -> int:
                 timeout_graceful_shutdown=25,
             )
         )
-        await server.serve()
+        await server.serve(sockets=listening(server.config))
         if parts.checks.fatal is not None:
             _log.critical("%s", parts.checks.fatal)
             return 1
@@ -73,17 +75,18 @@ async def serve(settings: Settings, host: str, port: int) -> int:
 
 
 @asynccontextmanager
-async def _watching(parts: Parts, server: uvicorn.Server) -> AsyncIterator[None]:
+async def _watching(parts: Parts, app: Front, server: uvicorn.Server) -> AsyncIterator[None]:
     async def look() -> None:
         await parts.checks.look_for_ever()
         server.should_exit = True
 
-    looking = asyncio.create_task(look())
+    watching = [asyncio.create_task(look()), asyncio.create_task(app.listen())]
     parts.accounts.watch()
     gc.collect()
     gc.freeze()  # what start-up made is never garbage: collections stay short
     yield
-    looking.cancel()
+    for task in watching:
+        task.cancel()
 
 
 def services_of(parts: Parts, settings: Settings) -> Services:
@@ -98,6 +101,7 @@ def services_of(parts: Parts, settings: Settings) -> Services:
         tracks=parts.tracks,
         accounts=parts.accounts,
         read_models=parts.read_models,
+        shared_reads=parts.shared_reads,
         notices=Notices(parts.read_models),
         tokens=Tokens([(key.kid, key.secret) for key in settings.token_keys]),
         cursors=Cursors(settings.cursor_key),

@@ -16,7 +16,6 @@ from api.admission.rates import Counted, Rates
 from api.admission.refusals import Overloaded, RateLimited
 from api.admission.spread import spread
 from api.telemetry import Telemetry
-from domain.measures import UserId
 
 _TIMED: Final = frozenset({Kind.READ, Kind.PREFETCH, Kind.STATS})  # no body that a slow phone sends
 # seconds of the window for each request that comes for one that is let in: what matters least comes back last
@@ -27,7 +26,7 @@ class Ask(Struct, frozen=True):
     """Who asks for what."""
 
     kind: Kind
-    user_id: UserId | None
+    user_id: UUID | None
     device: UUID | None
     client: str  # the app's label
     address: str
@@ -53,11 +52,11 @@ class Ticket:
         self._seconds: float | None = None
 
     def count(self, counted: Counted, taken: Taken) -> None:
-        """What the limits said."""
+        """What the limits said, to be told."""
         self._counted, self._taken = counted, taken
 
     def fields(self) -> dict[str, str]:
-        """The RateLimit fields for the answer."""
+        """The RateLimit fields for the answer; none for those who are not signed in: caches may keep it."""
         return {} if self._counted is None or self._taken is None else self._counted.fields(self._taken)
 
     def untimed(self) -> None:
@@ -95,7 +94,6 @@ class Admission:
         try:
             await self.count(ask, ticket)
         except BaseException:
-            ticket.untimed()
             ticket.leave()
             raise
         return ticket
@@ -113,7 +111,9 @@ class Admission:
     async def count(self, ask: Ask, ticket: Ticket) -> None:
         """The second half of `enter`: one request from the limits of user and device, or of the address."""
         counted = self._counted(ask)
-        ticket.count(counted, self._passed(ask, counted, await self._limiter.take(counted.claims)))
+        taken = self._passed(ask, counted, await self._limiter.take(counted.claims))
+        if ask.user_id is not None:
+            ticket.count(counted, taken)
 
     def local(self, ask: Ask) -> None:
         """Instead of `enter`, for a read that a cache in this process answers: `RateLimited` by what this process
