@@ -76,7 +76,7 @@ def _bounds(text: str) -> tuple[int, int]:
 
 
 def _whole(text: str, most: int) -> bool:
-    return text.isascii() and text.isdigit() and 0 < int(text) <= most
+    return text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 0 < int(text) <= most
 
 
 def _network(text: str) -> Network:

@@ -128,17 +128,17 @@ class Connection(asyncio.Protocol):
         return await self._answer
 
 
-async def closed_loop(target: Target, requests: Sequence[bytes], connections: int, seconds: float) -> float:
+async def closed_loop(target: Target, request: Callable[[], bytes], connections: int, seconds: float) -> float:
     """Answers with 2xx a second, when each connection asks again as soon as it is answered."""
     until, good = time.monotonic() + seconds, 0
 
-    async def ask_on(connection: Connection, dice: random.Random) -> None:
+    async def ask_on(connection: Connection) -> None:
         nonlocal good
         while time.monotonic() < until:
-            status = await connection.ask(target, dice.choice(requests))
+            status = await connection.ask(target, request())
             good += 200 <= status < 300
 
-    await asyncio.gather(*(ask_on(Connection(), random.Random(n)) for n in range(connections)))
+    await asyncio.gather(*(ask_on(Connection()) for _ in range(connections)))
     return good / seconds
 
 
@@ -173,21 +173,23 @@ async def open_loop(
     return told, unsent
 
 
-def low_reads(target: Target) -> list[bytes]:
-    return [target.head("GET", "/feed?limit=20", LOW, token) for token in target.tokens]
+def reads(target: Target, priority: str) -> Callable[[], bytes]:
+    """Makes reads that no cache has: each of another address."""
+    mark, dice = b"ANOTHER", random.Random(priority)
+    heads = [target.head("GET", f"/feed?limit=20&n={mark.decode()}", priority, token) for token in target.tokens]
+    return lambda: dice.choice(heads).replace(mark, b"%d" % dice.getrandbits(48), 1)
 
 
 def find_capacity(target: Target, seconds: float) -> float:
     """In a process of its own."""
     os.sched_setaffinity(0, {1})
-    return uvloop.run(closed_loop(target, low_reads(target), 32, seconds))
+    return uvloop.run(closed_loop(target, reads(target, LOW), 32, seconds))
 
 
 def flood(target: Target, rate: float, seconds: float, connections: int) -> tuple[Told, int]:
     """In a process of its own."""
     os.sched_setaffinity(0, {1})
-    dice, reads = random.Random(2), low_reads(target)
-    return uvloop.run(open_loop(target, lambda: dice.choice(reads), rate, seconds, connections))
+    return uvloop.run(open_loop(target, reads(target, LOW), rate, seconds, connections))
 
 
 def beside(target: Target, seconds: float, uploads: float) -> dict[str, Told]:
@@ -199,9 +201,6 @@ def beside(target: Target, seconds: float, uploads: float) -> dict[str, Told]:
         run = body + os.urandom(8)  # another run each time; what follows the file is not looked at here
         return target.head("PUT", f"/activities/{uuid4()}", SEEN, dice.choice(target.tokens), len(run)) + run
 
-    def read() -> bytes:
-        return target.head("GET", "/feed?limit=20", SEEN, dice.choice(target.tokens))
-
     def command() -> bytes:
         change = b'{"display_name": "%d"}' % dice.randrange(10**6)
         return target.head("PATCH", "/me", SEEN, dice.choice(target.tokens), len(change)) + change
@@ -209,7 +208,7 @@ def beside(target: Target, seconds: float, uploads: float) -> dict[str, Told]:
     async def all_kinds() -> dict[str, Told]:
         kinds = {
             "uploads": (upload, uploads),
-            "interactive reads": (read, 2 * uploads),
+            "interactive reads": (reads(target, SEEN), 2 * uploads),
             "commands": (command, uploads / 2),
         }
         found = await asyncio.gather(*(open_loop(target, ask, rate, seconds, 64) for ask, rate in kinds.values()))
