@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from api.admission.door import FREE, Answering, Door
+from api.admission.pace import Pace
 from api.clients import client_of
 from api.dependencies import services_of
 from api.front.cache import MAX_BODY, Asked, ReadCache
@@ -51,6 +52,7 @@ class Front:
         self._app = app
         self._services = services
         self._door = Door(services)
+        self._pace = Pace()
         self._meters = services.telemetry.meters
         self._table = _table(app, services)
         self._cache = ReadCache()
@@ -115,6 +117,7 @@ class Front:
         headers: Mapping[bytes, bytes],
         began: float,
     ) -> None:
+        await self._pace.turn()
         response = answer_refusal(refusal, scope)
         await response(scope, receive, send)
         self._meters.of("other", _OTHERS).answered(
