@@ -1,5 +1,6 @@
 """Requests as the server has them, asking to be let in."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 from uuid import UUID
@@ -14,6 +15,7 @@ from api.tokens import LATE_UPLOAD
 from domain.accounts import TokenRefused
 from domain.measures import UserId
 
+_PUBLIC: Final = re.compile(r"/v\d+/public/|/(?!v\d+/)")  # who asks makes no difference there: caches may keep it
 FREE: Final = frozenset({"/livez", "/readyz", "/startupz", "/metrics"})  # never limited or sent away
 
 
@@ -29,8 +31,8 @@ class Door:
         ask = self._ask(scope, headers, None)
         ticket = admission.hold(ask)
         try:
-            user_id = self._user(headers.get(b"authorization", b"").decode("latin-1"))
-            if user_id is not None:
+            if not _PUBLIC.match(scope["path"]):
+                user_id = self._user(headers.get(b"authorization", b"").decode("latin-1"))
                 ask = Ask(ask.kind, user_id, ask.device, ask.client, ask.address, ask.anonymous)
             await admission.count(ask, ticket)
         except BaseException:

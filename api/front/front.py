@@ -37,7 +37,7 @@ _NOT_MODIFIED: Final = 304
 
 
 class Route(NamedTuple):
-    """An endpoint, with what is counted of it. `keeps`: its answers may be kept, as was seen of one."""
+    """An endpoint, with what is counted of it. `keeps`: whether its last answer could be kept."""
 
     template: str
     endpoint: Endpoint
@@ -133,7 +133,7 @@ class Front:
         bearer = services.tokens.known(_token(authorization), time.time())
         if bearer is None or services.accounts.ended(bearer.session_id):
             return None, None
-        asked = Asked(bearer.user_id, scope["raw_path"], scope["query_string"])
+        asked = Asked(bearer.user_id.int, scope["raw_path"], scope["query_string"])
         kept = self._cache.find(asked, time.monotonic())
         if kept is None or kept.seen.builds != services.read_models.builds:
             return None, asked
@@ -272,9 +272,9 @@ class Front:
     def _keep(self, route: Route, request: Request, asked: Asked) -> Kept | None:
         """Keep what an endpoint has answered, if it says that it may be."""
         kept: Kept | None = request.scope.get(KEPT)
+        route.keeps[0] = kept is not None
         if kept is None:
             return None
-        route.keeps[0] = True
         kept.meter = route.meter
         if self._cache.keep(asked, kept, time.monotonic(), self._services.clock()):
             stored = msgspec.msgpack.encode(kept.stored())
@@ -322,7 +322,7 @@ def _table(app: FastAPI, services: Services) -> Table[Route]:
     for context, method in _declared(app):
         template = str(context.path_format)
         endpoint = compiled(context.dependant, {services_of: services})
-        table.add(template, method, Route(template, endpoint, services.telemetry.meters.of(method, template), [False]))
+        table.add(template, method, Route(template, endpoint, services.telemetry.meters.of(method, template), [True]))
     return table
 
 
@@ -350,6 +350,7 @@ async def _deliver(
     return response.status_code
 
 
+@lru_cache(maxsize=16_384)
 def _token(authorization: bytes) -> str:
     text = authorization.decode("latin-1")
     return text[len(_BEARER) :].strip() if text[: len(_BEARER)].lower() == _BEARER.lower() else ""
