@@ -22,7 +22,6 @@ from tests.api.conftest import Runner, World
 from tests.instance_settings import ROOMY
 from tests.recordings import fit
 
-
 PROXIES = (ip_network("127.0.0.0/8"),)  # where these tests come from
 
 
