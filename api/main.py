@@ -14,10 +14,15 @@ from typing import Final
 
 import uvloop
 
+from api.admission.addresses import Addresses
+from api.admission.admission import Admission
+from api.admission.concurrency import Concurrency
+from api.admission.rates import Rates
 from api.app import create_app
 from api.cursors import Cursors
 from api.front.front import Front
 from api.idempotency import Idempotency
+from api.listening import listening
 from api.services import Services
 from api.serving.limits import Limits, allow_many_files
 from api.serving.server import Server
@@ -71,7 +76,7 @@ async def serve(settings: Settings, host: str, port: int, drain_seconds: float =
             log_level=settings.log_level.lower(),
             drain_seconds=drain_seconds,
         )
-        await server.serve()
+        await server.serve(sockets=listening(server.config))
         if parts.checks.fatal is not None:
             _log.critical("%s", parts.checks.fatal)
             return 1
@@ -97,6 +102,7 @@ async def _watching(parts: Parts, app: Front, server: Server) -> AsyncIterator[N
 
 def services_of(parts: Parts, settings: Settings) -> Services:
     """The API's services over real parts."""
+    admitted, telemetry = settings.admission, Telemetry()
     return Services(
         streams=parts.streams,
         inbox=parts.inbox,
@@ -112,7 +118,14 @@ def services_of(parts: Parts, settings: Settings) -> Services:
         tokens=Tokens([(key.kid, key.secret) for key in settings.token_keys]),
         cursors=Cursors(settings.cursor_key),
         idempotency=Idempotency(settings.cursor_key),
-        telemetry=Telemetry(),
+        telemetry=telemetry,
+        admission=Admission(
+            parts.limits,
+            Rates(admitted.rates, settings.cursor_key),
+            Concurrency(admitted.least, admitted.most),
+            telemetry,
+        ),
+        addresses=Addresses(admitted.trusted_proxies),
         sniff=sniff,
         write_gpx=write_gpx,
         write_fit=write_fit,

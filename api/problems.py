@@ -12,7 +12,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Scope
 
+from api.admission.refusals import TurnedAway
+from api.admission.spread import spread, who_asks
 from api.clients import ClientTooOld
 from domain.client_settings import Upgrade
 from domain.errors import DomainError
@@ -71,14 +74,17 @@ STATUSES: Final[Mapping[str, int]] = {
     "export-needs-positions": 409,
     "client-too-old": 403,  # 426 would have to name a protocol to upgrade to (RFC 9110, 15.5.22)
     "resync-needed": 410,
+    "rate-limited": 429,
+    "overloaded": 503,
 }
-_RETRY_AFTER: Final[Mapping[str, str]] = {
-    "stream-contended": "1",
-    "stream-unreadable": "60",
-    "request-running": "1",
-    "unavailable": "2",
-    "track-damaged": "60",
-    "original-damaged": "60",
+# seconds, and the window that clients are spread over from there: what everybody meets, not all may repeat at once
+_RETRY_AFTER: Final[Mapping[str, tuple[int, int]]] = {
+    "stream-contended": (1, 2),
+    "stream-unreadable": (60, 60),
+    "request-running": (1, 0),
+    "unavailable": (2, 8),
+    "track-damaged": (60, 60),
+    "original-damaged": (60, 60),
 }
 
 
@@ -111,7 +117,7 @@ def answer_problem(found: Problem, headers: Mapping[str, str] | None = None) -> 
     """The problem as an answer."""
     more = dict(headers or {})
     if found.code in _RETRY_AFTER:
-        more["Retry-After"] = _RETRY_AFTER[found.code]
+        more.setdefault("Retry-After", str(_RETRY_AFTER[found.code][0]))
     if found.status == HTTPStatus.UNAUTHORIZED:
         more["WWW-Authenticate"] = 'Bearer realm="cairn"'
     more["Cache-Control"] = "no-store"
@@ -153,7 +159,7 @@ async def _answer(request: Request, error: Exception) -> Response:
 def _refused(request: Request, error: DomainError) -> Response:
     if error.code == NOT_FOUND.code:  # hidden, deleted and missing look alike, byte for byte
         return answer_problem(NOT_FOUND, {"Cairn-Stale": "true"} if hasattr(request.state, "stale") else None)
-    return answer_problem(problem_of(error))
+    return answer_refusal(error, request.scope)
 
 
 def problem_of(refusal: DomainError) -> Problem:
@@ -164,6 +170,14 @@ def problem_of(refusal: DomainError) -> Problem:
     detail = str(refusal.args[0]) if refusal.args else " ".join((refusal.__doc__ or "").split())
     found = problem(refusal.code, detail, errors=errors)
     return replace(found, upgrade=refusal.upgrade) if isinstance(refusal, ClientTooOld) else found
+
+
+def answer_refusal(error: DomainError, scope: Scope) -> Response:
+    """The refusal as an answer to this request, with a Retry-After of its client's own where there is one."""
+    headers = dict(error.headers) if isinstance(error, TurnedAway) else {}
+    if error.code in _RETRY_AFTER:
+        headers["Retry-After"] = str(spread(*_RETRY_AFTER[error.code], who_asks(scope)))
+    return answer_problem(problem_of(error), headers)
 
 
 def _http_error(error: HTTPException) -> Response:

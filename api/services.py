@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from api.admission.addresses import Addresses
+from api.admission.admission import Admission
 from api.cursors import Cursors
 from api.idempotency import Idempotency
 from api.telemetry import Telemetry
@@ -210,6 +212,8 @@ class Services:
     cursors: Cursors
     idempotency: Idempotency
     telemetry: Telemetry
+    admission: Admission
+    addresses: Addresses
     sniff: Callable[[bytes], Format | None]
     write_gpx: Callable[[Session], bytes]  # `ExportNeedsPositions`
     write_fit: Callable[[Session], bytes]  # `ExportNeedsTimes`

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Response
 from msgspec import Meta, Struct
 
 from api.codec import body_of, created
-from api.dependencies import BearerDep, ServicesDep
+from api.dependencies import AskingClient, BearerDep, ServicesDep
 from api.openapi import answers, json_body
 from api.services import Services
 from api.tokens import LIFE
@@ -55,9 +55,10 @@ def signed(session: SignedIn, services: Services) -> Signed:
     "/sessions", status_code=201, openapi_extra=json_body(Credentials), responses=answers(401, 422, 503, created=Signed)
 )
 async def sign_in(
-    credentials: Annotated[Credentials, Depends(body_of(Credentials))], services: ServicesDep
+    credentials: Annotated[Credentials, Depends(body_of(Credentials))], services: ServicesDep, client: AskingClient
 ) -> Response:
     """Sign in on a device. 401 `sign-in-refused` without saying what is wrong."""
+    await services.admission.guess(credentials.email, client.label)
     user_id = await services.accounts.authenticate(credentials.email, credentials.password)
     return created(signed(await services.accounts.sign_in(user_id), services), {})
 

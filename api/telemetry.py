@@ -44,6 +44,18 @@ class Telemetry:
     def came(self, route: str, asking: Client, outcome: str) -> None:
         """A request that may come again: `first`, `replayed`, `running` or `reused`."""
         self.keyed.labels(route, self.client(asking.label), outcome).inc()
+        self.concurrency_limit = Gauge(
+            "cairn_concurrency_limit",
+            "Requests at once that this process takes, but recordings.",
+            registry=self.registry,
+        )
+        self.at_once = Gauge("cairn_requests_at_once", "Requests under way.", ["kind"], registry=self.registry)
+        self.loop_lag = Gauge(
+            "cairn_event_loop_lag_seconds", "How late the event loop comes, moving average.", registry=self.registry
+        )
+        self.limiting_alone = Gauge(
+            "cairn_rate_limiter_alone", "1: Valkey is not asked, this process limits by itself.", registry=self.registry
+        )
 
     def watch_cache(self, cache: ReadCache) -> None:
         """Tell how much is kept."""

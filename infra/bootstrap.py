@@ -22,6 +22,7 @@ from infra.event_store.postgres import PostgresLog
 from infra.event_store.streams import EventStore
 from infra.inbox import ObjectInbox
 from infra.keys import MasterKeys, UserKeys
+from infra.limits import ValkeyLimits
 from infra.object_store import Objects, objects_at
 from infra.queue import IngestQueue
 from infra.queue_watch import QueueWatch
@@ -55,6 +56,7 @@ class Parts:
     tracks: ObjectTracks
     queue: IngestQueue
     queue_watch: QueueWatch
+    limits: ValkeyLimits
     accounts: PostgresAccounts
     client_settings: CachedClientSettings
     claims: PostgresClaims
@@ -86,6 +88,7 @@ async def open_parts(settings: Settings, connections: int = _READ_CONNECTIONS) -
     queue = IngestQueue(redis, consumer=f"{socket.gethostname()}-{getpid()}")
     accounts = PostgresAccounts(read_models, streams, vault, settings.cursor_key)
     client_settings = CachedClientSettings(read_models)
+    limits = ValkeyLimits(redis)
     checks = ServerChecks(settings.database_url, redis, vault)
     await read_models.open()
     try:
@@ -100,6 +103,7 @@ async def open_parts(settings: Settings, connections: int = _READ_CONNECTIONS) -
             tracks=ObjectTracks(objects, keys),
             queue=queue,
             queue_watch=QueueWatch(inbox, queue, read_models, now),
+            limits=limits,
             accounts=accounts,
             client_settings=client_settings,
             claims=PostgresClaims(read_models),
@@ -108,6 +112,7 @@ async def open_parts(settings: Settings, connections: int = _READ_CONNECTIONS) -
             checks=checks,
         )
     finally:
+        limits.close()
         await accounts.close()
         await client_settings.close()
         await streams.close()

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from msgspec import Struct
+from msgspec import Struct, field
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
+from infra.admission_settings import AdmissionSettings, load_admission
 from infra.faults import Fault
 from infra.instance import find
 from infra.secrets import load_secrets
@@ -55,6 +56,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     token_keys: tuple[TokenKey, ...]  # the first signs, all verify
     cursor_key: bytes
     log_level: str
+    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     cdn: Cdn | None = None  # None: there is none that is told of changes
     public_url: str | None = None  # of the site, without a slash at its end
 
@@ -86,6 +88,7 @@ def load_settings(data: Path, environ: Mapping[str, str]) -> Settings:
         token_keys=tuple(_token_key(text) for text in found["CAIRN_TOKEN_KEYS"].split(",")),
         cursor_key=_key("CAIRN_CURSOR_KEY", found["CAIRN_CURSOR_KEY"]),
         log_level=log_level(environ),
+        admission=load_admission(environ),
         cdn=_cdn(environ),
         public_url=_public_url(environ),
     )

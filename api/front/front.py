@@ -15,6 +15,8 @@ from fastapi.routing import iter_route_contexts
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
+from api.admission.door import FREE, Answering, Door
+from api.admission.pace import Pace
 from api.clients import ClientTooOld, client_of
 from api.dependencies import services_of
 from api.front.cache import MAX_BODY, Asked, ReadCache
@@ -23,7 +25,7 @@ from api.front.kept import KEPT, Kept, Stored, Variant, knows
 from api.front.meter import Meter
 from api.front.table import Table
 from api.minimum import Minimum
-from api.problems import answer_error, method_not_allowed
+from api.problems import answer_error, answer_refusal, method_not_allowed
 from api.services import Services
 from domain.errors import DomainError
 
@@ -50,6 +52,8 @@ class Front:
     def __init__(self, app: FastAPI, services: Services) -> None:
         self._app = app
         self._services = services
+        self._door = Door(services)
+        self._pace = Pace()
         self._meters = services.telemetry.meters
         self._table = _table(app, services)
         self._cache = ReadCache()
@@ -80,7 +84,12 @@ class Front:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         if scope["method"] == _GET:
             kept, asked = self._kept(scope, headers)
-            if kept is not None:
+            if kept is not None and asked is not None:
+                try:
+                    self._door.local(scope, headers, asked.user_id)
+                except DomainError as refusal:
+                    await self._away(refusal, scope, receive, send, headers, began)
+                    return
                 status = await _send_kept(kept, headers, send)
                 meter = kept.meter
                 meter.read("process", "hit" if status == _OK else "not_modified")
@@ -88,7 +97,34 @@ class Front:
                 return
         else:
             asked = None
-        await self._routed(scope, receive, send, headers, asked, began)
+        if scope["path"] in FREE:
+            await self._routed(scope, receive, send, headers, asked, began)
+            return
+        try:
+            ticket = await self._door.enter(scope, headers)
+        except DomainError as refusal:
+            await self._away(refusal, scope, receive, send, headers, began)
+            return
+        try:
+            await self._routed(scope, receive, Answering(send, ticket), headers, asked, began)
+        finally:
+            ticket.leave()
+
+    async def _away(
+        self,
+        refusal: DomainError,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        headers: Mapping[bytes, bytes],
+        began: float,
+    ) -> None:
+        await self._pace.turn()
+        response = answer_refusal(refusal, scope)
+        await response(scope, receive, send)
+        self._meters.of("other", _OTHERS).answered(
+            response.status_code, self._client(headers), time.perf_counter() - began
+        )
 
     def _kept(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[Kept | None, Asked | None]:
         """What may be answered at once; and under what an answer to this may be kept, if its sender is known."""

@@ -1,0 +1,81 @@
+"""Requests as the server has them, asking to be let in."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+from uuid import UUID
+
+from starlette.types import Message, Scope, Send
+
+from api.admission.admission import Ask, Ticket
+from api.admission.kinds import lowered, sort_of
+from api.clients import client_of
+from api.services import Services
+from api.tokens import LATE_UPLOAD
+from domain.accounts import TokenRefused
+from domain.measures import UserId
+
+_PUBLIC: Final = re.compile(r"/v\d+/public/|/(?!v\d+/)")  # who asks makes no difference there: caches may keep it
+FREE: Final = frozenset({"/livez", "/readyz", "/startupz", "/metrics"})  # never limited or sent away
+
+
+class Door:
+    """Knows from a request's head who asks for what."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def enter(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Ticket:
+        """As `Admission.enter`; no signature is checked for a request that is sent away for load."""
+        admission = self._services.admission
+        ask = self._ask(scope, headers, None)
+        ticket = admission.hold(ask)
+        try:
+            if not _PUBLIC.match(scope["path"]):
+                user_id = self._user(headers.get(b"authorization", b"").decode("latin-1"))
+                ask = Ask(ask.kind, user_id, ask.device, ask.client, ask.address, ask.anonymous)
+            await admission.count(ask, ticket)
+        except BaseException:
+            ticket.leave()
+            raise
+        if b"cairn-min-position" in headers:
+            ticket.untimed()  # it may wait for the read models
+        return ticket
+
+    def local(self, scope: Scope, headers: Mapping[bytes, bytes], user_id: UUID) -> None:
+        """As `Admission.local`."""
+        self._services.admission.local(self._ask(scope, headers, user_id))
+
+    def _ask(self, scope: Scope, headers: Mapping[bytes, bytes], user_id: UUID | None) -> Ask:
+        sort = sort_of(scope["method"], scope["path"])
+        client = client_of(headers.get(b"cairn-client", b"").decode("latin-1"))
+        kind = lowered(sort.kind, headers[b"priority"]) if b"priority" in headers else sort.kind
+        peer = (scope.get("client") or ("",))[0]
+        address = self._services.addresses.of(peer, headers.get(b"x-forwarded-for", b"").decode("latin-1"))
+        return Ask(kind, user_id, client.device, client.label, address, sort.anonymous)
+
+    def _user(self, authorization: str) -> UserId | None:
+        """Whose requests to count, also with a token that has expired: what it opens is not decided here."""
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        try:
+            return self._services.tokens.read(token.strip(), self._services.clock(), late=LATE_UPLOAD).user_id
+        except TokenRefused:
+            return None
+
+
+class Answering:
+    """Sends an answer, with the RateLimit fields for those who are signed in. It notes when the answer begins."""
+
+    def __init__(self, send: Send, ticket: Ticket) -> None:
+        self._send = send
+        self._ticket = ticket
+
+    async def __call__(self, message: Message) -> None:
+        """Of ASGI."""
+        if message["type"] == "http.response.start":
+            self._ticket.answers()
+            told = [(name.lower().encode(), value.encode()) for name, value in self._ticket.fields().items()]
+            message = {**message, "headers": [*message["headers"], *told]}
+        await self._send(message)

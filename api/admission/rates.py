@@ -1,0 +1,58 @@
+"""Which limits a request counts against: of its device and of all its user's devices, or of its address."""
+
+import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from api.admission.gcra import Claim, Rate, Taken
+from api.admission.kinds import Kind
+
+_DEVICES: Final = 4  # devices' worth for a user: what an app says of its device is not proven
+_HASH_BYTES: Final = 16
+
+
+class Counted(NamedTuple):
+    """Limits that a request counts against, and their keys: all of one user or address, so of one cluster slot."""
+
+    rates: tuple[Rate, ...]
+    claims: tuple[Claim, ...]
+
+    def fields(self, taken: Taken) -> dict[str, str]:
+        """RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers-10) of the tightest limit."""
+        tightest, left, until = self.rates[0], -1, 0
+        for rate, arrival in zip(self.rates, taken.arrivals, strict=True):
+            now_left, now_until = rate.left(arrival, taken.now)
+            if left < 0 or now_left < left:
+                tightest, left, until = rate, now_left, now_until
+        told = f'"{tightest.name}";r={left};t={until}' if until else f'"{tightest.name}";r={left}'
+        return {"RateLimit-Policy": tightest.policy, "RateLimit": told}
+
+
+class Rates:
+    """Knows rates by name (`infra/admission_settings.py` has them). Addresses are kept as hashes under a secret."""
+
+    def __init__(self, quotas: Mapping[str, tuple[int, int]], secret: bytes) -> None:
+        self._rates = {name: Rate(name, *quota) for name, quota in quotas.items()}
+        self._users = {kind: _all_devices(kind, *quotas[kind]) for kind in Kind}
+        self._secret = secret[:64]
+        self.of_user = lru_cache(maxsize=16_384)(self._of_user)
+        self.of_other = lru_cache(maxsize=16_384)(self._of_other)
+
+    def _of_user(self, kind: Kind, user_id: UUID, device: UUID | None) -> Counted:
+        """Of a signed-in user's device."""
+        key = f"cairn:{{{user_id.hex}}}:{kind.value}"
+        mine, ours = self._rates[kind], self._users[kind]
+        claims = (mine.claim(f"{key}:{device.hex if device else ''}"), ours.claim(key))
+        return Counted((mine, ours), claims)
+
+    def _of_other(self, name: str, whose: str) -> Counted:
+        """Of an address, or of an e-mail address."""
+        digest = hashlib.blake2b(whose.encode(), digest_size=_HASH_BYTES, key=self._secret).hexdigest()
+        rate = self._rates[name]
+        return Counted((rate,), (rate.claim(f"cairn:{{{digest}}}:{name}"),))
+
+
+def _all_devices(kind: Kind, quota: int, window: int) -> Rate:
+    return Rate(f"{kind}-all-devices", _DEVICES * quota, window)

@@ -1,0 +1,180 @@
+"""The API behind its door, with limits that a test can meet."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from ipaddress import ip_network
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import msgspec
+import pytest
+
+from api.admission.admission import Admission, Ask
+from api.admission.kinds import Kind
+from api.admission.refusals import RateLimited
+from api.app import create_app
+from api.main import services_of
+from api.services import Services
+from domain.measures import UserId
+from tests.api.conftest import Runner, World
+from tests.instance_settings import ROOMY
+from tests.recordings import fit
+
+PROXIES = (ip_network("127.0.0.0/8"),)  # where these tests come from
+
+
+@asynccontextmanager
+async def door(
+    world: World, *, at_once: int = 10_000, **rates: tuple[int, int]
+) -> AsyncIterator[tuple[World, Services]]:
+    """The same world, let in otherwise."""
+    named = {name.replace("_", "-"): rate for name, rate in rates.items()}
+    admitted = msgspec.structs.replace(
+        ROOMY, rates={**ROOMY.rates, **named}, least=at_once, most=at_once, trusted_proxies=PROXIES
+    )
+    services = services_of(world.parts, msgspec.structs.replace(world.settings, admission=admitted))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(services)), base_url="http://cairn") as http:
+        yield World(http, world.parts, world.settings), services
+
+
+def through(http: httpx.AsyncClient, runner: Runner) -> Runner:
+    return msgspec.structs.replace(runner, http=http)
+
+
+def device() -> dict[str, str]:
+    return {"Cairn-Client": f"ios/9.4.1; device={uuid4()}"}
+
+
+def command() -> Ask:
+    return Ask(Kind.COMMAND, None, None, "ios/1", "203.0.113.9")
+
+
+async def test_under_overload_runs_come_in_and_what_matters_least_is_sent_away(world: World, anna: Runner) -> None:
+    async with door(world, at_once=20) as (here, services):
+        runner = through(here.http, anna)
+        held = [services.admission.hold(command()) for _ in range(10)]
+        prefetch = await runner("GET", "/feed", headers={"Priority": "u=6", **device()})
+        stats = await runner("GET", "/me/summaries?period=week&from=2026-05-01&to=2026-05-31", headers=device())
+        for refused in (prefetch, stats):
+            assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+            assert int(refused.headers["Retry-After"]) >= 1
+        assert (await runner("GET", "/feed")).status_code == 200
+        held += [services.admission.hold(command()) for _ in range(10)]
+        assert (await runner("GET", "/feed")).status_code == 503
+        assert (await runner("PATCH", "/me", json={"time_zone": "Europe/Berlin"})).status_code == 503
+        assert (await runner("PUT", f"/activities/{uuid4()}", content=fit())).status_code == 202
+        assert (await runner("PUT", f"/activities/{uuid4()}/chunks/0", content=b"a piece")).status_code == 201
+        for free in ("/livez", "/readyz", "/metrics"):
+            assert "overloaded" not in (await here.http.get(free)).text
+        told = (await here.http.get("/metrics")).text
+        assert 'cairn_refused_for_load_total{client="ios/9.4.1",kind="prefetch",why="overload"} 1.0' in told
+        assert "cairn_concurrency_limit 20.0" in told
+        assert 'cairn_requests_at_once{kind="command"} 20.0' in told
+        assert "cairn_rate_limiter_alone" in told
+        for ticket in held:
+            ticket.leave()
+        assert (await runner("GET", "/feed", headers={"Priority": "u=6"})).status_code == 200
+
+
+async def test_a_phone_that_was_offline_gets_all_its_runs_in_at_its_own_pace(world: World, anna: Runner) -> None:
+    async with door(world, recording=(8, 4)) as (here, _):
+        runner, headers, refused = through(here.http, anna), device(), 0
+
+        async def hand_in(body: bytes) -> int:
+            nonlocal refused
+            activity_id = uuid4()
+            while True:
+                answer = await runner("PUT", f"/activities/{activity_id}", content=body, headers=headers)
+                if answer.status_code != 429:
+                    return answer.status_code
+                refused += 1
+                await asyncio.sleep(int(answer.headers["Retry-After"]))
+
+        runs = [fit(number, 0.5) for number in range(12)]
+        assert await asyncio.gather(*map(hand_in, runs)) == [202] * 12
+        assert refused >= 1
+
+
+async def test_each_device_has_limits_of_its_own_and_a_user_one_for_all(
+    world: World, anna: Runner, ben: Runner
+) -> None:
+    async with door(world, read=(3, 600)) as (here, _):
+
+        async def statuses(runner: Runner, headers: Mapping[str, str]) -> list[int]:
+            return [(await through(here.http, runner)("GET", "/me", headers=headers)).status_code for _ in range(4)]
+
+        for _ in range(4):
+            assert await statuses(anna, device()) == [200, 200, 200, 429]
+        assert await statuses(anna, device()) == [429] * 4  # four devices' worth are used up
+        assert await statuses(ben, device()) == [200, 200, 200, 429]
+
+
+async def test_answers_tell_what_is_left(world: World, anna: Runner) -> None:
+    async with door(world, read=(2, 120)) as (here, _):
+        runner, headers = through(here.http, anna), device()
+        first, second, third = [await runner("GET", "/me", headers=headers) for _ in range(3)]
+        assert [answer.headers["RateLimit-Policy"] for answer in (first, second, third)] == ['"read";q=2;w=120'] * 3
+        assert [answer.headers["RateLimit"].partition(";t=")[0] for answer in (first, second, third)] == [
+            '"read";r=1',
+            '"read";r=0',
+            '"read";r=0',
+        ]
+        assert 1 <= int(third.headers["RateLimit"].partition(";t=")[2]) <= 60
+        assert (third.status_code, third.json()["code"]) == (429, "rate-limited")
+        assert 1 <= int(third.headers["Retry-After"]) <= 60 + 31
+        assert "RateLimit" not in (await here.http.get("/openapi.json")).headers  # nobody's: caches may keep it
+
+
+async def test_passwords_are_not_guessed(world: World, anna: Runner) -> None:
+    async with door(world, password=(3, 3600)) as (here, _):
+
+        async def sign_in(email: str, password: str) -> int:
+            body = {"email": email, "password": password}
+            return (await here.http.post("/v1/sessions", json=body)).status_code
+
+        assert [await sign_in(anna.email.upper(), "a guess") for _ in range(3)] == [401] * 3
+        assert await sign_in(anna.email, "correct horse") == 429  # from wherever, also for who knows it
+        assert await sign_in("nobody@example.com", "a guess") == 401
+        assert (await through(here.http, anna)("GET", "/me")).status_code == 200
+
+
+async def test_accounts_are_opened_at_a_pace_for_each_address(world: World) -> None:
+    async with door(world, registration=(2, 600)) as (here, _):
+        headers = {"X-Forwarded-For": f"2001:db8:{uuid4().hex[:4]}:{uuid4().hex[:4]}::1"}  # of this test alone
+
+        async def register() -> httpx.Response:
+            body = {"email": f"{uuid4().hex}@example.com", "password": "correct horse", "display_name": "Anna"}
+            return await here.http.post("/v1/users", json=body, headers=headers)
+
+        assert [(await register()).status_code for _ in range(3)] == [201, 201, 429]
+
+
+async def test_a_request_that_is_refused_or_breaks_off_gives_its_place_back(world: World) -> None:
+    async with door(world, at_once=1, command=(1, 600)) as (_, services):
+        admission: Admission = services.admission
+        ask = msgspec.structs.replace(command(), user_id=UserId(uuid4()))
+        (await admission.enter(ask)).leave()
+        for _ in range(3):
+            with pytest.raises(RateLimited):
+                await admission.enter(ask)
+        waiting = asyncio.create_task(admission.enter(msgspec.structs.replace(ask, user_id=UserId(uuid4()))))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        admission.hold(ask).leave()
+
+
+async def test_what_a_cache_answers_is_counted_here_alone(world: World) -> None:
+    async with door(world, read=(2, 600)) as (_, services):
+        ask = Ask(Kind.READ, UserId(uuid4()), None, "ios/1", "")
+        for _ in range(2):
+            services.admission.local(ask)
+        with pytest.raises(RateLimited) as refused:
+            services.admission.local(ask)
+        told: dict[str, Any] = dict(refused.value.headers)
+        assert told["RateLimit"].startswith('"read";r=0;t=')
+        with pytest.raises(RateLimited):
+            await services.admission.enter(ask)

@@ -1,0 +1,123 @@
+"""The script in Valkey decides as the Python does; a Valkey that is away or slow costs little."""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from api.admission.gcra import Claim, Rate, decide
+from api.admission.limiter import Limiter
+from infra.limits import ValkeyLimits
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    async with Redis.from_url(redis_url, protocol=2) as client:
+        yield client
+
+
+@pytest.fixture
+def shared(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> ValkeyLimits:
+    monkeypatch.setattr("infra.limits._DEADLINE_SECONDS", 30.0)  # others use this machine too
+    return ValkeyLimits(redis)
+
+
+def claims(*rates: Rate) -> list[Claim]:
+    whose = uuid4().hex
+    return [rate.claim(f"cairn:{{{whose}}}:{number}") for number, rate in enumerate(rates)]
+
+
+async def test_the_script_decides_as_the_python_does_at_the_same_times(shared: ValkeyLimits) -> None:
+    verdicts: Counter[bool] = Counter()
+    for seed in range(20):
+        dice = random.Random(seed)
+        asked = claims(*[Rate("read", 1, 1)] * dice.randint(1, 3))
+        arrivals = [0] * len(asked)
+        for _ in range(60):
+            if dice.random() < 0.1:
+                await asyncio.sleep(dice.uniform(0, 0.05))
+            depths = [dice.choice([20_000, 500_000, 20_000_000]) for _ in asked]  # quotas change now and then
+            asked = [(key, dice.randint(1_000, depth), depth) for (key, _, _), depth in zip(asked, depths, strict=True)]
+            found = await shared.take(asked)
+            assert found is not None
+            wait, now, *told = found
+            expected = decide(arrivals, now, asked)
+            assert (wait, told) == (expected.wait, list(expected.arrivals))
+            if wait == 0:
+                arrivals = told
+            verdicts[wait == 0] += 1
+    assert min(verdicts[True], verdicts[False]) > 50
+
+
+async def test_what_comes_at_the_same_time_is_counted_one_by_one(shared: ValkeyLimits) -> None:
+    asked = claims(Rate("read", 10, 3600))
+    answers = await asyncio.gather(*(shared.take(asked) for _ in range(50)))
+    assert sum(answer is not None and answer[0] == 0 for answer in answers) == 10
+
+
+async def test_a_valkey_that_was_emptied_or_started_anew_goes_on(shared: ValkeyLimits, redis: Redis) -> None:
+    asked = claims(Rate("read", 1, 3600))
+    assert (await shared.take(asked) or [1])[0] == 0
+    await redis.script_flush()
+    assert (await shared.take(asked) or [0])[0] > 0
+    await redis.delete(asked[0][0])
+    assert (await shared.take(asked) or [1])[0] == 0
+
+
+async def test_keys_go_when_the_burst_is_free_again(shared: ValkeyLimits, redis: Redis) -> None:
+    asked = claims(Rate("read", 10, 3600))
+    await shared.take(asked)
+    assert 359_000 < await redis.pttl(asked[0][0]) <= 360_000
+
+
+async def test_without_valkey_each_process_limits_by_itself_and_does_not_wait() -> None:
+    async with await asyncio.start_server(_silent, "127.0.0.1", 0) as silent:
+        port = silent.sockets[0].getsockname()[1]
+        async with Redis(port=port, protocol=2, retry=Retry(NoBackoff(), 0)) as away:
+            shared = ValkeyLimits(away)
+            limiter, asked = Limiter(shared), claims(Rate("read", 10, 3600))
+            answers = [await limiter.take(asked) for _ in range(3)]
+            assert limiter.alone
+            before = time.process_time()
+            answers += [await limiter.take(asked) for _ in range(1_000)]
+            assert time.process_time() - before < 5  # of nothing but arithmetic
+            assert sum(answer.wait == 0 for answer in answers) == 10
+            shared.close()
+
+
+async def _silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A server that is there, and never says a word."""
+    await reader.read()
+    writer.close()
+
+
+async def test_when_valkey_answers_again_it_is_asked_again(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.limits._PROBE_SECONDS", 0.01)
+    monkeypatch.setattr("infra.limits._DEADLINE_SECONDS", -1.0)
+    limiter, asked = Limiter(shared := ValkeyLimits(redis)), claims(Rate("read", 10, 3600))
+    for _ in range(3):
+        await limiter.take(asked)
+    assert limiter.alone
+    monkeypatch.setattr("infra.limits._DEADLINE_SECONDS", 30.0)
+    monkeypatch.setattr("infra.limits._PROBE_SECONDS", 30.0)
+    while not shared.answers:
+        await asyncio.sleep(0.01)
+    assert (await shared.take(asked) or [1])[0] == 0
+
+
+async def test_what_valkey_said_is_known_when_it_goes_away(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.limits._DEADLINE_SECONDS", 30.0)
+    limiter, asked = Limiter(shared := ValkeyLimits(redis)), claims(Rate("read", 10, 3600))
+    for _ in range(4):
+        await limiter.take(asked)
+    monkeypatch.setattr("infra.limits._DEADLINE_SECONDS", -1.0)
+    answers = [await limiter.take(asked) for _ in range(10)]
+    assert sum(answer.wait == 0 for answer in answers) == 6
+    shared.close()
