@@ -248,12 +248,12 @@ class Client:
     ) -> httpx.Response:
         """Send until there is an answer that counts, as often as the pacer and the patience allow."""
         deadline = time.monotonic() + (self.patience_seconds if patience is None else patience)
-        tries, renewed = 0, False
+        tries, renewed, last = 0, False, _Silence("none, nor did other calls get one", 0.0)
         while True:
             token = self._tokens.get("access_token")
             own = {**(headers or {}), **self._own_headers(method, signed_in=signed_in)}
-            async with self._turn(deadline, f"{method} {path}"):
-                outcome = await self._ask(
+            async with self._turn(deadline) as in_time:
+                outcome = in_time and await self._ask(
                     self._http.build_request(method, path, json=json, content=content, headers=own, params=params)
                 )
             if isinstance(outcome, httpx.Response):
@@ -262,28 +262,32 @@ class Client:
                     if renewed:
                         continue
                 return self._checked(outcome)
-            tries += 1
-            if time.monotonic() + outcome.pause > deadline:
-                told = f"{method} {path}: no answer that counts after {tries} tries; the last: {outcome.reason}"
-                raise Unreachable(told, outcome.pause, broke=outcome.broke)
-            await asyncio.sleep(outcome.pause)
+            if isinstance(outcome, _Silence):
+                tries, last = tries + 1, outcome
+            pause = last.pause if in_time else self._wait()
+            if not in_time or time.monotonic() + pause > deadline:
+                told = f"{method} {path}: no answer that counts after {tries} tries; the last: {last.reason}"
+                raise Unreachable(told, pause, broke=last.broke)
+            await asyncio.sleep(pause)
 
     @asynccontextmanager
-    async def _turn(self, deadline: float, what: str) -> AsyncIterator[None]:
-        """When this app may ask: at once while all is well; else one call at a time, after the pause of them all."""
+    async def _turn(self, deadline: float) -> AsyncIterator[bool]:
+        """When this app may ask: at once while all is well; else one call at a time, after the pause of them all.
+        Whether that is in time.
+        """
         if self._pacer.is_well:
-            yield
+            yield True
             return
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 await self._one_at_a_time.acquire()
         except TimeoutError:
-            raise Unreachable(f"{what}: other calls found no answer either", self._wait()) from None
+            yield False
+            return
         try:
-            if time.monotonic() + self._wait() > deadline:
-                raise Unreachable(f"{what}: not tried, other calls found no answer", self._wait())
-            await asyncio.sleep(self._wait())
-            yield
+            in_time = time.monotonic() + self._wait() <= deadline
+            await asyncio.sleep(self._wait() if in_time else 0)
+            yield in_time
         finally:
             self._one_at_a_time.release()
 

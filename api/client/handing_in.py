@@ -26,7 +26,7 @@ async def hand_in(client: Client, activity_id: UUID, body: bytes, **about: str |
         except Unreachable as silence:
             await _rest(silence, client.patience_seconds)
             if not silence.broke:
-                return await client.upload(activity_id, body, **about)
+                return await client.upload(activity_id, body, patience_seconds=None, **about)
         if (state := await _state(client, activity_id)) is not None:
             return state  # all of it had arrived, only the answer was lost
     return await _in_chunks(client, activity_id, body, about)

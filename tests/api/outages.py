@@ -1,4 +1,4 @@
-"""An outage and what comes after it, on a virtual clock: the pauses of the real client, and a server of so much capacity.
+"""An outage and what follows, on a virtual clock: the pauses of the real client, and a server of so much capacity.
 
 By hand, for the figures: `PYTHONPATH=. .venv/bin/python -m tests.api.outages`.
 """
@@ -6,6 +6,7 @@ By hand, for the figures: `PYTHONPATH=. .venv/bin/python -m tests.api.outages`.
 import argparse
 import heapq
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -71,8 +72,8 @@ class Outcome:
     def __str__(self) -> str:
         seconds = " ".join(map(str, self.first_seconds))
         return (
-            f"usual load {self.usual:.2f}, peak {self.peak:.2f} of capacity; {self.requests_a_sync:.2f} requests a sync; "
-            f"p99 of a sync's wait {self.waited_p99:.0f} s; arrivals in the first seconds {seconds}"
+            f"usual load {self.usual:.2f}, peak {self.peak:.2f} of capacity; {self.requests_a_sync:.2f} requests a "
+            f"sync; p99 of a sync's wait {self.waited_p99:.0f} s; arrivals in the first seconds {seconds}"
         )
 
 
@@ -125,10 +126,10 @@ def main() -> None:
     given = vars(arguments.parse_args())
     for capacity in (1_000, 500, 333, 250):
         share = capacity * given["clients"] / 10_000
-        print(f"{share:.0f} requests/s, client: {outage(Pacer, capacity=share, **given)}")
+        sys.stdout.write(f"{share:.0f} requests/s, client: {outage(Pacer, capacity=share, **given)}\n")
     for seconds in (1.0, 5.0):
         told = outage(lambda _, seconds=seconds: FixedPauses(seconds), **given)  # type: ignore[misc]
-        print(f"every {seconds:.0f} s, no jitter: {told}")
+        sys.stdout.write(f"every {seconds:.0f} s, no jitter: {told}\n")
 
 
 if __name__ == "__main__":
