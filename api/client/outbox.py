@@ -25,7 +25,7 @@ _TABLE: Final = """
 # of each entity only the first that is not settled: what comes later hangs on it
 _NEXT: Final = """
     SELECT * FROM outbox o WHERE user_id = ? AND state = 'waiting' AND NOT EXISTS (
-        SELECT FROM outbox e WHERE e.entity = o.entity AND e.user_id = o.user_id AND e.place < o.place
+        SELECT 1 FROM outbox e WHERE e.entity = o.entity AND e.user_id = o.user_id AND e.place < o.place
         AND e.state <> 'refused'
     ) ORDER BY place LIMIT 1
 """
