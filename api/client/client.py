@@ -108,6 +108,11 @@ class Client:
         return UUID(self._tokens["user_id"])
 
     @property
+    def session(self) -> Json:
+        """The tokens, for another client to `begin` with."""
+        return dict(self._tokens)
+
+    @property
     def is_signed_in(self) -> bool:
         """Whether there is a session, also one from before the app was ended."""
         return bool(self._tokens)
@@ -115,11 +120,16 @@ class Client:
     async def register(self, email: str, password: str, display_name: str, user_id: UUID | None = None) -> None:
         """Open an account and sign in. A chosen `user_id` makes this call safe to repeat; each try of a call is."""
         body = {"email": email, "password": password, "display_name": display_name, "user_id": str(user_id or uuid4())}
-        self._begin(await self._json("POST", "/users", body, signed_in=False))
+        self.begin(await self._json("POST", "/users", body, signed_in=False))
 
     async def sign_in(self, email: str, password: str) -> None:
         """Begin a session."""
-        self._begin(await self._json("POST", "/sessions", {"email": email, "password": password}, signed_in=False))
+        self.begin(await self._json("POST", "/sessions", {"email": email, "password": password}, signed_in=False))
+
+    def begin(self, tokens: Json) -> None:
+        """Go on with a session as it was answered. Tokens are kept at once: the ones before are used up."""
+        self._tokens = tokens
+        self.phone.keep_session(tokens)
 
     async def sign_out(self) -> None:
         """End the session. What was not sent yet stays in the outbox, until they sign in again."""
@@ -320,11 +330,6 @@ class Client:
             headers["Cairn-Min-Position"] = self._position
         return headers
 
-    def _begin(self, tokens: Json) -> None:
-        """Tokens as they were answered: kept at once, as the ones before are used up."""
-        self._tokens = tokens
-        self.phone.keep_session(tokens)
-
     def _checked(self, answer: httpx.Response) -> httpx.Response:
         if answer.is_error:
             raise Refused(answer.status_code, decoded(answer))
@@ -342,7 +347,7 @@ class Client:
                 return False
             body = {"refresh_token": self._tokens["refresh_token"]}
             try:
-                self._begin(await self._json("POST", _REFRESH, body, signed_in=False))
+                self.begin(await self._json("POST", _REFRESH, body, signed_in=False))
             except Refused:
                 return False
             return True

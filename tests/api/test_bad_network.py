@@ -26,7 +26,7 @@ SOON = Pacing(first_seconds=0.05, longest_seconds=0.5)
 async def test_a_run_gets_through_and_hardly_anything_is_sent_twice(served: str, anna: Runner) -> None:
     body, run = fit(91, kilometres=12), uuid4()
     async with lossy(served, 1, AIR) as line, Client(line.url, pacing=SOON) as client:
-        client._begin(anna.tokens)
+        client.begin(anna.tokens)
         client._http.headers["Connection"] = "close"  # each request meets its own fate
         client.last_seconds = 2.0  # as a launch call would have found
         began = asyncio.get_running_loop().time()
