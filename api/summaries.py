@@ -2,7 +2,7 @@
 
 from calendar import monthrange
 from collections.abc import Iterable
-from datetime import UTC, date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -85,7 +85,10 @@ async def summaries(
     async with fresh.view() as view:
         found = await days(view, user_id, starts_on, ends_on)
     wanted = (day for day in found if sport is None or day.sport is sport)
-    return answer(request, Summaries(_summed(wanted, period, sport)), fresh.headers)
+    tomorrow = datetime.combine(today + timedelta(days=1), time.min, UTC)
+    return answer(
+        request, Summaries(_summed(wanted, period, sport)), fresh.headers, fresh.keep(user_id, until=tomorrow)
+    )
 
 
 def _summed(found: Iterable[Day], period: SummaryPeriod, sport: Sport | None) -> list[Summary]:
