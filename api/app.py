@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 
 from api import (
     activities,
+    bootstrap,
+    changes,
     chunks,
     client_config,
     exports,
@@ -25,6 +27,7 @@ from api import (
     uploads,
     users,
 )
+from api.minimum import not_too_old
 from api.services import Services
 
 
@@ -42,7 +45,7 @@ def create_app(
         redirect_slashes=False,  # a path with a slash too many names nothing
     )
     app.state.services = services
-    contract = APIRouter(prefix="/v1")
+    contract = APIRouter(prefix="/v1", dependencies=[Depends(not_too_old)], responses=openapi.answers(403))
     for resource in (
         users,
         sessions,
@@ -58,6 +61,8 @@ def create_app(
         following,
         notices,
         client_config,
+        bootstrap,
+        changes,
     ):
         contract.include_router(resource.router)
     app.include_router(contract)

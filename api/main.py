@@ -76,6 +76,7 @@ async def _watching(parts: Parts, server: uvicorn.Server) -> AsyncIterator[None]
 
     looking = asyncio.create_task(look())
     parts.accounts.watch()
+    await parts.client_settings.look()
     gc.collect()
     gc.freeze()  # what start-up made is never garbage: collections stay short
     yield
@@ -94,6 +95,7 @@ def services_of(parts: Parts, settings: Settings) -> Services:
         accounts=parts.accounts,
         read_models=parts.read_models,
         notices=Notices(parts.read_models),
+        client_settings=parts.client_settings,
         tokens=Tokens([(key.kid, key.secret) for key in settings.token_keys]),
         cursors=Cursors(settings.cursor_key),
         idempotency=Idempotency(settings.cursor_key),

@@ -13,6 +13,7 @@ from api.telemetry import Telemetry
 from api.tokens import Tokens
 from domain.accounts import Accounts
 from domain.chunks import Chunks
+from domain.client_settings import Told
 from domain.measures import ActivityId, UserId
 from domain.recordings.recording import Column, Format, Session
 from domain.streams import Streams
@@ -73,6 +74,15 @@ class Notices(Protocol):
 
     async def of(self, user_id: UserId, before: Place, limit: int) -> Sequence[Notice]:
         """Of a runner, the latest first, from before a place in that order. `StoreUnavailable`."""
+        ...
+
+
+class ClientSettingsSource(Protocol):
+    """What operators tell apps."""
+
+    @property
+    def current(self) -> Told:
+        """As of a few seconds ago; nobody waits for it. The defaults while nothing else is known."""
         ...
 
 
@@ -148,6 +158,7 @@ class Services:
     accounts: Accounts
     read_models: ReadModels
     notices: Notices
+    client_settings: ClientSettingsSource
     tokens: Tokens
     cursors: Cursors
     idempotency: Idempotency
