@@ -141,7 +141,8 @@ async def activity(
     fresh: Annotated[Reads, Depends(reads("activities", "people"))],
 ) -> Response:
     """One activity. Missing, deleted and hidden ones get the same 404."""
-    return answer(request, await read_activity(services, fresh.reader, user_id, ActivityId(activity_id)), fresh.headers)
+    read = await read_activity(services, fresh.reader, user_id, ActivityId(activity_id))
+    return answer(request, read, fresh.headers, fresh.keep(user_id, read.user_id))
 
 
 async def read_activity(services: Services, reader: Reader, user_id: UserId, activity_id: ActivityId) -> Activity:
@@ -282,7 +283,8 @@ async def track(
         found = await _ranged(services, card, wanted, (from_s or 0.0, to_s), max_points)
     if found is None:
         raise ActivityMissing
-    return answer(request, Track(activity_id, max(map(len, found.values()), default=0), found), fresh.headers)
+    read = Track(activity_id, max(map(len, found.values()), default=0), found)
+    return answer(request, read, fresh.headers, fresh.keep(user_id, card.user_id))
 
 
 async def _ranged(
@@ -327,7 +329,8 @@ async def activities_of(
         if person is None:
             raise UserMissing
         found = await cards_of(view, owner, await _seen_as(view, user_id, owner), before, limit)
-    return answer(request, activities_seen(services, user_id, found, owner, person.display_name, limit), fresh.headers)
+    page = activities_seen(services, user_id, found, owner, person.display_name, limit)
+    return answer(request, page, fresh.headers, fresh.keep(user_id, owner))
 
 
 def activities_seen(

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, FastAPI
 
 from api import (
     activities,
@@ -27,13 +27,13 @@ from api import (
     uploads,
     users,
 )
-from api.minimum import not_too_old
+from api.front.front import Front
 from api.services import Services
 
 
 def create_app(
     services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None
-) -> FastAPI:
+) -> Front:
     """An app without globals: tests make as many as they like."""
     app = FastAPI(
         title="Cairn",
@@ -45,7 +45,7 @@ def create_app(
         redirect_slashes=False,  # a path with a slash too many names nothing
     )
     app.state.services = services
-    contract = APIRouter(prefix="/v1", dependencies=[Depends(not_too_old)], responses=openapi.answers(403))
+    contract = APIRouter(prefix="/v1", responses=openapi.answers(403))
     for resource in (
         users,
         sessions,
@@ -70,4 +70,4 @@ def create_app(
     app.include_router(metrics.router)
     problems.install(app)
     openapi.install(app)
-    return app
+    return Front(app, services)

@@ -83,7 +83,7 @@ async def bootstrap(
         own = await cards_of(view, user_id, list(Visibility), BEFORE_ALL, _PAGE) if since is None else None
         rows = await goals_of(view, user_id)
         done = await days(view, user_id, *_span(rows, today))
-        entries = await feed_page(view, user_id, BEFORE_ALL, _PAGE)
+        entries = (await feed_page(view, user_id, BEFORE_ALL, _PAGE)).entries
         shown = await cards(view, [*activities_in(found.rows), *(activity_id for activity_id, _ in entries)])
         named = {user_id, *followees_in(found.rows), *(card.user_id for card in shown.values())}
         runners = await people(view, [*named, *(UserId(notice.about_id) for notice in notices)])

@@ -34,10 +34,14 @@ async def feed(
     """A page of the feed, the latest start first: three queries, whatever its length."""
     before = place_of(cursor, services, user_id, "feed")
     async with fresh.view() as view:
-        entries = await feed_page(view, user_id, before, limit)
+        page = await feed_page(view, user_id, before, limit)
+        entries = page.entries
         shown = await cards(view, [activity_id for activity_id, _ in entries])
         names = await people(view, list({card.user_id for card in shown.values()}))
-    return answer(request, feed_seen(services, user_id, entries, shown, names, limit), fresh.headers)
+    # an empty page does not say who is merged, and of an entry that is ahead of its card nobody would say that it came
+    whole = bool(entries) and len(shown) == len(entries)
+    keep = fresh.keep(user_id, *page.merged, *(card.user_id for card in shown.values())) if whole else None
+    return answer(request, feed_seen(services, user_id, entries, shown, names, limit), fresh.headers, keep)
 
 
 def feed_seen(

@@ -74,7 +74,7 @@ async def followers(
 ) -> Response:
     """Who follows a runner."""
     page = _Page(UserId(runner_id), limit, cursor, (user_id, "followers", runner_id))
-    return answer(request, await _listed(fresh, services, user_id, followers_of, page), fresh.headers)
+    return await _listed(request, fresh, services, user_id, followers_of, page)
 
 
 @router.get("/users/{runner_id}/following", responses=answers(400, 401, 404, ok=Followers))
@@ -89,7 +89,7 @@ async def following(
 ) -> Response:
     """Whom a runner follows."""
     page = _Page(UserId(runner_id), limit, cursor, (user_id, "following", runner_id))
-    return answer(request, await _listed(fresh, services, user_id, followed_by, page), fresh.headers)
+    return await _listed(request, fresh, services, user_id, followed_by, page)
 
 
 class _Page(NamedTuple):
@@ -102,12 +102,13 @@ class _Page(NamedTuple):
 
 
 async def _listed(
+    request: Request,
     fresh: Reads,
     services: Services,
     user_id: UserId,
     query: Callable[[View, UserId, Place, int], Awaitable[list[Follower]]],
     page: _Page,
-) -> Followers:
+) -> Response:
     before = place_of(page.cursor, services, *page.scope)
     async with fresh.view() as view:
         if page.runner_id not in await people(view, [page.runner_id]):
@@ -117,4 +118,5 @@ async def _listed(
     last = found[-1] if len(found) == page.limit else None
     more = services.cursors.write((last.since, last.user_id), *page.scope) if last else None
     items = [FollowerSeen(**asdict(one), followed_by_me=one.user_id in followed) for one in found]
-    return Followers(items, more)
+    keep = fresh.keep(user_id, page.runner_id, *(one.user_id for one in found))
+    return answer(request, Followers(items, more), fresh.headers, keep)

@@ -11,7 +11,7 @@ from msgspec.structs import asdict
 
 from api.codec import answer, body_of, no_content
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
-from api.local_time import today_of
+from api.local_time import end_of, today_of
 from api.openapi import answers, json_body
 from domain.events.activity import Tally
 from domain.goal import Goal, Target, goal_stream_id, progress
@@ -97,10 +97,12 @@ async def goals(
     """All goals with their progress today, by the runner's own calendar."""
     async with fresh.view() as view:
         person = (await people(view, [user_id])).get(user_id)
-        today = today_of(person.time_zone if person else None, services.clock())
+        zone = person.time_zone if person else None
+        today = today_of(zone, services.clock())
         rows = await goals_of(view, user_id)
         done = await days(view, user_id, *goals_span(rows, today)) if rows else []
-    return answer(request, GoalList(goals_seen(rows, done, today)), fresh.headers)
+    keep = fresh.keep(user_id, until=end_of(today, zone))
+    return answer(request, GoalList(goals_seen(rows, done, today)), fresh.headers, keep)
 
 
 def goals_span(rows: Sequence[GoalRow], today: date) -> tuple[date, date]:

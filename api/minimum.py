@@ -2,10 +2,7 @@
 
 from typing import Final
 
-from fastapi import Request
-
-from api.clients import Client, ClientTooOld
-from api.dependencies import AskingClient, ServicesDep
+from api.clients import ClientTooOld, client_of
 from api.services import ClientSettingsSource
 
 # Whatever version an app is of: a run that was recorded is taken, which needs a token; and it can read what to do.
@@ -30,13 +27,12 @@ class Minimum:
     def __init__(self, settings: ClientSettingsSource) -> None:
         self._settings = settings
 
-    def check(self, client: Client, template: str, method: str) -> None:
+    def check(self, client_header: bytes | None, template: str, method: str) -> None:
         """`ClientTooOld`. Apps that do not say what they are, or of which nothing was set, are answered."""
-        upgrade = self._settings.current.settings.upgrade(client.app, client.version)
-        if upgrade is not None and upgrade.level == "required" and (method, template) not in ALWAYS:
+        settings = self._settings.current.settings
+        if not settings.apps or client_header is None or (method, template) in ALWAYS:
+            return
+        client = client_of(client_header.decode("latin-1"))
+        upgrade = settings.upgrade(client.app, client.version)
+        if upgrade is not None and upgrade.level == "required":
             raise ClientTooOld(client.app, upgrade)
-
-
-async def not_too_old(request: Request, client: AskingClient, services: ServicesDep) -> None:
-    """As a dependency of every route."""
-    Minimum(services.client_settings).check(client, request.scope["route"].path, request.method)

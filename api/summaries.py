@@ -2,7 +2,7 @@
 
 from calendar import monthrange
 from collections.abc import Iterable
-from datetime import UTC, date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -85,7 +85,9 @@ async def summaries(
     async with fresh.view() as view:
         found = await days(view, user_id, starts_on, ends_on)
     wanted = (day for day in found if sport is None or day.sport is sport)
-    return answer(request, Summaries(summed(wanted, period, sport)), fresh.headers)
+    tomorrow = datetime.combine(today + timedelta(days=1), time.min, UTC)
+    page = Summaries(summed(wanted, period, sport))
+    return answer(request, page, fresh.headers, fresh.keep(user_id, until=tomorrow))
 
 
 def summed(found: Iterable[Day], period: SummaryPeriod, sport: Sport | None = None) -> list[Summary]:

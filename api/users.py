@@ -11,6 +11,7 @@ from msgspec.structs import asdict, replace
 
 from api.codec import InvalidBody, Name, answer, body_of, created, no_content
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
+from api.front.kept import Keep, Seen
 from api.idempotency import IdempotencyKey, answer_of, json_reply, key_of
 from api.openapi import answers, json_body
 from api.pages import Ids, ids_of
@@ -118,7 +119,10 @@ async def _opened(
 @router.get("/me", responses=answers(401, ok=Me))
 async def me(request: Request, user_id: CurrentUser, services: ServicesDep) -> Response:
     """One's own profile, from the account itself: never behind."""
-    return answer(request, await read_me(services, user_id))
+    seen = services.read_models.reader(user_id).seen(["people"])  # before the profile is read
+    read = await read_me(services, user_id)
+    keep = None if seen is None else Keep(frozenset((user_id,)), Seen(*seen), None)
+    return answer(request, read, keep=keep)
 
 
 async def read_me(services: Services, user_id: UserId) -> Me:
@@ -171,7 +175,8 @@ async def runner(
         if person is None:
             raise UserMissing
         followed = await follows(view, user_id, person.user_id)
-    return answer(request, runner_seen(person, followed_by_me=followed), fresh.headers)
+    keep = fresh.keep(user_id, person.user_id)
+    return answer(request, runner_seen(person, followed_by_me=followed), fresh.headers, keep)
 
 
 def runner_seen(person: Person, *, followed_by_me: bool) -> Runner:

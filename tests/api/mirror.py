@@ -73,4 +73,6 @@ async def on_the_server(runner: Runner, after: str) -> dict[Thing, Any]:
 def settled(things: dict[Thing, Any]) -> dict[Thing, Any]:
     """Without what moves by itself: progress goes on with every run, and counts of followers with what others do."""
     moving = {"progress", "fraction", "on_pace", "followers", "following", "since"}
-    return {place: {name: value for name, value in thing.items() if name not in moving} for place, thing in things.items()}
+    return {
+        place: {name: value for name, value in thing.items() if name not in moving} for place, thing in things.items()
+    }

@@ -68,7 +68,9 @@ async def test_where_nothing_changed_the_answer_is_the_same_whatever_others_do(a
     first = await anna("GET", f"/changes?since={mirror.cursor}")
     assert first.json() == {"items": [], "next_cursor": mirror.cursor, "has_more": False}
     position = await wrote(ben, "PUT", f"/me/goals/{uuid4()}", json=GOAL)
-    again = await anna.later(f"/changes?since={mirror.cursor}", position, headers={"If-None-Match": first.headers["ETag"]})
+    again = await anna.later(
+        f"/changes?since={mirror.cursor}", position, headers={"If-None-Match": first.headers["ETag"]}
+    )
     assert (again.status_code, again.content) == (304, b"")
 
 
