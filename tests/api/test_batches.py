@@ -1,17 +1,19 @@
 """Many things by their ids in one call, and lists from which a screen can be drawn as they are."""
 
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 
 from tests.api.conftest import Runner, World
-from tests.recordings import fit
+from tests.recordings import STARTED, fit
 
 
 async def test_activities_come_in_the_order_of_their_ids_as_lists_show_them(anna: Runner, ben: Runner) -> None:
     ids = [uuid4() for _ in range(4)]
     for number, (one, seen) in enumerate(zip(ids, ("public", "followers", "private", "public"), strict=True)):
-        await anna.run(fit(750 + number, kilometres=1), one, visibility=seen, title=str(number))
+        started_at = STARTED + timedelta(days=number)
+        await anna.run(fit(750, kilometres=1, started_at=started_at), one, visibility=seen, title=str(number))
     deleted = await anna("DELETE", f"/activities/{ids[3]}")
     listed = ",".join(map(str, [ids[2], uuid4(), *ids]))
     own = await anna.get(f"/activities?ids={listed}", after=deleted.headers["Cairn-Position"])
@@ -42,7 +44,7 @@ async def test_a_list_of_ids_is_one_of_at_most_a_hundred(anna: Runner, path: str
 
 
 async def test_lists_of_runners_say_whom_the_reader_follows(world: World, anna: Runner, ben: Runner) -> None:
-    cara = await world.runner("Cara")
+    cara, position = await world.runner("Cara"), ""
     for runner, followee in ((cara, anna), (ben, anna), (anna, ben), (anna, cara), (ben, cara)):
         position = (await runner("PUT", f"/me/following/{followee.user_id}")).headers["Cairn-Position"]
     first = await ben.get(f"/users/{anna.user_id}/following?limit=1", after=position)
