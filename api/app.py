@@ -7,6 +7,8 @@ from fastapi import APIRouter, FastAPI
 
 from api import (
     activities,
+    bootstrap,
+    changes,
     chunks,
     client_config,
     exports,
@@ -43,7 +45,7 @@ def create_app(
         redirect_slashes=False,  # a path with a slash too many names nothing
     )
     app.state.services = services
-    contract = APIRouter(prefix="/v1")
+    contract = APIRouter(prefix="/v1", responses=openapi.answers(403))
     for resource in (
         users,
         sessions,
@@ -59,6 +61,8 @@ def create_app(
         following,
         notices,
         client_config,
+        bootstrap,
+        changes,
     ):
         contract.include_router(resource.router)
     app.include_router(contract)
