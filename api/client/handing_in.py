@@ -1,7 +1,6 @@
 """Recordings over networks of any kind: whole where that will do, in chunks of a fitting size where it will not."""
 
 import asyncio
-import time
 from typing import Final
 from uuid import UUID
 
@@ -13,12 +12,13 @@ WHOLE_BYTES: Final = 1024 * 1024  # over a good network; beyond that, beginning 
 _SMALL_BYTES: Final = 16 * 1024  # 16 s at 8 kbit/s, before 30 s without an answer
 _SMALLEST_BYTES: Final = 2 * 1024
 _GOOD_SECONDS: Final = 1.0
+_TRIES: Final = 8  # one after the other of which nothing arrives
 
 
 async def hand_in(client: Client, activity_id: UUID, body: bytes, **about: str | None) -> Json:
     """Hand in a recorded file, with its title, sport or visibility; its state, as `Client.upload` tells it.
 
-    `Unreachable` when nothing at all got through within the client's patience.
+    `Unreachable` when nothing at all gets through, or the pause until another try is beyond the client's patience.
     """
     if len(body) <= _SMALL_BYTES or (len(body) <= WHOLE_BYTES and client.last_seconds < _GOOD_SECONDS):
         try:
@@ -34,20 +34,20 @@ async def hand_in(client: Client, activity_id: UUID, body: bytes, **about: str |
 
 async def _in_chunks(client: Client, activity_id: UUID, body: bytes, about: dict[str, str | None]) -> Json:
     """Chunk by chunk. One that fails is sent in smaller pieces, after a look at what did arrive."""
-    size, reached, patience = _SMALL_BYTES, -1, client.patience_seconds
-    since = time.monotonic()
+    size, reached, tries = _SMALL_BYTES, 0, 0
     while True:
         try:
             return await upload_in_chunks(
                 client, activity_id, body, chunk_bytes=size, largest_bytes=WHOLE_BYTES, patience_seconds=0, **about
             )
         except Unreachable as silence:
-            await _rest(silence, patience - (time.monotonic() - since))
+            if tries == _TRIES:
+                raise
+            await _rest(silence, client.patience_seconds)
             if silence.broke:
                 size = max(_SMALLEST_BYTES, size // 2)
-        state = await client.chunks(activity_id)
-        if state["offset"] > reached:
-            reached, since = state["offset"], time.monotonic()
+        held = int((await client.chunks(activity_id))["offset"])
+        reached, tries = (held, 0) if held > reached else (reached, tries + 1)
 
 
 async def _rest(silence: Unreachable, patience: float) -> None:

@@ -15,6 +15,7 @@ import pytest
 from api.client import Client, Pacing, Phone, Unreachable, send_waiting, sync
 from api.client.answers import Answers
 from tests.network import CUT_OFF, Answer, Request, network
+from tests.recordings import gpx
 
 SOON = Pacing(first_seconds=0.05, longest_seconds=0.2)
 USER = uuid4()
@@ -220,3 +221,26 @@ async def test_a_launch_asks_for_everything_once_and_then_for_what_is_new() -> N
         *("bootstrap", "changes", "changes?since=1", "bootstrap?since=2", "changes?since=3"),
         *("bootstrap?since=4", "bootstrap", "changes"),
     ]
+
+
+async def test_a_copy_on_the_phone_follows_the_real_api(served: str) -> None:
+    async with Client(served) as client:
+        await client.register(f"{uuid4()}@example.com", "a long password", "Anna")
+        await sync(client)
+        replica, outbox, user = client.phone.replica, client.phone.outbox, client.user_id
+        run, goal = outbox.add_recording(user, gpx(61), title="Abends"), str(uuid4())
+        wanted = {"metric": "count", "target": 4.0, "period": "week", "starts_on": "2026-01-01"}
+        outbox.add(user, "PUT", f"/me/goals/{goal}", wanted)
+        outbox.add(user, "PATCH", f"/activities/{run}", {"title": "Nachts"})
+        async with asyncio.timeout(60):  # a busy machine takes its time for the verdict
+            while outbox.next(user) or outbox.entries(user, "handed-in"):
+                await send_waiting(client)
+        synced = await sync(client)
+        assert list(replica.things(user, "goal")) == [goal]
+        assert replica.things(user, "activity")[str(run)]["activity"]["title"] == "Nachts"
+        assert synced.poll_in > 0
+        outbox.add(user, "DELETE", f"/me/goals/{goal}")
+        assert await send_waiting(client) == 1
+        await sync(client)
+        assert replica.things(user, "goal") == {}
+        assert outbox.entries(user, "refused") == []

@@ -126,7 +126,14 @@ async def _members(url: str, count: int, seed: int, mix: dict[str, int]) -> list
             await client.register(f"{user_id}@fleet.example", _PASSWORD, "Fleet runner", user_id)
             return client.session
 
+    async def follow(one: dict[str, Any], other: UUID) -> None:
+        async with places, Client(url, name="fleet-setup/1.0.0", pacing=WATCHED) as client:
+            client.begin(one)
+            await client.follow(other)
+
     tokens = await asyncio.gather(*map(enter, runners))
+    if len(runners) > 1:
+        await asyncio.gather(*map(follow, tokens, [*runners[1:], runners[0]]))
     kinds = dice.choices([*mix], weights=[*mix.values()], k=count)
     who = [number % len(runners) for number in range(count)]
     return [
