@@ -80,6 +80,7 @@ class Client:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.phone = phone or Phone()
+        self._phone_is_own = phone is None
         self._http = httpx.AsyncClient(
             base_url=f"{base_url.rstrip('/')}/v1",
             headers={"Cairn-Client": f"{name}; device={self.phone.device_id}"},
@@ -101,6 +102,8 @@ class Client:
 
     async def __aexit__(self, *_error: object) -> None:
         await self._http.aclose()
+        if self._phone_is_own:
+            self.phone.close()
 
     @property
     def user_id(self) -> UUID:

@@ -24,7 +24,7 @@ _TABLE: Final = """
 """
 # of each entity only the first that is not settled: what comes later hangs on it
 _NEXT: Final = """
-    SELECT * FROM outbox o WHERE user_id = ? AND state = 'waiting' AND NOT EXISTS (
+    SELECT * FROM outbox o WHERE user_id = ? AND is_recording >= ? AND state = 'waiting' AND NOT EXISTS (
         SELECT 1 FROM outbox e WHERE e.entity = o.entity AND e.user_id = o.user_id AND e.place < o.place
         AND e.state <> 'refused'
     ) ORDER BY place LIMIT 1
@@ -72,9 +72,9 @@ class Outbox:
         self._insert(user_id, path, "PUT", path, about, body, is_recording=True)
         return activity_id
 
-    def next(self, user_id: UUID) -> Entry | None:
+    def next(self, user_id: UUID, *, recordings_only: bool = False) -> Entry | None:
         """What can be sent now: the oldest whose entity waits for nothing before it."""
-        found = self._select(_NEXT, str(user_id))
+        found = self._select(_NEXT, str(user_id), int(recordings_only))
         return found[0] if found else None
 
     def entries(self, user_id: UUID, state: str) -> list[Entry]:
@@ -120,7 +120,7 @@ class Outbox:
         assert place is not None  # noqa: S101 - of an INSERT that went well
         return place
 
-    def _select(self, statement: str, *values: str) -> list[Entry]:
+    def _select(self, statement: str, *values: str | int) -> list[Entry]:
         return [
             Entry(
                 place,

@@ -13,6 +13,7 @@ from api.client.outbox import Entry
 from api.client.verdicts import Json
 
 _GONE: Final = 410
+_ABOUT_THE_APP: Final = frozenset({"token-refused", "client-too-old"})  # once that is mended, the same may be sent
 _VERDICT_PAUSES: Final = (0.5, 1.0, 2.0, 4.0)  # seconds; what has no verdict then is asked for at the next time
 
 
@@ -55,12 +56,12 @@ async def send_waiting(client: Client) -> int:
 
     `Unreachable` when nobody answers: what is left stays, in its order, for the next time. Whatever was sent and not
     struck off, because the app was killed in between, is sent again, and is the same request to the server.
+    `Refused` when the session has ended or the app is too old: recordings are handed in all the same, if they can be.
     """
     outbox, user_id, settled = client.phone.outbox, client.user_id, 0
     pauses = iter(_VERDICT_PAUSES)
     while True:
-        while (entry := outbox.next(user_id)) is not None:
-            settled += await _send(client, entry)
+        settled += await _send_all(client)
         handed_in = outbox.entries(user_id, "handed-in")
         judged = await _judge(client, handed_in)
         settled += judged
@@ -72,7 +73,24 @@ async def send_waiting(client: Client) -> int:
             await asyncio.sleep(pause)
 
 
+async def _send_all(client: Client) -> int:
+    """Send what can be sent now; how many are settled by that."""
+    outbox, user_id, settled = client.phone.outbox, client.user_id, 0
+    held: Refused | None = None
+    while (entry := outbox.next(user_id, recordings_only=held is not None)) is not None:
+        try:
+            settled += await _send(client, entry)
+        except Refused as refusal:
+            if entry.is_recording:
+                raise
+            held = refusal
+    if held is not None:
+        raise held
+    return settled
+
+
 async def _send(client: Client, entry: Entry) -> bool:
+    """Whether it is settled. `Refused` when that says nothing about the entry."""
     outbox = client.phone.outbox
     try:
         if entry.is_recording:
@@ -81,8 +99,8 @@ async def _send(client: Client, entry: Entry) -> bool:
             return False
         await client.command(entry.method, entry.path, entry.body, entry.key)
     except Refused as refusal:
-        if not refusal.code:
-            raise  # that was not the server
+        if not refusal.code or refusal.code in _ABOUT_THE_APP:
+            raise
         outbox.refuse(entry.place, refusal.problem)
     else:
         outbox.drop(entry.place)

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from api.client import Client, Pacing, Phone, Unreachable, send_waiting, sync
+from api.client import Client, Pacing, Phone, Refused, Unreachable, send_waiting, sync
 from api.client.answers import Answers
 from tests.network import CUT_OFF, Answer, Request, network
 from tests.recordings import gpx
@@ -128,6 +128,19 @@ async def test_what_is_refused_stays_with_its_reason_and_holds_nothing_up() -> N
     phone.outbox.drop(kept[0].place)
     assert len(phone.outbox.entries(USER, "refused")) == 1
     assert len(asked) == 4  # another runner's command waits for that runner
+
+
+async def test_an_app_that_is_too_old_still_hands_its_runs_in() -> None:
+    phone, too_old = signed_in(), Answer(403, {"code": "client-too-old"})
+    for _ in range(3):
+        phone.outbox.add(USER, "PATCH", "/me", {"units": "metric"})
+    runs = [phone.outbox.add_recording(USER, b"a run") for _ in range(2)]
+    script = [too_old, Answer(202, {}), Answer(202, {})]
+    async with network(script) as (url, asked), Client(url, phone=phone) as client:
+        with pytest.raises(Refused):
+            await send_waiting(client)
+    assert [one.line for one in asked[1:]] == [f"PUT /v1/activities/{run}" for run in runs]
+    assert len(phone.outbox.entries(USER, "waiting")) == 3
 
 
 async def test_what_no_network_took_is_sent_the_next_time(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -28,6 +28,8 @@ from workers.cli.fleet.counting import certificates
 
 DEVICES = 25  # of one account
 AT_ONCE = 32  # to measure the capacity
+_START = 5.0  # seconds that an instance takes about
+_AFTER = 90.0  # seconds to look at
 
 
 class Watched(httpx.AsyncBaseTransport):
@@ -64,6 +66,17 @@ def instance(data: Path, port: int) -> Iterator[None]:
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(60)
+
+
+@asynccontextmanager
+async def beside(data: Path, port: int) -> AsyncIterator[None]:
+    """It, while the apps live on."""
+    running = instance(data, port)
+    await asyncio.to_thread(running.__enter__)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(running.__exit__, None, None, None)
 
 
 class Apps:
@@ -122,7 +135,7 @@ async def run(data: Path, clients: int, away: float, load: float, seed: int) -> 
     port = free_port()
     async with AsyncExitStack() as stack:
         apps = Apps(f"http://127.0.0.1:{port}", clients, seed, stack)
-        with instance(data, port):
+        async with beside(data, port):
             await apps.sign_in()
             capacity = await apps.capacity(10)
             period = clients / (load * capacity)
@@ -130,21 +143,17 @@ async def run(data: Path, clients: int, away: float, load: float, seed: int) -> 
             living = asyncio.create_task(apps.live(period))
             await asyncio.sleep(period)
             before, asked = apps.syncs, len(apps.network.asked)
-        stopped = time.monotonic()
-        await asyncio.sleep(max(0.0, away - 5))  # about what a start takes
-        starting = instance(data, port)
-        await asyncio.to_thread(starting.__enter__)
-        try:
-            apps.network.answered.clear()
-            while not apps.network.answered:
+        stopped = apps.network.answered[-1]
+        await asyncio.sleep(max(0.0, stopped + away - _START - time.monotonic()))
+        answers = len(apps.network.answered)
+        async with beside(data, port):
+            while len(apps.network.answered) == answers:
                 await asyncio.sleep(0.01)
-            back = apps.network.answered[0]
-            await asyncio.sleep(120)
+            back = apps.network.answered[answers]
+            await asyncio.sleep(_AFTER)
             living.cancel()
             with suppress(asyncio.CancelledError):
                 await living
-        finally:
-            await asyncio.to_thread(starting.__exit__, None, None, None)
     arrivals = Counter(int(moment - back) for moment in apps.network.asked if moment >= back)
     peak = max(arrivals.values())
     tell(f"away for {back - stopped:.0f} s; peak {peak} requests in a second, {peak / capacity:.2f} of capacity")
