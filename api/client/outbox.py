@@ -96,6 +96,10 @@ class Outbox:
             "UPDATE outbox SET state = 'refused', problem = ? WHERE place = ?", (json.dumps(problem), place)
         )
 
+    def retry(self, place: int) -> None:
+        """Send what was refused again, as it is: where its problem is one that may pass."""
+        self._file.execute("UPDATE outbox SET state = 'waiting', problem = '{}' WHERE place = ?", (place,))
+
     def drop(self, place: int) -> None:
         """It is done, or nobody wants it any more."""
         self._file.execute("DELETE FROM outbox WHERE place = ?", (place,))

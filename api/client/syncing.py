@@ -13,6 +13,7 @@ from api.client.outbox import Entry
 from api.client.verdicts import Json
 
 _GONE: Final = 410
+_SOONEST_POLL: Final = 5.0  # seconds, whatever is told: an app that asks without a pause is never right
 _ABOUT_THE_APP: Final = frozenset({"token-refused", "client-too-old"})  # once that is mended, the same may be sent
 _VERDICT_PAUSES: Final = (0.5, 1.0, 2.0, 4.0)  # seconds; what has no verdict then is asked for at the next time
 
@@ -31,24 +32,28 @@ async def sync(client: Client) -> Synced:
     The first time, and when the server cannot tell any more (410), everything is asked for, page by page. Killed at any
     moment, it goes on from the last page that was kept.
     """
+    try:
+        return await _sync(client)
+    except Refused as refusal:
+        if refusal.status != _GONE:
+            raise
+        client.phone.replica.forget(client.user_id)
+        return await _sync(client)
+
+
+async def _sync(client: Client) -> Synced:
     replica, user_id = client.phone.replica, client.user_id
     cursor = replica.cursor(user_id)
-    try:
-        screen = await client.get("/bootstrap" if cursor is None else f"/bootstrap?since={quote(cursor)}")
-        if cursor is not None:
-            replica.apply(user_id, screen["changes"], screen["cursor"])
-        has_more = cursor is None or screen["has_more"]
-        while has_more:
-            cursor = replica.cursor(user_id)
-            page = await client.get("/changes" if cursor is None else f"/changes?since={quote(cursor)}")
-            replica.apply(user_id, page["items"], page["next_cursor"])
-            has_more = page["has_more"]
-    except Refused as refusal:
-        if refusal.status != _GONE or cursor is None:
-            raise
-        replica.forget(user_id)
-        return await sync(client)
-    return Synced(screen, client.seconds_until(screen["next_poll_at"]))
+    screen = await client.get("/bootstrap" if cursor is None else f"/bootstrap?since={quote(cursor)}")
+    if cursor is not None:
+        replica.apply(user_id, screen["changes"], screen["cursor"])
+    has_more = cursor is None or screen["has_more"]
+    while has_more:
+        cursor = replica.cursor(user_id)
+        page = await client.get("/changes" if cursor is None else f"/changes?since={quote(cursor)}")
+        replica.apply(user_id, page["items"], page["next_cursor"])
+        has_more = page["has_more"]
+    return Synced(screen, max(_SOONEST_POLL, client.seconds_until(screen["next_poll_at"])))
 
 
 async def send_waiting(client: Client) -> int:

@@ -77,7 +77,7 @@ async def eager(app: Careless, runner: Runner) -> None:
 
 
 async def looping(app: Careless, runner: Runner) -> None:
-    """N+1: a list, then each of its items by itself, with its track."""
+    """N+1: a list, then each of its items by itself, with its runner."""
     page = await app.get("/feed?limit=20")
     for item in page.get("items", ()):
         await app.get(f"/activities/{item['activity_id']}")
@@ -86,14 +86,16 @@ async def looping(app: Careless, runner: Runner) -> None:
 
 
 async def storming(app: Careless, runner: Runner) -> None:
-    """A launch storm: every screen at once, at the same second of the minute on all phones."""
+    """A launch storm: every screen at once, in the same second on all phones."""
     await asyncio.sleep(10 - datetime.now(UTC).timestamp() % 10)
     screens = ("/me", "/feed", "/me/goals", "/me/notifications", "/me/summaries?period=week", "/client-config")
     await asyncio.gather(*map(app.get, screens), app.get(f"/users/{runner.user_id}/activities"))
 
 
 Act = Callable[[Careless, Runner], Awaitable[None]]
-VERSIONS: Final = {"good": "fleet-good/3.0.0", "eager": "fleet-eager/2.1.0"} | {
+VERSIONS: Final = {
+    "good": "fleet-good/3.0.0",
+    "eager": "fleet-eager/2.1.0",
     "looping": "fleet-looping/2.2.0",
     "storming": "fleet-storming/2.3.0",
 }
