@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from api.admission.spread import spread
 from api.client.pacing import Pacer
 
 BEGIN = 60.0  # seconds of usual days before the outage
@@ -39,24 +40,26 @@ class FixedPauses:
 
 
 class Server:
-    """Answers so many requests a second, and tells the others when to come again."""
+    """Answers so many requests a second. The others are told when to come again as our server does it for reads: over
+    a window that grows with the requests that come for each one that is let in, at a place of the device's own.
+    """
 
-    def __init__(self, capacity: float, dice: random.Random) -> None:
+    def __init__(self, capacity: float) -> None:
         self._capacity = capacity
-        self._dice = dice
         self._room = capacity / 10
         self._at = 0.0
+        self._pressure = 1.0
 
     def answers(self, now: float) -> bool:
         self._room = min(self._capacity / 10, self._room + (now - self._at) * self._capacity)
         self._at = now
-        if self._room < 1:
-            return False
-        self._room -= 1
-        return True
+        lets_in = self._room >= 1
+        self._room -= lets_in
+        self._pressure += (0.0 if lets_in else 1.0) / self._capacity - (self._pressure - 1.0) / self._capacity / 2
+        return lets_in
 
-    def told(self) -> float:
-        return float(self._dice.randint(1, 3))
+    def told(self, device: int) -> float:
+        return float(spread(1, 2 * self._pressure, str(device)))
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def outage(
 ) -> Outcome:
     """Each client synchronises every `period` seconds, by its own phase; for `away` seconds nobody answers."""
     dice = random.Random(seed)
-    server, apps = Server(capacity, dice), [pauses(random.Random(dice.random())) for _ in range(clients)]
+    server, apps = Server(capacity), [pauses(random.Random(dice.random())) for _ in range(clients)]
     heap = [(dice.uniform(0, period), app) for app in range(clients)]
     heapq.heapify(heap)
     began: dict[int, float] = {}
@@ -106,7 +109,7 @@ def outage(
             waits.append(now - began.pop(app))
             pause = period * dice.uniform(0.9, 1.1)
         else:
-            pause = apps[app].failed(now, asked_at=now, told=server.told())
+            pause = apps[app].failed(now, asked_at=now, told=server.told(app))
         heapq.heappush(heap, (now + pause, app))
     after = [arrivals[second] for second in range(int(back), int(back + 3 * period))]
     return Outcome(
