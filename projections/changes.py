@@ -19,7 +19,7 @@ from domain.events.follow import FollowEnded, FollowStarted
 from domain.events.goal import GoalDropped, GoalSet
 from domain.events.user import ProfileChanged, UserRegistered
 from domain.measures import UserId
-from projections.projection import Fold, Key, Level, Projection, Query, Table, View
+from projections.projection import Fold, Key, Projection, Query, Reading, Table, View
 
 
 class Kind(StrEnum):
@@ -91,32 +91,35 @@ class Since(Struct, frozen=True):
     """
 
     changes: list[Change]
-    latest: int  # the position of the runner's latest change up to the level; 0: none
+    latest: int  # the position of the runner's latest change; 0: none
     repairs: str
 
 
-async def changes_since(view: View, user_id: UserId, level: Level, after: int, limit: int) -> Since:
-    """A runner's changes past one position and up to a level, at most so many. One query."""
-    asked = {"user": user_id, "after": after, "upto": level.position, "limit": limit, "schemas": list(level.schemas)}
+async def changes_since(view: View, user_id: UserId, reading: Reading, after: int, limit: int) -> Since:
+    """A runner's changes past a position, at most so many, as far as all that is read has come. One query."""
+    asked = {"user": user_id, "after": after, "limit": limit, "schemas": list(reading.schemas)}
     found = await view.rows(_SINCE, asked)
     changes = [msgspec.convert(row, Change, strict=False) for row in found if row["kind"] is not None]
     return Since(changes, found[0]["latest"], found[0]["repairs"])
 
 
-# The tables of repairs are the runtime's, not the projection's: they are read in the same statement as the changes,
-# for a repair between two statements would be missed.
+# Positions and repairs are the runtime's, not the projection's: they are read in the same statement as the changes,
+# and so in the same snapshot.
 _SINCE: Final = Query(
     "changes",
     """
-    SELECT r.latest, r.repairs, c.* FROM (SELECT
-        (SELECT coalesce(max(position), 0) FROM {s}.changes WHERE user_id = %(user)s AND position <= %(upto)s)
+    SELECT r.latest, r.repairs, c.*
+    FROM (SELECT coalesce(min(position), 0) AS upto FROM projection_shards WHERE schema_name = ANY(%(schemas)s)) level
+    CROSS JOIN LATERAL (SELECT
+        (SELECT coalesce(max(position), 0) FROM {s}.changes WHERE user_id = %(user)s AND position <= level.upto)
             AS latest,
         concat_ws(' ', (SELECT times FROM refolded_owners WHERE owner_id = %(user)s),
             (SELECT string_agg(DISTINCT schema_name, ' ') FROM quarantined_keys
              WHERE schema_name = ANY(%(schemas)s) AND owner_id = %(user)s)) AS repairs
-    ) r LEFT JOIN LATERAL (
+    ) r
+    LEFT JOIN LATERAL (
         SELECT user_id, kind, item_id, position, deleted FROM {s}.changes
-        WHERE user_id = %(user)s AND position > %(after)s AND position <= %(upto)s ORDER BY position LIMIT %(limit)s
+        WHERE user_id = %(user)s AND position > %(after)s AND position <= level.upto ORDER BY position LIMIT %(limit)s
     ) c ON true ORDER BY c.position
     """,
 )
