@@ -22,7 +22,9 @@ from api import (
     originals,
     pictures,
     problems,
+    public,
     sessions,
+    share,
     summaries,
     uploads,
     users,
@@ -63,9 +65,11 @@ def create_app(
         client_config,
         bootstrap,
         changes,
+        public,
     ):
         contract.include_router(resource.router)
     app.include_router(contract)
+    app.include_router(share.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
     problems.install(app)
