@@ -24,7 +24,7 @@ from projections.activities import Card, cards
 from projections.changes import Change, Kind, changes_since
 from projections.goals import goals_of
 from projections.people import Person, people
-from projections.projection import Level, View
+from projections.projection import Reading, View
 from projections.summaries import days
 
 router = APIRouter(tags=["client"])
@@ -106,25 +106,25 @@ async def _goals(
 async def unseen_changes(view: View, services: Services, user_id: UserId, since: str | None, limit: int) -> Unseen:
     """A page of changes past a cursor. `MalformedCursor`, `ResyncNeeded`.
 
-    Nothing is missed: the level was known before the changes are read, and all changes up to it are in the tables; the
-    things themselves are read after both, so they are no older. What is changed past the level is told the next time.
+    Nothing is missed: changes are read as far as all models are that things are read from, and the things after
+    that, so they are no older. What changes further on is told the next time.
     """
-    level = view.level(MIRRORED)
-    after, reading = (0, None) if since is None else _opened(services, user_id, since)
-    found = await changes_since(view, user_id, level, after, limit + 1)
-    if reading not in {None, _reading(level, found.repairs)}:
+    reading = view.reading(MIRRORED)
+    after, known = (0, None) if since is None else _opened(services, user_id, since)
+    found = await changes_since(view, user_id, reading, after, limit + 1)
+    if known not in {None, _digest(reading, found.repairs)}:
         raise ResyncNeeded
     rows = found.changes[:limit]
     # without a change it is the same cursor, however far the log is: then the answer is the same, too
-    cursor = _written(services, user_id, rows[-1].position if rows else after, level, found.repairs)
+    cursor = _written(services, user_id, rows[-1].position if rows else after, reading, found.repairs)
     return Unseen(rows, cursor, len(found.changes) > limit)
 
 
 async def cursor_of_now(view: View, services: Services, user_id: UserId) -> str:
     """The cursor of an app that is about to read everything: what changes from here on is past it."""
-    level = view.level(MIRRORED)
-    found = await changes_since(view, user_id, level, 0, 0)
-    return _written(services, user_id, found.latest, level, found.repairs)
+    reading = view.reading(MIRRORED)
+    found = await changes_since(view, user_id, reading, 0, 0)
+    return _written(services, user_id, found.latest, reading, found.repairs)
 
 
 def activities_in(rows: Iterable[Change]) -> list[ActivityId]:
@@ -168,15 +168,15 @@ def changes_seen(
     return items
 
 
-def _reading(level: Level, repairs: str) -> bytes:
-    return hashlib.blake2b(f"{level.reading}\x1f{repairs}".encode(), digest_size=8).digest()
+def _digest(reading: Reading, repairs: str) -> bytes:
+    return hashlib.blake2b(f"{reading.name}\x1f{repairs}".encode(), digest_size=8).digest()
 
 
-def _written(services: Services, user_id: UserId, position: int, level: Level, repairs: str) -> str:
-    return services.cursors.sign(struct.pack(_MARK, position, _reading(level, repairs)), user_id, "changes")
+def _written(services: Services, user_id: UserId, position: int, reading: Reading, repairs: str) -> str:
+    return services.cursors.sign(struct.pack(_MARK, position, _digest(reading, repairs)), user_id, "changes")
 
 
 def _opened(services: Services, user_id: UserId, cursor: str) -> tuple[int, bytes]:
     packed = services.cursors.verified(cursor, struct.calcsize(_MARK), user_id, "changes")
-    position, reading = struct.unpack(_MARK, packed)
-    return position, reading
+    position, digest = struct.unpack(_MARK, packed)
+    return position, digest

@@ -10,6 +10,7 @@ ALWAYS: Final = frozenset(
     {
         ("PUT", "/v1/activities/{activity_id}"),
         ("GET", "/v1/activities/{activity_id}/upload"),
+        ("GET", "/v1/uploads"),
         ("PUT", "/v1/activities/{activity_id}/chunks/{seq}"),
         ("GET", "/v1/activities/{activity_id}/chunks"),
         ("POST", "/v1/activities/{activity_id}/finish"),

@@ -16,7 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 from domain.errors import StoreUnavailable
 from infra.positions import from_token
 from projections import PROJECTIONS
-from projections.projection import Level, Projection, Query
+from projections.projection import Projection, Query, Reading
 from projections.statements import statement
 
 RECONNECT_SECONDS: Final = 3.0  # then the next request connects: longer pauses would outlast the outage
@@ -262,12 +262,11 @@ class SchemaView:
         self._shadowing = shadowing
         self._log = log
 
-    def level(self, names: Sequence[str]) -> Level:
-        """Positions were looked up before anything is read here: what is read is at least as new."""
+    def reading(self, names: Sequence[str]) -> Reading:
+        """See `projections.projection.View`. Another build of the same version is the same: it was proved equal."""
         read = [self._standing(name).of(self._user_id) for name in names]
         versions = (f"{name} {one.version}" for name, one in zip(names, read, strict=True))
-        schemas = tuple(one.schema for one in read)
-        return Level(min(one.position for one in read), " ".join((self._log, *versions)), schemas)
+        return Reading(" ".join((self._log, *versions)), tuple(one.schema for one in read))
 
     async def rows(self, query: Query, parameters: Sequence[Any] | Mapping[str, Any]) -> list[dict[str, Any]]:
         """What the query finds in the build that this user reads. `StoreUnavailable` while there is none."""

@@ -5,7 +5,7 @@ for ever: a row is smaller than the event that it comes from, a rebuild makes th
 app is ever away for too long.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
@@ -14,12 +14,12 @@ import msgspec
 from msgspec import Struct
 
 from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityRecorded
-from domain.events.event import Recorded
+from domain.events.event import Event, Recorded
 from domain.events.follow import FollowEnded, FollowStarted
 from domain.events.goal import GoalDropped, GoalSet
 from domain.events.user import ProfileChanged, UserRegistered
 from domain.measures import UserId
-from projections.projection import Fold, Key, Level, Projection, Query, Table, View
+from projections.projection import Fold, Key, Projection, Query, Reading, Table, View
 
 
 class Kind(StrEnum):
@@ -29,6 +29,20 @@ class Kind(StrEnum):
     GOAL = "goal"
     FOLLOWING = "following"  # the id is that of the runner who is followed
     PROFILE = "profile"  # the id is the runner's own
+
+
+# What an event changes: its kind, the field with its id (None: the owner), and whether it is gone.
+_THINGS: Final[Mapping[type[Event], tuple[Kind, str | None, bool]]] = {
+    ActivityRecorded: (Kind.ACTIVITY, "activity_id", False),
+    ActivityEdited: (Kind.ACTIVITY, "activity_id", False),
+    ActivityDeleted: (Kind.ACTIVITY, "activity_id", True),
+    GoalSet: (Kind.GOAL, "goal_id", False),
+    GoalDropped: (Kind.GOAL, "goal_id", True),
+    FollowStarted: (Kind.FOLLOWING, "followee_id", False),
+    FollowEnded: (Kind.FOLLOWING, "followee_id", True),
+    UserRegistered: (Kind.PROFILE, None, False),
+    ProfileChanged: (Kind.PROFILE, None, False),
+}
 
 
 class Change(Struct, frozen=True, kw_only=True, gc=False):
@@ -51,33 +65,18 @@ class Changes(Fold[Change]):
         owner="user_id",
         indexes=("(user_id, position)",),
     )
-    events = (
-        ActivityRecorded,
-        ActivityEdited,
-        ActivityDeleted,
-        GoalSet,
-        GoalDropped,
-        FollowStarted,
-        FollowEnded,
-        UserRegistered,
-        ProfileChanged,
-    )
+    events = tuple(_THINGS)
     reads_private = False
 
     def keys(self, recorded: Recorded) -> Iterable[Key]:
         """The one thing."""
-        match recorded.event:
-            case ActivityRecorded() | ActivityEdited() | ActivityDeleted() as event:
-                return ((recorded.owner_id, Kind.ACTIVITY, event.activity_id),)
-            case GoalSet(goal_id=goal_id) | GoalDropped(goal_id=goal_id):
-                return ((recorded.owner_id, Kind.GOAL, goal_id),)
-            case FollowStarted(followee_id=followee) | FollowEnded(followee_id=followee):
-                return ((recorded.owner_id, Kind.FOLLOWING, followee),)
-        return ((recorded.owner_id, Kind.PROFILE, recorded.owner_id),)
+        kind, name, _ = _THINGS[type(recorded.event)]
+        owner = recorded.owner_id
+        return ((owner, kind, owner if name is None else getattr(recorded.event, name)),)
 
     def fold(self, key: Key, row: Change | None, recorded: Recorded) -> Change | None:  # noqa: ARG002 - only the last event counts
         """As of this event."""
-        deleted = isinstance(recorded.event, ActivityDeleted | GoalDropped | FollowEnded)
+        _, _, deleted = _THINGS[type(recorded.event)]
         return Change(user_id=key[0], kind=key[1], item_id=key[2], position=recorded.position, deleted=deleted)
 
 
@@ -92,32 +91,35 @@ class Since(Struct, frozen=True):
     """
 
     changes: list[Change]
-    latest: int  # the position of the runner's latest change up to the level; 0: none
+    latest: int  # the position of the runner's latest change; 0: none
     repairs: str
 
 
-async def changes_since(view: View, user_id: UserId, level: Level, after: int, limit: int) -> Since:
-    """A runner's changes past one position and up to a level, at most so many. One query."""
-    asked = {"user": user_id, "after": after, "upto": level.position, "limit": limit, "schemas": list(level.schemas)}
+async def changes_since(view: View, user_id: UserId, reading: Reading, after: int, limit: int) -> Since:
+    """A runner's changes past a position, at most so many, as far as all that is read has come. One query."""
+    asked = {"user": user_id, "after": after, "limit": limit, "schemas": list(reading.schemas)}
     found = await view.rows(_SINCE, asked)
     changes = [msgspec.convert(row, Change, strict=False) for row in found if row["kind"] is not None]
     return Since(changes, found[0]["latest"], found[0]["repairs"])
 
 
-# The tables of repairs are the runtime's, not the projection's: they are read in the same statement as the changes,
-# for a repair between two statements would be missed.
+# Positions and repairs are the runtime's, not the projection's: they are read in the same statement as the changes,
+# and so in the same snapshot.
 _SINCE: Final = Query(
     "changes",
     """
-    SELECT r.latest, r.repairs, c.* FROM (SELECT
-        (SELECT coalesce(max(position), 0) FROM {s}.changes WHERE user_id = %(user)s AND position <= %(upto)s)
+    SELECT r.latest, r.repairs, c.*
+    FROM (SELECT coalesce(min(position), 0) AS upto FROM projection_shards WHERE schema_name = ANY(%(schemas)s)) level
+    CROSS JOIN LATERAL (SELECT
+        (SELECT coalesce(max(position), 0) FROM {s}.changes WHERE user_id = %(user)s AND position <= level.upto)
             AS latest,
         concat_ws(' ', (SELECT times FROM refolded_owners WHERE owner_id = %(user)s),
             (SELECT string_agg(DISTINCT schema_name, ' ') FROM quarantined_keys
              WHERE schema_name = ANY(%(schemas)s) AND owner_id = %(user)s)) AS repairs
-    ) r LEFT JOIN LATERAL (
+    ) r
+    LEFT JOIN LATERAL (
         SELECT user_id, kind, item_id, position, deleted FROM {s}.changes
-        WHERE user_id = %(user)s AND position > %(after)s AND position <= %(upto)s ORDER BY position LIMIT %(limit)s
+        WHERE user_id = %(user)s AND position > %(after)s AND position <= level.upto ORDER BY position LIMIT %(limit)s
     ) c ON true ORDER BY c.position
     """,
 )

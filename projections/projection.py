@@ -124,19 +124,21 @@ class Query(Struct, frozen=True):
     others: Mapping[int, LiteralString] = {}
 
 
-class Level(Struct, frozen=True):
-    """How far some read models are, all of them at least, and which ones that are."""
+class Reading(Struct, frozen=True):
+    """What is read of some projections: their schemas, and the log and the versions by name.
 
-    position: int
-    reading: str  # the log and the versions, by name: positions in others are not comparable
+    Positions in what has another name are not comparable.
+    """
+
+    name: str
     schemas: tuple[str, ...]
 
 
 class View(Protocol):
     """The read models as one reader sees them: of each projection the version that is read now."""
 
-    def level(self, names: Sequence[str]) -> Level:
-        """Of these projections, as of about a second ago at most. `StoreUnavailable` while one is not built."""
+    def reading(self, names: Sequence[str]) -> Reading:
+        """Of these projections. `StoreUnavailable` while one is not built."""
         ...
 
     async def rows(self, query: Query, parameters: Sequence[Any] | Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -26,6 +26,18 @@ async def test_activities_come_in_the_order_of_their_ids_as_lists_show_them(anna
     assert [item["title"] for item in followed["items"]] == ["0", "1"]
 
 
+async def test_many_uploads_are_asked_for_at_once(anna: Runner, ben: Runner) -> None:
+    ready, failed, theirs = uuid4(), uuid4(), uuid4()
+    position = await anna.run(fit(755, kilometres=1), ready)
+    await anna("PUT", f"/activities/{failed}", content=fit(756)[:40], headers={"Prefer": "wait=20"})
+    await ben.run(fit(757, kilometres=1), theirs)
+    answer = await anna("GET", f"/uploads?ids={failed},{theirs},{uuid4()},{ready}")
+    assert [item["activity_id"] for item in answer.json()["items"]] == [str(failed), str(ready)]
+    assert answer.json()["items"] == [await anna.get(f"/activities/{one}/upload") for one in (failed, ready)]
+    assert [item["status"] for item in answer.json()["items"]] == ["failed", "ready"]
+    assert answer.headers["Cairn-Position"] == position
+
+
 async def test_runners_come_in_the_order_of_their_ids(anna: Runner, ben: Runner) -> None:
     position = (await anna("PUT", f"/me/following/{ben.user_id}")).headers["Cairn-Position"]
     path = f"/users?ids={ben.user_id},{uuid4()},{anna.user_id},{ben.user_id}"
@@ -34,7 +46,7 @@ async def test_runners_come_in_the_order_of_their_ids(anna: Runner, ben: Runner)
     assert [item["followed_by_me"] for item in found] == [True, False]
 
 
-@pytest.mark.parametrize("path", ["/activities", "/users"])
+@pytest.mark.parametrize("path", ["/activities", "/users", "/uploads"])
 async def test_a_list_of_ids_is_one_of_at_most_a_hundred(anna: Runner, path: str) -> None:
     many = ",".join(str(uuid4()) for _ in range(101))
     for query in ("", "?ids=", "?ids=a,b", f"?ids={many}", f"?ids={many * 4}", f"?ids={uuid4()},"):

@@ -105,7 +105,7 @@ async def test_whose_rows_were_repaired_begins_anew_once(world: World, anna: Run
     assert (await mirror.refused()).status_code == 200
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 async def test_an_app_that_keeps_a_copy_ends_equal_to_the_server(world: World, anna: Runner, seed: int) -> None:
     """Whatever its runner does, from this device or another, and however often it asks meanwhile."""
     dice, mirror = random.Random(seed), Mirror(anna)
@@ -115,7 +115,7 @@ async def test_an_app_that_keeps_a_copy_ends_equal_to_the_server(world: World, a
     for number, run in enumerate(runs):
         started_at = STARTED + timedelta(days=number, minutes=seed)
         position = await anna.run(fit(710 + number, kilometres=1, started_at=started_at), run)
-    for _ in range(40):
+    for _ in range(30):
         match dice.choice(["edit", "delete", "goal", "drop", "follow", "unfollow", "profile", "changes", "launch"]):
             case "edit":
                 position = await _tried(anna, position, "PATCH", f"/activities/{dice.choice(runs)}", _title(dice))
@@ -161,23 +161,18 @@ async def _tried(runner: Runner, before: str, method: str, path: str, json: Any 
 
 async def test_nothing_is_missed_while_many_write(anna: Runner, ben: Runner) -> None:
     """Writers on several streams at once, others' events in between, and an app that asks all the while, in pages."""
-    goals, mirror = [uuid4() for _ in range(6)], Mirror(anna)
-    last: dict[UUID, float] = {}
-    positions: list[str] = []
+    goals, mirror, rounds = [uuid4() for _ in range(6)], Mirror(anna), 5
 
-    async def write(goal: UUID) -> None:
-        for target in range(1, 9):
-            positions.append(await wrote(anna, "PUT", f"/me/goals/{goal}", json={**GOAL, "target": target}))
-            last[goal] = target
-            await wrote(ben, "PUT", f"/me/goals/{goal}", json={**GOAL, "target": target})
+    async def write(goal: UUID, target: int) -> str:
+        await wrote(ben, "PUT", f"/me/goals/{goal}", json={**GOAL, "target": target})
+        return await wrote(anna, "PUT", f"/me/goals/{goal}", json={**GOAL, "target": target})
 
-    async def ask() -> None:
-        while len(positions) < 8 * len(goals):
-            await asyncio.sleep(0.01)
-            await mirror.sync(positions[-1] if positions else None, limit=2)
-
-    await asyncio.gather(ask(), *map(write, goals))
-    assert len(mirror.told) > len(goals) + 1, "it did ask meanwhile"
+    for target in range(1, rounds + 1):
+        *positions, _, _ = await asyncio.gather(
+            *(write(goal, target) for goal in goals), mirror.sync(limit=1), Mirror(anna).sync(limit=2)
+        )
+        await mirror.sync(positions[target % len(positions)], limit=2)  # of the others some may still be on their way
     await mirror.sync(await wrote(anna, "PATCH", "/me", json={"display_name": "Anna B."}), limit=2)
     kept = {place[1]: thing["target"] for place, thing in mirror.things.items() if place[0] == "goal"}
-    assert kept == {str(goal): target for goal, target in last.items()}
+    assert kept == dict.fromkeys(map(str, goals), rounds)
+    assert len(mirror.told) > 2 * len(goals), "it was told of some again and again"

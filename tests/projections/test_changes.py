@@ -1,3 +1,4 @@
+import pytest
 from psycopg import Connection
 
 from domain.events.activity import ActivityDeleted
@@ -5,15 +6,22 @@ from domain.events.follow import FollowEnded, FollowStarted
 from domain.events.goal import GoalDropped
 from domain.events.user import UserErased
 from projections.changes import CHANGES, Kind, changes_since
-from projections.projection import Level, View
+from projections.projection import Reading, View
 from tests.projections.test_goals import SET
 from tests.scenarios import ANNA, BEN, MAY_1, MAY_2, apply, project, recorded, run
 
-END = Level(1_000, "", ("changes_v1",))
+READ = Reading("", ("changes_v1",))
+_COME = "UPDATE projection_shards SET position = %s"
 
 
-async def told(view: View, after: int = 0, level: Level = END, limit: int = 100) -> list[tuple[int, Kind, bool]]:
-    found = await changes_since(view, ANNA, level, after, limit)
+@pytest.fixture(autouse=True)
+def come(database: Connection) -> None:
+    """As if workers had come so far."""
+    database.execute(_COME, (1_000,))
+
+
+async def told(view: View, after: int = 0, limit: int = 100) -> list[tuple[int, Kind, bool]]:
+    found = await changes_since(view, ANNA, READ, after, limit)
     return [(change.position, change.kind, change.deleted) for change in found.changes]
 
 
@@ -25,12 +33,14 @@ async def test_each_thing_is_there_once_at_its_last_change(database: Connection,
     assert await told(queries) == [(2, Kind.GOAL, False), (3, Kind.FOLLOWING, False), (5, Kind.ACTIVITY, True)]
 
 
-async def test_only_what_is_past_a_position_and_not_past_the_level_is_told(database: Connection, queries: View) -> None:
+async def test_only_what_is_past_a_position_is_told_as_far_as_all_have_come(
+    database: Connection, queries: View
+) -> None:
     project(CHANGES, database, *(run(ANNA) for _ in range(6)))
-    found = await told(queries, after=2, level=Level(5, "", ()))
-    assert [position for position, _, _ in found] == [3, 4, 5]
     assert [position for position, _, _ in await told(queries, after=2, limit=2)] == [3, 4]
-    assert (await changes_since(queries, ANNA, Level(5, "", ()), 5, 9)).latest == 5
+    database.execute(_COME + " WHERE schema_name = 'changes_v1' AND shard = 1", (5,))
+    assert [position for position, _, _ in await told(queries, after=2)] == [3, 4, 5]
+    assert (await changes_since(queries, ANNA, READ, 5, 9)).latest == 5
 
 
 async def test_what_comes_back_is_not_gone(database: Connection, queries: View) -> None:
@@ -49,10 +59,10 @@ async def test_a_key_in_quarantine_is_a_repair_to_come_and_only_in_what_is_read(
     database: Connection, queries: View
 ) -> None:
     project(CHANGES, database, SET)
-    before = (await changes_since(queries, ANNA, END, 0, 9)).repairs
+    before = (await changes_since(queries, ANNA, READ, 0, 9)).repairs
     database.execute(_QUARANTINE, (ANNA,))
-    assert (await changes_since(queries, ANNA, END, 0, 9)).repairs == before
-    read = Level(1_000, "", ("changes_v1", "goals_v1"))
+    assert (await changes_since(queries, ANNA, READ, 0, 9)).repairs == before
+    read = Reading("", ("changes_v1", "goals_v1"))
     assert (await changes_since(queries, ANNA, read, 0, 9)).repairs != before
 
 
