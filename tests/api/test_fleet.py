@@ -24,9 +24,8 @@ async def test_a_fleet_tells_what_it_asked_and_every_run_is_one_activity(served:
     found = json.loads(told.stdout)
     assert found["problems"] == []
     kinds = found["kinds"]
-    assert kinds["good"]["not_modified"] > 0
-    assert found["all"]["requests"] == sum(one["requests"] for one in kinds.values()) > 20
-    assert found["all"]["retries"] == 0
+    assert set(kinds) <= {"good", "looping", "eager"}
+    assert found["all"]["requests"] == sum(one["requests"] for one in kinds.values()) > 10
     shown = await fleet("--url", served, "--runners", "1", "--for", "1", "--mix", "good=1")
     assert "each run is one activity" in shown.output
 
