@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -60,13 +61,26 @@ def tokens(number: int) -> Answer:
     return Answer(201, session)
 
 
-class Line:
-    """A way to a server on which a share of the connections breaks off: at a byte of the request, or of the answer."""
+@dataclass(frozen=True)
+class Air:
+    """How bad it is: the share of connections that break off, within the first bytes of a request; a way's delay, and
+    what gets through in a second each way.
+    """
 
-    def __init__(self, url: str, dice: random.Random, share: float) -> None:
+    share: float = 0.3
+    within_bytes: int = 900  # head and begin of the body
+    delay_seconds: float = 0.0
+    bytes_a_second: float = math.inf
+
+
+class Line:
+    """A way to a server on which connections break off: at a byte of the request, or of the answer."""
+
+    def __init__(self, url: str, dice: random.Random, air: Air) -> None:
         self.url = url
         self._dice = dice
-        self._share = share
+        self._air = air
+        self.carried_bytes = 0  # to the server
         self.connections = 0
         self.cut_requests = 0
         self.cut_answers = 0
@@ -74,10 +88,11 @@ class Line:
     async def serve(self, server_url: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         told, heard = self._fate()
+        await asyncio.sleep(2 * self._air.delay_seconds)  # SYN and ACK
         address = urlsplit(server_url)
         server_reader, server_writer = await asyncio.open_connection(address.hostname, address.port)
-        there = asyncio.create_task(_carry(reader, server_writer, told))
-        back = asyncio.create_task(_carry(server_reader, writer, heard))
+        there = asyncio.create_task(self._carry(reader, server_writer, told, up=True))
+        back = asyncio.create_task(self._carry(server_reader, writer, heard, up=False))
         done, _ = await asyncio.wait([there, back], return_when=asyncio.FIRST_COMPLETED)
         if there in done and not there.result():  # the client has said all it will say
             await back
@@ -89,32 +104,39 @@ class Line:
 
     def _fate(self) -> tuple[int | None, int | None]:
         """After how many bytes of the request, or of the answer, the connection breaks; None: it does not."""
-        if self._dice.random() >= self._share:
+        if self._dice.random() >= self._air.share:
             return None, None
         if self._dice.random() < 0.5:
-            return self._dice.randrange(900), None  # head and begin of the body
+            return self._dice.randrange(self._air.within_bytes), None
         return None, self._dice.randrange(300)
 
-
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: int | None) -> bool:
-    """Pass bytes on to the end, or to the limit: then True."""
-    with suppress(ConnectionError):
-        while data := await reader.read(1 << 16):
-            if limit is not None and len(data) >= limit:
-                writer.write(data[:limit])
+    async def _carry(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limit: int | None, *, up: bool
+    ) -> bool:
+        """Pass bytes on to the end, or to the limit: then True."""
+        piece = int(min(1 << 16, max(64, self._air.bytes_a_second / 10)))
+        idle_since = -math.inf
+        with suppress(ConnectionError):
+            while data := await reader.read(piece):
+                if asyncio.get_running_loop().time() - idle_since > self._air.delay_seconds:
+                    await asyncio.sleep(self._air.delay_seconds)
+                await asyncio.sleep(len(data) / self._air.bytes_a_second)
+                broken = limit is not None and len(data) >= limit
+                writer.write(data[:limit] if broken else data)
+                self.carried_bytes += up * len(data[:limit] if broken else data)
                 await writer.drain()
-                await asyncio.sleep(0.01)  # until they are there
-                return True
-            limit = None if limit is None else limit - len(data)
-            writer.write(data)
-            await writer.drain()
-    return False
+                if broken:
+                    await asyncio.sleep(0.01)  # until they are there
+                    return True
+                limit = None if limit is None else limit - len(data)
+                idle_since = asyncio.get_running_loop().time()
+        return False
 
 
 @asynccontextmanager
-async def lossy(server_url: str, seed: int, share: float = 0.3) -> AsyncIterator[Line]:
+async def lossy(server_url: str, seed: int, air: Air | None = None) -> AsyncIterator[Line]:
     """A bad line to a real server."""
-    line = Line("", random.Random(seed), share)
+    line = Line("", random.Random(seed), air or Air())
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await line.serve(server_url, reader, writer)

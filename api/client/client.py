@@ -1,24 +1,33 @@
 """Calls of the HTTP contract: every write is repeated safely, every read sees the writes before it."""
 
 import asyncio
+import json as json_module
+import math
 import random
 import time
-from collections.abc import Mapping
-from typing import Any, Final, Self
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Final, Self
 from uuid import UUID, uuid4
 
 import httpx
 
+from api.client.pacing import Pacer, Pacing
+from api.client.phone import Phone
+from api.client.verdicts import PACED, Json, counts, decoded, told_seconds
+
 PATIENCE_SECONDS: Final = 60.0  # a server that restarts is back within this
-_FIRST_PAUSE: Final = 0.2
-_LONGEST_PAUSE: Final = 5.0
-_PASSING: Final = frozenset({408, 425, 429})  # of the 4xx, those that another try may mend
 _UNAUTHORIZED: Final = 401
-_NO_CONTENT: Final = 204
+_NOT_FOUND: Final = 404
+_NOT_MODIFIED: Final = 304
+_DAY: Final = 86_400.0
+_REFRESH: Final = "/sessions/refresh"
+_REFRESH_PAUSE: Final = 5.0  # the successor of a refresh token is told again for 30 s; later it ends the session
 # no proxy of the environment stands between this machine and itself
 _DIRECT: Final = {f"all://{host}": None for host in ("127.0.0.1", "localhost", "[::1]")}
-
-Json = dict[str, Any]
 
 
 class Refused(Exception):
@@ -34,45 +43,102 @@ class Refused(Exception):
 
 
 class Unreachable(Exception):
-    """No answer within the client's patience, however often it tried."""
+    """No answer that counts within the client's patience. `again_in`: seconds until it makes sense to ask again;
+    `broke`: the network was at fault the last time.
+    """
+
+    def __init__(self, told: str, again_in: float, *, broke: bool = False) -> None:
+        super().__init__(told)
+        self.again_in = again_in
+        self.broke = broke
+
+
+@dataclass(frozen=True)
+class _Silence:
+    """No answer, or none that counts."""
+
+    reason: str
+    pause: float
+    broke: bool = False
 
 
 class Client:
     """One signed-in user at one server. Use as `async with Client(url) as client`.
 
-    Calls raise `Refused` or `Unreachable`. A read sees the write that was answered last before it.
+    Calls raise `Refused` or `Unreachable`. A read sees the write that was answered last before it. What an app keeps
+    (its device id, session, answers) is on `phone`; without one it goes with the client.
     """
 
     def __init__(
-        self, base_url: str, *, name: str = "cairn-client/0.1", patience_seconds: float = PATIENCE_SECONDS
+        self,
+        base_url: str,
+        *,
+        name: str = "cairn-client/0.1",
+        patience_seconds: float = PATIENCE_SECONDS,
+        phone: Phone | None = None,
+        pacing: Pacing | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        headers = {"Cairn-Client": f"{name}; device={uuid4()}"}
-        address = f"{base_url.rstrip('/')}/v1"
-        self._http = httpx.AsyncClient(base_url=address, headers=headers, timeout=30.0, mounts=_DIRECT)
+        self.phone = phone or Phone()
+        self._phone_is_own = phone is None
+        self._http = httpx.AsyncClient(
+            base_url=f"{base_url.rstrip('/')}/v1",
+            headers={"Cairn-Client": f"{name}; device={self.phone.device_id}"},
+            timeout=30.0,
+            mounts=_DIRECT,
+            transport=transport,
+        )
         self.patience_seconds = patience_seconds
-        self._tokens: Json = {}
+        self.last_seconds = 0.0  # that the last answer took: what sort of network this is
+        self._tokens: Json = self.phone.session()
         self._position: str | None = None
+        self._clock_behind = timedelta()  # of this machine's, by the last answer's Date
         self._refreshing = asyncio.Lock()
+        self._pacer = Pacer(random.Random(), pacing)  # noqa: S311 - jitter, not a secret
+        self._one_at_a_time = asyncio.Lock()  # while the server fails
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_error: object) -> None:
         await self._http.aclose()
+        if self._phone_is_own:
+            self.phone.close()
 
     @property
     def user_id(self) -> UUID:
         """Who is signed in."""
         return UUID(self._tokens["user_id"])
 
+    @property
+    def session(self) -> Json:
+        """The tokens, for another client to `begin` with."""
+        return dict(self._tokens)
+
+    @property
+    def is_signed_in(self) -> bool:
+        """Whether there is a session, also one from before the app was ended."""
+        return bool(self._tokens)
+
     async def register(self, email: str, password: str, display_name: str, user_id: UUID | None = None) -> None:
         """Open an account and sign in. A chosen `user_id` makes this call safe to repeat; each try of a call is."""
         body = {"email": email, "password": password, "display_name": display_name, "user_id": str(user_id or uuid4())}
-        self._tokens = await self._json("POST", "/users", body, signed_in=False)
+        self.begin(await self._json("POST", "/users", body, signed_in=False))
 
     async def sign_in(self, email: str, password: str) -> None:
         """Begin a session."""
-        self._tokens = await self._json("POST", "/sessions", {"email": email, "password": password}, signed_in=False)
+        self.begin(await self._json("POST", "/sessions", {"email": email, "password": password}, signed_in=False))
+
+    def begin(self, tokens: Json) -> None:
+        """Go on with a session as it was answered. Tokens are kept at once: the ones before are used up."""
+        self._tokens = tokens
+        self.phone.keep_session(tokens)
+
+    async def sign_out(self) -> None:
+        """End the session. What was not sent yet stays in the outbox, until they sign in again."""
+        await self._send("DELETE", "/sessions")
+        self.phone.forget(self.user_id)
+        self._tokens = {}
 
     async def me(self) -> Json:
         """The own profile."""
@@ -83,29 +149,36 @@ class Client:
         await self._send("PATCH", "/me", json=changes)
 
     async def upload(
-        self,
-        activity_id: UUID,
-        body: bytes,
-        *,
-        title: str | None = None,
-        sport: str | None = None,
-        visibility: str | None = None,
+        self, activity_id: UUID, body: bytes, *, patience_seconds: float | None = None, **about: str | None
     ) -> Json:
-        """Hand in a recorded file; its state. Once this returns, the server has the bytes for good."""
-        given = {"title": title, "sport": sport, "visibility": visibility}
-        parameters = {name: value for name, value in given.items() if value is not None}
-        headers = {"Content-Type": "application/octet-stream"}
-        path = f"/activities/{activity_id}"
-        return _decoded(await self._send("PUT", path, content=body, headers=headers, params=parameters))
+        """Hand in a recorded file, with its title, sport or visibility; its state. Once this returns, the server has
+        the bytes for good.
+        """
+        path, headers = f"/activities/{activity_id}", {"Content-Type": "application/octet-stream"}
+        patience = patience_seconds
+        return decoded(
+            await self._send("PUT", path, content=body, headers=headers, params=_given(about), patience=patience)
+        )
 
-    async def send_chunk(self, activity_id: UUID, seq: int, data: bytes) -> None:
+    async def send_chunk(
+        self, activity_id: UUID, seq: int, data: bytes, *, patience_seconds: float | None = None
+    ) -> None:
         """Hand in a slice of a recorded file. Once this returns, the server has it for good."""
-        headers = {"Content-Type": "application/octet-stream"}
-        await self._send("PUT", f"/activities/{activity_id}/chunks/{seq}", content=data, headers=headers)
+        path, headers = f"/activities/{activity_id}/chunks/{seq}", {"Content-Type": "application/octet-stream"}
+        await self._send("PUT", path, content=data, headers=headers, patience=patience_seconds)
 
-    async def finish(self, activity_id: UUID, chunks: int, sha256: str, *, title: str | None = None) -> Json:
-        """Say that a recording is whole; its state, as `upload` tells it."""
-        body = {"chunks": chunks, "sha256": sha256, **({} if title is None else {"title": title})}
+    async def chunks(self, activity_id: UUID) -> Json:
+        """What the server has of a recording in chunks: `offset` bytes from the first on without a gap."""
+        try:
+            return await self.get(f"/activities/{activity_id}/chunks")
+        except Refused as refusal:
+            if refusal.status != _NOT_FOUND or not refusal.code:
+                raise
+            return {"received": [], "offset": 0}
+
+    async def finish(self, activity_id: UUID, chunks: int, sha256: str, **about: str | None) -> Json:
+        """Say that a recording is whole, with its title, sport or visibility; its state, as `upload` tells it."""
+        body = {"chunks": chunks, "sha256": sha256, **_given(about)}
         return await self._json("POST", f"/activities/{activity_id}/finish", body)
 
     async def upload_state(self, activity_id: UUID) -> Json:
@@ -125,8 +198,31 @@ class Client:
         await self._send("PUT", f"/me/goals/{goal_id}", json=dict(goal))
 
     async def get(self, path: str) -> Json:
-        """Any read of the contract, by its path below `/v1`; it sees this client's writes."""
-        return await self._json("GET", path)
+        """Any read of the contract, by its path below `/v1`; it sees this client's writes.
+
+        What the phone has of it goes along as an ETag: 304 says that it is still so.
+        """
+        if not self._tokens:
+            return await self._json("GET", path)
+        kept = self.phone.answers.find(self.user_id, path)
+        answer = await self._send("GET", path, headers={"If-None-Match": kept[0]} if kept else None)
+        if kept and answer.status_code == _NOT_MODIFIED:
+            return dict(json_module.loads(kept[1]))
+        if "ETag" in answer.headers:
+            self.phone.answers.keep(self.user_id, path, answer.headers["ETag"], answer.content)
+        return decoded(answer)
+
+    async def command(self, method: str, path: str, body: bytes, key: str) -> None:
+        """A write as it was written down before: with its JSON, and the key that it has for ever."""
+        headers = {"Content-Type": "application/json"} if body else {}
+        if method == "POST":
+            headers["Idempotency-Key"] = key
+        await self._send(method, path, content=body, headers=headers)
+
+    def seconds_until(self, moment: str) -> float:
+        """From now until a moment that the server named, by the server's clock: a phone's may be years off."""
+        left = (datetime.fromisoformat(moment) - datetime.now(UTC) - self._clock_behind).total_seconds()
+        return min(_DAY, max(0.0, left))
 
     async def activity(self, activity_id: UUID | str) -> Json:
         """One activity."""
@@ -149,7 +245,7 @@ class Client:
         return list((await self.get("/me/goals"))["items"])
 
     async def _json(self, method: str, path: str, body: object = None, *, signed_in: bool = True) -> Json:
-        return _decoded(await self._send(method, path, json=body, signed_in=signed_in))
+        return decoded(await self._send(method, path, json=body, signed_in=signed_in))
 
     async def _send(
         self,
@@ -161,28 +257,73 @@ class Client:
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
         signed_in: bool = True,
+        patience: float | None = None,
     ) -> httpx.Response:
-        """Send until there is an answer that counts: with full jitter between tries, or when the server says."""
-        deadline, tries, renewed = time.monotonic() + self.patience_seconds, 0, False
+        """Send until there is an answer that counts, as often as the pacer and the patience allow."""
+        deadline = time.monotonic() + (self.patience_seconds if patience is None else patience)
+        tries, renewed, last = 0, False, _Silence("none, nor did other calls get one", 0.0)
         while True:
             token = self._tokens.get("access_token")
             own = {**(headers or {}), **self._own_headers(method, signed_in=signed_in)}
-            try:
-                answer = await self._http.request(method, path, json=json, content=content, headers=own, params=params)
-            except httpx.TransportError as error:
-                pause, reason = _jittered(tries), f"{type(error).__name__} {error}".strip()
-            else:
-                if answer.status_code == _UNAUTHORIZED and signed_in and not renewed:
+            async with self._turn(deadline) as in_time:
+                outcome = in_time and await self._ask(
+                    self._http.build_request(method, path, json=json, content=content, headers=own, params=params)
+                )
+            if isinstance(outcome, httpx.Response):
+                if outcome.status_code == _UNAUTHORIZED and signed_in and not renewed:
                     renewed = await self._refresh(token)  # only once: a new token that is refused stays refused
                     if renewed:
                         continue
-                if _counts(answer):
-                    return self._checked(answer)
-                pause, reason = _told_pause(answer) or _jittered(tries), f"HTTP {answer.status_code}"
-            tries += 1
-            if time.monotonic() + pause > deadline:
-                raise Unreachable(f"{method} {path}: no answer that counts after {tries} tries; the last: {reason}")
+                return self._checked(outcome)
+            if isinstance(outcome, _Silence):
+                tries, last = tries + 1, outcome
+            pause = last.pause if in_time else self._wait()
+            if not in_time or time.monotonic() + pause > deadline:
+                told = f"{method} {path}: no answer that counts after {tries} tries; the last: {last.reason}"
+                raise Unreachable(told, pause, broke=last.broke)
             await asyncio.sleep(pause)
+
+    @asynccontextmanager
+    async def _turn(self, deadline: float) -> AsyncIterator[bool]:
+        """When this app may ask: at once while all is well; else one call at a time, after the pause of them all.
+        Whether that is in time.
+        """
+        if self._pacer.is_well:
+            yield True
+            return
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                await self._one_at_a_time.acquire()
+        except TimeoutError:
+            yield False
+            return
+        try:
+            in_time = time.monotonic() + self._wait() <= deadline
+            await asyncio.sleep(self._wait() if in_time else 0)
+            yield in_time
+        finally:
+            self._one_at_a_time.release()
+
+    def _wait(self) -> float:
+        return self._pacer.wait(time.monotonic())
+
+    async def _ask(self, request: httpx.Request) -> httpx.Response | _Silence:
+        asked_at = time.monotonic()
+        try:
+            answer = await self._http.send(request)
+        except httpx.TransportError as error:
+            broke = not isinstance(error, httpx.ConnectError | httpx.TimeoutException)
+            at_most = _REFRESH_PAUSE if request.url.path.endswith(_REFRESH) else math.inf
+            pause = self._pacer.failed(time.monotonic(), asked_at=asked_at, broke=broke, at_most=at_most)
+            return _Silence(f"{type(error).__name__} {error}".strip(), pause, broke=True)
+        if counts(answer):
+            self._pacer.succeeded()
+            self.last_seconds = time.monotonic() - asked_at
+            return answer
+        reason, told = f"HTTP {answer.status_code}", told_seconds(answer)
+        if told is not None and answer.status_code in PACED:
+            return _Silence(reason, self._pacer.told(told))
+        return _Silence(reason, self._pacer.failed(time.monotonic(), asked_at=asked_at, told=told))
 
     def _own_headers(self, method: str, *, signed_in: bool) -> dict[str, str]:
         headers = {}
@@ -194,8 +335,10 @@ class Client:
 
     def _checked(self, answer: httpx.Response) -> httpx.Response:
         if answer.is_error:
-            raise Refused(answer.status_code, _decoded(answer))
+            raise Refused(answer.status_code, decoded(answer))
         self._position = answer.headers.get("Cairn-Position", self._position)
+        if "Date" in answer.headers:
+            self._clock_behind = parsedate_to_datetime(answer.headers["Date"]) - datetime.now(UTC)
         return answer
 
     async def _refresh(self, used: str | None) -> bool:
@@ -207,34 +350,11 @@ class Client:
                 return False
             body = {"refresh_token": self._tokens["refresh_token"]}
             try:
-                self._tokens = await self._json("POST", "/sessions/refresh", body, signed_in=False)
+                self.begin(await self._json("POST", _REFRESH, body, signed_in=False))
             except Refused:
                 return False
             return True
 
 
-def _counts(answer: httpx.Response) -> bool:
-    """Whether this decides the request. A page is no success: captive portals answer 200 or 302 for the server."""
-    if answer.is_success:
-        kind = answer.headers.get("Content-Type", "")
-        return answer.status_code == _NO_CONTENT or kind.startswith("application/json")
-    return answer.is_client_error and answer.status_code not in _PASSING
-
-
-def _decoded(answer: httpx.Response) -> Json:
-    """The JSON object of an answer; empty when it is none."""
-    try:
-        found = answer.json()
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _jittered(tries: int) -> float:
-    """Full jitter (Brooker, "Exponential Backoff And Jitter", 2015)."""
-    return random.uniform(0.0, min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**tries))  # noqa: S311 - jitter, not a secret
-
-
-def _told_pause(answer: httpx.Response) -> float | None:
-    told = answer.headers.get("Retry-After", "")
-    return min(float(told), PATIENCE_SECONDS) * random.uniform(1.0, 1.2) if told.isdigit() else None  # noqa: S311
+def _given(about: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in about.items() if value is not None}

@@ -18,7 +18,7 @@ import pytest
 
 from api.app import create_app
 from api.chunks import MAX_CHUNK_BYTES
-from api.client import Client, LiveRecording, Refused, Unreachable, upload_in_chunks
+from api.client import WATCHED, Client, LiveRecording, Refused, Unreachable, upload_in_chunks
 from api.main import services_of
 from api.tokens import Tokens
 from domain.chunks import Upload
@@ -66,7 +66,7 @@ async def seen(runner: Runner, activity_id: UUID) -> dict[str, Any]:
 
 
 async def client_of(runner: Runner, url: str) -> Client:
-    client = Client(url)
+    client = Client(url, pacing=WATCHED)
     client._tokens = runner.tokens
     client._http.headers["Connection"] = "close"  # each request meets its own fate
     return client

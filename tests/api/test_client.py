@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from api.client import Client, Refused, Unreachable
+from api.client import Client, Pacing, Refused, Unreachable
 from tests.network import CUT_OFF, Answer, Request, network, tokens
 from tests.recordings import gpx
 
@@ -60,7 +60,7 @@ async def test_retry_after_is_waited_for() -> None:
 async def test_patience_ends_and_says_what_was_seen_last() -> None:
     async with (
         network(lambda _: Answer(503, {})) as (url, asked),
-        Client(url, patience_seconds=0.3) as client,
+        Client(url, patience_seconds=0.3, pacing=Pacing(first_seconds=0.1)) as client,
     ):
         with pytest.raises(Unreachable, match=r"GET /feed.*: no answer .* HTTP 503"):
             await client.feed()

@@ -85,5 +85,6 @@ async def test_notes_that_a_cut_off_run_left_out_are_brought_by_the_next(
         cards = await anna.activities(anna.user_id)
         canal = next(one["activity_id"] for one in cards if one["title"] == "Canal")
         await anna.edit(canal, notes="")  # as when it was cut off before the notes, and before the journal
+        assert (await anna.activity(canal))["notes"] == ""  # the next run must not see it as it was before
         await run(exports, served, email, tmp_path / "another journal")
         assert (await anna.activity(canal))["notes"] == 'Easy, with "strides"'

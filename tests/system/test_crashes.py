@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from api.client import Client
+from api.client import WATCHED, Client
 from tests.recordings import STARTED, fit, gpx
 from tests.system.instances import activities, await_end, descendants, kill, up
 
@@ -33,7 +33,7 @@ async def kill_in_turn(supervisor: int, until: asyncio.Event) -> list[str]:
 
 async def test_every_acked_run_becomes_one_activity_whatever_is_killed(data: Path) -> None:
     with up(data) as (process, instance):
-        async with Client(instance.api_url) as client:
+        async with Client(instance.api_url, pacing=WATCHED) as client:
             await client.register(f"{uuid4()}@example.com", "correct horse", "Anna", uuid4())
             done, acked = asyncio.Event(), list[UUID]()
             killing = asyncio.create_task(kill_in_turn(process.pid, done))
@@ -71,13 +71,13 @@ async def test_every_acked_run_becomes_one_activity_whatever_is_killed(data: Pat
 
 async def test_data_is_kept_between_starts_and_nothing_is_left_running(data: Path) -> None:
     with up(data) as (process, instance):
-        async with Client(instance.api_url) as client:
+        async with Client(instance.api_url, pacing=WATCHED) as client:
             await client.register("anna@example.com", "correct horse", "Anna", uuid4())
             await client.upload(uuid4(), fit(1))
         started = [pid for pid, _ in descendants(process.pid)]
     await_end(started)
     with up(data) as (process, instance):
-        async with Client(instance.api_url) as client:
+        async with Client(instance.api_url, pacing=WATCHED) as client:
             await client.sign_in("anna@example.com", "correct horse")
             for _ in range(100):
                 if await client.feed():

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from api.client import Client
+from api.client import WATCHED, Client
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.embedded.valkey import EmbeddedValkey
 from infra.settings import KEY_NAMES
@@ -74,7 +74,7 @@ async def upload_all(client: Client, supervisor: int) -> list[UUID]:
 
 async def test_two_hundred_runs_acked_while_all_is_down_are_activities_soon_after(data: Path) -> None:
     with servers(data.parent / "servers") as away, up(data, **away.environ) as (process, instance):
-        async with Client(instance.api_url) as client:
+        async with Client(instance.api_url, pacing=WATCHED) as client:
             await client.register("anna@example.com", "correct horse", "Anna", uuid4())
             away.stop()
             try:

@@ -15,6 +15,7 @@ from workers.cli.checks import test_command
 from workers.cli.config import config_command
 from workers.cli.demo import demo_command
 from workers.cli.events import events_command
+from workers.cli.fleet.command import fleet_command
 from workers.cli.importing.command import import_command
 from workers.cli.keys import keys_command
 from workers.cli.options import CHECKOUT
@@ -43,6 +44,7 @@ _COMMANDS: Final = (
     up_command,
     demo_command,
     import_command,
+    fleet_command,
     events_command,
     projections_command,
     queue_command,

@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from api.client import Client, Refused
+from api.client import WATCHED, Client, Refused
 from infra.faults import Fault
 from infra.formats import sniff
 from infra.formats.fit_writer import write_fit
@@ -81,7 +81,9 @@ async def tell_story(address: str, folder: Path | None) -> None:
     `Fault` when a run gets no verdict, or an address is taken. A demo goes on with what one before it left undone.
     """
     async with AsyncExitStack() as stack:
-        clients = [await stack.enter_async_context(Client(address, name="cairn-demo/0.1")) for _ in _RUNNERS]
+        clients = [
+            await stack.enter_async_context(Client(address, name="cairn-demo/0.1", pacing=WATCHED)) for _ in _RUNNERS
+        ]
         everyone = list(zip(clients, _RUNNERS, strict=True))
         for client, runner in everyone:
             await _enter(client, runner)

@@ -18,7 +18,7 @@ import psycopg
 from msgspec import Struct
 from psycopg import Connection
 
-from api.client import Client
+from api.client import WATCHED, Client
 from domain.recordings.recording import Session
 from infra.faults import Fault
 from infra.formats.fit_writer import write_fit
@@ -122,7 +122,7 @@ class Uploads:
 
     def _bare_ack(self) -> float:
         async def run() -> Sequence[float]:
-            async with Client(self._bare_url) as client:
+            async with Client(self._bare_url, pacing=WATCHED) as client:
                 return await _acks(client, self._fits, 1)
 
         return 1000 * percentile(asyncio.run(run()), 99)
@@ -180,7 +180,7 @@ class Uploads:
 
     @asynccontextmanager
     async def _runner(self) -> AsyncIterator[Client]:
-        async with Client(self._whole.instance.api_url) as client:
+        async with Client(self._whole.instance.api_url, pacing=WATCHED) as client:
             await client.register(f"{uuid4()}@example.com", "correct horse", "Anna", uuid4())
             await self._quiet(self._recorded())
             yield client

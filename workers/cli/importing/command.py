@@ -9,7 +9,7 @@ from typing import Final
 import click
 from msgspec import Struct
 
-from api.client import PATIENCE_SECONDS, Client, Refused, Unreachable
+from api.client import PATIENCE_SECONDS, WATCHED, Client, Refused, Unreachable
 from domain.measures import Visibility
 from infra.faults import Fault
 from infra.instance import find
@@ -104,7 +104,9 @@ def import_command(
 async def _import(
     account: _Account, paths: Sequence[Path], visibility: Visibility | None, jobs: int, journal: Path | None, data: Path
 ) -> Report:
-    async with Client(account.address, name="cairn-import/0.1", patience_seconds=_ENTRY_SECONDS) as client:
+    async with Client(
+        account.address, name="cairn-import/0.1", patience_seconds=_ENTRY_SECONDS, pacing=WATCHED
+    ) as client:
         await _enter(client, account.email, account.password)
         client.patience_seconds = PATIENCE_SECONDS
         notes = Journal.open(journal or data / "imports" / f"{client.user_id}.jsonl", client.user_id)

@@ -1,0 +1,57 @@
+"""Answers that the app has seen, with their ETags: asked again, what has not changed costs a 304 and no body."""
+
+import sqlite3
+from typing import Final
+from uuid import UUID
+
+LIMIT_BYTES: Final = 16 * 1024 * 1024
+_TABLE: Final = """
+    CREATE TABLE IF NOT EXISTS answers (
+        user_id TEXT NOT NULL, path TEXT NOT NULL, etag TEXT NOT NULL, body BLOB NOT NULL, used INTEGER NOT NULL,
+        PRIMARY KEY (user_id, path)
+    ) STRICT
+"""
+
+
+class Answers:
+    """By user and path, within a limit of bytes: those that were used longest ago go first."""
+
+    def __init__(self, cache: sqlite3.Connection, limit_bytes: int = LIMIT_BYTES) -> None:
+        self._cache = cache
+        self._limit = limit_bytes
+        cache.execute(_TABLE)
+        cache.execute("CREATE INDEX IF NOT EXISTS answers_used ON answers (used)")
+        self._bytes, self._uses = cache.execute(
+            "SELECT total(length(body)), ifnull(max(used), 0) FROM answers"
+        ).fetchone()
+
+    def find(self, user_id: UUID, path: str) -> tuple[str, bytes] | None:
+        """ETag and body."""
+        self._uses += 1
+        row = self._cache.execute(
+            "UPDATE answers SET used = ? WHERE user_id = ? AND path = ? RETURNING etag, body",
+            (self._uses, str(user_id), path),
+        ).fetchone()
+        return None if row is None else (str(row[0]), bytes(row[1]))
+
+    def keep(self, user_id: UUID, path: str, etag: str, body: bytes) -> None:
+        """In the place of what was there."""
+        if len(body) > self._limit // 8:
+            return
+        self._uses += 1
+        self._drop("user_id = ? AND path = ?", str(user_id), path)
+        self._cache.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?)", (str(user_id), path, etag, body, self._uses))
+        self._bytes += len(body)
+        while self._bytes > self._limit:
+            self._drop("used = (SELECT min(used) FROM answers)")
+
+    def forget(self, user_id: UUID) -> None:
+        """All that this user has seen."""
+        self._drop("user_id = ?", str(user_id))
+
+    def _drop(self, which: str, *values: str) -> None:
+        dropped = self._cache.execute(
+            f"DELETE FROM answers WHERE {which} RETURNING length(body)",  # noqa: S608 - conditions of this file
+            values,
+        ).fetchall()
+        self._bytes -= sum(length for (length,) in dropped)

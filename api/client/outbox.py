@@ -1,0 +1,145 @@
+"""What the runner did and the server does not know yet. It is written down here first, and sent by `syncing.py`."""
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+_TABLE: Final = """
+    CREATE TABLE IF NOT EXISTS outbox (
+        place INTEGER PRIMARY KEY AUTOINCREMENT,
+        user_id TEXT NOT NULL,
+        entity TEXT NOT NULL,
+        method TEXT NOT NULL,
+        path TEXT NOT NULL,
+        query TEXT NOT NULL,
+        key TEXT NOT NULL,
+        body BLOB NOT NULL,
+        is_recording INTEGER NOT NULL,
+        state TEXT NOT NULL DEFAULT 'waiting',
+        problem TEXT NOT NULL DEFAULT '{}'
+    ) STRICT
+"""
+# of each entity only the first that is not settled: what comes later hangs on it
+_NEXT: Final = """
+    SELECT * FROM outbox o WHERE user_id = ? AND is_recording >= ? AND state = 'waiting' AND NOT EXISTS (
+        SELECT 1 FROM outbox e WHERE e.entity = o.entity AND e.user_id = o.user_id AND e.place < o.place
+        AND e.state <> 'refused'
+    ) ORDER BY place LIMIT 1
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One request to be made. `state` is waiting, handed-in (a recording without a verdict yet) or refused (`problem`
+    says why): what is refused stays, for the runner to see and the app to drop.
+    """
+
+    place: int
+    user_id: str
+    entity: str
+    method: str
+    path: str
+    query: Mapping[str, str]
+    key: str
+    body: bytes
+    is_recording: bool
+    state: str
+    problem: Mapping[str, Any]
+
+
+class Outbox:
+    """Requests in the order in which they were made, each with the key or id that it will have for ever."""
+
+    def __init__(self, file: sqlite3.Connection) -> None:
+        self._file = file
+        file.execute(_TABLE)
+        file.execute("CREATE INDEX IF NOT EXISTS outbox_entities ON outbox (user_id, entity, place)")
+
+    def add(self, user_id: UUID, method: str, path: str, body: object = None, *, entity: str | None = None) -> int:
+        """Write a command down; its place. Commands of the same `entity` (by default: of the same path) are sent in
+        this order; once it returns, the command will be done, whatever happens to the app.
+        """
+        encoded = b"" if body is None else json.dumps(body).encode()
+        return self._insert(user_id, entity or path, method, path, {}, encoded, is_recording=False)
+
+    def add_recording(self, user_id: UUID, body: bytes, activity_id: UUID | None = None, **about: str) -> UUID:
+        """Write a recorded file down, with its title, sport or visibility; the activity's id, made here once."""
+        activity_id = activity_id or uuid4()
+        path = f"/activities/{activity_id}"
+        self._insert(user_id, path, "PUT", path, about, body, is_recording=True)
+        return activity_id
+
+    def next(self, user_id: UUID, *, recordings_only: bool = False) -> Entry | None:
+        """What can be sent now: the oldest whose entity waits for nothing before it."""
+        found = self._select(_NEXT, str(user_id), int(recordings_only))
+        return found[0] if found else None
+
+    def entries(self, user_id: UUID, state: str) -> list[Entry]:
+        """All in a state, the oldest first; without their bodies, which may be large."""
+        return self._select(
+            "SELECT place, user_id, entity, method, path, query, key, x'', is_recording, state, problem"
+            " FROM outbox WHERE user_id = ? AND state = ? ORDER BY place",
+            str(user_id),
+            state,
+        )
+
+    def handed_in(self, place: int) -> None:
+        """The server has this recording's bytes for good; what it makes of them is not known yet."""
+        self._file.execute("UPDATE outbox SET state = 'handed-in' WHERE place = ?", (place,))
+
+    def refuse(self, place: int, problem: Mapping[str, Any]) -> None:
+        """The server said no, and would say so again."""
+        self._file.execute(
+            "UPDATE outbox SET state = 'refused', problem = ? WHERE place = ?", (json.dumps(problem), place)
+        )
+
+    def retry(self, place: int) -> None:
+        """Send what was refused again, as it is: where its problem is one that may pass."""
+        self._file.execute("UPDATE outbox SET state = 'waiting', problem = '{}' WHERE place = ?", (place,))
+
+    def drop(self, place: int) -> None:
+        """It is done, or nobody wants it any more."""
+        self._file.execute("DELETE FROM outbox WHERE place = ?", (place,))
+
+    def _insert(
+        self,
+        user_id: UUID,
+        entity: str,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: bytes,
+        *,
+        is_recording: bool,
+    ) -> int:
+        cursor = self._file.execute(
+            "INSERT INTO outbox (user_id, entity, method, path, query, key, body, is_recording)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (str(user_id), entity, method, path, json.dumps(query), str(uuid4()), body, is_recording),
+        )
+        place = cursor.lastrowid
+        assert place is not None  # noqa: S101 - of an INSERT that went well
+        return place
+
+    def _select(self, statement: str, *values: str | int) -> list[Entry]:
+        return [
+            Entry(
+                place,
+                user,
+                entity,
+                method,
+                path,
+                json.loads(query),
+                key,
+                body,
+                bool(recording),
+                state,
+                json.loads(told),
+            )
+            for place, user, entity, method, path, query, key, body, recording, state, told in self._file.execute(
+                statement, values
+            )
+        ]

@@ -1,0 +1,68 @@
+"""What an app keeps on the phone, in two SQLite files: one that must not be lost, and one that may."""
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+from api.client.answers import Answers
+from api.client.outbox import Outbox
+from api.client.replica import Replica
+
+_KEPT: Final = "CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT"
+
+
+class Phone:
+    """A device with an app on it, used by one process at a time. Without a folder all of it goes with the process.
+
+    What a method has written is durable when it returns: the app may be killed at any moment.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # the session is in there
+        self._file = _opened(folder and folder / "app.sqlite", synchronous="FULL")
+        self._file.execute(_KEPT)
+        self._cache = _opened(
+            folder and folder / "answers.sqlite", synchronous="OFF"
+        )  # asked for again when it is lost
+        self.outbox = Outbox(self._file)
+        self.replica = Replica(self._file)
+        self.answers = Answers(self._cache)
+        self.device_id = UUID(self._kept("device") or self._keep("device", str(uuid4())))
+
+    def close(self) -> None:
+        """Close the files."""
+        self._file.close()
+        self._cache.close()
+
+    def session(self) -> dict[str, Any]:
+        """The tokens of who is signed in; empty when nobody is."""
+        found: dict[str, Any] = json.loads(self._kept("session") or "{}")
+        return found
+
+    def keep_session(self, tokens: dict[str, Any]) -> None:
+        """New tokens, at once: the ones before are used up."""
+        self._keep("session", json.dumps(tokens))
+
+    def forget(self, user_id: UUID) -> None:
+        """What is a runner's and can be asked for again, when they sign out. What they have not sent yet stays."""
+        self._keep("session", "{}")
+        self.replica.forget(user_id)
+        self.answers.forget(user_id)
+
+    def _kept(self, name: str) -> str | None:
+        row = self._file.execute("SELECT value FROM kept WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def _keep(self, name: str, value: str) -> str:
+        self._file.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (name, value))
+        return value
+
+
+def _opened(path: Path | None, *, synchronous: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path or ":memory:", isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    return connection

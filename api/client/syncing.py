@@ -1,0 +1,128 @@
+"""What an app does when it is opened, and then when the server says: send what waits, ask what is new."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+from uuid import UUID
+
+from api.client.client import Client, Refused
+from api.client.handing_in import hand_in
+from api.client.outbox import Entry
+from api.client.verdicts import Json
+
+_GONE: Final = 410
+_SOONEST_POLL: Final = 5.0  # seconds, whatever is told: an app that asks without a pause is never right
+_ABOUT_THE_APP: Final = frozenset({"token-refused", "client-too-old"})  # once that is mended, the same may be sent
+_VERDICT_PAUSES: Final = (0.5, 1.0, 2.0, 4.0)  # seconds; what has no verdict then is asked for at the next time
+
+
+@dataclass(frozen=True)
+class Synced:
+    """The first screen, as `/v1/bootstrap` tells it, and the seconds until the server wants to be asked again."""
+
+    screen: Json
+    poll_in: float
+
+
+async def sync(client: Client) -> Synced:
+    """One call at launch, and whenever the server says: the first screen, and what changed since into the replica.
+
+    The first time, and when the server cannot tell any more (410), everything is asked for, page by page. Killed at any
+    moment, it goes on from the last page that was kept.
+    """
+    try:
+        return await _sync(client)
+    except Refused as refusal:
+        if refusal.status != _GONE:
+            raise
+        client.phone.replica.forget(client.user_id)
+        return await _sync(client)
+
+
+async def _sync(client: Client) -> Synced:
+    replica, user_id = client.phone.replica, client.user_id
+    cursor = replica.cursor(user_id)
+    screen = await client.get("/bootstrap" if cursor is None else f"/bootstrap?since={quote(cursor)}")
+    if cursor is not None:
+        replica.apply(user_id, screen["changes"], screen["cursor"])
+    has_more = cursor is None or screen["has_more"]
+    while has_more:
+        cursor = replica.cursor(user_id)
+        page = await client.get("/changes" if cursor is None else f"/changes?since={quote(cursor)}")
+        replica.apply(user_id, page["items"], page["next_cursor"])
+        has_more = page["has_more"]
+    return Synced(screen, max(_SOONEST_POLL, client.seconds_until(screen["next_poll_at"])))
+
+
+async def send_waiting(client: Client) -> int:
+    """Send all that the signed-in runner's outbox has, one after the other; how many of it are settled by that.
+
+    `Unreachable` when nobody answers: what is left stays, in its order, for the next time. Whatever was sent and not
+    struck off, because the app was killed in between, is sent again, and is the same request to the server.
+    `Refused` when the session has ended or the app is too old: recordings are handed in all the same, if they can be.
+    """
+    outbox, user_id, settled = client.phone.outbox, client.user_id, 0
+    pauses = iter(_VERDICT_PAUSES)
+    while True:
+        settled += await _send_all(client)
+        handed_in = outbox.entries(user_id, "handed-in")
+        judged = await _judge(client, handed_in)
+        settled += judged
+        if len(handed_in) == judged and outbox.next(user_id) is None:
+            return settled
+        if not judged:
+            if (pause := next(pauses, None)) is None:
+                return settled
+            await asyncio.sleep(pause)
+
+
+async def _send_all(client: Client) -> int:
+    """Send what can be sent now; how many are settled by that."""
+    outbox, user_id, settled = client.phone.outbox, client.user_id, 0
+    held: Refused | None = None
+    while (entry := outbox.next(user_id, recordings_only=held is not None)) is not None:
+        try:
+            settled += await _send(client, entry)
+        except Refused as refusal:
+            if entry.is_recording:
+                raise
+            held = refusal
+    if held is not None:
+        raise held
+    return settled
+
+
+async def _send(client: Client, entry: Entry) -> bool:
+    """Whether it is settled. `Refused` when that says nothing about the entry."""
+    outbox = client.phone.outbox
+    try:
+        if entry.is_recording:
+            await hand_in(client, UUID(entry.entity.rpartition("/")[2]), entry.body, **entry.query)
+            outbox.handed_in(entry.place)
+            return False
+        await client.command(entry.method, entry.path, entry.body, entry.key)
+    except Refused as refusal:
+        if not refusal.code or refusal.code in _ABOUT_THE_APP:
+            raise
+        outbox.refuse(entry.place, refusal.problem)
+    else:
+        outbox.drop(entry.place)
+    return True
+
+
+async def _judge(client: Client, handed_in: Iterable[Entry]) -> int:
+    """Ask what has become of recordings; how many are settled. Bytes that failed stay on the phone."""
+    judged = 0
+    for entry in handed_in:
+        state = await client.upload_state(UUID(entry.entity.rpartition("/")[2]))
+        match state["status"]:
+            case "processing":
+                continue
+            case "failed":
+                client.phone.outbox.refuse(entry.place, state["problem"])
+            case _:
+                client.phone.outbox.drop(entry.place)
+        judged += 1
+    return judged

@@ -1,0 +1,52 @@
+"""`cairn fleet` against the real API."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import click.testing
+import httpx
+import pytest
+
+from infra.faults import Fault
+from tests.network import Answer, network
+from workers.cli.fleet.command import fleet_command
+from workers.cli.fleet.counting import Counting, Tally
+
+
+async def fleet(*arguments: str) -> click.testing.Result:
+    return await asyncio.to_thread(click.testing.CliRunner().invoke, fleet_command, arguments)
+
+
+async def test_a_fleet_tells_what_it_asked_and_every_run_is_one_activity(served: str) -> None:
+    told = await fleet("--url", served, "--runners", "11", "--for", "3", "--mix", "good=9,looping=1,eager=1", "--json")
+    assert told.exit_code == 0, told.output
+    found = json.loads(told.stdout)
+    assert found["problems"] == []
+    kinds = found["kinds"]
+    assert set(kinds) <= {"good", "looping", "eager"}
+    assert found["all"]["requests"] == sum(one["requests"] for one in kinds.values()) > 10
+    shown = await fleet("--url", served, "--runners", "1", "--for", "1", "--mix", "good=1")
+    assert "each run is one activity" in shown.output
+
+
+async def test_what_comes_again_after_a_failure_is_a_retry_and_may_be_too_early() -> None:
+    tally, script = Tally(), [Answer(503, {}, {"Retry-After": "5"}), Answer(429, {}), Answer()]
+    async with network(script) as (url, _), httpx.AsyncClient(transport=Counting(tally)) as http:
+        for _ in script:
+            await http.get(url)
+    assert (tally.requests, tally.retries, tally.early, dict(tally.answers)) == (3, 2, 1, {503: 1, 429: 1, 200: 1})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("--mix", "good=1,bad=2"), "no kind with a share"),
+        (("--mix", "good=0"), "all shares are 0"),
+        ((), "no instance runs"),
+    ],
+)
+async def test_a_fleet_that_cannot_be_is_refused(arguments: tuple[str, ...], why: str, tmp_path: Path) -> None:
+    result = await fleet("--data", str(tmp_path), *arguments)
+    assert isinstance(result.exception, Fault)
+    assert why in str(result.exception)

@@ -1,0 +1,261 @@
+"""What an app keeps on the phone: it may be killed at any moment, and nothing is lost, doubled or out of order."""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import sys
+from collections import defaultdict
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from api.client import Client, Pacing, Phone, Refused, Unreachable, send_waiting, sync
+from api.client.answers import Answers
+from tests.network import CUT_OFF, Answer, Request, network
+from tests.recordings import gpx
+
+SOON = Pacing(first_seconds=0.05, longest_seconds=0.2)
+USER = uuid4()
+TOKENS = {"user_id": str(USER), "access_token": "access", "refresh_token": "refresh"}
+
+APP = """
+import asyncio, pathlib, sys
+from uuid import UUID
+from api.client import Client, Pacing, Phone, send_waiting
+
+async def main(folder, url, user):
+    phone = Phone(pathlib.Path(folder))
+    phone.keep_session({"user_id": user, "access_token": "access", "refresh_token": "refresh"})
+    async with Client(url, phone=phone, pacing=Pacing(first_seconds=0.05, longest_seconds=0.1)) as client:
+        for number in map(int, sys.stdin.readline().split()):
+            phone.outbox.add(UUID(user), "POST", f"/things/{number % 3}/marks", {"number": number})
+            print(number, flush=True)
+            if number % 4 == 3:
+                await send_waiting(client)
+        await send_waiting(client)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def signed_in(folder: Path | None = None) -> Phone:
+    phone = Phone(folder)
+    phone.keep_session(TOKENS)
+    return phone
+
+
+async def test_an_app_that_is_killed_anywhere_does_each_thing_once_and_in_order(tmp_path: Path) -> None:
+    dice, done, replies = random.Random(7), defaultdict[str, list[int]](list), dict[str, Answer]()
+    app: asyncio.subprocess.Process | None = None
+    kills = 3
+
+    def script(request: Request) -> Answer | None:
+        nonlocal kills
+        fate = dice.random() if kills else 1.0
+        if fate < 0.15:
+            kill()
+            return CUT_OFF
+        key = request.headers["idempotency-key"]
+        if key not in replies:
+            done[request.line].append(json.loads(request.body)["number"])
+            replies[key] = Answer(204, b"")
+        if fate < 0.3:
+            kill()
+            return CUT_OFF
+        return CUT_OFF if fate < 0.5 else replies[key]
+
+    def kill() -> None:
+        nonlocal kills
+        kills -= 1
+        assert app is not None
+        os.kill(app.pid, signal.SIGKILL)
+
+    promised: list[int] = []
+    async with network(script) as (url, _):
+        while len(promised) < 40 or app is None or app.returncode != 0:
+            app = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", APP, str(tmp_path), url, str(USER)),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+            )
+            left = " ".join(map(str, range(len(promised), 40)))
+            told, _ = await app.communicate(f"{left}\n".encode())
+            promised += map(int, told.split())
+    assert kills == 0
+    written = [number for numbers in done.values() for number in numbers]
+    assert sorted(written) == promised == list(range(40))
+    assert all(numbers == sorted(numbers) for numbers in done.values())
+
+
+async def test_an_edit_waits_until_its_run_is_an_activity_and_others_do_not_wait() -> None:
+    phone, asked_for = signed_in(), 0
+
+    def script(request: Request) -> Answer:
+        nonlocal asked_for
+        if request.line.endswith("/upload"):
+            asked_for += 1
+            return Answer(200, {"status": "processing" if asked_for < 2 else "ready"})
+        return Answer(202, {}) if request.line.startswith("PUT /v1/act") else Answer(204, b"")
+
+    run = phone.outbox.add_recording(USER, b"a run", title="Abends")
+    phone.outbox.add(USER, "PATCH", f"/activities/{run}", {"notes": "Wind."})
+    phone.outbox.add(USER, "PUT", "/me/goals/1", {"metric": "count"})
+    async with network(script) as (url, asked), Client(url, phone=phone) as client:
+        assert await send_waiting(client) == 3
+    lines = [one.line.replace(str(run), "RUN").replace("/v1", "") for one in asked]
+    upload, goal, state = "PUT /activities/RUN?title=Abends", "PUT /me/goals/1", "GET /activities/RUN/upload"
+    edit = "PATCH /activities/RUN"
+    assert lines == [upload, goal, state, state, edit]
+
+
+async def test_what_is_refused_stays_with_its_reason_and_holds_nothing_up() -> None:
+    phone = signed_in()
+    refused = Answer(422, {"code": "invalid-body", "detail": "No."})
+    failed = Answer(200, {"status": "failed", "problem": {"code": "recording-unreadable"}})
+    run = phone.outbox.add_recording(USER, b"noise")
+    phone.outbox.add(USER, "PATCH", "/me", {"units": "ells"})
+    phone.outbox.add(USER, "PATCH", "/me", {"units": "metric"})
+    phone.outbox.add(uuid4(), "PATCH", "/me", {"units": "metric"})
+    script = [Answer(202, {}), refused, Answer(204, b""), failed]
+    async with network(script) as (url, asked), Client(url, phone=phone) as client:
+        assert await send_waiting(client) == 3
+    kept = phone.outbox.entries(USER, "refused")
+    assert [one.problem["code"] for one in kept] == ["recording-unreadable", "invalid-body"]
+    assert kept[0].entity == f"/activities/{run}"
+    phone.outbox.drop(kept[1].place)
+    phone.outbox.retry(kept[0].place)
+    again = phone.outbox.next(USER)
+    assert (again and again.body, phone.outbox.entries(USER, "refused")) == (b"noise", [])
+    assert len(asked) == 4  # another runner's command waits for that runner
+
+
+async def test_an_app_that_is_too_old_still_hands_its_runs_in() -> None:
+    phone, too_old = signed_in(), Answer(403, {"code": "client-too-old"})
+    for _ in range(3):
+        phone.outbox.add(USER, "PATCH", "/me", {"units": "metric"})
+    runs = [phone.outbox.add_recording(USER, b"a run") for _ in range(2)]
+    script = [too_old, Answer(202, {}), Answer(202, {})]
+    async with network(script) as (url, asked), Client(url, phone=phone) as client:
+        with pytest.raises(Refused):
+            await send_waiting(client)
+    assert [one.line for one in asked[1:]] == [f"PUT /v1/activities/{run}" for run in runs]
+    assert len(phone.outbox.entries(USER, "waiting")) == 3
+
+
+async def test_what_no_network_took_is_sent_the_next_time(tmp_path: Path) -> None:
+    phone = signed_in(tmp_path)
+    phone.outbox.add(USER, "POST", "/things", {"a": 1})
+    async with network([CUT_OFF]) as (url, asked), Client(url, phone=phone, patience_seconds=0) as client:
+        with pytest.raises(Unreachable) as silence:
+            await send_waiting(client)
+    assert silence.value.broke
+    phone.close()
+    async with network([Answer(201)]) as (url, again), Client(url, phone=Phone(tmp_path)) as client:
+        assert client.is_signed_in
+        assert await send_waiting(client) == 1
+    first, second = asked[0].headers, again[0].headers
+    assert first["idempotency-key"] == second["idempotency-key"]
+    assert first["cairn-client"] == second["cairn-client"]  # the same device
+
+
+async def test_what_has_not_changed_is_kept_by_its_etag_for_each_runner(tmp_path: Path) -> None:
+    def script(request: Request) -> Answer:
+        if request.headers.get("if-none-match") == '"1"':
+            return Answer(304, b"", {"ETag": '"1"'})
+        return Answer(200, {"items": [1]}, {"ETag": '"1"'})
+
+    async with network(script) as (url, asked):
+        for _ in range(2):
+            async with Client(url, phone=signed_in(tmp_path)) as client:
+                assert await client.get("/feed") == await client.get("/feed") == {"items": [1]}
+        phone = signed_in(tmp_path)
+        phone.keep_session({**TOKENS, "user_id": str(uuid4())})
+        async with Client(url, phone=phone) as client:
+            await client.get("/feed")
+    assert [one.headers.get("if-none-match") for one in asked] == [None, '"1"', '"1"', '"1"', None]
+
+
+async def test_signing_out_forgets_what_can_be_asked_for_again() -> None:
+    phone = signed_in()
+    phone.replica.apply(USER, [{"kind": "goal", "id": "1", "deleted": False}], "c")
+    phone.answers.keep(USER, "/feed", '"1"', b"{}")
+    phone.outbox.add(USER, "PATCH", "/me", {})
+    async with network([Answer(204, b"")]) as (url, _), Client(url, phone=phone) as client:
+        await client.sign_out()
+    assert (phone.session(), phone.replica.cursor(USER), phone.answers.find(USER, "/feed")) == ({}, None, None)
+    assert phone.outbox.next(USER) is not None
+
+
+def test_answers_stay_within_their_limit_and_the_unused_ones_go() -> None:
+    phone = Phone()
+    answers = Answers(phone._cache, limit_bytes=8_000)
+    for number in range(8):
+        answers.keep(USER, str(number), "e", bytes(1_000))
+    assert answers.find(USER, "0") is not None
+    answers.keep(USER, "8", "e", bytes(1_000))
+    answers.keep(USER, "large", "e", bytes(2_000))
+    assert {path for path in map(str, range(9)) if answers.find(USER, path)} == set("02345678")
+    answers.forget(USER)
+    assert answers._bytes == 0
+
+
+def page(*items: tuple[str, bool], cursor: str, has_more: bool = False) -> Answer:
+    changes = [{"kind": "goal", "id": name, "deleted": deleted} for name, deleted in items]
+    return Answer(200, {"items": changes, "next_cursor": cursor, "has_more": has_more})
+
+
+def screen(*items: tuple[str, bool], cursor: str, has_more: bool = False) -> Answer:
+    changes = [{"kind": "goal", "id": name, "deleted": deleted} for name, deleted in items]
+    body = {"changes": changes, "cursor": cursor, "has_more": has_more, "next_poll_at": "2036-01-01T00:10:00Z"}
+    return Answer(200, body, {"Date": "Tue, 01 Jan 2036 00:00:00 GMT"})
+
+
+async def test_a_launch_asks_for_everything_once_and_then_for_what_is_new() -> None:
+    gone = Answer(410, {"code": "resync-needed"})
+    script = [
+        screen(cursor="now"),
+        page(("a", False), ("b", False), cursor="1", has_more=True),
+        page(("c", False), cursor="2"),
+        screen(("b", True), ("d", False), cursor="3", has_more=True),
+        page(("a", True), cursor="4"),
+        gone,
+        screen(cursor="now"),
+        page(("e", False), cursor="9"),
+    ]
+    phone = signed_in()
+    async with network(script) as (url, asked), Client(url, phone=phone) as client:
+        seen = []
+        for _ in range(3):
+            assert 590 < (await sync(client)).poll_in <= 601  # by the server's clock
+            seen.append("".join(phone.replica.things(USER, "goal")))
+    assert seen == ["abc", "cd", "e"]
+    assert [one.line.rpartition("/")[2] for one in asked] == [
+        *("bootstrap", "changes", "changes?since=1", "bootstrap?since=2", "changes?since=3"),
+        *("bootstrap?since=4", "bootstrap", "changes"),
+    ]
+
+
+async def test_a_copy_on_the_phone_follows_the_real_api(served: str) -> None:
+    async with Client(served) as client:
+        await client.register(f"{uuid4()}@example.com", "a long password", "Anna")
+        await sync(client)
+        replica, outbox, user = client.phone.replica, client.phone.outbox, client.user_id
+        run, goal = outbox.add_recording(user, gpx(61), title="Abends"), str(uuid4())
+        wanted = {"metric": "count", "target": 4.0, "period": "week", "starts_on": "2026-01-01"}
+        outbox.add(user, "PUT", f"/me/goals/{goal}", wanted)
+        outbox.add(user, "PATCH", f"/activities/{run}", {"title": "Nachts"})
+        async with asyncio.timeout(60):  # a busy machine takes its time for the verdict
+            while outbox.next(user) or outbox.entries(user, "handed-in"):
+                await send_waiting(client)
+        synced = await sync(client)
+        assert list(replica.things(user, "goal")) == [goal]
+        assert replica.things(user, "activity")[str(run)]["activity"]["title"] == "Nachts"
+        assert synced.poll_in > 0
+        outbox.add(user, "DELETE", f"/me/goals/{goal}")
+        assert await send_waiting(client) == 1
+        await sync(client)
+        assert replica.things(user, "goal") == {}
+        assert outbox.entries(user, "refused") == []
