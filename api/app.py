@@ -9,6 +9,7 @@ from api import (
     activities,
     chunks,
     client_config,
+    document,
     exports,
     feed,
     following,
@@ -16,7 +17,6 @@ from api import (
     health,
     metrics,
     notices,
-    openapi,
     originals,
     pictures,
     problems,
@@ -39,6 +39,7 @@ def create_app(
         lifespan=lifespan,
         docs_url="/docs",
         redoc_url=None,
+        generate_unique_id_function=document.operation_id,
         redirect_slashes=False,  # a path with a slash too many names nothing
     )
     app.state.services = services
@@ -64,5 +65,5 @@ def create_app(
     app.include_router(health.router)
     app.include_router(metrics.router)
     problems.install(app)
-    openapi.install(app)
+    document.install(app)
     return app

@@ -24,7 +24,7 @@ class ClientConfig(Struct, frozen=True):
 
 
 @router.get("/client-config", responses=answers(401, ok=ClientConfig))
-async def client_config(request: Request, user_id: CurrentUser, services: ServicesDep) -> Response:
+async def get_client_config(request: Request, user_id: CurrentUser, services: ServicesDep) -> Response:
     """By version, so that an app can drop what it cached of an older one, and report which one it saw."""
     standings = await services.read_models.versions(user_id)
     return answer(request, ClientConfig({name: ReadModel(*standing) for name, standing in sorted(standings.items())}))

@@ -18,7 +18,7 @@ router = APIRouter(tags=["feed"])
 
 
 @router.get("/feed", responses=answers(400, 401, ok=ActivityPage))
-async def feed(
+async def get_feed(
     request: Request,
     user_id: CurrentUser,
     services: ServicesDep,

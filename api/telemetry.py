@@ -42,6 +42,12 @@ class Telemetry:
             ["route", "client", "outcome"],
             registry=self.registry,
         )
+        self.deprecated = Counter(
+            "cairn_deprecated_requests",
+            "Answers of routes that are deprecated: who has to be updated before they can go.",
+            ["operation", "client"],
+            registry=self.registry,
+        )
         self.refused = Counter(
             "cairn_refused_for_load",
             "Requests that were refused. why: rate, overload, slow; kind: recording, command, read, prefetch, stats.",

@@ -63,10 +63,10 @@ class ReservedActivityId(DomainError):
 @router.put(
     "/activities/{activity_id}",
     status_code=202,
-    openapi_extra=file_body(*MEDIA_TYPES.values()),
+    openapi_extra=file_body(*MEDIA_TYPES.values(), headers=("Prefer",)),
     responses=answers(400, 401, 404, 409, 413, 415, 422, accepted=UploadState, created=Activity),
 )
-async def upload(
+async def upload_recording(
     request: Request,
     activity_id: UUID,
     sender: RecordingBearer,
@@ -113,7 +113,7 @@ async def acked(request: Request, services: Services, manifest: Manifest) -> Res
 
 
 @router.get("/activities/{activity_id}/upload", responses=answers(401, 404, ok=UploadState))
-async def upload_state(request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep) -> Response:
+async def get_upload(request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep) -> Response:
     """What has become of an upload: processing, ready, failed (with the problem) or duplicate (naming the first).
 
     Once ready, the answer's `Cairn-Position` makes a later read see the activity.

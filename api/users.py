@@ -109,7 +109,7 @@ async def _opened(
 
 
 @router.get("/me", responses=answers(401, ok=Me))
-async def me(request: Request, user_id: CurrentUser, services: ServicesDep) -> Response:
+async def get_me(request: Request, user_id: CurrentUser, services: ServicesDep) -> Response:
     """One's own profile, from the account itself: never behind."""
     profile = (await services.streams.load(User, user_stream_id(user_id))).profile
     return answer(request, Me(user_id=user_id, email=await services.accounts.email(user_id), **asdict(profile)))
@@ -118,7 +118,7 @@ async def me(request: Request, user_id: CurrentUser, services: ServicesDep) -> R
 @router.patch(
     "/me", status_code=204, openapi_extra=json_body(ProfilePatch), responses=answers(401, 422, no_content=None)
 )
-async def change_profile(
+async def edit_me(
     patch: Annotated[ProfilePatch, Depends(body_of(ProfilePatch))], user_id: CurrentUser, services: ServicesDep
 ) -> Response:
     """Change the profile. A change of time zone counts for later runs."""
@@ -133,7 +133,7 @@ async def change_profile(
 
 
 @router.get("/users/{runner_id}", responses=answers(401, 404, ok=Runner))
-async def runner(
+async def get_user(
     request: Request,
     runner_id: UUID,
     user_id: CurrentUser,
