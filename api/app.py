@@ -22,6 +22,7 @@ from api import (
     problems,
     sessions,
     summaries,
+    summaries_v1,
     uploads,
     users,
 )
@@ -54,7 +55,7 @@ def create_app(
         exports,
         originals,
         feed,
-        summaries,
+        summaries_v1,
         goals,
         following,
         notices,
@@ -62,6 +63,7 @@ def create_app(
     ):
         contract.include_router(resource.router)
     app.include_router(contract)
+    app.include_router(summaries.router, prefix="/v2")
     app.include_router(health.router)
     app.include_router(metrics.router)
     problems.install(app)

@@ -10,6 +10,7 @@ from fastapi import Request, Response
 from msgspec import Struct
 
 from api.clients import client_of
+from api.openapi import method_name
 from api.services import Services
 
 E = TypeVar("E", bound=Callable[..., Awaitable[Response]])
@@ -46,13 +47,13 @@ def deprecated(*, since: date, sunset: date, successor: str) -> Callable[[E], E]
     noted = Deprecation(since, sunset, successor)
 
     def mark(endpoint: E) -> E:
-        headers = noted.headers()
+        headers, operation = noted.headers(), method_name(endpoint.__name__)
 
         @wraps(endpoint)
         async def answer(request: Request, **others: object) -> Response:
             services: Services = request.app.state.services
             label = services.telemetry.client(client_of(request.headers.get("cairn-client", "")).label)
-            services.telemetry.deprecated.labels(endpoint.__name__, label).inc()
+            services.telemetry.deprecated.labels(operation, label).inc()
             found = await endpoint(request=request, **others)
             found.headers.update(headers)
             return found

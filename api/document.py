@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 
 from api.deprecation import Deprecation, deprecation_of
-from api.openapi import COMPONENTS, Told, header, parameter, plain, problem_response, told_by
+from api.openapi import COMPONENTS, Told, header, method_name, parameter, plain, problem_response, told_by
 
 BEARER: Final = "accessToken"
 _PROBLEMS: Final = (400, 401, 404, 409, 410, 413, 415, 422, 429, 503)
@@ -42,8 +42,7 @@ _NOT_OURS: Final = frozenset({"HTTPValidationError", "ValidationError"})  # Fast
 
 def operation_id(route: APIRoute) -> str:
     """`get_feed` is called `getFeed` in generated clients: the endpoint's name is part of the contract."""
-    first, *others = route.name.split("_")
-    return first + "".join(word.capitalize() for word in others)
+    return method_name(route.name)
 
 
 def install(app: FastAPI) -> None:

@@ -51,6 +51,12 @@ def told_by(dependency: Callable[..., Any] | None) -> Told | None:
     return None if dependency is None else _TOLD.get(dependency)
 
 
+def method_name(endpoint: str) -> str:
+    """What an endpoint's operation is called: `get_feed` is `getFeed`."""
+    first, *others = endpoint.split("_")
+    return first + "".join(word.capitalize() for word in others)
+
+
 def json_body(kind: type[Any], *headers: str) -> dict[str, Any]:
     """`openapi_extra` of a route that reads JSON, and these request headers."""
     return _reads({"application/json": {"schema": schema_of(kind)}}, headers)
