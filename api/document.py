@@ -93,7 +93,8 @@ def _complete(operation: dict[str, Any], route: RouteContext, method: str) -> No
         parameters += [parameter("Cairn-Client")]
         if method == "GET":
             parameters += [parameter("If-None-Match")]
-            responses.setdefault("304", {"description": "The app has it already."})
+            same = {"headers": dict(responses["200"].get("headers", {}))}
+            responses.setdefault("304", {"description": "The app has it already.", **same})
     if "HTTPValidationError" in str(responses.get("422")):
         del responses["422"]  # FastAPI's own: ours are problems
     for status in problems | {int(status) for status, told_of in responses.items() if "$ref" in told_of}:

@@ -77,22 +77,23 @@ def parameter(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/parameters/{name}"}
 
 
-def answers(*problems: int, position: bool = True, **kinds: type[Any] | None) -> dict[int | str, dict[str, Any]]:
+def answers(*problems: int, position: bool | None = None, **kinds: type[Any] | None) -> dict[int | str, dict[str, Any]]:
     """`responses` of a route: `ok=Feed`, `created=Signed`, `accepted=…`, `no_content=None`, and problem statuses.
 
-    `position=False`: a write whose answers carry no `Cairn-Position`.
+    Writes carry a `Cairn-Position`, reads (`ok`) do not; `position` says it where it is the other way round.
     """
     told: dict[int | str, dict[str, Any]] = {}
     for name, kind in kinds.items():
         status = _STATUSES[name]
         content = {} if kind is None else {"content": {"application/json": {"schema": schema_of(kind)}}}
-        headers = {"headers": _written(status)} if position and status != 200 else {}
+        written = status != 200 if position is None else position
+        headers = {"headers": _written(status)} if written else {}
         told[status] = {"description": name.replace("_", " "), **content, **headers}
     return {**told, **{status: problem_response(status) for status in problems}}
 
 
 def _written(status: int) -> dict[str, Any]:
-    named = ("Cairn-Position",) if status == 204 else ("Cairn-Position", "Location")
+    named = ("Cairn-Position",) if status in (200, 204) else ("Cairn-Position", "Location")
     return {name: header(name) for name in named}
 
 

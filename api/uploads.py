@@ -112,7 +112,7 @@ async def acked(request: Request, services: Services, manifest: Manifest) -> Res
     return created(state, {"Location": state.status_url, **_position(verdict)}, status=202)
 
 
-@router.get("/activities/{activity_id}/upload", responses=answers(401, 404, ok=UploadState))
+@router.get("/activities/{activity_id}/upload", responses=answers(401, 404, position=True, ok=UploadState))
 async def get_upload(request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep) -> Response:
     """What has become of an upload: processing, ready, failed (with the problem) or duplicate (naming the first).
 

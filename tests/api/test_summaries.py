@@ -1,4 +1,5 @@
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -80,13 +81,12 @@ async def test_the_old_way_says_that_it_is_old_and_is_counted(world: World, anna
     assert counted["getSummaries", "ios/0.9"] == 2
 
 
-async def later(runner: Runner, query: str, after: str = "") -> dict[str, list[dict[str, object]]]:
+async def later(runner: Runner, query: str, after: str = "") -> Any:
     headers = {"Authorization": f"Bearer {runner.tokens['access_token']}"}
     for _ in range(15):
         more = {"Cairn-Min-Position": after} if after else {}
         answer = await runner.http.get(f"/v2/me/summaries?{query}", headers={**headers, **more})
         assert answer.status_code == 200, answer.text
         if "Cairn-Stale" not in answer.headers:
-            break
-    found: dict[str, list[dict[str, object]]] = answer.json()
-    return found
+            return answer.json()
+    raise AssertionError(f"{query} is still behind {after}")
