@@ -20,19 +20,29 @@ from api import (
     originals,
     pictures,
     problems,
+    public,
     sessions,
+    share,
     summaries,
     summaries_v1,
     uploads,
     users,
 )
+from api.front.front import Front
 from api.services import Services
 
 
 def create_app(
     services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None
-) -> FastAPI:
+) -> Front:
     """An app without globals: tests make as many as they like."""
+    return Front(declared(services, lifespan), services)
+
+
+def declared(
+    services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None
+) -> FastAPI:
+    """Every route, as it is documented."""
     app = FastAPI(
         title="Cairn",
         version="1",
@@ -60,10 +70,12 @@ def create_app(
         following,
         notices,
         client_config,
+        public,
     ):
         contract.include_router(resource.router)
     app.include_router(contract)
     app.include_router(summaries.router, prefix="/v2")
+    app.include_router(share.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
     problems.install(app)

@@ -1,4 +1,4 @@
-"""Routes that are on their way out: still answered, said so in every answer, and counted by who still calls them."""
+"""Routes that are on their way out: still answered, and said so in every answer; who still calls them is counted."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, date, datetime, time
@@ -9,9 +9,7 @@ from typing import Any, Final, TypeVar
 from fastapi import Request, Response
 from msgspec import Struct
 
-from api.clients import client_of
-from api.openapi import method_name
-from api.services import Services
+from api.front.kept import KEPT, Kept
 
 E = TypeVar("E", bound=Callable[..., Awaitable[Response]])
 
@@ -47,15 +45,15 @@ def deprecated(*, since: date, sunset: date, successor: str) -> Callable[[E], E]
     noted = Deprecation(since, sunset, successor)
 
     def mark(endpoint: E) -> E:
-        headers, operation = noted.headers(), method_name(endpoint.__name__)
+        headers = noted.headers()
 
         @wraps(endpoint)
         async def answer(request: Request, **others: object) -> Response:
-            services: Services = request.app.state.services
-            label = services.telemetry.client(client_of(request.headers.get("cairn-client", "")).label)
-            services.telemetry.deprecated.labels(operation, label).inc()
             found = await endpoint(request=request, **others)
             found.headers.update(headers)
+            kept: Kept | None = request.scope.get(KEPT)
+            if kept is not None:
+                kept.tell(headers)
             return found
 
         _DEPRECATIONS[answer] = noted

@@ -1,5 +1,7 @@
 """Whether the process lives, and what it lacks."""
 
+from typing import Final
+
 import msgspec
 from fastapi import APIRouter, Response
 from msgspec import Struct
@@ -8,6 +10,8 @@ from api.dependencies import ServicesDep
 from api.openapi import answers, schema_of
 
 router = APIRouter(tags=["health"])
+
+_NOT_KEPT: Final = {"Cache-Control": "no-store"}
 
 
 class Liveness(Struct, frozen=True):
@@ -29,7 +33,7 @@ _WAITING = {"description": "something is missing", "content": {"application/json
 @router.get("/livez", responses=answers(ok=Liveness))
 async def get_liveness() -> Response:
     """The process answers. Uploads of runs are accepted from here on, whatever else is down."""
-    return Response(b'{"status":"alive"}', media_type="application/json")
+    return Response(b'{"status":"alive"}', 200, _NOT_KEPT, "application/json")
 
 
 @router.get("/readyz", responses={**answers(ok=Readiness), 503: _WAITING})
@@ -37,4 +41,4 @@ async def get_readiness(services: ServicesDep) -> Response:
     """200 when everything that reads and commands need is there, 503 naming what is missing otherwise."""
     missing = services.ready()
     body = msgspec.json.encode(Readiness("waiting" if missing else "ready", dict(missing)))
-    return Response(body, 503 if missing else 200, media_type="application/json")
+    return Response(body, 503 if missing else 200, _NOT_KEPT, "application/json")

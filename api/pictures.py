@@ -25,10 +25,10 @@ from projections.activities import Card
 
 router = APIRouter(tags=["pictures"])
 
-_SVG: Final = "image/svg+xml"
+SVG: Final = "image/svg+xml"
 _PIXELS_A_VERTEX: Final = 3  # of a picture's width: finer cannot be seen
 _MAX_POINTS: Final = 2_000  # of the track, for a curve of 300 values
-_HEADERS: Final = {  # opened by itself, a picture can run and load nothing
+PICTURE_HEADERS: Final = {  # opened by itself, a picture can run and load nothing
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
 }
@@ -51,7 +51,7 @@ FrameDep = Annotated[Frame, Depends(frame_of)]
 ReadsDep = Annotated[Reads, Depends(reads("activities", "people"))]
 
 
-@router.get("/activities/{activity_id}/map.svg", response_class=Response, responses=answers_file(_SVG, 401, 404, 422))
+@router.get("/activities/{activity_id}/map.svg", response_class=Response, responses=answers_file(SVG, 401, 404, 422))
 async def get_route_map(
     request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep, fresh: ReadsDep, frame: FrameDep
 ) -> Response:
@@ -62,11 +62,11 @@ async def get_route_map(
     """
     async with fresh.view() as view:
         card = await visible_card(view, user_id, ActivityId(activity_id))
-    route = await _route(services, card, frame)
-    return _picture(request, draw_route(route, card.distance_m, frame), fresh)
+    route = await route_of(services, card, frame)
+    return _picture(request, draw_route(route, card.distance_m, frame), fresh, (user_id, card.user_id))
 
 
-async def _route(services: Services, card: Card, frame: Frame) -> str | None:
+async def route_of(services: Services, card: Card, frame: Frame) -> str | None:
     """The route with as many vertices as such a picture can show; else as the card has it."""
     try:
         previews = (await services.tracks.details(card.user_id, card.activity_id)).get("previews")
@@ -79,7 +79,7 @@ async def _route(services: Services, card: Card, frame: Frame) -> str | None:
 
 
 @router.get(
-    "/activities/{activity_id}/elevation.svg", response_class=Response, responses=answers_file(_SVG, 401, 404, 422, 503)
+    "/activities/{activity_id}/elevation.svg", response_class=Response, responses=answers_file(SVG, 401, 404, 422, 503)
 )
 async def get_elevation_chart(
     request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep, fresh: ReadsDep, frame: FrameDep
@@ -89,13 +89,12 @@ async def get_elevation_chart(
     def draw(session: Session, card: Card) -> bytes:
         return draw_elevation(elevation_curve(session, card.distance_m), frame)
 
-    return _picture(
-        request, await _drawn(services, fresh, user_id, activity_id, (*_ALONG, Column.ALTITUDE), draw), fresh
-    )
+    svg, about = await _drawn(services, fresh, user_id, activity_id, (*_ALONG, Column.ALTITUDE), draw)
+    return _picture(request, svg, fresh, about)
 
 
 @router.get(
-    "/activities/{activity_id}/pace.svg", response_class=Response, responses=answers_file(_SVG, 401, 404, 422, 503)
+    "/activities/{activity_id}/pace.svg", response_class=Response, responses=answers_file(SVG, 401, 404, 422, 503)
 )
 async def get_pace_chart(
     request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep, fresh: ReadsDep, frame: FrameDep
@@ -108,7 +107,8 @@ async def get_pace_chart(
         curve = speed_curve(session, card.distance_m)
         return draw_pace(curve, card.measured.avg_speed_mps, card.sport, frame)
 
-    return _picture(request, await _drawn(services, fresh, user_id, activity_id, _ALONG, draw), fresh)
+    svg, about = await _drawn(services, fresh, user_id, activity_id, _ALONG, draw)
+    return _picture(request, svg, fresh, about)
 
 
 async def _drawn(
@@ -118,13 +118,14 @@ async def _drawn(
     activity_id: UUID,
     wanted: Collection[Column],
     draw: Callable[[Session, Card], bytes],
-) -> bytes:
-    """Drawn in a thread, of some points of the track; of none where there is no track."""
+) -> tuple[bytes, tuple[UserId, UserId]]:
+    """Drawn in a thread, of some points of the track; of none where there is no track. And whom it depends on."""
     async with fresh.view() as view:
         card = await visible_card(view, user_id, ActivityId(activity_id))
     found = await services.tracks.columns(card.user_id, card.activity_id, wanted, _MAX_POINTS) or {}
-    return await asyncio.to_thread(lambda: draw(session_of(card.sport, card.started_at, found), card))
+    svg = await asyncio.to_thread(lambda: draw(session_of(card.sport, card.started_at, found), card))
+    return svg, (user_id, card.user_id)
 
 
-def _picture(request: Request, svg: bytes, fresh: Reads) -> Response:
-    return answer_bytes(request, svg, _SVG, {**_HEADERS, **fresh.headers})
+def _picture(request: Request, svg: bytes, fresh: Reads, about: tuple[UserId, UserId]) -> Response:
+    return answer_bytes(request, svg, SVG, {**PICTURE_HEADERS, **fresh.headers}, fresh.keep(*about))

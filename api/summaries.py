@@ -13,7 +13,7 @@ from msgspec.structs import asdict
 
 from api.codec import answer
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
-from api.local_time import today_of
+from api.local_time import end_of, today_of
 from api.openapi import answers
 from api.pages import Cursor
 from domain.measures import Sport
@@ -87,7 +87,8 @@ async def get_summaries_v2(
     before = services.cursors.read(cursor, *scope)[0].date() if cursor is not None else None
     async with fresh.view() as view:
         person = (await people(view, [user_id])).get(user_id)
-        today = today_of(person.time_zone if person else None, services.clock())
+        zone = person.time_zone if person else None
+        today = today_of(zone, services.clock())
         first, last = await span(view, user_id) or (today, today)
         windows = list(_windows(period, before or max(today, last), min(first, today), limit))
         found = await days(view, user_id, windows[-1][0], windows[0][1])
@@ -95,7 +96,8 @@ async def get_summaries_v2(
     items = [_seen(window, grouped.get(bounds(period, window[0]), ())) for window in windows]
     older = windows[-1][0] - _DAY if windows[-1][0] > first else None
     more = services.cursors.write((datetime.combine(older, time(), UTC), _NO_ITEM), *scope) if older else None
-    return answer(request, SummaryPage(period=period, items=items, next_cursor=more), fresh.headers)
+    page = SummaryPage(period=period, items=items, next_cursor=more)
+    return answer(request, page, fresh.headers, fresh.keep(user_id, until=end_of(today, zone)))
 
 
 def _windows(period: SummaryPeriod, newest: date, oldest: date, most: int) -> Iterator[tuple[date, date]]:

@@ -1,6 +1,6 @@
 """Sums as `/v1` tells them, for apps that are out there: another shape of what `api/summaries.py` reads."""
 
-from datetime import UTC, date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -57,7 +57,8 @@ async def get_summaries(
         found = await days(view, user_id, bounds(period, first)[0], bounds(period, last or date.max)[1])
     wanted = by_period(period, (day for day in found if sport is None or day.sport is sport))
     items = [_summary(period, window, inside, sport) for window, inside in reversed(wanted.items())]
-    return answer(request, Summaries(items), fresh.headers)
+    tomorrow = datetime.combine(today + timedelta(days=1), time.min, UTC)
+    return answer(request, Summaries(items), fresh.headers, fresh.keep(user_id, until=tomorrow))
 
 
 def _summary(period: SummaryPeriod, window: tuple[date, date], found: list[Day], sport: Sport | None) -> Summary:

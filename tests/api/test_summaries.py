@@ -73,12 +73,12 @@ async def test_the_old_way_says_that_it_is_old_and_is_counted(world: World, anna
     assert (again.status_code, again.headers["Deprecation"]) == (304, "@1795651200")
     families = text_string_to_metric_families((await world.http.get("/metrics")).text)
     counted = {
-        (sample.labels["operation"], sample.labels["client"]): sample.value
+        (sample.labels["route"], sample.labels["client"]): sample.value
         for family in families
         for sample in family.samples
         if sample.name == "cairn_deprecated_requests_total"
     }
-    assert counted["getSummaries", "ios/0.9"] == 2
+    assert counted["/v1/me/summaries", "ios/0.9"] == 2
 
 
 async def later(runner: Runner, query: str, after: str = "") -> Any:

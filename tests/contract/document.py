@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Final, cast
 
-from api.app import create_app
+from api.app import declared
 from api.services import Services
 
 RELEASED: Final = Path(__file__).with_name("released.json")
@@ -12,7 +12,7 @@ RELEASED: Final = Path(__file__).with_name("released.json")
 
 def todays() -> dict[str, Any]:
     """As the app would serve it; nothing is started for it."""
-    return create_app(cast(Services, None)).openapi()
+    return declared(cast(Services, None)).openapi()
 
 
 def released() -> dict[str, Any]:

@@ -10,6 +10,7 @@ import gzip
 import json
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -94,7 +95,8 @@ def _body(request: Mapping[str, Any], names: Names) -> tuple[bytes | None, dict[
     if (told := request.get("recording")) is None:
         return None, {}
     write = {"fit": recordings.fit, "gpx": recordings.gpx}[told["format"]]
-    body = write(told["seed"], told["kilometres"])
+    later = timedelta(days=told.get("days_later", 0))
+    body = write(told["seed"], told["kilometres"], recordings.STARTED + later)
     begin, end = told.get("part", [None, None])
     return (gzip.compress(body, mtime=0) if told.get("gzip") else body[begin:end]), {}
 
