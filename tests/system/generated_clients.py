@@ -16,7 +16,7 @@ from tests.contract.document import todays
 
 OPTIONS: Final = {
     "kotlin": "packageName=cairn.client,enumUnknownDefaultCase=true",
-    "swift6": "projectName=CairnClient,responseAs=AsyncAwait,enumUnknownDefaultCase=true",
+    "swift6": "projectName=CairnClient,responseAs=AsyncAwait,enumUnknownDefaultCase=true,useCustomDateWithoutTime=true",
 }
 _HARMLESS: Final = (
     "OpenAPI 3.1 support is still in beta",
@@ -33,6 +33,7 @@ _LOOKS: Final = {
     "swift6": {
         "APIs/ActivitiesAPI.swift": "func uploadRecording(activityId: UUID, body: URL,",
         "APIs/FeedAPI.swift": "func getFeed(limit: Int? = nil,",
+        "Models/PeriodSums.swift": "public var startsOn: OpenAPIDateWithoutTime",
         "Models/Activity.swift": "public var startedAt: Date",
         "Models/ActivityCard.swift": "public var distanceM: Double",
         "Models/UploadState.swift": "case unknownDefaultOpenApi",
