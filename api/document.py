@@ -11,10 +11,11 @@ from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 
 from api.deprecation import Deprecation, deprecation_of
 from api.openapi import COMPONENTS, Told, header, method_name, parameter, plain, problem_response, told_by
+from api.problems import STATUSES
 
 BEARER: Final = "accessToken"
-_PROBLEMS: Final = (400, 401, 404, 409, 410, 413, 415, 422, 429, 503)
 _ANYWHERE: Final = {429, 503}  # a limit, or a server away: any request may meet them
+_PROBLEMS: Final = sorted({*STATUSES.values(), *_ANYWHERE})
 _LATER: Final = (409, 429, 503)  # with these, Retry-After says when to come again
 
 _PARAMETERS: Final = {

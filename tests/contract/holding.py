@@ -14,7 +14,7 @@ _NAMED: Final = (  # headers that a route may only send when it names them
     *("etag", "cairn-position", "cairn-stale", "retry-after", "location", "idempotency-replayed"),
     *("deprecation", "sunset", "www-authenticate"),
 )
-_NOT_OF_ROUTES: Final = frozenset({405, 408, 431, 500})  # the server's, whatever was asked for
+_NOT_OF_ROUTES: Final = frozenset({405, 408, 414, 431, 500})  # the server's, whatever was asked for
 
 
 class Unlike(AssertionError):
