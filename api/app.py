@@ -7,9 +7,12 @@ from fastapi import APIRouter, FastAPI
 
 from api import (
     activities,
+    bootstrap,
+    changes,
     chunks,
     client_config,
     document,
+    entries,
     exports,
     feed,
     following,
@@ -60,6 +63,7 @@ def declared(
         sessions,
         uploads,
         chunks,
+        entries,
         activities,
         pictures,
         exports,
@@ -70,6 +74,8 @@ def declared(
         following,
         notices,
         client_config,
+        bootstrap,
+        changes,
         public,
     ):
         contract.include_router(resource.router)

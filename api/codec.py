@@ -5,7 +5,7 @@ from typing import Annotated, Final, TypeVar
 
 import msgspec
 from fastapi import Request, Response
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
 
 from api.bodies import UnsupportedMediaType, read_body
 from api.encodings import PackedResponse, coding_for
@@ -34,7 +34,7 @@ class InvalidBody(DomainError):
     code = "invalid-body"
 
 
-def body_of(kind: type[S]) -> Callable[[Request], Awaitable[S]]:
+def body_of(kind: type[S], cap: int = MAX_JSON_BYTES) -> Callable[[Request], Awaitable[S]]:
     """A dependency that reads the request's JSON as `kind`, unknown fields refused."""
     decoder = msgspec.json.Decoder(kind, strict=True)
 
@@ -42,15 +42,19 @@ def body_of(kind: type[S]) -> Callable[[Request], Awaitable[S]]:
     async def read(request: Request) -> S:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise UnsupportedMediaType("Send JSON with the header Content-Type: application/json.")
-        raw = await read_body(request, MAX_JSON_BYTES)
-        try:
-            return decoder.decode(raw)
-        except msgspec.ValidationError as error:
-            raise InvalidBody("A value does not fit.", [_without_input(error)]) from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            raise MalformedBody("The body is not valid JSON in UTF-8.") from None
+        return decoded(decoder, await read_body(request, cap))
 
     return read
+
+
+def decoded(decoder: msgspec.json.Decoder[S], raw: bytes | Raw) -> S:
+    """The JSON as it is meant; `InvalidBody`, `MalformedBody`."""
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        raise InvalidBody("A value does not fit.", [_without_input(error)]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise MalformedBody("The body is not valid JSON in UTF-8.") from None
 
 
 def _without_input(error: msgspec.ValidationError) -> str:

@@ -14,7 +14,7 @@ from api.openapi import COMPONENTS, Told, header, method_name, parameter, plain,
 from api.problems import STATUSES
 
 BEARER: Final = "accessToken"
-_ANYWHERE: Final = {429, 503}  # a limit, or a server away: any request may meet them
+_ANYWHERE: Final = {403, 429, 503}  # switched off, a limit, a server away: any request may meet them
 _PROBLEMS: Final = sorted({*STATUSES.values(), *_ANYWHERE})
 _LATER: Final = (409, 429, 503)  # with these, Retry-After says when to come again
 

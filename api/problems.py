@@ -9,9 +9,12 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from msgspec import Struct
+from msgspec.structs import replace
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from api.clients import ClientTooOld
+from domain.client_settings import Upgrade
 from domain.errors import DomainError
 
 _log = logging.getLogger(__name__)
@@ -60,6 +63,8 @@ STATUSES: Final[Mapping[str, int]] = {
     "original-damaged": 503,
     "export-needs-times": 409,
     "export-needs-positions": 409,
+    "client-too-old": 403,  # 426 would have to name a protocol to upgrade to (RFC 9110, 15.5.22)
+    "resync-needed": 410,
 }
 _RETRY_AFTER: Final[Mapping[str, str]] = {
     "stream-contended": "1",
@@ -80,6 +85,7 @@ class Problem(Struct, kw_only=True, omit_defaults=True):
     code: str
     detail: str
     errors: tuple[str, ...] = ()
+    upgrade: Upgrade | None = None  # with `client-too-old`
 
 
 def problem(code: str, detail: str, *, status: int | None = None, errors: Sequence[str] = ()) -> Problem:
@@ -141,9 +147,17 @@ async def _answer(request: Request, error: Exception) -> Response:
 def _refused(request: Request, error: DomainError) -> Response:
     if error.code == NOT_FOUND.code:  # hidden, deleted and missing look alike, byte for byte
         return answer_problem(NOT_FOUND, {"Cairn-Stale": "true"} if hasattr(request.state, "stale") else None)
-    errors = error.args[1] if len(error.args) > 1 else ()
-    detail = str(error.args[0]) if error.args else " ".join((error.__doc__ or "").split())
-    return answer_problem(problem(error.code, detail, errors=errors))
+    return answer_problem(problem_of(error))
+
+
+def problem_of(refusal: DomainError) -> Problem:
+    """What is told of a refusal."""
+    if refusal.code == NOT_FOUND.code:
+        return NOT_FOUND
+    errors = refusal.args[1] if len(refusal.args) > 1 else ()
+    detail = str(refusal.args[0]) if refusal.args else " ".join((refusal.__doc__ or "").split())
+    found = problem(refusal.code, detail, errors=errors)
+    return replace(found, upgrade=refusal.upgrade) if isinstance(refusal, ClientTooOld) else found
 
 
 def _http_error(error: HTTPException) -> Response:

@@ -1,5 +1,6 @@
 """Sums as `/v1` tells them, for apps that are out there: another shape of what `api/summaries.py` reads."""
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated
 
@@ -56,12 +57,15 @@ async def get_summaries(
     async with fresh.view() as view:
         found = await days(view, user_id, bounds(period, first)[0], bounds(period, last or date.max)[1])
     wanted = by_period(period, (day for day in found if sport is None or day.sport is sport))
-    items = [_summary(period, window, inside, sport) for window, inside in reversed(wanted.items())]
+    items = [summary_of(period, window, inside, sport) for window, inside in reversed(wanted.items())]
     tomorrow = datetime.combine(today + timedelta(days=1), time.min, UTC)
     return answer(request, Summaries(items), fresh.headers, fresh.keep(user_id, until=tomorrow))
 
 
-def _summary(period: SummaryPeriod, window: tuple[date, date], found: list[Day], sport: Sport | None) -> Summary:
+def summary_of(
+    period: SummaryPeriod, window: tuple[date, date], found: Sequence[Day], sport: Sport | None = None
+) -> Summary:
+    """A period's days, added up."""
     starts_on, ends_on = (None, None) if period is SummaryPeriod.ALL else window
     return Summary(
         **asdict(total(found)),

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated, Final, Literal
 from uuid import UUID
@@ -13,12 +14,15 @@ from msgspec import Struct
 from api.activities import Activity, read_activity
 from api.bodies import body_pieces
 from api.codec import answer, created
-from api.dependencies import CurrentUser, RecordingBearer, ServicesDep
+from api.dependencies import AskingClient, CurrentUser, RecordingBearer, ServicesDep
 from api.openapi import answers, file_body
+from api.pages import Ids, ids_of
 from api.problems import Problem, answer_problem, problem
 from api.services import Services
-from domain.activity import ActivityMissing
+from domain import activity as rules
+from domain.activity import MANUAL, ActivityMissing
 from domain.errors import DomainError
+from domain.events.event import Event
 from domain.measures import RESERVED_VERSION, ActivityId, Sport, UserId, Visibility
 from domain.recordings.recording import EmptyRecording, Format
 from domain.uploads import Arrival, Cover, Manifest, Status, Verdict
@@ -48,6 +52,12 @@ class UploadState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     problem: Problem | None = None
 
 
+class UploadStates(Struct, frozen=True):
+    """Uploads that were asked for by their ids."""
+
+    items: list[UploadState]
+
+
 class UnknownFormat(DomainError):
     """The body is no recording that can be read."""
 
@@ -70,6 +80,7 @@ async def upload_recording(
     request: Request,
     activity_id: UUID,
     sender: RecordingBearer,
+    asking: AskingClient,
     services: ServicesDep,
     title: Annotated[str | None, Query(min_length=1, max_length=200, pattern=r"^[^\x00]*[^\s\x00][^\x00]*$")] = None,
     visibility: Visibility | None = None,
@@ -89,6 +100,8 @@ async def upload_recording(
             await arrival.write(piece)
         require_recording(services, arrival)
         manifest = await arrival.accept(visibility=visibility, sport=sport)
+    again = manifest.received_at != cover.received_at  # of an earlier one, with the same bytes
+    services.telemetry.came("/v1/activities/{activity_id}", asking, "replayed" if again else "first")
     return await acked(request, services, manifest)
 
 
@@ -119,10 +132,50 @@ async def get_upload(request: Request, activity_id: UUID, user_id: CurrentUser, 
     Once ready, the answer's `Cairn-Position` makes a later read see the activity.
     """
     manifest = await services.inbox.manifest(ActivityId(activity_id))
-    if manifest is None or manifest.user_id != user_id:
+    if manifest is None:
+        return await _entered(request, services, user_id, ActivityId(activity_id))
+    if manifest.user_id != user_id:
         raise ActivityMissing
     verdict = await services.inbox.verdict(manifest.activity_id)
     return answer(request, _state(manifest.activity_id, verdict), _position(verdict))
+
+
+async def _entered(request: Request, services: Services, user_id: UserId, activity_id: ActivityId) -> Response:
+    """An activity that was entered by hand is ready: nothing of it was ever uploaded."""
+    if activity_id.version == RESERVED_VERSION:
+        raise ActivityMissing
+
+    def look(activity: rules.Activity) -> Sequence[Event]:
+        if activity.user_id != user_id or activity.source is None or activity.source.format != MANUAL:
+            raise ActivityMissing
+        return ()
+
+    position = await services.streams.transact(rules.Activity, activity_id, user_id, look)
+    verdict = Verdict(status="ready", activities=(activity_id,), position=position)
+    return answer(request, _state(activity_id, verdict), _position(verdict))
+
+
+@router.get("/uploads", responses=answers(401, 422, ok=UploadStates))
+async def get_uploads(request: Request, user_id: CurrentUser, services: ServicesDep, ids: Ids) -> Response:
+    """What has become of several uploads, in the order of their ids; ids under which nothing came are left out.
+
+    For a phone that comes back with many runs. `Cairn-Position` is that of the last one that is ready.
+    """
+    told = await asyncio.gather(*(_told(services, user_id, ActivityId(one)) for one in ids_of(ids)))
+    found = [(activity_id, verdict) for activity_id, verdict in told if activity_id is not None]
+    positions = [verdict.position for _, verdict in found if verdict is not None and verdict.position is not None]
+    last = max(positions, key=services.read_models.position, default=None)
+    states = UploadStates([_state(activity_id, verdict) for activity_id, verdict in found])
+    return answer(request, states, {} if last is None else {"Cairn-Position": last})
+
+
+async def _told(
+    services: Services, user_id: UserId, activity_id: ActivityId
+) -> tuple[ActivityId | None, Verdict | None]:
+    manifest = await services.inbox.manifest(activity_id)
+    if manifest is None or manifest.user_id != user_id:
+        return None, None
+    return activity_id, await services.inbox.verdict(activity_id)
 
 
 def _state(activity_id: ActivityId, verdict: Verdict | None) -> UploadState:

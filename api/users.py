@@ -9,17 +9,20 @@ from fastapi import APIRouter, Depends, Request, Response
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict, replace
 
-from api.codec import InvalidBody, Name, answer, body_of, created, no_content
+from api.codec import InvalidBody, Name, answer, body_of, no_content
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.front.kept import Keep, Seen
-from api.idempotency import IdempotencyKey, answer_of, json_reply, key_of
+from api.idempotency import json_reply
+from api.once import Once, once
 from api.openapi import answers, json_body
+from api.pages import Ids, ids_of
 from api.services import Services
 from api.sessions import Email, Password, Signed, signed
 from domain.measures import UserId, Visibility, derived_id
+from domain.streams import Replied
 from domain.streams import Request as StreamRequest
 from domain.user import User, UserMissing, user_stream_id
-from projections.people import follows, people
+from projections.people import Person, followed_among, follows, people
 
 router = APIRouter(tags=["users"])
 
@@ -63,6 +66,12 @@ class Runner(Struct, frozen=True, kw_only=True):
     followed_by_me: bool
 
 
+class Runners(Struct, frozen=True):
+    """Profiles that were asked for by their ids."""
+
+    items: list[Runner]
+
+
 @router.post(
     "/users",
     status_code=201,
@@ -72,51 +81,48 @@ class Runner(Struct, frozen=True, kw_only=True):
 async def register(
     registration: Annotated[Registration, Depends(body_of(Registration))],
     services: ServicesDep,
-    idempotency_key: IdempotencyKey = None,
+    once: Annotated[Once, Depends(once("POST /v1/users"))],
 ) -> Response:
     """Open an account and sign in.
 
     Safe to repeat. With the same `Idempotency-Key` the answer is the same, byte for byte, for 30 days; with the same
     `user_id`, each answer signs in anew. 409 `email-taken` when the address is another account's.
     """
-    if idempotency_key is None:
-        return await _opened(registration, services, registration.user_id)
-    key, address = key_of(idempotency_key), registration.email.strip().casefold()
-    request = services.idempotency.request(key, "POST /v1/users", address, registration)
-    async with services.idempotency.alone(request):
-        replied = await services.streams.replied(request)
-        if replied is None:  # the same key with the same address is the same account, also years later
-            user_id = registration.user_id or derived_id("registration", address, key)
-            return await _opened(registration, services, user_id, request)
-        return answer_of(replied)
+    address, user_id = registration.email.strip().casefold(), registration.user_id
+    if once.key is not None:  # the same key with the same address is the same account, also years later
+        user_id = user_id or derived_id("registration", address, once.key)
+    return await once.act(address, registration, partial(_opened, registration, services, user_id))
 
 
 async def _opened(
-    registration: Registration, services: Services, user_id: UUID | None, request: StreamRequest | None = None
-) -> Response:
+    registration: Registration, services: Services, user_id: UUID | None, request: StreamRequest | None
+) -> Replied:
     claimed = UserId(user_id) if user_id else None
     holder = await services.accounts.claim(registration.email, registration.password, claimed)
     session = await services.accounts.sign_in(holder)
     begin = partial(User.register, display_name=registration.display_name.strip(), at=services.clock())
-    stream, headers = user_stream_id(holder), {"Location": f"/v1/users/{holder}"}
+    stream, reply = user_stream_id(holder), json_reply(signed(session, services), {"Location": f"/v1/users/{holder}"})
     if request is None:
-        position = await services.streams.transact(User, stream, holder, begin)
-        return created(signed(session, services), {"Cairn-Position": position, **headers})
-    reply = json_reply(signed(session, services), headers)
+        return Replied(reply, await services.streams.transact(User, stream, holder, begin), again=False)
     replied = await services.streams.transact_once(User, stream, holder, begin, request, reply)
     if replied.again:  # another process was faster, and its session is the one that is told of
         await services.accounts.sign_out(session.session_id)
-    return answer_of(replied)
+    return replied
 
 
 @router.get("/me", responses=answers(401, ok=Me))
 async def get_me(request: Request, user_id: CurrentUser, services: ServicesDep) -> Response:
     """One's own profile, from the account itself: never behind."""
     seen = services.read_models.reader(user_id).seen(["people"])  # before the profile is read
-    profile = (await services.streams.load(User, user_stream_id(user_id))).profile
-    read = Me(user_id=user_id, email=await services.accounts.email(user_id), **asdict(profile))
+    read = await read_me(services, user_id)
     keep = None if seen is None else Keep(frozenset((user_id,)), Seen(*seen), None)
     return answer(request, read, keep=keep)
+
+
+async def read_me(services: Services, user_id: UserId) -> Me:
+    """The profile as it is now."""
+    profile = (await services.streams.load(User, user_stream_id(user_id))).profile
+    return Me(user_id=user_id, email=await services.accounts.email(user_id), **asdict(profile))
 
 
 @router.patch(
@@ -136,6 +142,20 @@ async def edit_me(
     return no_content(position)
 
 
+@router.get("/users", responses=answers(401, 422, ok=Runners))
+async def runners(
+    request: Request, user_id: CurrentUser, fresh: Annotated[Reads, Depends(reads("people"))], ids: Ids
+) -> Response:
+    """Several public profiles, in the order of their ids; those that there are not are left out."""
+    wanted = [UserId(one) for one in ids_of(ids)]
+    async with fresh.view() as view:
+        known = await people(view, wanted)
+        followed = await followed_among(view, user_id, wanted)
+    found = [known[one] for one in wanted if one in known]
+    seen = [runner_seen(person, followed_by_me=person.user_id in followed) for person in found]
+    return answer(request, Runners(seen), fresh.headers)
+
+
 @router.get("/users/{runner_id}", responses=answers(401, 404, ok=Runner))
 async def get_user(
     request: Request,
@@ -149,11 +169,16 @@ async def get_user(
         if person is None:
             raise UserMissing
         followed = await follows(view, user_id, person.user_id)
-    seen = Runner(
+    keep = fresh.keep(user_id, person.user_id)
+    return answer(request, runner_seen(person, followed_by_me=followed), fresh.headers, keep)
+
+
+def runner_seen(person: Person, *, followed_by_me: bool) -> Runner:
+    """The profile as others see it."""
+    return Runner(
         user_id=person.user_id,
         display_name=person.display_name,
         followers=person.followers,
         following=person.following,
-        followed_by_me=followed,
+        followed_by_me=followed_by_me,
     )
-    return answer(request, seen, fresh.headers, fresh.keep(user_id, person.user_id))
