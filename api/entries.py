@@ -125,7 +125,7 @@ async def create_activity(
 @router.post(
     "/activities/batch",
     openapi_extra=json_body(Entries),
-    responses=answers(400, 401, 413, 415, 422, 503, ok=Verdicts),
+    responses=answers(400, 401, 413, 415, 422, 503, position=True, ok=Verdicts),
 )
 async def create_activities(
     sent: Annotated[_Items, Depends(body_of(_Items, _MAX_BATCH_BYTES))],
