@@ -155,7 +155,7 @@ async def _entered(request: Request, services: Services, user_id: UserId, activi
     return answer(request, _state(activity_id, verdict), _position(verdict))
 
 
-@router.get("/uploads", responses=answers(401, 422, ok=UploadStates))
+@router.get("/uploads", responses=answers(401, 422, position=True, ok=UploadStates))
 async def get_uploads(request: Request, user_id: CurrentUser, services: ServicesDep, ids: Ids) -> Response:
     """What has become of several uploads, in the order of their ids; ids under which nothing came are left out.
 
