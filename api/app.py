@@ -20,6 +20,7 @@ from api import (
     health,
     metrics,
     notices,
+    openapi_file,
     originals,
     pictures,
     problems,
@@ -84,6 +85,7 @@ def declared(
     app.include_router(share.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
+    app.include_router(openapi_file.router)
     problems.install(app)
     document.install(app)
     return app

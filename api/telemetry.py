@@ -32,6 +32,14 @@ class Telemetry:
             ["why", "kind", "client"],
             registry=self.registry,
         )
+        self.connections = Gauge("cairn_connections", "Open ones, as of a second ago.", registry=self.registry)
+        self.ended = Counter(
+            "cairn_connections_ended",
+            "Connections that the server ended. why: silent, head, body, answer (too slow at it), memory, endless, "
+            "crowded, or the code of a problem.",
+            ["why"],
+            registry=self.registry,
+        )
 
     def came(self, route: str, asking: Client, outcome: str) -> None:
         """A request that may come again: `first`, `replayed`, `running` or `reused`."""

@@ -22,15 +22,22 @@ from workers.cli.worker import run_workers
 @click.command("api")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="The port to listen on.")
+@click.option(
+    "--drain-seconds",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="How long to serve on after SIGTERM, with /readyz at 503, until a load balancer has turned away.",
+)
 @data_option
-def api_command(host: str, port: int, data: Path) -> None:
+def api_command(host: str, port: int, drain_seconds: float, data: Path) -> None:
     """Serve the HTTP API.
 
     Servers come by DATABASE_URL, REDIS_URL and OBJECT_STORE_URL, or from the instance that runs in --data.
     """
     load_settings(data, os.environ)  # its faults are told here, in one line
     os.chdir(CHECKOUT)
-    arguments = ["--host", host, "--port", str(port), "--data", str(data)]
+    arguments = ["--host", host, "--port", str(port), "--drain-seconds", str(drain_seconds), "--data", str(data)]
     os.execv(sys.executable, [sys.executable, "-m", "api.main", *arguments])  # noqa: S606 - our own module, no shell
 
 

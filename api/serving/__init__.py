@@ -1,0 +1,1 @@
+"""The server below the app: connections with deadlines and caps, on uvicorn."""

@@ -1,0 +1,259 @@
+"""One connection: uvicorn's, with caps on what may come, and able to say what its client owes."""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from enum import Enum
+from typing import Any, Final
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from api.serving.refusals import Refused, is_method, wire_bytes
+from api.serving.state import State
+
+_LOOKED_AT: Final = frozenset({b"host", b"transfer-encoding", b"expect"})
+_SLASH: Final = ord("/")
+_UPGRADE: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
+
+
+class Owed(Enum):
+    """What the server waits for its client to send. The values are labels in metrics."""
+
+    FIRST = "first"  # a byte at all
+    HEAD = "head"  # the rest of a head
+    BODY = "body"  # the rest of a body
+    NEXT = "next"  # another request, or nothing more
+    NOTHING = "nothing"  # it is our turn
+    END = "end"  # it was refused, and should hang up
+
+
+class Connection(HttpToolsProtocol):
+    """Costs a request a few counters: whether it is slow, the watch finds out, for all connections once a second."""
+
+    _start = HttpToolsProtocol.on_headers_complete
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        if not isinstance(server_state, State):
+            raise TypeError(server_state)
+        self.limits = server_state.limits
+        self._state = server_state
+        self.url = b""
+        self.unfinished = 0  # bytes since a head, a piece of a body or a message was whole
+        self.payload = 0  # bytes of bodies, without their framing
+        self.refused = False
+        self._has_host = False  # the request that is coming
+        self._upgrading = False
+        self._running: RequestResponseCycle | None = None  # known while others are pipelined behind it
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Taken, unless there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.connections:
+            self._state.count("crowded")
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody reads answers any more. uvicorn knows that of the request that came last only."""
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
+        self.pipeline.clear()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parsed, or refused. What makes nothing whole may not grow larger than a head."""
+        if self.refused:
+            return
+        self.unfinished += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._begin_again(data[upgrade.args[0] :])
+        except httptools.HttpParserCallbackError as error:
+            if not isinstance(error.__context__, Refused):
+                raise
+            self.refuse(error.__context__.code)
+        except httptools.HttpParserError as error:
+            self.refuse("method-unknown" if is_method(error, data) else "malformed-request")
+        else:
+            if self.unfinished > self.limits.head_bytes:
+                self.refuse("address-too-long" if len(self.url) > self.limits.url_bytes else "headers-too-large")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header line, or a trailer, which nobody reads."""
+        name = name.lower()
+        if name in _LOOKED_AT:
+            self._look_at(name, value)
+        self.headers.append((name, value))
+
+    def _look_at(self, name: bytes, value: bytes) -> None:
+        if name == b"host":
+            if self._has_host:  # RFC 9112, 3.2
+                raise Refused("malformed-request")
+            self._has_host = True
+        elif name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue"
+        elif value.lower() != b"chunked":  # RFC 9112, 6.1
+            raise Refused("transfer-coding-unknown")
+
+    def on_headers_complete(self) -> None:
+        """Start the request, unless its head cannot be taken."""
+        limits = self.limits
+        plain = (
+            0 < self.unfinished <= limits.url_bytes  # 0: it came in one piece with the end of another
+            and len(self.headers) <= limits.header_lines
+            and self._has_host
+            and self.url[0] == _SLASH
+            and not self.pipeline
+        )
+        if not plain:
+            self._require_taken()
+        self._has_host = False
+        self.unfinished = 0
+        if self.parser.should_upgrade():
+            self._wish()
+            return
+        before = self.request
+        self._start()
+        if len(self.pipeline) == 1:
+            self._running = before
+        self.headers = []  # for trailers
+        if self._state.leaving:
+            self.cycle.keep_alive = False
+
+    def _require_taken(self) -> None:
+        limits = self.limits
+        if len(self.url) > limits.url_bytes:
+            raise Refused("address-too-long")
+        if len(self.headers) > limits.header_lines or self._head_size() > limits.head_bytes:
+            raise Refused("headers-too-large")
+        if not self._has_host and self.parser.get_http_version() == "1.1":  # RFC 9112, 3.2
+            raise Refused("malformed-request")
+        if self.parser.get_method() != b"CONNECT" and not _has_path(self.url):
+            raise Refused("malformed-request")
+        if len(self.pipeline) >= limits.pipelined:
+            raise Refused("malformed-request")
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _wish(self) -> None:
+        """The request is for another protocol: the parser stops behind its head."""
+        if self.parser.get_method() == b"CONNECT":
+            raise Refused("method-unknown")
+        self._upgrading = True
+
+    def _begin_again(self, rest: bytes) -> None:
+        """Parse the request once more, without its wish, which may be ignored (RFC 9110, 7.8)."""
+        lines = [b"%s %s HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
+        lines += [b"%s: %s\r\n" % header for header in self.headers if header[0] not in _UPGRADE]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does, for pipelined requests
+        self._upgrading = False
+        self.data_received(b"".join([*lines, b"\r\n", rest]))
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body; after the answer, nobody reads it."""
+        self.unfinished = 0
+        self.payload += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The body is whole."""
+        if self._upgrading:
+            return
+        self.unfinished = 0
+        cycle = self.cycle
+        cycle.more_body = False
+        cycle.message_event.set()
+        if self._state.leaving and cycle.response_complete:
+            self.transport.close()
+
+    def on_response_complete(self) -> None:
+        """The answer is handed over. uvicorn would set a timer here, for each request."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            cycle, app = self.pipeline.pop()
+            self._running = cycle
+            self._start_asgi_task(cycle, app)
+
+    def shutdown(self) -> None:
+        """The server stops: what has begun to come may be finished, and is answered."""
+        if self.owed() in (Owed.FIRST, Owed.NEXT):
+            self.transport.close()
+        elif self.request is not None:
+            self.request.keep_alive = False
+
+    @property
+    def request(self) -> RequestResponseCycle | None:
+        """The one that came last, if any did."""
+        return self.cycle
+
+    def owed(self) -> Owed:
+        """What its client should do next."""
+        request = self.request
+        if self.refused:
+            ours = request is not None and not request.response_complete and not request.disconnected
+            return Owed.NOTHING if ours else Owed.END
+        if request is None:
+            return Owed.HEAD if self.unfinished else Owed.FIRST
+        if request.more_body:
+            return Owed.NOTHING if self.flow.read_paused or request.waiting_for_100_continue else Owed.BODY
+        if not request.response_complete:
+            return Owed.NOTHING
+        return Owed.HEAD if self.unfinished else Owed.NEXT
+
+    def refuse(self, code: str, why: str = "") -> None:
+        """Answer what is coming with a problem, where an answer is still to be given, and close."""
+        request = self.request
+        self.refused = True
+        self._state.count(why or code)
+        if request is None or (request.response_complete and not request.more_body):
+            self._say(code)
+        elif not request.more_body:  # the bad one was pipelined: those before it are answered
+            request.keep_alive = False
+        elif request.response_started or self.pipeline:
+            self.transport.abort()
+        else:
+            request.disconnected = True
+            request.message_event.set()
+            self._say(code)
+
+    def _say(self, code: str) -> None:
+        """Closed for writing only: closing a socket with unread bytes would reset it, and the client never read why."""
+        self.flow.resume_reading()
+        self.transport.write(wire_bytes(code, self.server_state.default_headers))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:  # TLS
+            self.transport.close()
+
+    def drop(self, why: str) -> None:
+        """Close at once. What waits to be sent is lost, also in the kernel, which would else offer it for minutes."""
+        self._state.count(why)
+        client = self.transport.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
+
+def _has_path(url: bytes) -> bool:
+    """Whether a target in absolute form (RFC 9112, 3.2.2) names a path."""
+    try:
+        return (httptools.parse_url(url).path or b"").startswith(b"/")
+    except httptools.HttpParserInvalidURLError:
+        return False
