@@ -52,6 +52,24 @@ class ActivityCard(Struct, frozen=True, kw_only=True):
     comment_count: int = 0
 
 
+class Split(Struct, frozen=True, omit_defaults=True):
+    """One kilometre or mile; the last one is what is left."""
+
+    distance_m: float
+    elapsed_s: float
+    moving_s: float
+    elevation_gain_m: float = 0.0
+    avg_heart_rate_bpm: float | None = None
+
+
+class Lap(Struct, frozen=True):
+    """A lap as the device marked it."""
+
+    started_at: datetime | None
+    elapsed_s: float | None
+    distance_m: float | None
+
+
 class Activity(ActivityCard, frozen=True, kw_only=True):
     """An activity whole."""
 
@@ -63,9 +81,9 @@ class Activity(ActivityCard, frozen=True, kw_only=True):
     calories_kcal: float | None
     points: int
     bbox: tuple[float, float, float, float] | None  # south, west, north, east
-    splits: Sequence[Any]
-    splits_mi: Sequence[Any]
-    laps: Sequence[Any]
+    splits: Sequence[Split]  # kilometres
+    splits_mi: Sequence[Split]  # miles
+    laps: Sequence[Lap]
     best_efforts: Sequence[BestEffort]
     device: DeviceTotals
     source: Source
@@ -115,7 +133,7 @@ class EmptyRange(DomainError):
 
 
 @router.get("/activities", responses=answers(401, 422, ok=ActivityBatch))
-async def activities(
+async def get_activities(
     request: Request, user_id: CurrentUser, fresh: Annotated[Reads, Depends(reads("activities", "people"))], ids: Ids
 ) -> Response:
     """Several activities as lists show them, in the order of their ids. Missing and hidden ones are left out alike."""
@@ -133,7 +151,7 @@ async def activities(
 
 
 @router.get("/activities/{activity_id}", responses=answers(401, 404, ok=Activity))
-async def activity(
+async def get_activity(
     request: Request,
     activity_id: UUID,
     user_id: CurrentUser,
@@ -172,7 +190,8 @@ async def read_activity(services: Services, reader: Reader, user_id: UserId, act
     )
 
 
-def _listed(details: Mapping[str, object], name: str) -> Sequence[object]:
+def _listed(details: Mapping[str, object], name: str) -> Sequence[Any]:
+    """As analysis wrote it, which is as `Split` and `Lap` tell it."""
     found = details.get(name, ())
     return found if isinstance(found, list) else ()
 
@@ -224,7 +243,7 @@ def card_seen(card: Card, display_name: str) -> ActivityCard:
     openapi_extra=json_body(ActivityPatch),
     responses=answers(401, 404, 422, no_content=None),
 )
-async def edit(
+async def edit_activity(
     activity_id: UUID,
     patch: Annotated[ActivityPatch, Depends(body_of(ActivityPatch))],
     user_id: CurrentUser,
@@ -241,7 +260,7 @@ async def edit(
 
 
 @router.delete("/activities/{activity_id}", status_code=204, responses=answers(401, 404, no_content=None))
-async def delete(activity_id: UUID, user_id: CurrentUser, services: ServicesDep) -> Response:
+async def delete_activity(activity_id: UUID, user_id: CurrentUser, services: ServicesDep) -> Response:
     """Remove an own activity from everything. Removing twice changes nothing."""
     _require_possible(activity_id)
     now = services.clock()
@@ -256,7 +275,7 @@ def _require_possible(activity_id: UUID) -> None:
 
 
 @router.get("/activities/{activity_id}/track", responses=answers(401, 404, 422, ok=Track))
-async def track(
+async def get_track(
     request: Request,
     activity_id: UUID,
     user_id: CurrentUser,
@@ -312,7 +331,7 @@ def _columns(names: str | None) -> list[Column] | None:
 
 
 @router.get("/users/{runner_id}/activities", responses=answers(400, 401, 404, ok=ActivityPage))
-async def activities_of(
+async def get_user_activities(
     request: Request,
     runner_id: UUID,
     user_id: CurrentUser,

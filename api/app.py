@@ -11,6 +11,7 @@ from api import (
     changes,
     chunks,
     client_config,
+    document,
     entries,
     exports,
     feed,
@@ -19,7 +20,6 @@ from api import (
     health,
     metrics,
     notices,
-    openapi,
     openapi_file,
     originals,
     pictures,
@@ -28,6 +28,7 @@ from api import (
     sessions,
     share,
     summaries,
+    summaries_v1,
     uploads,
     users,
 )
@@ -39,6 +40,13 @@ def create_app(
     services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None
 ) -> Front:
     """An app without globals: tests make as many as they like."""
+    return Front(declared(services, lifespan), services)
+
+
+def declared(
+    services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None
+) -> FastAPI:
+    """Every route, as it is documented."""
     app = FastAPI(
         title="Cairn",
         version="1",
@@ -46,10 +54,11 @@ def create_app(
         lifespan=lifespan,
         docs_url="/docs",
         redoc_url=None,
+        generate_unique_id_function=document.operation_id,
         redirect_slashes=False,  # a path with a slash too many names nothing
     )
     app.state.services = services
-    contract = APIRouter(prefix="/v1", responses=openapi.answers(403))
+    contract = APIRouter(prefix="/v1")
     for resource in (
         users,
         sessions,
@@ -61,7 +70,7 @@ def create_app(
         exports,
         originals,
         feed,
-        summaries,
+        summaries_v1,
         goals,
         following,
         notices,
@@ -72,10 +81,11 @@ def create_app(
     ):
         contract.include_router(resource.router)
     app.include_router(contract)
+    app.include_router(summaries.router, prefix="/v2")
     app.include_router(share.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
     app.include_router(openapi_file.router)
     problems.install(app)
-    openapi.install(app)
-    return Front(app, services)
+    document.install(app)
+    return app

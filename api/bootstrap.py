@@ -28,7 +28,8 @@ from api.local_time import today_of
 from api.notices import Notifications, notices_seen
 from api.openapi import answers
 from api.services import Services
-from api.summaries import Summary, SummaryPeriod, bounds, summed
+from api.summaries import SummaryPeriod, bounds
+from api.summaries_v1 import Summary, summary_of
 from api.users import Me, read_me
 from domain.client_settings import Purpose
 from domain.measures import UserId, Visibility
@@ -62,7 +63,7 @@ class Bootstrap(Struct, frozen=True, kw_only=True):
 
 
 @router.get("/bootstrap", responses=answers(400, 401, 410, ok=Bootstrap))
-async def bootstrap(
+async def get_bootstrap(
     request: Request,
     user_id: CurrentUser,
     client: AskingClient,
@@ -115,11 +116,10 @@ async def _since(view: View, services: Services, user_id: UserId, cursor: str | 
 def _span(goals: Sequence[GoalRow], today: date) -> tuple[date, date]:
     """The days of the goals and of this week."""
     (first, last), (monday, sunday) = goals_span(goals, today), bounds(SummaryPeriod.WEEK, today)
-    return min(first, monday or first), max(last, sunday or last)
+    return min(first, monday), max(last, sunday)
 
 
 def _week(done: Sequence[Day], today: date) -> Summary:
     monday, sunday = bounds(SummaryPeriod.WEEK, today)
-    found = summed((day for day in done if bounds(SummaryPeriod.WEEK, day.local_date)[0] == monday), SummaryPeriod.WEEK)
-    nothing = Summary(period=SummaryPeriod.WEEK, starts_on=monday, ends_on=sunday, sport=None, by_sport={})
-    return found[0] if found else nothing
+    inside = [day for day in done if monday <= day.local_date <= sunday]
+    return summary_of(SummaryPeriod.WEEK, (monday, sunday), inside)

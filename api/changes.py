@@ -73,7 +73,7 @@ class Unseen(Struct, frozen=True):
 
 
 @router.get("/changes", responses=answers(400, 401, 410, ok=ChangePage))
-async def changes(
+async def get_changes(
     request: Request,
     user_id: CurrentUser,
     services: ServicesDep,

@@ -65,9 +65,11 @@ class Finish(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     "/activities/{activity_id}/chunks/{seq}",
     status_code=201,
     openapi_extra=file_body("application/octet-stream"),
-    responses=answers(400, 401, 404, 409, 413, 415, 422, ok=ChunksState, created=ChunksState, no_content=None),
+    responses=answers(
+        400, 401, 404, 409, 413, 415, 422, position=False, ok=ChunksState, created=ChunksState, no_content=None
+    ),
 )
-async def put_chunk(
+async def upload_chunk(
     request: Request,
     activity_id: UUID,
     seq: int,
@@ -116,7 +118,7 @@ async def _taken(request: Request, services: Services, upload: Upload, seq: int,
 
 
 @router.get("/activities/{activity_id}/chunks", responses=answers(401, 404, ok=ChunksState))
-async def chunks(request: Request, activity_id: UUID, sender: RecordingBearer, services: ServicesDep) -> Response:
+async def get_chunks(request: Request, activity_id: UUID, sender: RecordingBearer, services: ServicesDep) -> Response:
     """What the server has of a recording: what is missing is to be sent. 404 when it has nothing yet."""
     upload = Upload(sender.user_id, ActivityId(activity_id))
     manifest = await _accepted(services, upload)
@@ -137,10 +139,10 @@ async def chunks(request: Request, activity_id: UUID, sender: RecordingBearer, s
 @router.post(
     "/activities/{activity_id}/finish",
     status_code=202,
-    openapi_extra=json_body(Finish),
+    openapi_extra=json_body(Finish, "Prefer"),
     responses=answers(400, 401, 404, 409, 413, 415, 422, accepted=UploadState, created=Activity),
 )
-async def finish(
+async def finish_recording(
     request: Request,
     activity_id: UUID,
     given: Annotated[Finish, Depends(body_of(Finish))],

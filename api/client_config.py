@@ -46,7 +46,7 @@ class ClientConfig(Struct, frozen=True, kw_only=True):
 
 
 @router.get("/client-config", responses=answers(401, ok=ClientConfig))
-async def client_config(
+async def get_client_config(
     request: Request, user_id: CurrentUser, client: AskingClient, services: ServicesDep
 ) -> Response:
     """How often to ask, what is on and off, whether to upgrade; answered to every version, whatever is away.

@@ -10,6 +10,7 @@ from msgspec import Meta, Raw, Struct
 from api.bodies import UnsupportedMediaType, read_body
 from api.encodings import PackedResponse, coding_for
 from api.front.kept import KEPT, Keep, Kept, knows, read_headers
+from api.openapi import tells
 from domain.errors import DomainError
 
 MAX_JSON_BYTES: Final = 64 * 1024
@@ -37,6 +38,7 @@ def body_of(kind: type[S], cap: int = MAX_JSON_BYTES) -> Callable[[Request], Awa
     """A dependency that reads the request's JSON as `kind`, unknown fields refused."""
     decoder = msgspec.json.Decoder(kind, strict=True)
 
+    @tells(problems=(400, 413, 415, 422))
     async def read(request: Request) -> S:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise UnsupportedMediaType("Send JSON with the header Content-Type: application/json.")

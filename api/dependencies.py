@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 
 from api.clients import Client, client_of
 from api.front.kept import Keep, Seen
+from api.openapi import tells
 from api.services import Reader, Services
 from api.tokens import LATE_UPLOAD, Bearer
 from domain.accounts import TokenRefused
@@ -47,16 +48,19 @@ def _bearer(request: Request, services: Services, late: timedelta) -> Bearer:
     return bearer
 
 
+@tells(bearer=True, problems=(401,))
 async def bearer(request: Request, services: ServicesDep) -> Bearer:
     """Who asks, and in which session; 401 otherwise."""
     return _bearer(request, services, timedelta())
 
 
+@tells(bearer=True, problems=(401,))
 async def current_user(request: Request, services: ServicesDep) -> UserId:
     """Who asks; 401 otherwise."""
     return _bearer(request, services, timedelta()).user_id
 
 
+@tells(bearer=True, problems=(401,))
 async def recording_bearer(request: Request, services: ServicesDep) -> Bearer:
     """Who hands in a run: an access token up to 30 days past its expiry will do."""
     return _bearer(request, services, LATE_UPLOAD)
@@ -88,6 +92,7 @@ class Reads:
 def reads(*names: str) -> Callable[[Request, Services, UserId], Awaitable[Reads]]:
     """A dependency that waits for `Cairn-Min-Position` in these projections."""
 
+    @tells(parameters=("Cairn-Min-Position",), problems=(400,), headers=("Cairn-Stale",))
     async def wait(request: Request, services: ServicesDep, user_id: CurrentUser) -> Reads:
         reader, token = services.read_models.reader(user_id), request.headers.get("cairn-min-position")
         if token is None or await reader.reach(token.strip(), names, _WAIT_SECONDS):

@@ -101,7 +101,7 @@ class Verdicts(Struct, frozen=True):
     openapi_extra=json_body(Entry),
     responses=answers(400, 401, 409, 413, 415, 422, 503, created=Entered),
 )
-async def enter(
+async def create_activity(
     entry: Annotated[Entry, Depends(body_of(Entry))],
     user_id: CurrentUser,
     services: ServicesDep,
@@ -125,9 +125,9 @@ async def enter(
 @router.post(
     "/activities/batch",
     openapi_extra=json_body(Entries),
-    responses=answers(400, 401, 413, 415, 422, 503, ok=Verdicts),
+    responses=answers(400, 401, 413, 415, 422, 503, position=True, ok=Verdicts),
 )
-async def enter_several(
+async def create_activities(
     sent: Annotated[_Items, Depends(body_of(_Items, _MAX_BATCH_BYTES))],
     user_id: CurrentUser,
     services: ServicesDep,

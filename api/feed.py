@@ -23,7 +23,7 @@ Entry = tuple[ActivityId, Place]
 
 
 @router.get("/feed", responses=answers(400, 401, ok=ActivityPage))
-async def feed(
+async def get_feed(
     request: Request,
     user_id: CurrentUser,
     services: ServicesDep,

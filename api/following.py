@@ -63,7 +63,7 @@ async def unfollow(runner_id: UUID, user_id: CurrentUser, services: ServicesDep)
 
 
 @router.get("/users/{runner_id}/followers", responses=answers(400, 401, 404, ok=Followers))
-async def followers(
+async def get_followers(
     request: Request,
     runner_id: UUID,
     user_id: CurrentUser,

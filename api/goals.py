@@ -88,7 +88,7 @@ async def drop_goal(goal_id: UUID, user_id: CurrentUser, services: ServicesDep) 
 
 
 @router.get("/me/goals", responses=answers(401, ok=GoalList))
-async def goals(
+async def get_goals(
     request: Request,
     user_id: CurrentUser,
     services: ServicesDep,

@@ -4,23 +4,41 @@ from typing import Final
 
 import msgspec
 from fastapi import APIRouter, Response
+from msgspec import Struct
 
 from api.dependencies import ServicesDep
+from api.openapi import answers, schema_of
 
 router = APIRouter(tags=["health"])
 
 _NOT_KEPT: Final = {"Cache-Control": "no-store"}
 
 
-@router.get("/livez")
-async def alive() -> Response:
+class Liveness(Struct, frozen=True):
+    """It answers."""
+
+    status: str
+
+
+class Readiness(Struct, frozen=True):
+    """`ready`, or `waiting` for what is missing: by part, with what to do."""
+
+    status: str
+    missing: dict[str, str]
+
+
+_WAITING = {"description": "something is missing", "content": {"application/json": {"schema": schema_of(Readiness)}}}
+
+
+@router.get("/livez", responses=answers(ok=Liveness))
+async def get_liveness() -> Response:
     """The process answers. Uploads of runs are accepted from here on, whatever else is down."""
     return Response(b'{"status":"alive"}', 200, _NOT_KEPT, "application/json")
 
 
-@router.get("/readyz")
-async def ready(services: ServicesDep) -> Response:
+@router.get("/readyz", responses={**answers(ok=Readiness), 503: _WAITING})
+async def get_readiness(services: ServicesDep) -> Response:
     """200 when everything that reads and commands need is there, 503 naming what is missing otherwise."""
     missing = services.ready()
-    body = msgspec.json.encode({"status": "waiting" if missing else "ready", "missing": missing})
+    body = msgspec.json.encode(Readiness("waiting" if missing else "ready", dict(missing)))
     return Response(body, 503 if missing else 200, _NOT_KEPT, "application/json")

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, genera
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from api.dependencies import ServicesDep
+from api.openapi import answers_file
 from api.services import QueueState
 
 router = APIRouter(tags=["health"])
@@ -15,8 +16,8 @@ router = APIRouter(tags=["health"])
 _UNKNOWN: Final = math.nan  # a server that would know is away
 
 
-@router.get("/metrics", response_class=Response)
-async def metrics(services: ServicesDep) -> Response:
+@router.get("/metrics", response_class=Response, responses=answers_file("text/plain"))
+async def get_metrics(services: ServicesDep) -> Response:
     """Prometheus' text format: this process, what it answered, and the queue of uploads, which is everybody's.
 
     NaN: the server that would know is away.

@@ -37,7 +37,7 @@ class Notifications(Struct, frozen=True):
 
 
 @router.get("/me/notifications", responses=answers(400, 401, ok=Notifications))
-async def notifications(
+async def get_notifications(
     request: Request,
     user_id: CurrentUser,
     services: ServicesDep,

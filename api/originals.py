@@ -31,7 +31,7 @@ class OriginalDamaged(DomainError):
     response_class=Response,
     responses=answers_file(tuple(MEDIA_TYPES.values()), 401, 404, 503),
 )
-async def original(
+async def get_original(
     request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep, fresh: ReadsDep
 ) -> Response:
     """The bytes as they were handed in. For the activity's runner only: a file tells more than an activity shows.

@@ -52,7 +52,7 @@ ReadsDep = Annotated[Reads, Depends(reads("activities", "people"))]
 
 
 @router.get("/activities/{activity_id}/map.svg", response_class=Response, responses=answers_file(SVG, 401, 404, 422))
-async def route_map(
+async def get_route_map(
     request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep, fresh: ReadsDep, frame: FrameDep
 ) -> Response:
     """The route: start green, finish ringed, a dot for each kilometre (mile) or every so many, a scale.
@@ -81,7 +81,7 @@ async def route_of(services: Services, card: Card, frame: Frame) -> str | None:
 @router.get(
     "/activities/{activity_id}/elevation.svg", response_class=Response, responses=answers_file(SVG, 401, 404, 422, 503)
 )
-async def elevation(
+async def get_elevation_chart(
     request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep, fresh: ReadsDep, frame: FrameDep
 ) -> Response:
     """Height over distance. Where there are no heights, or there was no way, the picture says so."""
@@ -96,7 +96,7 @@ async def elevation(
 @router.get(
     "/activities/{activity_id}/pace.svg", response_class=Response, responses=answers_file(SVG, 401, 404, 422, 503)
 )
-async def pace(
+async def get_pace_chart(
     request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep, fresh: ReadsDep, frame: FrameDep
 ) -> Response:
     """Pace over distance, faster is up: a kilometre's (mile's) on foot, 100 m's (yards') in the water; speed in other

@@ -54,7 +54,7 @@ class PublicRunner(Struct, frozen=True, kw_only=True):
 
 
 @router.get("/activities/{activity_id}", responses=answers(404, ok=PublicActivity))
-async def public_activity(request: Request, activity_id: UUID, services: ServicesDep) -> Response:
+async def get_public_activity(request: Request, activity_id: UUID, services: ServicesDep) -> Response:
     """A public activity, without signing in. Missing, deleted and hidden ones get the same 404.
 
     Caches may keep the answer: with or without a token it is the same.
@@ -67,7 +67,7 @@ async def public_activity(request: Request, activity_id: UUID, services: Service
 
 
 @router.get("/activities/{activity_id}/map.svg", response_class=Response, responses=answers_file(SVG, 404, 422))
-async def public_map(request: Request, activity_id: UUID, services: ServicesDep, frame: FrameDep) -> Response:
+async def get_public_map(request: Request, activity_id: UUID, services: ServicesDep, frame: FrameDep) -> Response:
     """The route of a public activity, without signing in; as `/v1/activities/{activity_id}/map.svg` otherwise."""
     publication = Publication(request, services, _MAP)
     found = await published(publication, ActivityId(activity_id))
@@ -79,7 +79,7 @@ async def public_map(request: Request, activity_id: UUID, services: ServicesDep,
 
 
 @router.get("/users/{user_id}", responses=answers(404, ok=PublicRunner))
-async def public_runner(request: Request, user_id: UUID, services: ServicesDep) -> Response:
+async def get_public_user(request: Request, user_id: UUID, services: ServicesDep) -> Response:
     """A runner's latest public activities, at most 20, without signing in. Who has none gets the 404 of nobody."""
     publication, runner_id = Publication(request, services, _RUNNER), UserId(user_id)
     async with publication.view() as view:

@@ -52,7 +52,10 @@ def signed(session: SignedIn, services: Services) -> Signed:
 
 
 @router.post(
-    "/sessions", status_code=201, openapi_extra=json_body(Credentials), responses=answers(401, 422, 503, created=Signed)
+    "/sessions",
+    status_code=201,
+    openapi_extra=json_body(Credentials),
+    responses=answers(401, 422, 503, position=False, created=Signed),
 )
 async def sign_in(
     credentials: Annotated[Credentials, Depends(body_of(Credentials))], services: ServicesDep, client: AskingClient
@@ -67,16 +70,16 @@ async def sign_in(
     "/sessions/refresh",
     status_code=201,
     openapi_extra=json_body(Refresh),
-    responses=answers(401, 422, 503, created=Signed),
+    responses=answers(401, 422, 503, position=False, created=Signed),
 )
-async def refresh(body: Annotated[Refresh, Depends(body_of(Refresh))], services: ServicesDep) -> Response:
+async def refresh_session(body: Annotated[Refresh, Depends(body_of(Refresh))], services: ServicesDep) -> Response:
     """The next pair of tokens. Within 30 s the last refresh token may be sent again, and gets the same successor;
     later that ends the session (401 `token-refused`): somebody else may hold it.
     """
     return created(signed(await services.accounts.refresh(body.refresh_token), services), {})
 
 
-@router.delete("/sessions", status_code=204, responses=answers(401, no_content=None))
+@router.delete("/sessions", status_code=204, responses=answers(401, position=False, no_content=None))
 async def sign_out(bearer: BearerDep, services: ServicesDep) -> Response:
     """End this session. Its access token is refused from now on."""
     await services.accounts.sign_out(bearer.session_id)

@@ -11,7 +11,6 @@ from fastapi import APIRouter, Request, Response
 
 from api.dependencies import ServicesDep
 from api.drawing.frame import FOOT_M, KILOMETRE_M, MILE_M
-from api.openapi import answers_file
 from api.public import PublicActivity, keys_of, published, seen
 from api.publishing import Publication
 from domain.measures import ActivityId, Sport
@@ -39,7 +38,7 @@ _HEADERS: Final = {
 }
 
 
-@router.get("/activities/{activity_id}", response_class=Response, responses=answers_file(_HTML, 404))
+@router.get("/activities/{activity_id}", response_class=Response, include_in_schema=False)
 async def share_page(request: Request, activity_id: UUID, services: ServicesDep) -> Response:
     """A public activity as a page, with what messengers need for a preview. What is not public gets one 404."""
     publication = Publication(request, services, _ROUTE)

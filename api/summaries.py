@@ -1,21 +1,29 @@
-"""Sums over days, weeks, months, years and all time."""
+"""Sums over days, weeks, months, years and all time, as `/v2` tells them; `api/summaries_v1.py`: as `/v1` does."""
 
 from calendar import monthrange
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Final
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from api.codec import answer
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
+from api.local_time import end_of, today_of
 from api.openapi import answers
+from api.pages import Cursor
 from domain.measures import Sport
-from projections.summaries import Day, days
+from projections.people import people
+from projections.summaries import Day, days, span
 
 router = APIRouter(tags=["summaries"])
+
+_NO_ITEM: Final = UUID(int=0)  # a cursor here is a date alone
+_DAY: Final = timedelta(days=1)
 
 
 class SummaryPeriod(StrEnum):
@@ -28,82 +36,114 @@ class SummaryPeriod(StrEnum):
     ALL = "all"
 
 
-class Sums(Struct, kw_only=True):
+class Sums(Struct, frozen=True, kw_only=True):
     """What was done, added up: activities, metres, seconds, seconds, metres."""
 
-    count: int = 0
-    distance_m: float = 0.0
-    elapsed_s: float = 0.0
-    moving_s: float = 0.0
-    elevation_gain_m: float = 0.0
-
-    def add(self, day: Day) -> None:
-        """Count the day in."""
-        self.count += day.count
-        self.distance_m = round(self.distance_m + day.distance_m, 3)
-        self.elapsed_s = round(self.elapsed_s + day.elapsed_s, 3)
-        self.moving_s = round(self.moving_s + day.moving_s, 3)
-        self.elevation_gain_m = round(self.elevation_gain_m + day.elevation_gain_m, 3)
+    count: int
+    distance_m: float
+    elapsed_s: float
+    moving_s: float
+    elevation_gain_m: float
 
 
-class Summary(Sums, kw_only=True):
-    """A period's sums, over every sport asked for, and by sport."""
+class SportSums(Sums, frozen=True, kw_only=True):
+    """What was done of one sport."""
+
+    sport: Sport
+
+
+class PeriodSums(Struct, frozen=True, kw_only=True):
+    """A period, its first and last day, what was done in it, and what of that by sport, the longest time first."""
+
+    starts_on: date
+    ends_on: date
+    total: Sums
+    by_sport: list[SportSums]
+
+
+class SummaryPage(Struct, frozen=True, kw_only=True):
+    """Periods without a gap, the latest first, from the one that it is today."""
 
     period: SummaryPeriod
-    starts_on: date | None  # None: all time
-    ends_on: date | None
-    sport: Sport | None
-    by_sport: dict[Sport, Sums]
+    items: list[PeriodSums]
+    next_cursor: str | None
 
 
-class Summaries(Struct, frozen=True):
-    """Periods in which something was done, the latest first."""
-
-    items: list[Summary]
-    next_cursor: str | None = None  # the whole span is in one page
-
-
-@router.get("/me/summaries", responses=answers(401, 422, ok=Summaries))
-async def summaries(
+@router.get("/me/summaries", responses=answers(401, 422, ok=SummaryPage))
+async def get_summaries_v2(
     request: Request,
     user_id: CurrentUser,
     services: ServicesDep,
-    fresh: Annotated[Reads, Depends(reads("summaries"))],
+    fresh: Annotated[Reads, Depends(reads("summaries", "people"))],
     period: SummaryPeriod = SummaryPeriod.WEEK,
-    first: Annotated[date | None, Query(alias="from")] = None,
-    last: Annotated[date | None, Query(alias="to")] = None,
-    sport: Sport | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 12,
+    cursor: Cursor = None,
 ) -> Response:
-    """Sums by period, by the local dates of the runs. `from` and `to` (both counted) widen to whole periods;
-    without them it is all there is, and for days the last year.
+    """Sums by period, back to the first run, by the local dates of the runs and the runner's own calendar.
+
+    A period in which nothing was done is there too, with zeros: a chart needs no calendar of its own.
     """
-    today = services.clock().astimezone(UTC).date()
-    if first is None:
-        first = today - timedelta(days=366) if period is SummaryPeriod.DAY else date.min
-    starts_on = bounds(period, first)[0] or date.min
-    ends_on = bounds(period, last or date.max)[1] or date.max
+    scope = (user_id, "summaries", period)
+    before = services.cursors.read(cursor, *scope)[0].date() if cursor is not None else None
     async with fresh.view() as view:
-        found = await days(view, user_id, starts_on, ends_on)
-    wanted = (day for day in found if sport is None or day.sport is sport)
-    tomorrow = datetime.combine(today + timedelta(days=1), time.min, UTC)
-    page = Summaries(summed(wanted, period, sport))
-    return answer(request, page, fresh.headers, fresh.keep(user_id, until=tomorrow))
+        person = (await people(view, [user_id])).get(user_id)
+        zone = person.time_zone if person else None
+        today = today_of(zone, services.clock())
+        first, last = await span(view, user_id) or (today, today)
+        windows = list(_windows(period, before or max(today, last), min(first, today), limit))
+        found = await days(view, user_id, windows[-1][0], windows[0][1])
+    grouped = by_period(period, found)
+    items = [_seen(window, grouped.get(bounds(period, window[0]), ())) for window in windows]
+    older = windows[-1][0] - _DAY if windows[-1][0] > first else None
+    more = services.cursors.write((datetime.combine(older, time(), UTC), _NO_ITEM), *scope) if older else None
+    page = SummaryPage(period=period, items=items, next_cursor=more)
+    return answer(request, page, fresh.headers, fresh.keep(user_id, until=end_of(today, zone)))
 
 
-def summed(found: Iterable[Day], period: SummaryPeriod, sport: Sport | None = None) -> list[Summary]:
-    """Days in their order, added up by period, the latest first."""
-    sums: dict[Any, Summary] = {}
+def _windows(period: SummaryPeriod, newest: date, oldest: date, most: int) -> Iterator[tuple[date, date]]:
+    """First and last days of periods, from the one that holds the newest day back to the one that holds the oldest."""
+    if period is SummaryPeriod.ALL:
+        yield oldest, newest
+        return
+    for _ in range(most):
+        starts_on, ends_on = bounds(period, newest)
+        yield starts_on, ends_on
+        if starts_on <= oldest:
+            return
+        newest = starts_on - _DAY
+
+
+def _seen(window: tuple[date, date], found: Sequence[Day]) -> PeriodSums:
+    sports = {
+        sport: SportSums(sport=sport, **asdict(total(day for day in found if day.sport is sport)))
+        for sport in {day.sport for day in found}
+    }
+    longest_first = sorted(sports.values(), key=lambda one: (-one.moving_s, one.sport))
+    return PeriodSums(starts_on=window[0], ends_on=window[1], total=total(found), by_sport=longest_first)
+
+
+def by_period(period: SummaryPeriod, found: Iterable[Day]) -> dict[tuple[date, date], list[Day]]:
+    """The days by the bounds of the period that holds them."""
+    grouped: dict[tuple[date, date], list[Day]] = {}
     for day in found:
-        starts_on, ends_on = span = bounds(period, day.local_date)
-        if span not in sums:
-            sums[span] = Summary(period=period, starts_on=starts_on, ends_on=ends_on, sport=sport, by_sport={})
-        sums[span].add(day)
-        sums[span].by_sport.setdefault(day.sport, Sums()).add(day)
-    return list(reversed(sums.values()))
+        grouped.setdefault(bounds(period, day.local_date), []).append(day)
+    return grouped
 
 
-def bounds(period: SummaryPeriod, day: date) -> tuple[date | None, date | None]:
-    """First and last day of the period that holds the day."""
+def total(found: Iterable[Day]) -> Sums:
+    """The days added up, to the millimetre and millisecond."""
+    added = list(found)
+    return Sums(
+        count=sum(day.count for day in added),
+        distance_m=round(sum(day.distance_m for day in added), 3),
+        elapsed_s=round(sum(day.elapsed_s for day in added), 3),
+        moving_s=round(sum(day.moving_s for day in added), 3),
+        elevation_gain_m=round(sum(day.elevation_gain_m for day in added), 3),
+    )
+
+
+def bounds(period: SummaryPeriod, day: date) -> tuple[date, date]:
+    """First and last day of the period that holds the day; for all time, of the calendar."""
     match period:
         case SummaryPeriod.DAY:
             return day, day
@@ -115,4 +155,4 @@ def bounds(period: SummaryPeriod, day: date) -> tuple[date | None, date | None]:
         case SummaryPeriod.YEAR:
             return date(day.year, 1, 1), date(day.year, 12, 31)
         case SummaryPeriod.ALL:
-            return None, None
+            return date.min, date.max

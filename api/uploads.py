@@ -73,10 +73,10 @@ class ReservedActivityId(DomainError):
 @router.put(
     "/activities/{activity_id}",
     status_code=202,
-    openapi_extra=file_body(*MEDIA_TYPES.values()),
+    openapi_extra=file_body(*MEDIA_TYPES.values(), headers=("Prefer",)),
     responses=answers(400, 401, 404, 409, 413, 415, 422, accepted=UploadState, created=Activity),
 )
-async def upload(
+async def upload_recording(
     request: Request,
     activity_id: UUID,
     sender: RecordingBearer,
@@ -125,8 +125,8 @@ async def acked(request: Request, services: Services, manifest: Manifest) -> Res
     return created(state, {"Location": state.status_url, **_position(verdict)}, status=202)
 
 
-@router.get("/activities/{activity_id}/upload", responses=answers(401, 404, ok=UploadState))
-async def upload_state(request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep) -> Response:
+@router.get("/activities/{activity_id}/upload", responses=answers(401, 404, position=True, ok=UploadState))
+async def get_upload(request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep) -> Response:
     """What has become of an upload: processing, ready, failed (with the problem) or duplicate (naming the first).
 
     Once ready, the answer's `Cairn-Position` makes a later read see the activity.
@@ -155,8 +155,8 @@ async def _entered(request: Request, services: Services, user_id: UserId, activi
     return answer(request, _state(activity_id, verdict), _position(verdict))
 
 
-@router.get("/uploads", responses=answers(401, 422, ok=UploadStates))
-async def upload_states(request: Request, user_id: CurrentUser, services: ServicesDep, ids: Ids) -> Response:
+@router.get("/uploads", responses=answers(401, 422, position=True, ok=UploadStates))
+async def get_uploads(request: Request, user_id: CurrentUser, services: ServicesDep, ids: Ids) -> Response:
     """What has become of several uploads, in the order of their ids; ids under which nothing came are left out.
 
     For a phone that comes back with many runs. `Cairn-Position` is that of the last one that is ready.

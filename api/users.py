@@ -111,7 +111,7 @@ async def _opened(
 
 
 @router.get("/me", responses=answers(401, ok=Me))
-async def me(request: Request, user_id: CurrentUser, services: ServicesDep) -> Response:
+async def get_me(request: Request, user_id: CurrentUser, services: ServicesDep) -> Response:
     """One's own profile, from the account itself: never behind."""
     seen = services.read_models.reader(user_id).seen(["people"])  # before the profile is read
     read = await read_me(services, user_id)
@@ -128,7 +128,7 @@ async def read_me(services: Services, user_id: UserId) -> Me:
 @router.patch(
     "/me", status_code=204, openapi_extra=json_body(ProfilePatch), responses=answers(401, 422, no_content=None)
 )
-async def change_profile(
+async def edit_me(
     patch: Annotated[ProfilePatch, Depends(body_of(ProfilePatch))], user_id: CurrentUser, services: ServicesDep
 ) -> Response:
     """Change the profile. A change of time zone counts for later runs."""
@@ -157,7 +157,7 @@ async def runners(
 
 
 @router.get("/users/{runner_id}", responses=answers(401, 404, ok=Runner))
-async def runner(
+async def get_user(
     request: Request,
     runner_id: UUID,
     user_id: CurrentUser,

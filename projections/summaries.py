@@ -87,6 +87,16 @@ async def days(view: View, user_id: UserId, first: date, last: date) -> list[Day
     return [msgspec.convert(row, Day, strict=False) for row in await view.rows(_DAYS, (user_id, first, last))]
 
 
+async def span(view: View, user_id: UserId) -> tuple[date, date] | None:
+    """The first and the last day on which a runner did anything."""
+    [found] = await view.rows(_SPAN, (user_id,))
+    return None if found["first"] is None else (found["first"], found["last"])
+
+
+_SPAN: Final = Query(
+    "summaries", "SELECT min(local_date) AS first, max(local_date) AS last FROM {s}.days WHERE user_id = %s"
+)
+
 _DAYS: Final = Query(
     "summaries",
     """

@@ -19,6 +19,7 @@ from api.admission.door import FREE, Answering, Door
 from api.admission.pace import Pace
 from api.clients import ClientTooOld, client_of
 from api.dependencies import services_of
+from api.deprecation import deprecation_of
 from api.front.cache import MAX_BODY, Asked, ReadCache
 from api.front.endpoint import Endpoint, compiled
 from api.front.kept import KEPT, Kept, Stored, Variant, knows
@@ -338,7 +339,9 @@ def _table(app: FastAPI, services: Services) -> Table[Route]:
     for context, method in _declared(app):
         template = str(context.path_format)
         endpoint = compiled(context.dependant, {services_of: services})
-        table.add(template, method, Route(template, endpoint, services.telemetry.meters.of(method, template), [True]))
+        meter = services.telemetry.meters.of(method, template)
+        meter.deprecated = deprecation_of(context.endpoint) is not None
+        table.add(template, method, Route(template, endpoint, meter, [True]))
     return table
 
 

@@ -55,6 +55,10 @@ class Kept:
         self._headers = headers
         self._variants: dict[Coding | None, Variant] = {}
 
+    def tell(self, headers: Mapping[str, str]) -> None:
+        """Say this too in every answer; before the first one."""
+        self._headers = {**self._headers, **headers}
+
     async def variant(self, accept_encoding: str) -> Variant:
         """As a client takes it."""
         coding = coding_chosen(accept_encoding, len(self.body) >= MIN_BYTES)

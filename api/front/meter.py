@@ -14,11 +14,12 @@ OUTCOMES: Final = ("hit", "not_modified", "miss", "coalesced", "bypassed")
 class Meter:
     """Of one route. Written by the event loop alone: nothing is locked."""
 
-    __slots__ = ("answers", "buckets", "method", "reads", "route", "seconds")
+    __slots__ = ("answers", "buckets", "deprecated", "method", "reads", "route", "seconds")
 
     def __init__(self, method: str, route: str) -> None:
         self.method = method
         self.route = route
+        self.deprecated = False
         self.answers: dict[tuple[int, str], int] = {}  # by status and client
         self.buckets = [0] * (len(SECONDS) + 1)
         self.seconds = 0.0
@@ -58,15 +59,23 @@ class Meters:
         reads = CounterMetricFamily(
             "cairn_cache_reads", "Reads that a cache could answer.", labels=["route", "tier", "outcome"]
         )
+        old = CounterMetricFamily(
+            "cairn_deprecated_requests",
+            "Answers of deprecated routes: which apps have to be updated before they can go.",
+            labels=["method", "route", "client"],
+        )
         for meter in self._meters.values():
             place = [meter.method, meter.route]
+            if meter.deprecated:
+                for client, count in _by_client(meter.answers).items():
+                    old.add_metric([*place, client], count)
             for (status, client), count in meter.answers.items():
                 answers.add_metric([*place, str(status), client], count)
             for (tier, outcome), count in meter.reads.items():
                 reads.add_metric([meter.route, tier, outcome], count)
             if meter.answers:
                 took.add_metric(place, _cumulative(meter.buckets), meter.seconds)
-        return answers, took, reads
+        return answers, took, reads, old
 
     def counts(self) -> Mapping[tuple[str, str], int]:
         """How often each tier of the cache had each outcome, over all routes."""
@@ -75,6 +84,13 @@ class Meters:
             for key, count in meter.reads.items():
                 total[key] = total.get(key, 0) + count
         return total
+
+
+def _by_client(answers: Mapping[tuple[int, str], int]) -> Mapping[str, int]:
+    total: dict[str, int] = {}
+    for (_, client), count in answers.items():
+        total[client] = total.get(client, 0) + count
+    return total
 
 
 def _cumulative(buckets: Sequence[int]) -> list[tuple[str, float]]:

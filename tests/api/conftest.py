@@ -20,6 +20,7 @@ from domain.user import User
 from infra.bootstrap import Parts, now, open_parts
 from infra.reading_pool import ProcessReader
 from infra.settings import Settings
+from tests.contract.holding import check
 from tests.instance_settings import settings_of
 from workers.cli.worker import run_projector, run_reactor
 from workers.ingest.ingest import Ingest
@@ -78,6 +79,27 @@ class Runner(Struct):
         return str(answer.headers["Cairn-Position"])
 
 
+class AsDocumented(httpx.AsyncBaseTransport):
+    """Every answer that a test gets this way is as the OpenAPI document says."""
+
+    def __init__(self, app: httpx.ASGITransport) -> None:
+        self._app = app
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        answer = await self._app.handle_async_request(request)
+        assert isinstance(answer.stream, httpx.AsyncByteStream)
+        raw = b"".join([piece async for piece in answer.stream])
+        status, headers = answer.status_code, answer.headers
+        check(
+            request.method,
+            request.url.path,
+            status,
+            headers,
+            httpx.Response(status, headers=headers, content=raw).content,
+        )
+        return httpx.Response(status, headers=headers, stream=httpx.ByteStream(raw))
+
+
 @pytest.fixture(scope="session")
 async def world(
     fresh_database: Callable[[], str], redis_url: str, tmp_path_factory: pytest.TempPathFactory
@@ -101,7 +123,7 @@ async def world(
                 await asyncio.sleep(0.1)
         app = create_app(services_of(parts, settings))
         loops.append(asyncio.create_task(app.listen()))
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        transport = AsDocumented(httpx.ASGITransport(app, raise_app_exceptions=False))
         async with httpx.AsyncClient(transport=transport, base_url="http://cairn") as http:
             yield World(http, parts, settings)
         stop.set()

@@ -43,7 +43,7 @@ async def test_every_post_says_that_it_takes_a_key(world: World) -> None:
     taking = {
         route
         for route, operation in posts.items()
-        if any(one["name"].lower() == "idempotency-key" for one in operation.get("parameters", ()))
+        if any(one.get("name", "").lower() == "idempotency-key" for one in operation.get("parameters", ()))
     }
     assert taking == set(posts) - set(UNKEYED), "let it ask for `Once` (api/once.py)"
 

@@ -90,7 +90,7 @@ async def test_pictures_and_files_are_documented_as_what_they_are(anna: Runner) 
     for name, kind in kinds.items():
         answers = paths[f"/v1/activities/{{activity_id}}/{name}"]["get"]["responses"]
         assert list(answers["200"]["content"]) == [kind]
-        assert list(answers["404"]["content"]) == ["application/problem+json"]
+        assert answers["404"] == {"$ref": "#/components/responses/Problem404"}
 
 
 async def test_a_larger_map_shows_more_of_the_way(anna: Runner) -> None:

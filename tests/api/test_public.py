@@ -205,6 +205,7 @@ async def asked_of_the_origin(world: World) -> Counter[str]:
             for family in families
             for sample in family.samples
             if sample.name == "cairn_cache_reads_total"
+            and sample.labels["tier"] == "cdn"
             and sample.labels["route"] == "/v1/public/activities/{activity_id}"
         }
     )

@@ -1,0 +1,1 @@
+"""What apps that are out there rely on: the released document, and requests with answers as their versions saw them."""
