@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 
 from api import (
     activities,
@@ -25,6 +25,7 @@ from api import (
     uploads,
     users,
 )
+from api.dependencies import unconditional
 from api.services import Services
 
 
@@ -42,7 +43,7 @@ def create_app(
         redirect_slashes=False,  # a path with a slash too many names nothing
     )
     app.state.services = services
-    contract = APIRouter(prefix="/v1")
+    contract = APIRouter(prefix="/v1", dependencies=[Depends(unconditional)])
     for resource in (
         users,
         sessions,

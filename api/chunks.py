@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from api.activities import Activity
 from api.bodies import BodyTooLarge, body_pieces
-from api.codec import Title, answer, body_of, created
+from api.codec import END, Title, answer, body_of, created
 from api.dependencies import RecordingBearer, ServicesDep
 from api.idempotency import IdempotencyKey, key_of
 from api.openapi import answers, file_body, json_body
@@ -52,7 +52,7 @@ class Finish(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The recording is over: how many chunks it has, the SHA-256 of all its bytes, and what else there is to say."""
 
     chunks: Annotated[int, Meta(ge=1, le=MAX_CHUNKS)]
-    sha256: Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")]
+    sha256: Annotated[str, Meta(pattern=rf"^[0-9a-fA-F]{{64}}{END}")]
     content_type: Annotated[str, Meta(max_length=200)] | None = None  # may be anything: the bytes decide
     title: Title | None = None
     visibility: Visibility | None = None

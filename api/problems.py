@@ -1,7 +1,7 @@
 """Refusals as answers: RFC 9457 problem details with a public `code`. No input is echoed, at most 20 errors told."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from msgspec import Struct
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import BaseRoute, Match
 
 from domain.errors import DomainError
 
@@ -45,6 +46,8 @@ STATUSES: Final[Mapping[str, int]] = {
     "malformed-idempotency-key": 400,
     "invalid-body": 422,
     "invalid-parameter": 422,
+    "time-zone-unknown": 422,
+    "condition-not-taken": 412,
     "body-too-large": 413,
     "unsupported-media-type": 415,
     "unsupported-encoding": 415,
@@ -125,14 +128,25 @@ async def _refused(request: Request, error: Exception) -> Response:
     return answer_problem(problem(error.code, detail, errors=errors))
 
 
-async def _http_error(_request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     if error.status_code == HTTPStatus.NOT_FOUND:
         return answer_problem(NOT_FOUND)
-    phrase = HTTPStatus(error.status_code).phrase
-    code = phrase.lower().replace(" ", "-")
-    return answer_problem(problem(code, str(error.detail), status=error.status_code), error.headers)
+    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods(request))
+    return answer_problem(problem(code, str(error.detail), status=error.status_code), headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """All that the path has (RFC 9110, 15.5.6): what refused the request knew of one only."""
+    routes: Iterable[BaseRoute] = request.app.routes
+    asked = {
+        method: {**request.scope, "method": method} for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+    }
+    return [name for name, scope in asked.items() if any(route.matches(scope)[0] is Match.FULL for route in routes)]
 
 
 async def _invalid(_request: Request, error: Exception) -> Response:

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from api.codec import answer
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
+from api.local_time import A_DATE, date_of
 from api.openapi import answers
 from domain.measures import Sport
 from projections.summaries import Day, days
@@ -70,18 +71,20 @@ async def summaries(
     services: ServicesDep,
     fresh: Annotated[Reads, Depends(reads("summaries"))],
     period: SummaryPeriod = SummaryPeriod.WEEK,
-    first: Annotated[date | None, Query(alias="from")] = None,
-    last: Annotated[date | None, Query(alias="to")] = None,
+    from_date: Annotated[str | None, Query(alias="from", **A_DATE)] = None,
+    to_date: Annotated[str | None, Query(alias="to", **A_DATE)] = None,
     sport: Sport | None = None,
 ) -> Response:
     """Sums by period, by the local dates of the runs. `from` and `to` (both counted) widen to whole periods;
     without them it is all there is, and for days the last year.
     """
-    today = services.clock().astimezone(UTC).date()
-    if first is None:
+    if from_date is not None:
+        first = date_of(from_date)
+    else:
+        today = services.clock().astimezone(UTC).date()
         first = today - timedelta(days=366) if period is SummaryPeriod.DAY else date.min
     starts_on = _bounds(period, first)[0] or date.min
-    ends_on = _bounds(period, last or date.max)[1] or date.max
+    ends_on = _bounds(period, date.max if to_date is None else date_of(to_date))[1] or date.max
     async with fresh.view() as view:
         found = await days(view, user_id, starts_on, ends_on)
     wanted = (day for day in found if sport is None or day.sport is sport)

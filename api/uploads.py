@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from api.activities import Activity, read_activity
 from api.bodies import body_pieces
-from api.codec import answer, created
+from api.codec import TITLE, answer, created
 from api.dependencies import CurrentUser, RecordingBearer, ServicesDep
 from api.openapi import answers, file_body
 from api.problems import Problem, answer_problem, problem
@@ -71,7 +71,7 @@ async def upload(
     activity_id: UUID,
     sender: RecordingBearer,
     services: ServicesDep,
-    title: Annotated[str | None, Query(min_length=1, max_length=200, pattern=r"^[^\x00]*[^\s\x00][^\x00]*$")] = None,
+    title: Annotated[str | None, Query(min_length=1, max_length=200, pattern=TITLE)] = None,
     visibility: Visibility | None = None,
     sport: Sport | None = None,
 ) -> Response:
