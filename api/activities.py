@@ -117,7 +117,8 @@ async def activity(
     fresh: Annotated[Reads, Depends(reads("activities", "people"))],
 ) -> Response:
     """One activity. Missing, deleted and hidden ones get the same 404."""
-    return answer(request, await read_activity(services, fresh.reader, user_id, ActivityId(activity_id)), fresh.headers)
+    read = await read_activity(services, fresh.reader, user_id, ActivityId(activity_id))
+    return answer(request, read, fresh.headers, fresh.keep(user_id, read.user_id))
 
 
 async def read_activity(services: Services, reader: Reader, user_id: UserId, activity_id: ActivityId) -> Activity:
@@ -252,7 +253,8 @@ async def track(
         found = await _ranged(services, card, wanted, (from_s or 0.0, to_s), max_points)
     if found is None:
         raise ActivityMissing
-    return answer(request, Track(activity_id, max(map(len, found.values()), default=0), found), fresh.headers)
+    read = Track(activity_id, max(map(len, found.values()), default=0), found)
+    return answer(request, read, fresh.headers, fresh.keep(user_id, card.user_id))
 
 
 async def _ranged(
@@ -300,7 +302,8 @@ async def activities_of(
     more = (
         services.cursors.write((found[-1].started_at, found[-1].activity_id), *scope) if len(found) == limit else None
     )
-    return answer(request, ActivityPage([card_seen(card, person.display_name) for card in found], more), fresh.headers)
+    page = ActivityPage([card_seen(card, person.display_name) for card in found], more)
+    return answer(request, page, fresh.headers, fresh.keep(user_id, owner))
 
 
 async def _seen_as(view: View, user_id: UserId, owner: UserId) -> list[Visibility]:

@@ -26,12 +26,13 @@ from api import (
     users,
 )
 from api.dependencies import unconditional
+from api.front.front import Front
 from api.services import Services
 
 
 def create_app(
     services: Services, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None
-) -> FastAPI:
+) -> Front:
     """An app without globals: tests make as many as they like."""
     app = FastAPI(
         title="Cairn",
@@ -66,4 +67,4 @@ def create_app(
     app.include_router(metrics.router)
     problems.install(app)
     openapi.install(app)
-    return app
+    return Front(app, services)

@@ -1,6 +1,5 @@
 """JSON in and out: strict decoding with caps, strong ETags, packed answers, and 304 for what a client has already."""
 
-import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Final, TypeVar
@@ -11,6 +10,7 @@ from msgspec import Meta, Struct
 
 from api.bodies import UnsupportedMediaType, read_body
 from api.encodings import PackedResponse, coding_for
+from api.front.kept import KEPT, Keep, Kept, knows, read_headers
 from domain.errors import DomainError
 
 MAX_JSON_BYTES: Final = 64 * 1024
@@ -88,34 +88,35 @@ def _without_input(error: msgspec.ValidationError) -> str:
     return "Invalid value" + text[text.rindex(" - at") :] if "enum value" in text and " - at" in text else text[:200]
 
 
-def answer(request: Request, payload: object, headers: Mapping[str, str] | None = None) -> Response:
-    """The payload as JSON; 304 when the client has it already."""
-    return answer_bytes(request, msgspec.json.encode(payload), "application/json", headers)
+def answer(
+    request: Request, payload: object, headers: Mapping[str, str] | None = None, keep: Keep | None = None
+) -> Response:
+    """The payload as JSON; 304 when the client has it already. `keep`: that it may be kept."""
+    return answer_bytes(request, msgspec.json.encode(payload), "application/json", headers, keep)
 
 
-def answer_bytes(request: Request, body: bytes, media_type: str, headers: Mapping[str, str] | None = None) -> Response:
-    """The bytes, packed as the client takes them, with a strong ETag (RFC 9110, 8.8.3) for each packing; 304 when
-    the client has them so already.
-    """
+def answer_bytes(
+    request: Request,
+    body: bytes,
+    media_type: str,
+    headers: Mapping[str, str] | None = None,
+    keep: Keep | None = None,
+) -> Response:
+    """The bytes, packed as the client takes them, with a strong ETag; 304 when the client has them so already."""
+    if keep is not None:
+        request.scope[KEPT] = Kept(body, media_type, headers or {}, keep)
     coding = coding_for(request.headers.get("accept-encoding", ""), len(body))
-    etag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}{f"-{coding}" if coding else ""}"'
-    more = {
-        "ETag": etag,
-        "Cache-Control": "private, no-cache",
-        "Vary": "Authorization, Accept-Encoding",
-        **(headers or {}),
-    }
-    if has_already(request, etag):
-        return Response(status_code=304, headers=more)
+    told = read_headers(body, coding, headers or {})
+    if has_already(request, told["ETag"]):
+        return Response(status_code=304, headers=told)
     if coding is not None:
-        return PackedResponse(body, coding, more, media_type)
-    return Response(body, 200, more, media_type)
+        return PackedResponse(body, coding, told, media_type)
+    return Response(body, 200, told, media_type)
 
 
 def has_already(request: Request, etag: str) -> bool:
-    """Whether the client knows this very answer (If-None-Match; RFC 9110, 13.1.2)."""
-    known = request.headers.get("if-none-match", "")
-    return known == "*" or etag in (tag.strip().removeprefix("W/") for tag in known.split(",", 50))
+    """Whether the client knows this very answer."""
+    return knows(request.headers.get("if-none-match", ""), etag)
 
 
 def created(payload: object, headers: Mapping[str, str], status: int = 201) -> Response:

@@ -1,14 +1,16 @@
 """What endpoints ask for: the services, who is asking, and whether the read models are as new as the client knows."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Final
+from uuid import UUID
 
 from fastapi import Depends, Request
 
 from api.clients import Client, client_of
+from api.front.kept import Keep, Seen
 from api.services import Reader, Services
 from api.tokens import LATE_UPLOAD, Bearer
 from domain.accounts import TokenRefused
@@ -89,10 +91,16 @@ class Reads:
 
     reader: Reader
     headers: Mapping[str, str]
+    names: Sequence[str]
 
     def view(self) -> AbstractAsyncContextManager[View]:
         """For a few queries."""
         return self.reader.view()
+
+    def keep(self, *about: UUID, until: datetime | None = None) -> Keep | None:
+        """That the answer may be kept: it tells of these users' rows, and is good until then. None: it may not."""
+        seen = None if self.headers else self.reader.seen(self.names)
+        return None if seen is None else Keep(frozenset(about), Seen(*seen), until)
 
 
 def reads(*names: str) -> Callable[[Request, Services, UserId], Awaitable[Reads]]:
@@ -101,8 +109,8 @@ def reads(*names: str) -> Callable[[Request, Services, UserId], Awaitable[Reads]
     async def wait(request: Request, services: ServicesDep, user_id: CurrentUser) -> Reads:
         reader, token = services.read_models.reader(user_id), request.headers.get("cairn-min-position")
         if token is None or await reader.reach(token.strip(), names, _WAIT_SECONDS):
-            return Reads(reader, {})
+            return Reads(reader, {}, names)
         request.state.stale = True  # told with a refusal too: what is missing may only be late
-        return Reads(reader, {"Cairn-Stale": "true"})
+        return Reads(reader, {"Cairn-Stale": "true"}, names)
 
     return wait

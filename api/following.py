@@ -65,4 +65,5 @@ async def followers(
             raise UserMissing
         items = await followers_of(view, UserId(runner_id), before, limit)
     more = services.cursors.write((items[-1].since, items[-1].user_id), *scope) if len(items) == limit else None
-    return answer(request, Followers(items, more), fresh.headers)
+    keep = fresh.keep(UserId(runner_id), *(item.user_id for item in items))
+    return answer(request, Followers(items, more), fresh.headers, keep)

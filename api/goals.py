@@ -10,7 +10,7 @@ from msgspec.structs import asdict
 
 from api.codec import answer, body_of, no_content
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
-from api.local_time import today_of
+from api.local_time import end_of, today_of
 from api.openapi import answers, json_body
 from domain.events.activity import Tally
 from domain.goal import Goal, Target, goal_stream_id, progress
@@ -96,13 +96,15 @@ async def goals(
     """All goals with their progress today, by the runner's own calendar."""
     async with fresh.view() as view:
         person = (await people(view, [user_id])).get(user_id)
-        today = today_of(person.time_zone if person else None, services.clock())
+        zone = person.time_zone if person else None
+        today = today_of(zone, services.clock())
         rows = await goals_of(view, user_id)
         windows = [_target(row).window(today) for row in rows]
         first = min((first for first, _ in windows), default=today)
         last = max((last or date.max for _, last in windows), default=today)
         done = [(_tally(day), day.count) for day in await days(view, user_id, first, last)] if rows else []
-    return answer(request, GoalList([_seen(row, done, today) for row in rows]), fresh.headers)
+    keep = fresh.keep(user_id, until=end_of(today, zone))
+    return answer(request, GoalList([_seen(row, done, today) for row in rows]), fresh.headers, keep)
 
 
 def _seen(row: GoalRow, done: list[tuple[Tally, int]], today: date) -> GoalSeen:

@@ -1,6 +1,6 @@
 """Dates by a runner's own calendar, and dates in queries."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -30,3 +30,9 @@ def date_of(text: str) -> date:
 def today_of(time_zone: str | None, now: datetime) -> date:
     """The date it is for a runner; by UTC for one who named no zone."""
     return now.astimezone(ZoneInfo(time_zone) if time_zone else UTC).date()
+
+
+def end_of(today: date, time_zone: str | None) -> datetime:
+    """When the runner's day ends."""
+    zone = ZoneInfo(time_zone) if time_zone else UTC
+    return datetime.combine(today + timedelta(days=1), time.min, zone)

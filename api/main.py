@@ -15,6 +15,7 @@ import uvloop
 
 from api.app import create_app
 from api.cursors import Cursors
+from api.front.front import Front
 from api.idempotency import Idempotency
 from api.services import Services
 from api.telemetry import Telemetry
@@ -48,7 +49,7 @@ def main() -> None:
 async def serve(settings: Settings, host: str, port: int) -> int:
     """Serve until a signal or a fault that nothing here can mend; the exit code."""
     async with open_parts(settings) as parts:
-        app = create_app(services_of(parts, settings), lifespan=lambda _app: _watching(parts, server))
+        app = create_app(services_of(parts, settings), lifespan=lambda _app: _watching(parts, app, server))
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -69,17 +70,18 @@ async def serve(settings: Settings, host: str, port: int) -> int:
 
 
 @asynccontextmanager
-async def _watching(parts: Parts, server: uvicorn.Server) -> AsyncIterator[None]:
+async def _watching(parts: Parts, app: Front, server: uvicorn.Server) -> AsyncIterator[None]:
     async def look() -> None:
         await parts.checks.look_for_ever()
         server.should_exit = True
 
-    looking = asyncio.create_task(look())
+    watching = [asyncio.create_task(look()), asyncio.create_task(app.listen())]
     parts.accounts.watch()
     gc.collect()
     gc.freeze()  # what start-up made is never garbage: collections stay short
     yield
-    looking.cancel()
+    for task in watching:
+        task.cancel()
 
 
 def services_of(parts: Parts, settings: Settings) -> Services:
@@ -93,6 +95,7 @@ def services_of(parts: Parts, settings: Settings) -> Services:
         tracks=parts.tracks,
         accounts=parts.accounts,
         read_models=parts.read_models,
+        shared_reads=parts.shared_reads,
         notices=Notices(parts.read_models),
         tokens=Tokens([(key.kid, key.secret) for key in settings.token_keys]),
         cursors=Cursors(settings.cursor_key),

@@ -63,7 +63,7 @@ async def route_map(
     async with fresh.view() as view:
         card = await visible_card(view, user_id, ActivityId(activity_id))
     route = await _route(services, card, frame)
-    return _picture(request, draw_route(route, card.distance_m, frame), fresh)
+    return _picture(request, draw_route(route, card.distance_m, frame), fresh, (user_id, card.user_id))
 
 
 async def _route(services: Services, card: Card, frame: Frame) -> str | None:
@@ -89,9 +89,8 @@ async def elevation(
     def draw(session: Session, card: Card) -> bytes:
         return draw_elevation(elevation_curve(session, card.distance_m), frame)
 
-    return _picture(
-        request, await _drawn(services, fresh, user_id, activity_id, (*_ALONG, Column.ALTITUDE), draw), fresh
-    )
+    svg, about = await _drawn(services, fresh, user_id, activity_id, (*_ALONG, Column.ALTITUDE), draw)
+    return _picture(request, svg, fresh, about)
 
 
 @router.get(
@@ -108,7 +107,8 @@ async def pace(
         curve = speed_curve(session, card.distance_m)
         return draw_pace(curve, card.measured.avg_speed_mps, card.sport, frame)
 
-    return _picture(request, await _drawn(services, fresh, user_id, activity_id, _ALONG, draw), fresh)
+    svg, about = await _drawn(services, fresh, user_id, activity_id, _ALONG, draw)
+    return _picture(request, svg, fresh, about)
 
 
 async def _drawn(
@@ -118,13 +118,14 @@ async def _drawn(
     activity_id: UUID,
     wanted: Collection[Column],
     draw: Callable[[Session, Card], bytes],
-) -> bytes:
-    """Drawn in a thread, of some points of the track; of none where there is no track."""
+) -> tuple[bytes, tuple[UserId, UserId]]:
+    """Drawn in a thread, of some points of the track; of none where there is no track. And whom it depends on."""
     async with fresh.view() as view:
         card = await visible_card(view, user_id, ActivityId(activity_id))
     found = await services.tracks.columns(card.user_id, card.activity_id, wanted, _MAX_POINTS) or {}
-    return await asyncio.to_thread(lambda: draw(session_of(card.sport, card.started_at, found), card))
+    svg = await asyncio.to_thread(lambda: draw(session_of(card.sport, card.started_at, found), card))
+    return svg, (user_id, card.user_id)
 
 
-def _picture(request: Request, svg: bytes, fresh: Reads) -> Response:
-    return answer_bytes(request, svg, _SVG, {**_HEADERS, **fresh.headers})
+def _picture(request: Request, svg: bytes, fresh: Reads, about: tuple[UserId, UserId]) -> Response:
+    return answer_bytes(request, svg, _SVG, {**_HEADERS, **fresh.headers}, fresh.keep(*about))

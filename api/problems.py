@@ -11,7 +11,6 @@ from fastapi.exceptions import RequestValidationError
 from msgspec import Struct
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.routing import BaseRoute, Match
 
 from domain.errors import DomainError
 
@@ -110,17 +109,38 @@ def answer_problem(found: Problem, headers: Mapping[str, str] | None = None) -> 
 
 
 def install(app: FastAPI) -> None:
-    """Answer every refusal, HTTP error and bug with a problem."""
-    app.add_exception_handler(DomainError, _refused)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(ClientDisconnect, _gone)
-    app.add_exception_handler(Exception, _bug)
+    """Answer every HTTP error and bug with a problem where FastAPI itself answers."""
+    app.add_exception_handler(HTTPException, _answer)
+    app.add_exception_handler(Exception, _answer)
 
 
-async def _refused(request: Request, error: Exception) -> Response:
-    if not isinstance(error, DomainError):
-        raise error
+def answer_error(request: Request, error: Exception) -> Response:
+    """Whatever an endpoint raised, as an answer."""
+    match error:
+        case DomainError():
+            return _refused(request, error)
+        case HTTPException():
+            return _http_error(error)
+        case RequestValidationError():
+            return _invalid(error)
+        case ClientDisconnect():  # before its body was whole: nobody reads this answer, and nothing was done
+            return answer_problem(problem("malformed-body", "The body ended early."))
+        case _:
+            return _bug(request, error)
+
+
+def method_not_allowed(allowed: Iterable[str]) -> Response:
+    """There is something at this path, but not for this method."""
+    phrase = HTTPStatus.METHOD_NOT_ALLOWED.phrase
+    found = problem("method-not-allowed", phrase, status=HTTPStatus.METHOD_NOT_ALLOWED)
+    return answer_problem(found, {"Allow": ", ".join(sorted(allowed))})
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    return answer_error(request, error)
+
+
+def _refused(request: Request, error: DomainError) -> Response:
     if error.code == NOT_FOUND.code:  # hidden, deleted and missing look alike, byte for byte
         return answer_problem(NOT_FOUND, {"Cairn-Stale": "true"} if hasattr(request.state, "stale") else None)
     errors = error.args[1] if len(error.args) > 1 else ()
@@ -128,31 +148,16 @@ async def _refused(request: Request, error: Exception) -> Response:
     return answer_problem(problem(error.code, detail, errors=errors))
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        raise error
+def _http_error(error: HTTPException) -> Response:
     if error.status_code == HTTPStatus.NOT_FOUND:
         return answer_problem(NOT_FOUND)
-    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
-    headers = dict(error.headers or {})
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["Allow"] = ", ".join(_methods(request))
-    return answer_problem(problem(code, str(error.detail), status=error.status_code), headers)
+    phrase = HTTPStatus(error.status_code).phrase
+    code = phrase.lower().replace(" ", "-")
+    return answer_problem(problem(code, str(error.detail), status=error.status_code), error.headers)
 
 
-def _methods(request: Request) -> list[str]:
-    """All that the path has (RFC 9110, 15.5.6): what refused the request knew of one only."""
-    routes: Iterable[BaseRoute] = request.app.routes
-    asked = {
-        method: {**request.scope, "method": method} for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
-    }
-    return [name for name, scope in asked.items() if any(route.matches(scope)[0] is Match.FULL for route in routes)]
-
-
-async def _invalid(_request: Request, error: Exception) -> Response:
+def _invalid(error: RequestValidationError) -> Response:
     """A path or query parameter. An id that is no UUID names nothing: the same 404 as a missing one."""
-    if not isinstance(error, RequestValidationError):
-        raise error
     places = [(str(found["loc"][0]), str(found["loc"][-1]), str(found["msg"])) for found in error.errors()]
     if any(where == "path" for where, _, _ in places):
         return answer_problem(NOT_FOUND)
@@ -160,12 +165,7 @@ async def _invalid(_request: Request, error: Exception) -> Response:
     return answer_problem(problem("invalid-parameter", "A query parameter or header is not valid.", errors=errors))
 
 
-async def _gone(_request: Request, _error: Exception) -> Response:
-    """The client left before its body was whole: nobody reads this answer, and nothing was done."""
-    return answer_problem(problem("malformed-body", "The body ended early."))
-
-
-async def _bug(request: Request, error: Exception) -> Response:
+def _bug(request: Request, error: Exception) -> Response:
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     detail = "This is a fault of the server's. It was logged; the same request is safe to repeat later."
     return answer_problem(problem("internal-error", detail, status=500))

@@ -31,9 +31,26 @@ class Reader(Protocol):
         """The read models as this user sees them; `StoreUnavailable` when no connection is to be had soon."""
         ...
 
+    def seen(self, names: Sequence[str]) -> tuple[int, str] | None:
+        """A position that all reads so far have passed in these, and which builds were read, if answers may be kept."""
+        ...
+
 
 class ReadModels(Protocol):
     """The tables of the projections."""
+
+    @property
+    def builds(self) -> str:
+        """Which builds are read; another text as soon as others are."""
+        ...
+
+    def forget(self) -> None:
+        """Look at what is read again before the next read."""
+        ...
+
+    def position(self, token: str) -> int:
+        """The position that a write was told. `MalformedPosition`."""
+        ...
 
     def reader(self, user_id: UUID) -> Reader:
         """For one request of this user."""
@@ -41,6 +58,35 @@ class ReadModels(Protocol):
 
     async def versions(self, user_id: UUID) -> Mapping[str, tuple[int, bool]]:
         """Which version of each projection the user reads, and whether that is a trial of a new one."""
+        ...
+
+
+class SharedReads(Protocol):
+    """Kept answers that all processes share, and the news of what makes them old. Nothing here fails."""
+
+    async def find(self, owner: UUID, key: str) -> tuple[bytes, int] | None:
+        """A kept answer, and the position of the last change of its owner's rows, if both are known."""
+        ...
+
+    async def level(self, users: Collection[UUID]) -> int | None:
+        """The position of the last change of rows of any of these; None when it is not known."""
+        ...
+
+    def keep(
+        self, owner: UUID, key: str, answer: bytes, users: Collection[UUID], position: int, seconds: float
+    ) -> None:
+        """Keep an answer about these users for so long."""
+        ...
+
+    async def listen(
+        self,
+        changed: Callable[[Collection[UUID], int], None],
+        opened: Callable[[], None],
+        closed: Callable[[], None],
+    ) -> None:
+        """Hear of changes until cancelled, all of them between `opened` and `closed`. `changed` with nobody: of
+        everybody.
+        """
         ...
 
 
@@ -147,6 +193,7 @@ class Services:
     tracks: Tracks
     accounts: Accounts
     read_models: ReadModels
+    shared_reads: SharedReads
     notices: Notices
     tokens: Tokens
     cursors: Cursors

@@ -2,7 +2,7 @@
 
 from calendar import monthrange
 from collections.abc import Iterable
-from datetime import UTC, date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -78,17 +78,20 @@ async def summaries(
     """Sums by period, by the local dates of the runs. `from` and `to` (both counted) widen to whole periods;
     without them it is all there is, and for days the last year.
     """
+    today = services.clock().astimezone(UTC).date()
     if from_date is not None:
         first = date_of(from_date)
     else:
-        today = services.clock().astimezone(UTC).date()
         first = today - timedelta(days=366) if period is SummaryPeriod.DAY else date.min
     starts_on = _bounds(period, first)[0] or date.min
     ends_on = _bounds(period, date.max if to_date is None else date_of(to_date))[1] or date.max
     async with fresh.view() as view:
         found = await days(view, user_id, starts_on, ends_on)
     wanted = (day for day in found if sport is None or day.sport is sport)
-    return answer(request, Summaries(_summed(wanted, period, sport)), fresh.headers)
+    tomorrow = datetime.combine(today + timedelta(days=1), time.min, UTC)
+    return answer(
+        request, Summaries(_summed(wanted, period, sport)), fresh.headers, fresh.keep(user_id, until=tomorrow)
+    )
 
 
 def _summed(found: Iterable[Day], period: SummaryPeriod, sport: Sport | None) -> list[Summary]:

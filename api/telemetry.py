@@ -2,10 +2,11 @@
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
-# OpenTelemetry's semantic conventions for http.server.request.duration
-_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+from api.front.cache import ReadCache
+from api.front.meter import Meters
+
 _LABELS: Final = 100  # app versions that are told apart; a client cannot make more of them by lying
 OTHER: Final = "other"
 
@@ -16,26 +17,8 @@ class Telemetry:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._clients: set[str] = set()
-        self.requests = Counter(
-            "cairn_http_requests",
-            "Answers, by the app that asked.",
-            ["method", "route", "status", "client"],
-            registry=self.registry,
-        )
-        self.seconds = Histogram(
-            "http_server_request_duration_seconds",
-            "From the request's head to the answer's end.",
-            ["method", "route"],
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self.reads = Counter(
-            "cairn_cache_reads",
-            "Reads that a cache could answer. tier: process, valkey, cdn; outcome: hit, not_modified, miss, coalesced, "
-            "bypassed.",
-            ["route", "tier", "outcome"],
-            registry=self.registry,
-        )
+        self.meters = Meters()
+        self.registry.register(self.meters)
         self.keyed = Counter(
             "cairn_idempotent_requests",
             "Requests that may come again. outcome: first, replayed, running, reused.",
@@ -48,6 +31,13 @@ class Telemetry:
             ["why", "kind", "client"],
             registry=self.registry,
         )
+
+    def watch_cache(self, cache: ReadCache) -> None:
+        """Tell how much is kept."""
+        kept = Gauge("cairn_kept_reads", "Answers that are kept in this process.", registry=self.registry)
+        kept.set_function(lambda: len(cache))
+        size = Gauge("cairn_kept_reads_bytes", "What they take, about.", registry=self.registry)
+        size.set_function(lambda: cache.bytes)
 
     def client(self, label: str) -> str:
         """The label to count an app under: its own, or `other` once there are very many."""

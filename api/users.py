@@ -11,6 +11,7 @@ from msgspec.structs import asdict, replace
 
 from api.codec import Name, answer, body_of, created, no_content
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
+from api.front.kept import Keep, Seen
 from api.idempotency import IdempotencyKey, answer_of, json_reply, key_of
 from api.openapi import answers, json_body
 from api.services import Services
@@ -118,8 +119,11 @@ async def _opened(
 @router.get("/me", responses=answers(401, ok=Me))
 async def me(request: Request, user_id: CurrentUser, services: ServicesDep) -> Response:
     """One's own profile, from the account itself: never behind."""
+    seen = services.read_models.reader(user_id).seen(["people"])  # before the profile is read
     profile = (await services.streams.load(User, user_stream_id(user_id))).profile
-    return answer(request, Me(user_id=user_id, email=await services.accounts.email(user_id), **asdict(profile)))
+    read = Me(user_id=user_id, email=await services.accounts.email(user_id), **asdict(profile))
+    keep = None if seen is None else Keep(frozenset((user_id,)), Seen(*seen), None)
+    return answer(request, read, keep=keep)
 
 
 @router.patch(
@@ -159,4 +163,4 @@ async def runner(
         following=person.following,
         followed_by_me=followed,
     )
-    return answer(request, seen, fresh.headers)
+    return answer(request, seen, fresh.headers, fresh.keep(user_id, person.user_id))

@@ -26,6 +26,7 @@ from infra.queue import IngestQueue
 from infra.queue_watch import QueueWatch
 from infra.server_checks import ServerChecks
 from infra.settings import Settings
+from infra.shared_reads import Changes, SharedReads
 from infra.tracks import ObjectTracks
 from infra.vault import Vault
 from infra.views import ReadModels
@@ -45,6 +46,7 @@ class Parts:
 
     streams: EventStore
     read_models: ReadModels
+    shared_reads: SharedReads
     keys: UserKeys
     objects: Objects
     inbox: ObjectInbox
@@ -69,6 +71,9 @@ async def open_parts(settings: Settings, connections: int = _READ_CONNECTIONS) -
         socket_timeout=5.0,  # longer than a blocking read waits
         retry=AsyncRetry(NoBackoff(), 1),  # a connection may have died while it was idle
     )
+    reads = AsyncRedis.from_url(  # of its own: kept answers must not wait behind anything
+        settings.redis_url, protocol=2, socket_connect_timeout=0.5, retry=AsyncRetry(NoBackoff(), 1)
+    )
     vault = Vault(settings.master_keys)
     read_models = ReadModels(settings.database_url, connections=connections)
     master = MasterKeys(settings.master_keys)
@@ -84,6 +89,7 @@ async def open_parts(settings: Settings, connections: int = _READ_CONNECTIONS) -
         yield Parts(
             streams=streams,
             read_models=read_models,
+            shared_reads=SharedReads(reads),
             keys=keys,
             objects=objects,
             inbox=inbox,
@@ -101,7 +107,16 @@ async def open_parts(settings: Settings, connections: int = _READ_CONNECTIONS) -
         await accounts.close()
         await streams.close()
         await read_models.close()
+        await reads.aclose()
         await redis.aclose()
+
+
+def open_changes(settings: Settings) -> Changes:
+    """A projector's own connection for the news of what it changed."""
+    redis = Redis.from_url(
+        settings.redis_url, protocol=2, socket_connect_timeout=0.2, socket_timeout=0.2, retry=Retry(NoBackoff(), 1)
+    )
+    return Changes(redis)
 
 
 def open_ear(settings: Settings) -> Ear:

@@ -70,6 +70,7 @@ class ReadModels:
             kwargs={"autocommit": True, "connect_timeout": 5},
         )
         self._standings: Standings = {}
+        self._builds = ""
         self._read_at = -_POINTERS_SECONDS
         self._reading = asyncio.Lock()
         self._declared = {(projection.name, projection.version) for projection in projections} | {(REACTORS, 0)}
@@ -131,7 +132,29 @@ class ReadModels:
             if (name, build[1]) in self._declared:
                 found.setdefault(name, {})[role] = Readable(*build), percent
         self._standings = {name: standing for name, roles in found.items() if (standing := _standing(roles))}
+        self._builds = ",".join(
+            f"{one.active.schema}+{one.shadow.schema if one.shadow else ''}+{one.shadow_percent}"
+            for _, one in sorted(self._standings.items())
+        )
         self._read_at = time.monotonic()
+
+    @property
+    def known(self) -> Standings:
+        """Which builds are read, as it was when somebody looked last."""
+        return self._standings
+
+    @property
+    def builds(self) -> str:
+        """Which builds are read, as far as is known; another text as soon as others are."""
+        return self._builds
+
+    def position(self, token: str) -> int:
+        """The position that a write was told. `MalformedPosition`."""
+        return from_token(token)
+
+    def forget(self) -> None:
+        """Look at the builds again before the next read."""
+        self._read_at = -_POINTERS_SECONDS
 
     def _knows(self, position: int, names: Sequence[str], user_id: UUID) -> bool:
         standings = self._standings
@@ -154,6 +177,8 @@ class Reader:
         self._read_models = read_models
         self._user_id = user_id
         self._reached: Standings | None = None
+        self._standings = read_models.known
+        self._builds = read_models.builds
 
     async def reach(self, token: str, names: Sequence[str], timeout_seconds: float) -> bool:
         """Wait until what this user reads of these projections has passed the position; whether it did in time."""
@@ -163,15 +188,27 @@ class Reader:
             if time.monotonic() >= deadline:
                 return False
             await asyncio.sleep(_POLL_SECONDS)
-        self._reached = reached
+        self._reached = self._standings = reached
+        self._builds = self._read_models.builds
         return True
 
     @asynccontextmanager
     async def view(self) -> AsyncIterator["SchemaView"]:
         """The read models as this user sees them, for a few queries. `StoreUnavailable`."""
         async with self._read_models.connection() as connection:
-            standings = self._reached or await self._read_models.standings(connection)
-            yield SchemaView(connection, standings, self._user_id, self._read_models.shadowing)
+            if self._reached is None:
+                self._standings = await self._read_models.standings(connection)
+                self._builds = self._read_models.builds
+            yield SchemaView(connection, self._standings, self._user_id, self._read_models.shadowing)
+
+    def seen(self, names: Sequence[str]) -> tuple[int, str] | None:
+        """A position that all reads so far have passed in these, and the builds. None when that is not known, and while
+        a new version is tried: every read of that is to be compared.
+        """
+        standings = [self._standings.get(name) for name in names]
+        if any(one is None or one.tried_by(self._user_id) is not None for one in standings):
+            return None
+        return min(one.of(self._user_id).position for one in standings if one is not None), self._builds
 
 
 class Shadowing:

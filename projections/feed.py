@@ -5,7 +5,7 @@ authors that they follow, which private ones are not among. A runner's own runs,
 followers, are not written out but merged in when read.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from typing import Any, ClassVar, Final, LiteralString
@@ -171,7 +171,7 @@ class Entries:
         Table(name="viewers", row=Viewer, key=("viewer_id",), owner="viewer_id"),
     )
 
-    def update(self, changes: Mapping[str, Sequence[Change]], rows: Connection, schema: str) -> None:
+    def update(self, changes: Mapping[str, Sequence[Change]], rows: Connection, schema: str) -> Collection[UUID]:
         """In sets: what is gone, what is new, and what that does to each viewer's count."""
         posts, follows = changes.get("posts", ()), changes.get("follows", ())
         gone = [before for before, after in posts if _shown(before) and not _shown(after)]
@@ -199,6 +199,7 @@ class Entries:
         refilled = count.settle()
         if refilled:
             self.derive(refilled, rows, schema)
+        return count.viewers
 
     def derive(self, owners: Sequence[UUID] | None, rows: Connection, schema: str) -> None:
         """By the same rule for one viewer and for all."""
@@ -226,6 +227,11 @@ class _Counting:
         self._schema = schema
         self._change: dict[UUID, int] = {}
         self._losers: set[UUID] = set()
+
+    @property
+    def viewers(self) -> Collection[UUID]:
+        """Whose feed is another now."""
+        return self._change.keys()
 
     def lost(self, text: LiteralString, parameters: Sequence[object]) -> None:
         for viewer, number in self._rows.execute(statement(self._schema, text), parameters):
@@ -270,8 +276,17 @@ FEED: Final = Projection(
 )
 
 
-async def feed_page(view: View, viewer_id: UserId, before: Place, limit: int) -> list[tuple[ActivityId, Place]]:
-    """The next activities of a runner's feed after a place in it, each with its own place."""
+class FeedPage(Struct, frozen=True):
+    """Activities of a feed, each with its place in it; and those authors whose runs are not written out to the viewer
+    but looked up: who reads a page depends on what they do, also where it shows nothing of theirs.
+    """
+
+    entries: list[tuple[ActivityId, Place]]
+    merged: list[UserId]
+
+
+async def feed_page(view: View, viewer_id: UserId, before: Place, limit: int) -> FeedPage:
+    """The next activities of a runner's feed after a place in it."""
     parameters = {
         "viewer": viewer_id,
         "started_at": before[0],
@@ -279,7 +294,8 @@ async def feed_page(view: View, viewer_id: UserId, before: Place, limit: int) ->
         "limit": limit,
     }
     found = await view.rows(_PAGE, parameters)
-    return [(ActivityId(row["activity_id"]), (row["started_at"], row["activity_id"])) for row in found]
+    entries = [(ActivityId(row["activity_id"]), (row["started_at"], row["activity_id"])) for row in found]
+    return FeedPage(entries, found[0]["merged"] if found else [])
 
 
 _TAKE_BACK: Final = """
@@ -381,7 +397,10 @@ _FOLLOWERS: Final = "SELECT follower_id FROM {s}.follows WHERE author_id = ANY(%
 _PAGE: Final = Query(
     "feed",
     """
-    SELECT activity_id, started_at FROM (
+    SELECT activity_id, started_at, ARRAY(
+        SELECT f.author_id FROM {s}.follows f JOIN {s}.authors a ON a.author_id = f.author_id AND a.merged
+        WHERE f.follower_id = %(viewer)s) AS merged
+    FROM (
         (SELECT activity_id, started_at FROM {s}.entries
          WHERE viewer_id = %(viewer)s AND (started_at, activity_id) < (%(started_at)s, %(activity_id)s)
          ORDER BY started_at DESC, activity_id DESC LIMIT %(limit)s)
@@ -399,6 +418,6 @@ _PAGE: Final = Query(
               AND (started_at, activity_id) < (%(started_at)s, %(activity_id)s)
             ORDER BY started_at DESC, activity_id DESC LIMIT %(limit)s) p
          WHERE f.follower_id = %(viewer)s)
-    ) merged ORDER BY started_at DESC, activity_id DESC LIMIT %(limit)s
+    ) page ORDER BY started_at DESC, activity_id DESC LIMIT %(limit)s
     """,
 )

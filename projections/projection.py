@@ -1,7 +1,7 @@
 """What a projection is: tables, how events fold into their rows, and which version of it is read."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, Generic, LiteralString, Protocol, TypeVar
 from uuid import UUID
@@ -68,8 +68,8 @@ class Derived(Protocol):
 
     tables: ClassVar[Sequence[Table[Any]]]
 
-    def update(self, changes: Mapping[str, Sequence[Change]], rows: Connection, schema: str) -> None:
-        """Follow what a page changed in the folded tables, which hold it already."""
+    def update(self, changes: Mapping[str, Sequence[Change]], rows: Connection, schema: str) -> Collection[UUID]:
+        """Follow what a page changed in the folded tables, which hold it already; the owners of what this changed."""
         ...
 
     def derive(self, owners: Sequence[UUID] | None, rows: Connection, schema: str) -> None:

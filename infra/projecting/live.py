@@ -15,6 +15,7 @@ from domain.events.event import Recorded
 from infra.projecting.pages import Pages
 from infra.projecting.refold import skipped_positions
 from infra.projecting.shards import LeaseLost, Leases, Shard, stop
+from infra.shared_reads import Changes
 from projections import PROJECTIONS
 from projections.projection import Projection
 
@@ -33,11 +34,14 @@ class LiveTables:
         connection: Connection,
         holder: UUID,
         renewing: Callable[[], None] = lambda: None,
+        changes: Changes | None = None,
         defined: Mapping[tuple[str, int], Projection] = _DEFINED,
     ) -> None:
         self._connection = connection
         self._leases = Leases(connection, holder, defined)
         self._renewing = renewing
+        self._changes = changes
+        self._held: frozenset[tuple[str, int]] = frozenset()
         self._defined = defined
         self._skipped: Callable[[str], Collection[int]] = lambda _name: ()
         self._pages: dict[tuple[str, frozenset[int] | None], Pages] = {}
@@ -47,7 +51,12 @@ class LiveTables:
         self._pages.clear()
         self._renewing()
         self._skipped = self._asked(partial(skipped_positions, self._connection))
-        return self._asked(self._leases.renew)
+        shards = self._asked(self._leases.renew)
+        held = frozenset((shard.schema_name, shard.shard) for shard in shards)
+        if self._changes is not None and not held <= self._held:
+            self._changes.took_over()
+        self._held = held
+        return shards
 
     def release(self) -> None:
         """Give all of them back."""
@@ -88,10 +97,13 @@ class LiveTables:
     def _write(
         self, shards: Sequence[Shard], page: Sequence[Recorded], ceiling: int, *, row_by_row: bool = False
     ) -> None:
+        owners: set[UUID] = set()
         with self._connection.transaction():
             self._leases.advance(shards, ceiling)
             for own in _by_schema(shards).values():
-                self._pages_of(own).take(page, row_by_row=row_by_row)
+                owners |= self._pages_of(own).take(page, row_by_row=row_by_row)
+        if self._changes is not None:
+            self._changes.tell(owners, ceiling)
 
     def _pages_of(self, shards: Sequence[Shard]) -> Pages:
         shard, partitions = shards[0], _partitions(shards)

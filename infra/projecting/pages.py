@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+from uuid import UUID
 
 import psycopg
 from psycopg import Connection
@@ -37,11 +38,13 @@ class Pages:
         self._stores = [stores(projection, schema)[fold.table.name] for fold in projection.folds]
         self._held: Held | None = None
 
-    def take(self, page: Sequence[Recorded], *, row_by_row: bool = False) -> None:
-        """Within the caller's transaction. `row_by_row` finds which rows the server does not take, and leaves those."""
+    def take(self, page: Sequence[Recorded], *, row_by_row: bool = False) -> set[UUID]:
+        """Within the caller's transaction; the owners of rows that are others now. `row_by_row` finds which rows the
+        server does not take, and leaves those.
+        """
         steps = self._folder.steps(page)
         if not steps:
-            return
+            return set()
         if self._held is None:
             self._held = held_keys(self._rows, self._projection, self._schema)
         held = dict.fromkeys(self._held, 0)
@@ -52,13 +55,24 @@ class Pages:
         rows, before = self._loaded(touched)
         faults = self._folder.run(steps, rows, held)
         changes = self._write(steps, touched, before, rows, faults, row_by_row=row_by_row)
+        owners = self._owners(changes)
         if self._projection.derived is not None:
-            self._projection.derived.update(changes, self._rows, self._schema)
+            owners.update(self._projection.derived.update(changes, self._rows, self._schema))
         if held:
             note_held(self._rows, self._schema, held)
         if faults:
             note_faults(self._rows, self._schema, faults)
         self._held = dict.fromkeys([*held, *((fault.table, fault.key) for fault in faults)], 0)
+        return owners
+
+    def _owners(self, changes: Mapping[str, Sequence[Change]]) -> set[UUID]:
+        return {
+            store.owner_of(row)
+            for store in self._stores
+            for change in changes[store.table.name]
+            for row in change
+            if row
+        }
 
     def _loaded(self, touched: Sequence[Mapping[Key, Recorded]]) -> tuple[Rows, list[dict[Key, Any]]]:
         rows, before = self._folder.none(), []

@@ -99,11 +99,14 @@ async def world(
         async with asyncio.timeout(60):  # a busy machine may take its time to connect
             while not await _connected(parts):
                 await asyncio.sleep(0.1)
-        transport = httpx.ASGITransport(create_app(services_of(parts, settings)), raise_app_exceptions=False)
+        app = create_app(services_of(parts, settings))
+        loops.append(asyncio.create_task(app.listen()))
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://cairn") as http:
             yield World(http, parts, settings)
         stop.set()
         loops[0].cancel()
+        loops[-1].cancel()
         with suppress(asyncio.CancelledError):
             await asyncio.gather(*loops)
         reader.close()

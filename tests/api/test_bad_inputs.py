@@ -2,12 +2,15 @@
 
 import json
 
+import httpx
 import pytest
 
+from api.app import create_app
+from api.main import services_of
 from api.problems import MAX_ERRORS, STATUSES
 from tests.api.bad_inputs import ABSENT, ENTRIES
 from tests.api.bad_inputs.place import Bad, Place, settle, told
-from tests.api.conftest import World
+from tests.api.conftest import Runner, World
 
 NAMED_BY_HTTP = {"method-not-allowed", "bad-request"}
 
@@ -31,6 +34,17 @@ async def test_a_bad_input_is_answered_as_the_contract_says(place: Place, entry:
 
 def test_every_number_of_the_list_is_here() -> None:
     assert {entry.number for entry in ENTRIES} | set(ABSENT) == set(range(1, 67))
+
+
+async def test_nobody_fills_the_cache_with_long_addresses(world: World, anna: Runner) -> None:
+    front = create_app(services_of(world.parts, world.settings))
+    front._cache.open = True
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(front), base_url="http://cairn") as http:
+        for asked, kept in (("x" * 600, 0), ("x", 1)):
+            answer = await http.get(
+                f"/v1/me/goals?{asked}", headers={"Authorization": f"Bearer {anna.tokens['access_token']}"}
+            )
+            assert (answer.status_code, len(front._cache)) == (200, kept)
 
 
 @pytest.mark.parametrize("number", ABSENT)

@@ -21,7 +21,7 @@ BEN_LEAVES_ANNA = FollowEnded(follower_id=BEN, followee_id=ANNA, at=MAY_2)
 
 
 async def seen(queries: View, viewer: UserId, limit: int = 100) -> list[UUID]:
-    return [activity_id for activity_id, _ in await feed_page(queries, viewer, BEFORE_ALL, limit)]
+    return [activity_id for activity_id, _ in (await feed_page(queries, viewer, BEFORE_ALL, limit)).entries]
 
 
 def changed(recorded: ActivityRecorded, visibility: Visibility) -> ActivityEdited:
@@ -87,7 +87,7 @@ async def test_pages_go_on_where_the_last_one_ended(database: Connection, querie
     runs = [run(ANNA, at=MAY_1 + timedelta(minutes=n // 2)) for n in range(7)]
     project(FEED, database, BEN_FOLLOWS_ANNA, *runs)
     found, place = [], BEFORE_ALL
-    while page := await feed_page(queries, BEN, place, 3):
+    while page := (await feed_page(queries, BEN, place, 3)).entries:
         found += [activity_id for activity_id, _ in page]
         place = page[-1][1]
     assert sorted(found) == sorted(recorded.activity_id for recorded in runs)

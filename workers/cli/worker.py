@@ -15,7 +15,7 @@ from psycopg import Connection
 
 from domain.errors import StoreUnavailable
 from domain.notices import REACTIONS
-from infra.bootstrap import Parts, now, open_ear, open_parts
+from infra.bootstrap import Parts, now, open_changes, open_ear, open_parts
 from infra.collection import Collection
 from infra.event_store.reader import LogReader
 from infra.faults import Fault
@@ -60,7 +60,7 @@ def run_projector(settings: Settings, stop: threading.Event) -> None:
 
     def project(reader: LogReader, writing: Connection, ear: Ear) -> None:
         Registry(writing).register()
-        tables = LiveTables(prepare(writing, live=True), uuid4(), reader.look_again)
+        tables = LiveTables(prepare(writing, live=True), uuid4(), reader.look_again, open_changes(settings))
         projector = Projector(reader.page, tables, LeaseLost)
         _log.info("ready")
         try:

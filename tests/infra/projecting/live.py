@@ -28,7 +28,7 @@ class Worker:
             prepare(self._connections[1], live=True),
             uuid4(),
             self.reader.look_again,
-            {(projection.name, projection.version): projection for projection in projections},
+            defined={(projection.name, projection.version): projection for projection in projections},
         )
         self._now = 0.0
         self._projector = Projector(

@@ -1,0 +1,337 @@
+"""The app as the server runs it: kept answers first, then the routes by table, then what is left to FastAPI."""
+
+import hashlib
+import time
+from asyncio import Future, get_running_loop
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from fastapi.routing import iter_route_contexts
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
+
+from api.clients import client_of
+from api.dependencies import services_of
+from api.front.cache import MAX_BODY, Asked, ReadCache
+from api.front.endpoint import Endpoint, compiled
+from api.front.kept import KEPT, Kept, Stored, Variant, knows
+from api.front.meter import Meter
+from api.front.table import Table
+from api.problems import answer_error, method_not_allowed
+from api.services import Services
+from domain.errors import DomainError
+
+_BEARER: Final = "Bearer "
+_OTHERS: Final = "other"  # what FastAPI answers: documentation, and paths that there are not
+_SUCCESS: Final = range(200, 300)
+_MAX_TARGET: Final = 512  # bytes of what a kept answer is kept under, which nobody else counts
+_MAX_TOKEN: Final = 128  # bytes of a position that is remembered
+_NO_POSITION: Final = 2**63
+_GET: Final = "GET"
+_OK: Final = 200
+_NOT_MODIFIED: Final = 304
+
+
+class Route(NamedTuple):
+    """An endpoint, with what is counted of it. `keeps`: its answers may be kept, as was seen of one."""
+
+    template: str
+    endpoint: Endpoint
+    meter: Meter
+    keeps: list[bool]
+
+
+class Front:
+    """An ASGI app."""
+
+    def __init__(self, app: FastAPI, services: Services) -> None:
+        self._app = app
+        self._services = services
+        self._meters = services.telemetry.meters
+        self._table = _table(app, services)
+        self._cache = ReadCache()
+        self._flights: dict[Asked, Future[Kept | None]] = {}
+        services.telemetry.watch_cache(self._cache)
+
+    async def listen(self) -> None:
+        """Keep answers as long as news of what makes them old are heard, until cancelled."""
+        await self._services.shared_reads.listen(self._changed, self._opened, self._closed)
+
+    def openapi(self) -> dict[str, Any]:
+        """The contract."""
+        return self._app.openapi()
+
+    def routes(self) -> Iterator[tuple[str, str]]:
+        """Method and path template of each route of ours."""
+        for context, method in _declared(self._app):
+            yield method, str(context.path_format)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            scope["app"] = self._app
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        if scope["method"] == _GET:
+            kept, asked = self._kept(scope, headers)
+            if kept is not None:
+                status = await _send_kept(kept, headers, send)
+                meter = kept.meter
+                meter.read("process", "hit" if status == _OK else "not_modified")
+                meter.answered(status, self._client(headers), time.perf_counter() - began)
+                return
+        else:
+            asked = None
+        await self._routed(scope, receive, send, headers, asked, began)
+
+    def _kept(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[Kept | None, Asked | None]:
+        """What may be answered at once; and under what an answer to this may be kept, if its sender is known."""
+        authorization = headers.get(b"authorization")
+        if authorization is None:
+            return None, None
+        services = self._services
+        bearer = services.tokens.known(_token(authorization), time.time())
+        if bearer is None or services.accounts.ended(bearer.session_id):
+            return None, None
+        asked = Asked(bearer.user_id, scope["raw_path"], scope["query_string"])
+        if len(asked.path) + len(asked.query) > _MAX_TARGET:
+            return None, None
+        kept = self._cache.find(asked, time.monotonic())
+        if kept is None or kept.seen.builds != services.read_models.builds:
+            return None, asked
+        token = headers.get(b"cairn-min-position")
+        if token is not None and self._position(token) > kept.seen.position:
+            return None, asked
+        return kept, asked
+
+    def _position(self, token: bytes) -> int:
+        """The position of a token; beyond all for one that is none, so that the endpoint refuses it."""
+        return _NO_POSITION if len(token) > _MAX_TOKEN else _position_of(self._services.read_models.position, token)
+
+    def _client(self, headers: Mapping[bytes, bytes]) -> str:
+        header = headers.get(b"cairn-client")
+        return self._services.telemetry.client(client_of("" if header is None else header.decode("latin-1")).label)
+
+    async def _routed(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        headers: dict[bytes, bytes],
+        asked: Asked | None,
+        began: float,
+    ) -> None:
+        found = self._table.find(scope["path"])
+        if found is None:
+            status = await self._left_to_fastapi(scope, receive, send)
+            self._meters.of(scope["method"], _OTHERS).answered(
+                status, self._client(headers), time.perf_counter() - began
+            )
+            return
+        methods, names, values = found
+        method = scope["method"]
+        route = methods.get(method)
+        scope["app"] = self._app
+        scope.setdefault("state", {})
+        request = Request(scope, receive, send)
+        if route is None:
+            response = method_not_allowed(methods)
+            await response(scope, receive, send)
+            self._meters.of("other", _OTHERS).answered(405, self._client(headers), time.perf_counter() - began)
+            return
+        scope["path_params"] = dict(zip(names[method], values, strict=True))
+        scope["route"] = route
+        if asked is not None and route.keeps[0]:
+            status = await self._read(route, request, headers, asked, send)
+        else:
+            response = await self._answer(route.endpoint, request)
+            if asked is not None:
+                self._keep(route, request, asked)
+            status = response.status_code
+            await _deliver(response, scope, receive, send)
+            if method != _GET and status in _SUCCESS:
+                self._wrote(headers, response)
+        route.meter.answered(status, self._client(headers), time.perf_counter() - began)
+
+    async def _answer(self, endpoint: Endpoint, request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except Exception as error:  # noqa: BLE001 - every refusal has an answer, and so has every fault
+            return answer_error(request, error)
+
+    async def _left_to_fastapi(self, scope: Scope, receive: Receive, send: Send) -> int:
+        status = 500
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        await self._app(scope, receive, watched)
+        return status
+
+    # reads that may be kept
+
+    async def _read(self, route: Route, request: Request, headers: dict[bytes, bytes], asked: Asked, send: Send) -> int:
+        """A kept answer of others, or of whoever is asking the same right now, or a new one."""
+        token = headers.get(b"cairn-min-position")
+        floor = -1 if token is None else self._position(token)
+        flight = self._flights.get(asked)
+        if flight is not None and floor < 0:
+            kept = await flight
+            if kept is not None:
+                route.meter.read("process", "coalesced")
+                return await _send_kept(kept, headers, send)
+        leading = flight is None
+        if leading:
+            flight = self._flights[asked] = get_running_loop().create_future()
+        kept = None
+        try:
+            kept = await self._shared(route, asked, floor)
+            if kept is not None:
+                self._land(asked, flight, kept, leading=leading)
+                return await _send_kept(kept, headers, send)
+            response = await self._answer(route.endpoint, request)
+            kept = self._keep(route, request, asked)
+        finally:
+            self._land(asked, flight, kept, leading=leading)
+        await _deliver(response, request.scope, request.receive, send)
+        return response.status_code
+
+    def _land(self, asked: Asked, flight: "Future[Kept | None] | None", kept: Kept | None, *, leading: bool) -> None:
+        if leading and flight is not None and not flight.done():
+            del self._flights[asked]
+            flight.set_result(kept)
+
+    async def _shared(self, route: Route, asked: Asked, floor: int) -> Kept | None:
+        """What another process has kept, if it is good."""
+        if not self._cache.open:
+            route.meter.read("process", "bypassed")
+            return None
+        route.meter.read("process", "miss")
+        found = await self._services.shared_reads.find(asked.user_id, _key(asked))
+        kept = None
+        if found is not None:
+            kept = await self._checked(found[0], found[1], asked, floor)
+        route.meter.read("valkey", "miss" if kept is None else "hit")
+        if kept is not None:
+            kept.meter = route.meter
+            self._cache.keep(asked, kept, time.monotonic(), self._services.clock())
+        return kept
+
+    async def _checked(self, stored: bytes, level: int, asked: Asked, floor: int) -> Kept | None:
+        kept = msgspec.msgpack.decode(stored, type=Stored).kept()
+        seen = kept.seen
+        if seen.position < max(floor, level) or seen.builds != self._services.read_models.builds:
+            return None
+        if kept.until is not None and kept.until <= self._services.clock():
+            return None
+        others = kept.about - {asked.user_id}
+        if others:
+            highest = await self._services.shared_reads.level(others)
+            if highest is None or highest > seen.position:
+                return None
+        return None if self._cache.outdated(kept) else kept
+
+    def _keep(self, route: Route, request: Request, asked: Asked) -> Kept | None:
+        """Keep what an endpoint has answered, if it says that it may be."""
+        kept: Kept | None = request.scope.get(KEPT)
+        if kept is None:
+            return None
+        route.keeps[0] = True
+        kept.meter = route.meter
+        if self._cache.keep(asked, kept, time.monotonic(), self._services.clock()):
+            stored = msgspec.msgpack.encode(kept.stored())
+            seconds = kept.expires_at - time.monotonic()
+            users = kept.about | {asked.user_id}
+            self._services.shared_reads.keep(asked.user_id, _key(asked), stored, users, kept.seen.position, seconds)
+            return kept
+        return kept if len(kept.body) <= MAX_BODY else None
+
+    def _wrote(self, headers: Mapping[bytes, bytes], response: Response) -> None:
+        """The writer's own reads are not answered from before the write any more, wherever the projections are."""
+        position = response.headers.get("cairn-position")
+        if position is None:
+            return
+        bearer = self._services.tokens.known(_token(headers.get(b"authorization", b"")), time.time())
+        if bearer is not None:
+            self._cache.changed([bearer.user_id], self._services.read_models.position(position))
+
+    def _changed(self, users: Collection[UUID], position: int) -> None:
+        if users:
+            self._cache.changed(users, position)
+        else:
+            self._cache.clear()
+            self._services.read_models.forget()
+
+    def _opened(self) -> None:
+        self._cache.clear()
+        self._cache.open = True
+
+    def _closed(self) -> None:
+        self._cache.open = False
+        self._cache.clear()
+
+
+def _declared(app: FastAPI) -> Iterator[tuple[Any, str]]:
+    for context in iter_route_contexts(app.routes):
+        if hasattr(context, "dependant"):  # ours; the others are the documentation's
+            for method in sorted(context.methods or ()):
+                yield context, method
+
+
+def _table(app: FastAPI, services: Services) -> Table[Route]:
+    """Every route that was declared, compiled."""
+    table: Table[Route] = Table()
+    for context, method in _declared(app):
+        template = str(context.path_format)
+        endpoint = compiled(context.dependant, {services_of: services})
+        table.add(template, method, Route(template, endpoint, services.telemetry.meters.of(method, template), [False]))
+    return table
+
+
+async def _send_kept(kept: Kept, headers: Mapping[bytes, bytes], send: Send) -> int:
+    """The answer as the client takes it, or that the client has it; the status."""
+    accepted, known = headers.get(b"accept-encoding"), headers.get(b"if-none-match")
+    variant: Variant = kept.variant("" if accepted is None else accepted.decode("latin-1"))
+    if known is not None and (known == variant.etag or knows(known.decode("latin-1"), variant.etag.decode())):
+        await send({"type": "http.response.start", "status": _NOT_MODIFIED, "headers": variant.not_modified})
+        await send({"type": "http.response.body", "body": b""})
+        return _NOT_MODIFIED
+    await send({"type": "http.response.start", "status": _OK, "headers": variant.ok})
+    await send({"type": "http.response.body", "body": variant.body})
+    return _OK
+
+
+async def _deliver(
+    response: Callable[[Scope, Receive, Send], Awaitable[None]], scope: Scope, receive: Receive, send: Send
+) -> None:
+    try:
+        await response(scope, receive, send)
+    except ClientDisconnect:
+        return
+
+
+def _token(authorization: bytes) -> str:
+    text = authorization.decode("latin-1")
+    return text[len(_BEARER) :].strip() if text[: len(_BEARER)].lower() == _BEARER.lower() else ""
+
+
+@lru_cache(maxsize=4_096)
+def _key(asked: Asked) -> str:
+    return hashlib.blake2b(asked.path + b"?" + asked.query, digest_size=16).hexdigest()
+
+
+@lru_cache(maxsize=65_536)
+def _position_of(position: Callable[[str], int], token: bytes) -> int:
+    try:
+        return position(token.decode("latin-1").strip())
+    except DomainError:
+        return _NO_POSITION

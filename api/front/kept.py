@@ -1,0 +1,121 @@
+"""Answers to reads, as they are kept in this process: each once, packed and tagged once for each way it is wanted."""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from msgspec import Struct
+
+from api.encodings import MIN_BYTES, Coding, coding_for, pack
+from api.front.meter import Meter
+
+NOWHERE: Final = Meter("", "")
+KEPT: Final = "cairn.kept"  # where a request's scope has the answer that may be kept
+_MORE: Final[Mapping[str, str]] = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Accept-Encoding"}
+
+
+class Seen(Struct, frozen=True):
+    """What a read saw of the read models: a position that it had passed at least, and which builds there were."""
+
+    position: int
+    builds: str
+
+
+class Keep(NamedTuple):
+    """That an answer may be kept. `about`: the users whose changes may change it; `until`: when the clock does."""
+
+    about: frozenset[UUID]
+    seen: Seen
+    until: datetime | None
+
+
+class Variant(NamedTuple):
+    """An answer in one packing: the tag, and what is sent with 200 and with 304."""
+
+    etag: bytes
+    ok: list[tuple[bytes, bytes]]
+    body: bytes
+    not_modified: list[tuple[bytes, bytes]]
+
+
+class Kept:
+    """An answer of 200 that is kept."""
+
+    __slots__ = ("_headers", "_media_type", "_variants", "about", "body", "expires_at", "meter", "seen", "until")
+
+    def __init__(self, body: bytes, media_type: str, headers: Mapping[str, str], keep: Keep) -> None:
+        self.body = body
+        self.about, self.seen, self.until = keep
+        self.expires_at = 0.0  # on the cache's clock
+        self.meter = NOWHERE  # of the route that it answers
+        self._media_type = media_type
+        self._headers = headers
+        self._variants: dict[Coding | None, Variant] = {}
+
+    def variant(self, accept_encoding: str) -> Variant:
+        """As a client takes it."""
+        coding = coding_chosen(accept_encoding, len(self.body) >= MIN_BYTES)
+        found = self._variants.get(coding)
+        if found is None:
+            found = self._variants[coding] = self._made(coding)
+        return found
+
+    def _made(self, coding: Coding | None) -> Variant:
+        body = self.body if coding is None else pack(self.body, coding)
+        headers = read_headers(self.body, coding, self._headers)
+        content = {"Content-Type": self._media_type, "Content-Length": str(len(body))}
+        if coding is not None:
+            content["Content-Encoding"] = coding
+        return Variant(headers["ETag"].encode(), _raw({**headers, **content}), body, _raw(headers))
+
+    def stored(self) -> "Stored":
+        """As other processes may have it."""
+        about = b"".join(user_id.bytes for user_id in self.about)
+        until = self.until.timestamp() if self.until else 0.0
+        return Stored(
+            self.seen.position, self.seen.builds, about, until, self._media_type, dict(self._headers), self.body
+        )
+
+
+class Stored(Struct, array_like=True):
+    """A kept answer outside of this process."""
+
+    position: int
+    builds: str
+    about: bytes  # ids, one after the other
+    until: float  # seconds since 1970; 0: the clock does not matter
+    media_type: str
+    headers: dict[str, str]
+    body: bytes
+
+    def kept(self) -> Kept:
+        """As this process keeps it."""
+        about = frozenset(UUID(bytes=self.about[at : at + 16]) for at in range(0, len(self.about), 16))
+        until = datetime.fromtimestamp(self.until, UTC) if self.until else None
+        return Kept(self.body, self.media_type, self.headers, Keep(about, Seen(self.position, self.builds), until))
+
+
+@lru_cache(maxsize=1_024)
+def coding_chosen(accept_encoding: str, large: bool) -> Coding | None:  # noqa: FBT001 - a size class
+    """The packing that a client takes, for bodies that are worth it and for others."""
+    return coding_for(accept_encoding, MIN_BYTES if large else 0)
+
+
+def read_headers(body: bytes, coding: Coding | None, headers: Mapping[str, str]) -> dict[str, str]:
+    """What is told with a read, whether it is 200 or 304: a strong ETag (RFC 9110, 8.8.3) for each packing."""
+    etag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}{f"-{coding}" if coding else ""}"'
+    return {"ETag": etag, **_MORE, **headers}
+
+
+def knows(if_none_match: str, etag: str) -> bool:
+    """Whether a client has this very answer already (RFC 9110, 13.1.2)."""
+    if if_none_match in (etag, "*"):
+        return True
+    return etag in (tag.strip().removeprefix("W/") for tag in if_none_match.split(",", 50))
+
+
+def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]

@@ -1,0 +1,200 @@
+"""Kept answers in Valkey, for all processes, and the news that make them old.
+
+An answer is kept with the position that it was made at; the level of a user is the position of the last page of the log
+that changed rows of theirs. An answer is good while no level of those whom it tells of is above its own position, and
+known. Levels only rise, so that it does not matter which of an answer and a level is written first. `tell_all` makes
+everything old at once: when somebody may have changed rows and could not say so.
+
+Valkey away or slow: nothing is kept and nothing raises.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+import msgspec
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+
+_log = logging.getLogger(__name__)
+
+_CHANNEL: Final = "cairn:changed"
+_EPOCH: Final = "cairn:reads:epoch"
+_LEVEL_SECONDS: Final = 900  # longer than any answer is kept
+_DEADLINE_SECONDS: Final = 0.05
+_PAUSE_SECONDS: Final = 1.0  # after Valkey did not answer
+_ALIVE_SECONDS: Final = 1.0  # a subscription that was silent for so long is asked whether it is there
+
+# Levels only rise: a build that is behind may change rows of a user after one that is ahead.
+_RAISE: Final = """
+if (tonumber(redis.call('GET', KEYS[1]) or '-1')) < tonumber(ARGV[1]) then
+    redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+else
+    redis.call('EXPIRE', KEYS[1], ARGV[2])
+end
+"""
+
+T = TypeVar("T")
+
+Changed = Callable[[Collection[UUID], int], None]
+
+
+class SharedReads:
+    """The API's side. Implements `api.services.SharedReads`."""
+
+    def __init__(self, redis: AsyncRedis) -> None:
+        self._redis = redis
+        self._epoch = ""
+        self._pause_until = 0.0
+        self._writing: set[asyncio.Task[None]] = set()
+
+    async def find(self, owner: UUID, key: str) -> tuple[bytes, int] | None:
+        """A kept answer and its owner's level. None: there is none, or Valkey is away."""
+        found = await self._asked(lambda: self._redis.mget(self._place(owner, key), _level(owner)))
+        answer, level = found or (None, None)
+        return None if level is None or not isinstance(answer, bytes) else (answer, int(level))
+
+    async def level(self, users: Collection[UUID]) -> int | None:
+        """The highest of theirs; None when one is not known."""
+        async with self._redis.pipeline(transaction=False) as all_of_them:
+            for user in users:
+                all_of_them.get(_level(user))
+            found = await self._asked(all_of_them.execute)
+        return None if found is None or None in found else max((int(level) for level in found), default=-1)
+
+    def keep(
+        self, owner: UUID, key: str, answer: bytes, users: Collection[UUID], position: int, seconds: float
+    ) -> None:
+        """Keep an answer about these users for so long. Does not wait."""
+        if time.monotonic() < self._pause_until or not self._epoch or seconds < 1:
+            return
+        task = asyncio.get_running_loop().create_task(self._keep(owner, key, answer, users, position, int(seconds)))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def _keep(
+        self, owner: UUID, key: str, answer: bytes, users: Collection[UUID], position: int, seconds: int
+    ) -> None:
+        async with self._redis.pipeline(transaction=False) as all_of_it:
+            for user in users:
+                all_of_it.set(_level(user), position, ex=_LEVEL_SECONDS, nx=True)
+            all_of_it.set(self._place(owner, key), answer, ex=seconds)
+            await self._asked(all_of_it.execute)
+
+    async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T | None:
+        """What Valkey says within the deadline; None, for a while without asking, when it does not."""
+        if time.monotonic() < self._pause_until or not self._epoch:
+            return None
+        try:
+            async with asyncio.timeout(_DEADLINE_SECONDS):
+                return await ask()
+        except (RedisError, OSError, TimeoutError):
+            self._pause_until = time.monotonic() + _PAUSE_SECONDS
+            return None
+
+    def _place(self, owner: UUID, key: str) -> str:
+        return f"cairn:read:{{{owner.hex}}}:{self._epoch}:{key}"
+
+    async def listen(self, changed: Changed, opened: Callable[[], None], closed: Callable[[], None]) -> None:
+        """Hear of changes until cancelled. `opened`: from now on all are heard, and of earlier ones nothing is known;
+        `closed`: no more. `changed` with nobody: of everybody.
+        """
+        while True:
+            subscribed = self._redis.pubsub()
+            try:
+                await subscribed.subscribe(_CHANNEL)
+                await self._hear(subscribed, changed, opened)
+            except (RedisError, OSError, TimeoutError):
+                await asyncio.sleep(_PAUSE_SECONDS)
+            finally:
+                self._epoch = ""
+                closed()
+                with contextlib.suppress(RedisError, OSError):
+                    await subscribed.aclose()  # type: ignore[no-untyped-call]  # redis-py's own
+
+    async def _hear(self, subscribed: PubSub, changed: Changed, opened: Callable[[], None]) -> None:
+        asked = False
+        while True:
+            message: Any = await subscribed.get_message(timeout=_ALIVE_SECONDS)
+            if message is None:
+                if asked:
+                    raise TimeoutError
+                await subscribed.ping()
+                asked = True
+                continue
+            asked = False
+            if message["type"] == "subscribe":
+                await self._begin()
+                opened()
+            elif message["type"] == "message":
+                position, epoch, ids = msgspec.msgpack.decode(message["data"], type=tuple[int, str, bytes])
+                if epoch:
+                    self._epoch = epoch
+                changed([UUID(bytes=ids[at : at + 16]) for at in range(0, len(ids), 16)], position)
+
+    async def _begin(self) -> None:
+        async with asyncio.timeout(1.0):
+            await self._redis.set(_EPOCH, secrets.token_hex(8), nx=True)
+            found = await self._redis.get(_EPOCH)
+            self._epoch = found.decode() if isinstance(found, bytes) else ""
+        self._pause_until = 0.0
+
+
+class Changes:
+    """The projectors' side: says whose rows have changed. Never fails: what could not be said makes all of it old."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._raise = redis.register_script(_RAISE)
+        self._untold = True  # whoever was here before may have died between a commit and its news
+        self._pause_until = 0.0
+
+    def tell(self, users: Collection[UUID], position: int) -> None:
+        """After the commit of a page of the log up to this position."""
+        if not users and not self._untold:
+            return
+        if time.monotonic() < self._pause_until:
+            self._untold = True
+            return
+        try:
+            if self._untold:
+                self.tell_all()
+                self._untold = False
+            self._tell(users, position)
+        except (RedisError, OSError) as error:
+            _log.warning("Valkey does not answer; kept reads are made old when it does: %s", error)
+            self._untold, self._pause_until = True, time.monotonic() + _PAUSE_SECONDS
+
+    def took_over(self) -> None:
+        """Rows that another has filled until now are ours to tell of."""
+        self._untold = True
+
+    def _tell(self, ids: Collection[UUID], position: int) -> None:
+        with self._redis.pipeline(transaction=False) as both:
+            for user in ids:
+                self._raise(keys=[_level(user)], args=[position, _LEVEL_SECONDS], client=both)
+            both.publish(_CHANNEL, _news(position, "", ids))
+            both.execute()
+
+    def tell_all(self) -> None:
+        """Everything may have changed. Raises what redis-py raises."""
+        epoch = secrets.token_hex(8)
+        with self._redis.pipeline(transaction=False) as both:
+            both.set(_EPOCH, epoch)
+            both.publish(_CHANNEL, _news(-1, epoch, []))
+            both.execute()
+
+
+def _news(position: int, epoch: str, ids: Collection[UUID]) -> bytes:
+    return msgspec.msgpack.encode((position, epoch, b"".join(user.bytes for user in ids)))
+
+
+def _level(user: UUID) -> str:
+    return f"cairn:level:{{{user.hex}}}"
