@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from msgspec import Meta, Struct
 
 from api.activities import Activity
@@ -37,6 +37,9 @@ router = APIRouter(tags=["activities"])
 
 MAX_CHUNK_BYTES: Final = 8 * 1024 * 1024
 
+# told here, checked by the endpoint: what does not fit in a path names nothing, and this has a problem of its own
+Seq = Annotated[int, Path(json_schema_extra={"minimum": 0, "maximum": MAX_CHUNKS - 1})]
+
 
 class ChunksState(Struct, frozen=True, kw_only=True):
     """What the server has of a recording. To go on, send the bytes from `offset` as the chunk after the first range."""
@@ -66,7 +69,7 @@ class Finish(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     responses=answers(400, 401, 404, 409, 413, 415, 422, ok=ChunksState, created=ChunksState, no_content=None),
 )
 async def put_chunk(
-    request: Request, activity_id: UUID, seq: int, sender: RecordingBearer, services: ServicesDep
+    request: Request, activity_id: UUID, seq: Seq, sender: RecordingBearer, services: ServicesDep
 ) -> Response:
     """Hand in a slice of a recording's bytes: any order, any number of times. At most 8 MiB, as it is or packed.
 
