@@ -101,7 +101,7 @@ class Track(Struct, frozen=True):
 class EmptyRange(DomainError):
     """A range of a track ends after it begins: `from` must be less than `to`."""
 
-    code = "invalid-parameter"
+    code = "range-empty"
 
 
 @router.get("/activities/{activity_id}", responses=answers(401, 404, ok=Activity))

@@ -45,6 +45,7 @@ STATUSES: Final[Mapping[str, int]] = {
     "malformed-idempotency-key": 400,
     "invalid-body": 422,
     "invalid-parameter": 422,
+    "range-empty": 422,
     "time-zone-unknown": 422,
     "condition-not-taken": 412,
     "body-too-large": 413,

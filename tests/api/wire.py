@@ -42,8 +42,8 @@ async def exchange(port: int, sent: bytes | Iterable[bytes], *, ends: bool = Fal
         transport, heard = await loop.create_connection(_Hearing, "127.0.0.1", port)
         try:
             for piece in [sent] if isinstance(sent, bytes) else sent:
-                if heard.closed.done():
-                    break
+                if heard.data or heard.closed.done():
+                    break  # it has made up its mind
                 transport.write(piece)
                 await asyncio.sleep(0)
             if ends and not heard.closed.done():

@@ -1,8 +1,8 @@
 """What each of the 66 bad inputs costs a running instance: CPU of all its processes but the servers', and the most
 memory that one of them took beyond what it had.
 
-By hand: `.venv/bin/python -m tests.system.bad_inputs`. Each input is sent three times. The least CPU counts, as what else
-the instance did meanwhile is in it, and the most memory, as what was taken once may be used again.
+By hand: `.venv/bin/python -m tests.system.bad_inputs`. Each input is sent three times. The least CPU counts, as what
+else the instance did meanwhile is in it, and the most memory, as what was taken once may be used again.
 """
 
 import asyncio

@@ -28,6 +28,8 @@ _CONFIG = """
 [dictionaries]
 activities = {{ values = {activities} }}
 runners = {{ values = {runners} }}
+positions = {{ values = {positions} }}
+cursors = {{ values = {cursors} }}
 
 [parameters."path.activity_id"]
 dictionary = "activities"
@@ -36,6 +38,14 @@ probability = 0.7
 [parameters."path.runner_id"]
 dictionary = "runners"
 probability = 0.7
+
+[parameters."header.Cairn-Min-Position"]
+dictionary = "positions"
+probability = 0.9
+
+[parameters."query.cursor"]
+dictionary = "cursors"
+probability = 0.5
 """
 
 
@@ -52,8 +62,13 @@ async def fuzz(url: str, folder: Path, *, examples: int, seed: int, phases: str 
     anna, ben = [await _person(url) for _ in range(2)]
     kept = [await _activity(url, person, day) for person in (anna, ben) for day in range(2)]
     others = [await _activity(url, anna, day) for day in range(2, 5)]
-    runners = [anna["user_id"], ben["user_id"]]
-    (folder / "fuzz.toml").write_text(_CONFIG.format(activities=json.dumps(kept + others), runners=json.dumps(runners)))
+    known = {
+        "activities": kept + others,
+        "runners": [anna["user_id"], ben["user_id"]],
+        "positions": [anna["position"]],
+        "cursors": [await _cursor(url, anna)],
+    }
+    (folder / "fuzz.toml").write_text(_CONFIG.format(**{name: json.dumps(values) for name, values in known.items()}))
     report = folder / "report.json"
     argv = ["--config-file", str(folder / "fuzz.toml"), "run", f"{url}/openapi.json", "--phases", phases]
     argv += [
@@ -104,7 +119,7 @@ async def _person(url: str) -> dict[str, str]:
     body = {"email": email, "password": PASSWORD, "display_name": "Fuzz"}
     async with httpx.AsyncClient(timeout=60) as http:
         answer = await http.post(f"{url}/v1/users", json=body)
-    return {**answer.raise_for_status().json(), "email": email}
+    return {**answer.raise_for_status().json(), "email": email, "position": answer.headers["Cairn-Position"]}
 
 
 async def _activity(url: str, person: dict[str, str], day: int) -> str:
@@ -115,6 +130,15 @@ async def _activity(url: str, person: dict[str, str], day: int) -> str:
         answer = await http.put(f"{url}/v1/activities/{activity_id}", content=body, headers=headers)
     assert answer.status_code == 201, answer.text
     return activity_id
+
+
+async def _cursor(url: str, person: dict[str, str]) -> str:
+    async with httpx.AsyncClient(timeout=60) as http:
+        page = await http.get(
+            f"{url}/v1/users/{person['user_id']}/activities?limit=1",
+            headers={"Authorization": f"Bearer {person['access_token']}"},
+        )
+    return str(page.raise_for_status().json()["next_cursor"])
 
 
 def run(folder: Path, cases: int, seed: int) -> bool:

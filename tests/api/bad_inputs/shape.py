@@ -170,7 +170,7 @@ ENTRIES: list[Bad] = [
         raw("PUT /v1/activities/0b8f6a3e-6d0f-4b7e-9a57-1f9f0c6d2c11 HTTP/1.1\nContent-Length: 67108864", ends=False),
         TOO_LARGE,
     ),
-    bad(23, "64 MB in chunks", _swollen, TOO_LARGE),
+    bad(23, "64 MB in chunks", _swollen, TOO_LARGE, "closed"),
     bad(24, "Content-Length too big", raw(f"{ME}\nContent-Length: 50", b"{}"), *FRAMING, MALFORMED),
     bad(24, "Content-Length too small", raw(f"{ME}\nContent-Length: 1", b"{}"), *FRAMING, MALFORMED),
     bad(24, "Content-Length negative", raw(f"{ME}\nContent-Length: -1", b"{}"), *FRAMING),
