@@ -83,9 +83,13 @@ _EVERY_KEY: Final = json.JSONDecoder(object_pairs_hook=_distinct)
 
 
 def _without_input(error: msgspec.ValidationError) -> str:
-    """A message names places, types and unknown fields; an enum's message repeats the value, which is cut off."""
+    """A message names places, types and unknown fields. That of an enum repeats the value, and that of a pattern is
+    for machines: of those the place is left.
+    """
     text = str(error)
-    return "Invalid value" + text[text.rindex(" - at") :] if "enum value" in text and " - at" in text else text[:200]
+    if ("enum value" in text or "matching regex" in text) and " - at" in text:
+        return "Invalid value" + text[text.rindex(" - at") :]
+    return text[:200]
 
 
 def answer(

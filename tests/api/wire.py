@@ -62,7 +62,7 @@ class _Hearing(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.data += data
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - closed is closed
+    def connection_lost(self, _exc: Exception | None) -> None:
         if not self.closed.done():
             self.closed.set_result(None)
 
