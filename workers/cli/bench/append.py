@@ -39,11 +39,9 @@ def bench(server: EmbeddedPostgres, folder: Path, seconds: float) -> Bench:
     """The INSERTs of pgbench go into a twin of the log's table, with its indexes and a sequence of its own."""
     (topic, state), (owner, _) = sealed(), recorded()
     script = folder / "insert.sql"
-    script.write_text(_INSERT.format(topic=topic, state=state.hex(), owner=owner))
+    script.write_text(INSERT.format(topic=topic, state=state.hex(), owner=owner))
     with psycopg.connect(server.url, autocommit=True) as connection:
-        connection.execute("CREATE TABLE IF NOT EXISTS pgbench_events (LIKE stored_events INCLUDING ALL)")
-        connection.execute("CREATE SEQUENCE IF NOT EXISTS pgbench_positions")
-        connection.execute("ALTER TABLE pgbench_events ALTER notification_id SET DEFAULT nextval('pgbench_positions')")
+        make_twin(connection)
     stock = StockLog(server.url, "stock_appended")
     pgbench = [str(server.programs / "pgbench"), "-n", "-M", "prepared", "-f", str(script), "-T", str(round(seconds))]
     return Bench(
@@ -52,8 +50,8 @@ def bench(server: EmbeddedPostgres, folder: Path, seconds: float) -> Bench:
         contenders=[
             Contender(name, partial(_from_nothing, server.url, run))
             for name, run in (
-                (_PGBENCH_1, partial(_pgbench, [*pgbench, "-c", "1", server.url])),
-                (_PGBENCH_32, partial(_pgbench, [*pgbench, "-c", "32", "-j", "2", server.url])),
+                (_PGBENCH_1, partial(pgbench_rate, [*pgbench, "-c", "1", server.url])),
+                (_PGBENCH_32, partial(pgbench_rate, [*pgbench, "-c", "32", "-j", "2", server.url])),
                 (_ONE, partial(_ours, server.url, 1, seconds)),
                 (_MANY, partial(_ours, server.url, 256, seconds)),
                 (_TWO, partial(_ours, server.url, 256, seconds, processes=2)),
@@ -66,10 +64,17 @@ def bench(server: EmbeddedPostgres, folder: Path, seconds: float) -> Bench:
     )
 
 
-_INSERT: Final = (
+INSERT: Final = (
     "INSERT INTO pgbench_events (originator_id, originator_version, topic, state, owner_id, partition_id) "
     "VALUES (gen_random_uuid(), 1, '{topic}', '\\x{state}', '{owner}', 1);\n"
 )
+
+
+def make_twin(connection: psycopg.Connection) -> None:
+    """The table that pgbench's INSERTs go into."""
+    connection.execute("CREATE TABLE IF NOT EXISTS pgbench_events (LIKE stored_events INCLUDING ALL)")
+    connection.execute("CREATE SEQUENCE IF NOT EXISTS pgbench_positions")
+    connection.execute("ALTER TABLE pgbench_events ALTER notification_id SET DEFAULT nextval('pgbench_positions')")
 
 
 def _from_nothing(url: str, run: Callable[[], float]) -> float:
@@ -80,7 +85,8 @@ def _from_nothing(url: str, run: Callable[[], float]) -> float:
     return run()
 
 
-def _pgbench(command: Sequence[str]) -> float:
+def pgbench_rate(command: Sequence[str]) -> float:
+    """Transactions a second."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     found = re.search(r"^tps = ([0-9.]+)", done.stdout, re.MULTILINE)
     if found is None:

@@ -23,7 +23,7 @@ from infra import migrations
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.faults import Fault
 from infra.processes import child_environ
-from workers.cli.bench import append, upload
+from workers.cli.bench import append, serving, upload
 from workers.cli.bench.measure import ROUNDS, Bench, Finding, Outcome, Spread, measure
 from workers.cli.bench.rebuild import LAG_GOALS, LIVE_GOALS, MEMORY_GOALS, REBUILD_GOALS, Live, Rebuilds
 from workers.cli.bench.recordings import from_folder, made_up
@@ -38,6 +38,7 @@ _RESULTS: Final = {
     "live": (*LIVE_GOALS, *LAG_GOALS),
     "tracks": (*SIZE_GOALS, *SPEED_GOALS),
     "upload": upload.GOALS,
+    "api": serving.GOALS,
 }
 _GROUP_OF: Final = {goal.name: group for group, goals in _RESULTS.items() for goal in goals}
 NAMES: Final = (*_RESULTS, *(name for name in _GROUP_OF if name not in _RESULTS))
@@ -78,6 +79,7 @@ def bench_command(
       live      keeping up: events a second of one worker, and its lag at 2,000 a second
       tracks    stored tracks: bytes a point, points a second; gzip, zstd, JSON, Parquet, pcodec
       upload    recordings to a whole instance: time to the ack, CPU, rows and memory
+      api       the API's process: CPU of kept reads and 304s, durable commands a second; a bare server, pgbench
 
     A name is one of these or of a result, such as append_1_client, which stands for all of its group. Without names:
     all of them, in some minutes. Each round runs every contender once, in another order. A ratio is the median of the
@@ -154,6 +156,10 @@ def _measured(
             told("starting an instance, and making recordings")
             load = upload.QUICK if quick else upload.Load()
             benches += stack.enter_context(upload.uploads(folder / "whole", load)).benches()
+        if "api" in names:
+            told("starting an instance, with runners and a feed")
+            seconds = _QUICK_SECONDS if quick else _SECONDS
+            benches += stack.enter_context(serving.serving(folder / "served", seconds)).benches()
         for bench in benches:
             yield measure(bench(), rounds, told)
 

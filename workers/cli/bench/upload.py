@@ -84,7 +84,7 @@ class Uploads:
         self._database = database
         self._bare_url = bare_url
         self._load = load
-        self._fits = [write_fit(_run(day)) for day in range(load.fits)]
+        self._fits = [write_fit(simulated(day)) for day in range(load.fits)]
         self._gpxs = [_dated(day) for day in range(load.gpxs)]
         self._growth = Shared(self._grown)
 
@@ -263,8 +263,8 @@ def percentile(figures: Sequence[float], percent: float) -> float:
     return sorted(figures)[math.ceil(len(figures) * percent / 100) - 1]
 
 
-def _run(day: int) -> Session:
-    """An hour's run at one point a second."""
+def simulated(day: int) -> Session:
+    """An hour's run at one point a second, of this day."""
     started_at = _FIRST_DAY + timedelta(days=day)
     distance = 1000 * _POINTS / _PACE
     return simulate_run(day, started_at=started_at, distance_m=distance, pace_s_per_km=_PACE, home=_HOME)
@@ -272,7 +272,7 @@ def _run(day: int) -> Session:
 
 @cache
 def _gpx() -> bytes:
-    return write_gpx(_run(0))
+    return write_gpx(simulated(0))
 
 
 def _dated(day: int) -> bytes:

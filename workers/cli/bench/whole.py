@@ -38,11 +38,20 @@ class Whole(Struct, frozen=True):
 
     supervisor: int
     instance: Instance
-    objects: Path
+    data: Path
+
+    @property
+    def objects(self) -> Path:
+        """The object store's folder."""
+        return self.data / "objects"
+
+    def pids(self, part: str) -> list[int]:
+        """The processes of a part, without their children."""
+        return [child for child in _children(self.supervisor) if _is(child, part)]
 
     def cpu_seconds(self) -> dict[str, float]:
         """CPU time since the start of each part, with that of children that have ended."""
-        return self._sums(_cpu_seconds)
+        return self._sums(cpu_seconds)
 
     def memory_bytes(self) -> dict[str, float]:
         """What is resident now."""
@@ -51,8 +60,7 @@ class Whole(Struct, frozen=True):
     def _sums(self, of: Callable[[int], float]) -> dict[str, float]:
         sums = dict.fromkeys(PARTS, 0.0)
         for child in _children(self.supervisor):
-            command = _command(child)
-            part = next((part for part, names in PARTS.items() if any(name in command for name in names)), None)
+            part = next((part for part in PARTS if _is(child, part)), None)
             if part is not None:
                 sums[part] += sum(of(pid) for pid in _with_descendants(child))
         return sums
@@ -75,7 +83,7 @@ def whole_instance(folder: Path) -> Iterator[Whole]:
             start_new_session=True,  # Ctrl-C is for us, who then stop it
         )
     try:
-        yield Whole(process.pid, _started(process, data, told), data / "objects")
+        yield Whole(process.pid, _started(process, data, told), data)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
@@ -96,7 +104,7 @@ def _started(process: "subprocess.Popen[bytes]", data: Path, told: Path) -> Inst
     return instance
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """proc_pid_stat(5): utime, stime, and the same of children that were waited for. 0 of one that has ended."""
     fields = _read(pid, "stat").rpartition(")")[2].split()
     return sum(map(int, fields[11:15])) / _TICKS
@@ -120,6 +128,11 @@ def _with_descendants(pid: int) -> Iterator[int]:
     yield pid
     for child in _children(pid):
         yield from _with_descendants(child)
+
+
+def _is(pid: int, part: str) -> bool:
+    command = _command(pid)
+    return any(name in command for name in PARTS[part])
 
 
 def _command(pid: int) -> str:
