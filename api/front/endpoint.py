@@ -4,7 +4,7 @@ is made once. FastAPI's own resolving costs more than most of our answers (docs/
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, get_origin
 
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
@@ -140,7 +140,7 @@ class _Field(Protocol):
 def _parameter(where: str, field: _Field) -> _Source:
     """A parameter's value in a request, as FastAPI would have it; what is wrong with it goes to the errors."""
     alias, place = field.alias, (where, field.alias)
-    if getattr(field.field_info, "annotation", None) in (list, set, tuple):
+    if get_origin(field.field_info.annotation) in (list, set, tuple):
         raise Unsupported(f"{alias}: lists are not resolved here; send names with commas between them")
     default = _MISSING if field.field_info.is_required() else field.get_default()
     read = _READERS[where]

@@ -3,7 +3,8 @@
 import hashlib
 import time
 from asyncio import Future, get_running_loop
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -151,10 +152,8 @@ class Front:
             status = await self._read(route, request, headers, asked, send)
         else:
             response = await self._answer(route.endpoint, request)
-            if asked is not None:
-                self._keep(route, request, asked)
-            status = response.status_code
-            await _deliver(response, scope, receive, send)
+            kept = None if asked is None else self._keep(route, request, asked)
+            status = await _deliver(response, kept, request, headers, send)
             if method != _GET and status in _SUCCESS:
                 self._wrote(headers, response)
         route.meter.answered(status, self._client(headers), time.perf_counter() - began)
@@ -202,8 +201,7 @@ class Front:
             kept = self._keep(route, request, asked)
         finally:
             self._land(asked, flight, kept, leading=leading)
-        await _deliver(response, request.scope, request.receive, send)
-        return response.status_code
+        return await _deliver(response, kept, request, headers, send)
 
     def _land(self, asked: Asked, flight: "Future[Kept | None] | None", kept: Kept | None, *, leading: bool) -> None:
         if leading and flight is not None and not flight.done():
@@ -257,12 +255,12 @@ class Front:
 
     def _wrote(self, headers: Mapping[bytes, bytes], response: Response) -> None:
         """The writer's own reads are not answered from before the write any more, wherever the projections are."""
-        position = response.headers.get("cairn-position")
+        position = next((value for name, value in response.raw_headers if name == b"cairn-position"), None)
         if position is None:
             return
         bearer = self._services.tokens.known(_token(headers.get(b"authorization", b"")), time.time())
         if bearer is not None:
-            self._cache.changed([bearer.user_id], self._services.read_models.position(position))
+            self._cache.changed([bearer.user_id], self._position(position))
 
     def _changed(self, users: Collection[UUID], position: int) -> None:
         if users:
@@ -300,7 +298,7 @@ def _table(app: FastAPI, services: Services) -> Table[Route]:
 async def _send_kept(kept: Kept, headers: Mapping[bytes, bytes], send: Send) -> int:
     """The answer as the client takes it, or that the client has it; the status."""
     accepted, known = headers.get(b"accept-encoding"), headers.get(b"if-none-match")
-    variant: Variant = kept.variant("" if accepted is None else accepted.decode("latin-1"))
+    variant: Variant = await kept.variant("" if accepted is None else accepted.decode("latin-1"))
     if known is not None and (known == variant.etag or knows(known.decode("latin-1"), variant.etag.decode())):
         await send({"type": "http.response.start", "status": _NOT_MODIFIED, "headers": variant.not_modified})
         await send({"type": "http.response.body", "body": b""})
@@ -311,12 +309,14 @@ async def _send_kept(kept: Kept, headers: Mapping[bytes, bytes], send: Send) -> 
 
 
 async def _deliver(
-    response: Callable[[Scope, Receive, Send], Awaitable[None]], scope: Scope, receive: Receive, send: Send
-) -> None:
-    try:
-        await response(scope, receive, send)
-    except ClientDisconnect:
-        return
+    response: Response, kept: Kept | None, request: Request, headers: Mapping[bytes, bytes], send: Send
+) -> int:
+    """Send the answer, from what is kept of it if it is: that is packed already, or will be for the next ones too."""
+    with suppress(ClientDisconnect):
+        if kept is not None:
+            return await _send_kept(kept, headers, send)
+        await response(request.scope, request.receive, send)
+    return response.status_code
 
 
 def _token(authorization: bytes) -> str:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from api.encodings import MIN_BYTES, Coding, coding_for, pack
+from api.encodings import MIN_BYTES, Coding, coding_for, packed
 from api.front.meter import Meter
 
 NOWHERE: Final = Meter("", "")
@@ -55,16 +55,15 @@ class Kept:
         self._headers = headers
         self._variants: dict[Coding | None, Variant] = {}
 
-    def variant(self, accept_encoding: str) -> Variant:
+    async def variant(self, accept_encoding: str) -> Variant:
         """As a client takes it."""
         coding = coding_chosen(accept_encoding, len(self.body) >= MIN_BYTES)
         found = self._variants.get(coding)
         if found is None:
-            found = self._variants[coding] = self._made(coding)
+            found = self._variants[coding] = self._made(coding, await packed(self.body, coding))
         return found
 
-    def _made(self, coding: Coding | None) -> Variant:
-        body = self.body if coding is None else pack(self.body, coding)
+    def _made(self, coding: Coding | None, body: bytes) -> Variant:
         headers = read_headers(self.body, coding, self._headers)
         content = {"Content-Type": self._media_type, "Content-Length": str(len(body))}
         if coding is not None:

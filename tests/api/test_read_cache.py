@@ -1,0 +1,113 @@
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.front.cache import LIFE_SECONDS, Asked, ReadCache
+from api.front.kept import Keep, Kept, Seen, Stored
+
+ANNA, BEN, CARLA = (UUID(int=number) for number in (1, 2, 3))
+AT = datetime(2026, 5, 1, 7, tzinfo=UTC)
+FEED = Asked(ANNA, b"/v1/feed", b"")
+
+
+def answer(position: int, *about: UUID, body: bytes = b"{}", until: datetime | None = None) -> Kept:
+    return Kept(body, "application/json", {}, Keep(frozenset(about), Seen(position, "builds"), until))
+
+
+def opened(max_bytes: int = 1_000_000) -> ReadCache:
+    cache = ReadCache(max_bytes)
+    cache.open = True
+    return cache
+
+
+def test_an_answer_is_kept_until_somebody_of_whom_it_tells_changes() -> None:
+    cache = opened()
+    assert cache.keep(FEED, answer(10, ANNA, BEN), 0.0, AT)
+    cache.changed([CARLA], 11)
+    assert cache.find(FEED, 0.0) is not None
+    cache.changed([BEN], 11)
+    assert cache.find(FEED, 0.0) is None
+
+
+def test_an_answer_from_before_a_change_that_comes_after_it_is_not_kept() -> None:
+    cache = opened()
+    cache.changed([BEN], 11)
+    assert not cache.keep(FEED, answer(10, ANNA, BEN), 0.0, AT)
+    assert cache.keep(FEED, answer(11, ANNA, BEN), 0.0, AT)
+
+
+def test_news_of_an_older_change_leave_a_newer_answer_alone() -> None:
+    cache = opened()
+    cache.keep(FEED, answer(12, ANNA, BEN), 0.0, AT)
+    cache.changed([BEN], 11)
+    assert cache.find(FEED, 0.0) is not None
+
+
+def test_closed_it_keeps_nothing() -> None:
+    cache = ReadCache()
+    assert not cache.keep(FEED, answer(1, ANNA), 0.0, AT)
+
+
+def test_nothing_is_kept_for_longer_than_a_minute_or_than_the_clock_allows() -> None:
+    cache, week = opened(), Asked(ANNA, b"/v1/me/summaries", b"")
+    cache.keep(FEED, answer(1, ANNA), 0.0, AT)
+    cache.keep(week, answer(1, ANNA, until=AT + timedelta(seconds=5)), 0.0, AT)
+    assert cache.find(week, 4.9) is not None
+    assert cache.find(week, 5.0) is None
+    assert cache.find(FEED, LIFE_SECONDS - 0.1) is not None
+    assert cache.find(FEED, LIFE_SECONDS) is None
+    assert len(cache) == cache.bytes == 0
+
+
+def test_what_was_not_read_for_longest_goes_first() -> None:
+    cache = opened(max_bytes=5_000)
+    pages = [Asked(ANNA, b"/v1/feed", str(number).encode()) for number in range(4)]
+    for page in pages[:3]:
+        cache.keep(page, answer(1, ANNA), 0.0, AT)
+    cache.find(pages[0], 0.0)
+    cache.keep(pages[3], answer(1, ANNA), 0.0, AT)
+    assert [cache.find(page, 0.0) is not None for page in pages] == [True, False, True, True]
+
+
+def test_a_very_large_answer_is_not_kept() -> None:
+    assert not opened().keep(FEED, answer(1, ANNA, body=b"x" * 70_000), 0.0, AT)
+
+
+def test_an_answer_comes_back_from_where_it_was_stored() -> None:
+    kept = answer(7, ANNA, BEN, body=b'{"a":1}', until=AT)
+    again = kept.stored().kept()
+    assert isinstance(kept.stored(), Stored)
+    assert (again.body, again.about, again.seen, again.until) == (kept.body, kept.about, kept.seen, kept.until)
+
+
+users = st.sampled_from([ANNA, BEN, CARLA])
+
+
+@given(st.lists(st.tuples(st.sampled_from(["change", "news", "begin", "end", "read"]), users), max_size=60))
+def test_no_reader_gets_what_is_older_than_the_news_that_were_heard(steps: list[tuple[str, UUID]]) -> None:
+    """Rows change, news of it come later, reads begin and end at any time: an answer that is kept is never older than
+    the last change that was heard of.
+    """
+    cache, position = opened(), 0
+    rows, heard = dict.fromkeys((ANNA, BEN, CARLA), 0), dict.fromkeys((ANNA, BEN, CARLA), 0)
+    untold: list[tuple[UUID, int]] = []
+    reading: list[tuple[UUID, Kept]] = []
+    for step, user in steps:
+        asked = Asked(user, b"/v1/feed", b"")
+        if step == "change":
+            position += 1
+            rows[user] = position
+            untold.append((user, position))
+        elif step == "news" and untold:
+            changed, at = untold.pop(0)
+            heard[changed] = at
+            cache.changed([changed], at)
+        elif step == "begin":
+            reading.append((user, answer(position, user, body=str(rows[user]).encode())))
+        elif step == "end" and reading:
+            reader, kept = reading.pop()
+            cache.keep(Asked(reader, b"/v1/feed", b""), kept, 0.0, AT)
+        elif (found := cache.find(asked, 0.0)) is not None:
+            assert int(found.body) >= heard[user]

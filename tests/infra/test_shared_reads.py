@@ -1,0 +1,155 @@
+"""Kept answers in a real Valkey, and the news of what makes them old."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from infra.embedded.valkey import EmbeddedValkey
+from infra.shared_reads import Changes, SharedReads
+from tests.servers import running, start, stop
+
+
+class Process:
+    """An API process, as far as this goes."""
+
+    def __init__(self, url: str) -> None:
+        self.redis = AsyncRedis.from_url(url, protocol=2, retry=AsyncRetry(NoBackoff(), 1))
+        self.reads = SharedReads(self.redis)
+        self.open = asyncio.Event()
+        self.news: asyncio.Queue[tuple[Collection[UUID], int]] = asyncio.Queue()
+        self.listening = asyncio.create_task(
+            self.reads.listen(
+                lambda users, position: self.news.put_nowait((users, position)), self.open.set, self.open.clear
+            )
+        )
+
+    async def ready(self) -> "Process":
+        await asyncio.wait_for(self.open.wait(), 20)
+        return self
+
+    async def close(self) -> None:
+        self.listening.cancel()
+        await asyncio.gather(self.listening, return_exceptions=True)
+        await self.redis.aclose()
+
+    async def find(self, owner: UUID, key: str) -> tuple[bytes, int] | None:
+        """What is there, once it is: `keep` does not wait."""
+        for _ in range(50):
+            found = await self.reads.find(owner, key)
+            if found is not None:
+                return found
+            await asyncio.sleep(0.02)
+        return None
+
+
+@pytest.fixture
+async def one(redis_url: str, changes: Changes) -> AsyncIterator[Process]:
+    assert changes is not None  # whose first words come before anything is kept
+    process = await Process(redis_url).ready()
+    yield process
+    await process.close()
+
+
+@pytest.fixture
+async def other(redis_url: str, changes: Changes) -> AsyncIterator[Process]:
+    assert changes is not None  # whose first words come before anything is kept
+    process = await Process(redis_url).ready()
+    yield process
+    await process.close()
+
+
+@pytest.fixture
+def changes(redis_url: str) -> Changes:
+    return told(redis_url)
+
+
+def told(url: str) -> Changes:
+    made = Changes(Redis.from_url(url, protocol=2, socket_timeout=1.0, retry=Retry(NoBackoff(), 0)))
+    made.tell([], 0)  # what a new one says first: that all is old
+    return made
+
+
+async def test_an_answer_is_there_for_all_processes(one: Process, other: Process) -> None:
+    anna = uuid4()
+    one.reads.keep(anna, "feed", b"page", [anna], 10, 60.0)
+    assert await other.find(anna, "feed") == (b"page", 10)
+
+
+async def test_a_change_raises_the_level_and_is_heard_by_all(one: Process, other: Process, changes: Changes) -> None:
+    anna, ben = uuid4(), uuid4()
+    one.reads.keep(anna, "feed", b"page", [anna, ben], 10, 60.0)
+    await other.find(anna, "feed")
+    changes.tell([ben, anna], 12)
+    for process in (one, other):
+        while (news := await asyncio.wait_for(process.news.get(), 20))[1] != 12:
+            pass
+        assert set(news[0]) == {anna, ben}
+    assert await other.find(anna, "feed") == (b"page", 12)
+    assert await other.reads.level([anna, ben]) == 12
+
+
+async def test_levels_only_rise(one: Process, changes: Changes) -> None:
+    anna = uuid4()
+    changes.tell([anna], 20)
+    changes.tell([anna], 15)  # by a build that is behind
+    assert await one.reads.level([anna]) == 20
+    one.reads.keep(anna, "feed", b"old", [anna], 18, 60.0)
+    assert await one.find(anna, "feed") == (b"old", 20)
+
+
+async def test_of_whom_nothing_is_known_no_level_is_told(one: Process, changes: Changes) -> None:
+    anna = uuid4()
+    changes.tell([anna], 20)
+    assert await one.reads.level([anna, uuid4()]) is None
+
+
+async def test_whoever_cannot_say_what_changed_makes_all_of_it_old(one: Process, changes: Changes) -> None:
+    anna = uuid4()
+    one.reads.keep(anna, "feed", b"page", [anna], 10, 60.0)
+    assert await one.find(anna, "feed") is not None
+    changes.took_over()
+    changes.tell([uuid4()], 11)
+    while (await asyncio.wait_for(one.news.get(), 20))[0]:
+        pass
+    assert await one.reads.find(anna, "feed") is None
+
+
+async def test_a_valkey_that_was_emptied_has_nothing_and_goes_on(one: Process) -> None:
+    anna = uuid4()
+    one.reads.keep(anna, "feed", b"page", [anna], 10, 60.0)
+    await one.find(anna, "feed")
+    await one.redis.flushall()
+    assert await one.reads.find(anna, "feed") is None
+    one.reads.keep(anna, "feed", b"again", [anna], 11, 60.0)
+    assert await one.find(anna, "feed") == (b"again", 11)
+
+
+async def test_while_valkey_is_away_nothing_is_kept_and_nothing_fails(tmp_path: Any) -> None:
+    server = EmbeddedValkey(tmp_path)
+    process = start(server)
+    api = await Process(server.url).ready()
+    changes, anna = told(server.url), uuid4()
+    stop(server, process)
+    while api.open.is_set():
+        await asyncio.sleep(0.02)
+    api.reads.keep(anna, "feed", b"page", [anna], 10, 60.0)
+    assert await api.reads.find(anna, "feed") is None
+    assert await api.reads.level([anna]) is None
+    changes.tell([anna], 11)
+    with running(EmbeddedValkey, tmp_path):
+        await api.ready()
+        for _ in range(100):  # what could not be told makes all old, as soon as it can be told again
+            changes.tell([], 12)
+            if not api.news.empty():
+                break
+            await asyncio.sleep(0.05)
+        assert (await api.news.get())[0] == []
+        await api.close()
