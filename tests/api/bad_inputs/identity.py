@@ -153,32 +153,30 @@ async def _refreshed_twice(place: Place) -> Answer:
 
 
 async def _hidden(place: Place) -> Answer:
-    """Ben's private run is the same 404 as one that was never there, for every method of every path below it."""
+    """Ben's private run is the same 404 as one that was never there, for every method of every path below it.
+
+    Where bytes are handed in, an id that was never there is free: those have entries of their own.
+    """
     document = json.loads((await exchange(place.port, request("GET", "/openapi.json", {}))).body)
     asked = [
         (method.upper(), path.removeprefix("/v1"))
         for path, operations in document["paths"].items()
         if "/activities/{activity_id}" in path
         for method in operations
-        if not (method == "put" and path == "/v1/activities/{activity_id}") and "chunks" not in path
+        if method in ("get", "patch", "delete") and not path.endswith("/chunks")
     ]
     assert len(asked) >= 11, asked
-    bodies = {"PATCH": b'{"title": "mine"}', "POST": b'{"chunks": 1, "sha256": "' + b"0" * 64 + b'"}'}
     for method, path in asked:
-        if path.endswith("/finish"):
-            continue  # chunks are each sender's own: Ben's id is free for Anna's, until a recording is accepted
+        body = b'{"title": "mine"}' if method == "PATCH" else b""
         both = await asyncio.gather(
-            *(
-                place.ask(method, path.replace("{activity_id}", one), bodies.get(method, b""), JSON)
-                for one in (place.secret, str(uuid4()))
-            )
+            *(place.ask(method, path.replace("{activity_id}", one), body, JSON) for one in (place.secret, str(uuid4())))
         )
         seen = [{**answer.headers, "date": ""} for answer in both]
         assert (both[0].status, both[0].body, seen[0]) == (404, both[1].body, seen[1]), (method, path, both)
     return await place.ask("GET", "/activities/{secret}")
 
 
-ROTATED = [
+WRITES = [
     ("POST", "/users", {"email": "a@b.example", "password": "correct horse", "display_name": "A"}),
     ("POST", "/sessions", {"email": "a@b.example", "password": "correct horse"}),
     ("POST", "/sessions/refresh", {"refresh_token": "a"}),
@@ -228,7 +226,7 @@ ENTRIES: list[Bad] = [
     bad(
         60,
         "If-None-Match of 10,000 tags",
-        call("GET", "/me", b"", {"If-None-Match": ", ".join(f'W/"{n}"' for n in range(5_000))}),
+        call("GET", "/me", b"", {"If-None-Match": ", ".join(f'W/"{n}"' for n in range(10_000))}),
         "200",
         "431 request-header-fields-too-large",
         "closed",
@@ -323,7 +321,7 @@ ENTRIES: list[Bad] = [
             sends_json(json.dumps({**body, name: 1}).encode(), path, method),
             INVALID,
         )
-        for method, path, body in ROTATED
+        for method, path, body in WRITES
         for name in MASS
         if not (path == "/users" and name == "user_id")
     ),
