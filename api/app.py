@@ -20,7 +20,9 @@ from api import (
     originals,
     pictures,
     problems,
+    public,
     sessions,
+    share,
     summaries,
     uploads,
     users,
@@ -60,9 +62,11 @@ def create_app(
         following,
         notices,
         client_config,
+        public,
     ):
         contract.include_router(resource.router)
     app.include_router(contract)
+    app.include_router(share.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
     problems.install(app)

@@ -105,6 +105,7 @@ def services_of(parts: Parts, settings: Settings) -> Services:
         write_gpx=write_gpx,
         write_fit=write_fit,
         clock=now,
+        public_url=settings.public_url,
         ready=parts.checks.missing,
     )
 

@@ -25,7 +25,7 @@ async def metrics(services: ServicesDep) -> Response:
     ProcessCollector(registry=registry)
     _tell(registry, await services.queue_watch.state())
     told = generate_latest(registry) + generate_latest(services.telemetry.registry)
-    return Response(told, media_type=CONTENT_TYPE_LATEST)
+    return Response(told, 200, {"Cache-Control": "no-store"}, CONTENT_TYPE_LATEST)
 
 
 def _tell(registry: CollectorRegistry, state: QueueState) -> None:

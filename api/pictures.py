@@ -25,10 +25,10 @@ from projections.activities import Card
 
 router = APIRouter(tags=["pictures"])
 
-_SVG: Final = "image/svg+xml"
+SVG: Final = "image/svg+xml"
 _PIXELS_A_VERTEX: Final = 3  # of a picture's width: finer cannot be seen
 _MAX_POINTS: Final = 2_000  # of the track, for a curve of 300 values
-_HEADERS: Final = {  # opened by itself, a picture can run and load nothing
+PICTURE_HEADERS: Final = {  # opened by itself, a picture can run and load nothing
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
 }
@@ -51,7 +51,7 @@ FrameDep = Annotated[Frame, Depends(frame_of)]
 ReadsDep = Annotated[Reads, Depends(reads("activities", "people"))]
 
 
-@router.get("/activities/{activity_id}/map.svg", response_class=Response, responses=answers_file(_SVG, 401, 404, 422))
+@router.get("/activities/{activity_id}/map.svg", response_class=Response, responses=answers_file(SVG, 401, 404, 422))
 async def route_map(
     request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep, fresh: ReadsDep, frame: FrameDep
 ) -> Response:
@@ -62,11 +62,11 @@ async def route_map(
     """
     async with fresh.view() as view:
         card = await visible_card(view, user_id, ActivityId(activity_id))
-    route = await _route(services, card, frame)
+    route = await route_of(services, card, frame)
     return _picture(request, draw_route(route, card.distance_m, frame), fresh, (user_id, card.user_id))
 
 
-async def _route(services: Services, card: Card, frame: Frame) -> str | None:
+async def route_of(services: Services, card: Card, frame: Frame) -> str | None:
     """The route with as many vertices as such a picture can show; else as the card has it."""
     try:
         previews = (await services.tracks.details(card.user_id, card.activity_id)).get("previews")
@@ -79,7 +79,7 @@ async def _route(services: Services, card: Card, frame: Frame) -> str | None:
 
 
 @router.get(
-    "/activities/{activity_id}/elevation.svg", response_class=Response, responses=answers_file(_SVG, 401, 404, 422, 503)
+    "/activities/{activity_id}/elevation.svg", response_class=Response, responses=answers_file(SVG, 401, 404, 422, 503)
 )
 async def elevation(
     request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep, fresh: ReadsDep, frame: FrameDep
@@ -94,7 +94,7 @@ async def elevation(
 
 
 @router.get(
-    "/activities/{activity_id}/pace.svg", response_class=Response, responses=answers_file(_SVG, 401, 404, 422, 503)
+    "/activities/{activity_id}/pace.svg", response_class=Response, responses=answers_file(SVG, 401, 404, 422, 503)
 )
 async def pace(
     request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep, fresh: ReadsDep, frame: FrameDep
@@ -128,4 +128,4 @@ async def _drawn(
 
 
 def _picture(request: Request, svg: bytes, fresh: Reads, about: tuple[UserId, UserId]) -> Response:
-    return answer_bytes(request, svg, _SVG, {**_HEADERS, **fresh.headers}, fresh.keep(*about))
+    return answer_bytes(request, svg, SVG, {**PICTURE_HEADERS, **fresh.headers}, fresh.keep(*about))

@@ -203,4 +203,5 @@ class Services:
     write_gpx: Callable[[Session], bytes]  # `ExportNeedsPositions`
     write_fit: Callable[[Session], bytes]  # `ExportNeedsTimes`
     clock: Callable[[], datetime]
+    public_url: str | None  # of the site, without a slash at its end
     ready: Callable[[], Mapping[str, str]]  # what is missing, by part, with what to do; empty when all is there

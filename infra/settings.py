@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,8 @@ _SCHEMES: Final[Mapping[str, tuple[str, ...]]] = {
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 KEY_NAMES: Final = ("CAIRN_MASTER_KEY", "CAIRN_TOKEN_KEYS", "CAIRN_CURSOR_KEY")
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+_HEADER_VALUE: Final = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 LOG_FORMAT: Final = "%(levelname)s %(name)s: %(message)s"  # the supervisor adds who and when
 
 
@@ -32,6 +35,13 @@ class TokenKey(Struct, frozen=True):
 
     kid: str
     secret: bytes
+
+
+class Cdn(Struct, frozen=True):
+    """Shared caches that are told which pages to drop."""
+
+    purge_urls: tuple[str, ...]  # of each
+    header: tuple[str, str] | None  # name and value, to be let in with
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -45,6 +55,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     token_keys: tuple[TokenKey, ...]  # the first signs, all verify
     cursor_key: bytes
     log_level: str
+    cdn: Cdn | None = None  # None: there is none that is told of changes
+    public_url: str | None = None  # of the site, without a slash at its end
 
 
 def load_settings(data: Path, environ: Mapping[str, str]) -> Settings:
@@ -74,6 +86,8 @@ def load_settings(data: Path, environ: Mapping[str, str]) -> Settings:
         token_keys=tuple(_token_key(text) for text in found["CAIRN_TOKEN_KEYS"].split(",")),
         cursor_key=_key("CAIRN_CURSOR_KEY", found["CAIRN_CURSOR_KEY"]),
         log_level=log_level(environ),
+        cdn=_cdn(environ),
+        public_url=_public_url(environ),
     )
 
 
@@ -111,6 +125,36 @@ def log_level(environ: Mapping[str, str]) -> str:
     if level not in _LEVELS:
         raise Fault(f"CAIRN_LOG_LEVEL must be one of {', '.join(_LEVELS)}.")
     return level
+
+
+def _cdn(environ: Mapping[str, str]) -> Cdn | None:
+    urls = environ.get("CAIRN_CDN_PURGE_URL", "").strip()
+    name, colon, value = environ.get("CAIRN_CDN_PURGE_HEADER", "").strip().partition(":")
+    if (name or colon) and not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value.strip())):
+        raise Fault("CAIRN_CDN_PURGE_HEADER must be a header, NAME: VALUE.")
+    if not urls:
+        if name:
+            raise Fault("CAIRN_CDN_PURGE_HEADER is of no use without CAIRN_CDN_PURGE_URL.")
+        return None
+    found = tuple(_web_url("CAIRN_CDN_PURGE_URL", url.strip()) for url in urls.split(","))
+    return Cdn(found, (name, value.strip()) if name else None)
+
+
+def _public_url(environ: Mapping[str, str]) -> str | None:
+    url = environ.get("CAIRN_PUBLIC_URL", "").strip().rstrip("/")
+    return _web_url("CAIRN_PUBLIC_URL", url) if url else None
+
+
+def _web_url(name: str, value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        _ = parts.port  # looked at when asked for
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.fragment
+    except ValueError:
+        valid = False
+    if not valid or any(character.isspace() for character in value):
+        raise Fault(f"{name} must be an address: https://HOST/PATH is one.")
+    return value
 
 
 def _token_key(text: str) -> TokenKey:

@@ -38,7 +38,7 @@ _NOT_MODIFIED: Final = 304
 
 
 class Route(NamedTuple):
-    """An endpoint, with what is counted of it. `keeps`: its answers may be kept, as was seen of one."""
+    """An endpoint, with what is counted of it. `keeps`: whether its last answer could be kept."""
 
     template: str
     endpoint: Endpoint
@@ -241,9 +241,9 @@ class Front:
     def _keep(self, route: Route, request: Request, asked: Asked) -> Kept | None:
         """Keep what an endpoint has answered, if it says that it may be."""
         kept: Kept | None = request.scope.get(KEPT)
+        route.keeps[0] = kept is not None
         if kept is None:
             return None
-        route.keeps[0] = True
         kept.meter = route.meter
         if self._cache.keep(asked, kept, time.monotonic(), self._services.clock()):
             stored = msgspec.msgpack.encode(kept.stored())
@@ -291,7 +291,7 @@ def _table(app: FastAPI, services: Services) -> Table[Route]:
     for context, method in _declared(app):
         template = str(context.path_format)
         endpoint = compiled(context.dependant, {services_of: services})
-        table.add(template, method, Route(template, endpoint, services.telemetry.meters.of(method, template), [False]))
+        table.add(template, method, Route(template, endpoint, services.telemetry.meters.of(method, template), [True]))
     return table
 
 

@@ -6,7 +6,7 @@ import pytest
 from infra.faults import Fault
 from infra.instance import Instance, announce, hold
 from infra.secrets import make_secrets
-from infra.settings import load_settings
+from infra.settings import Cdn, load_settings
 
 KEY = base64.b64encode(b"k" * 32).decode()
 ENVIRON = {
@@ -25,6 +25,19 @@ def test_the_environment_alone_is_enough(tmp_path: Path) -> None:
     assert settings.master_keys == (b"k" * 32,)
     assert [key.kid for key in settings.token_keys] == ["new", "old"]
     assert settings.log_level == "INFO"
+
+
+def test_a_cdn_and_a_site_are_told_of_or_not_there(tmp_path: Path) -> None:
+    without = load_settings(tmp_path, ENVIRON)
+    assert (without.cdn, without.public_url) == (None, None)
+    told = {
+        "CAIRN_CDN_PURGE_URL": "http://varnish1:6082/, http://varnish2:6082/",
+        "CAIRN_CDN_PURGE_HEADER": "Fastly-Key: hidden",
+        "CAIRN_PUBLIC_URL": "https://runs.example/",
+    }
+    settings = load_settings(tmp_path, {**ENVIRON, **told})
+    assert settings.cdn == Cdn(("http://varnish1:6082/", "http://varnish2:6082/"), ("Fastly-Key", "hidden"))
+    assert settings.public_url == "https://runs.example"
 
 
 def test_a_running_instance_and_its_secrets_are_enough(tmp_path: Path) -> None:
@@ -63,6 +76,12 @@ def test_without_secrets_the_missing_key_is_named(tmp_path: Path, name: str) -> 
         ("CAIRN_CURSOR_KEY", base64.b64encode(b"hidden").decode(), "must be the base64 of 32 bytes"),
         ("CAIRN_TOKEN_KEYS", KEY, "must be KEY_ID:BASE64"),
         ("CAIRN_TOKEN_KEYS", "k:hidden", "must be the base64 of 32 bytes"),
+        ("CAIRN_CDN_PURGE_URL", "varnish:6082", "must be an address"),
+        ("CAIRN_CDN_PURGE_URL", "http://varnish:6082/, http://hidden:port/", "must be an address"),
+        ("CAIRN_CDN_PURGE_HEADER", "hidden", "must be a header"),
+        ("CAIRN_CDN_PURGE_HEADER", "Key: hidden\r\nMore: b", "must be a header"),
+        ("CAIRN_CDN_PURGE_HEADER", "Key: hidden", "is of no use without CAIRN_CDN_PURGE_URL"),
+        ("CAIRN_PUBLIC_URL", "runs.example/hidden", "must be an address"),
         ("CAIRN_LOG_LEVEL", "loud", "must be one of DEBUG, INFO, WARNING, ERROR"),
     ],
 )

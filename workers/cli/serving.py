@@ -45,7 +45,7 @@ def worker_command(kinds: tuple[str, ...], data: Path) -> None:
 
     \b
       projector  keeps read models at the end of the log
-      reactor    tells runners what happened, once
+      reactor    tells runners what happened, once, and shared caches what changed
       ingest     takes recordings in
     """  # noqa: D301 - \b is click's mark for lines to be left as they are
     settings = load_settings(data, os.environ)

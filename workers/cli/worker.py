@@ -16,6 +16,7 @@ from psycopg import Connection
 from domain.errors import StoreUnavailable
 from domain.notices import REACTIONS
 from infra.bootstrap import Parts, now, open_changes, open_ear, open_parts
+from infra.cdn import HttpCaches, PurgePlace
 from infra.collection import Collection
 from infra.event_store.reader import LogReader
 from infra.faults import Fault
@@ -30,13 +31,14 @@ from infra.projecting.tables import prepare
 from infra.reading_pool import ProcessReader
 from infra.recompaction import Recompaction
 from infra.server_checks import MigrationMissing, check_server
-from infra.settings import Settings
+from infra.settings import Cdn, Settings
 from infra.vault import Vault
 from infra.wakeup import Ear
 from workers.ingest.abandoned import Abandoned
 from workers.ingest.ingest import Ingest
 from workers.ingest.loop import IngestLoop
 from workers.projector import Projector
+from workers.purger import Purger
 from workers.reactor import Reactor
 
 _log = logging.getLogger(__name__)
@@ -81,6 +83,23 @@ def run_reactor(settings: Settings, stop: threading.Event) -> None:
         _turn(Reactor(reader.page, outbox, REACTIONS).turn, ear, stop)
 
     _follow(settings, stop, react)
+
+
+def run_purger(settings: Settings, cdn: Cdn, stop: threading.Event) -> None:
+    """Have shared caches drop the public pages that changed, until told to stop. A Postgres that is away is waited
+    for.
+    """
+    caches = HttpCaches(cdn)
+
+    def tell(reader: LogReader, writing: Connection, ear: Ear) -> None:
+        place = PurgePlace(writing)
+        place.register()
+        _turn(Purger(reader.page, place, caches).turn, ear, stop)
+
+    try:
+        _follow(settings, stop, tell)
+    finally:
+        caches.close()
 
 
 def _follow(settings: Settings, stop: threading.Event, work: Callable[[LogReader, Connection, Ear], None]) -> None:
@@ -216,6 +235,8 @@ async def run_workers(settings: Settings, kinds: frozenset[str]) -> None:
         tasks.append(asyncio.create_task(run_audits(settings)))
     if "reactor" in kinds:
         tasks.append(asyncio.create_task(asyncio.to_thread(run_reactor, settings, stop)))
+        if settings.cdn is not None:
+            tasks.append(asyncio.create_task(asyncio.to_thread(run_purger, settings, settings.cdn, stop)))
     if "ingest" in kinds:
         tasks.append(asyncio.create_task(run_ingest(settings)))
         tasks.append(asyncio.create_task(run_chores(settings)))

@@ -1,0 +1,173 @@
+"""Reads that are kept, over real parts: asked again they cost no query, and nobody gets what was before a change."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from redis.asyncio import Redis as AsyncRedis
+
+from api.app import create_app
+from api.main import services_of
+from infra.shared_reads import SharedReads
+from tests.api.conftest import Runner, World
+from tests.recordings import fit
+
+GOAL = {"metric": "distance", "target": 100_000, "period": "month", "starts_on": "2026-01-01"}
+READS = ("/feed", "/me", "/me/goals", "/me/summaries?period=week", "/users/{user}", "/users/{user}/activities")
+
+
+Outcomes = dict[tuple[str, str, str], float]
+
+
+async def outcomes(http: httpx.AsyncClient) -> Outcomes:
+    """How often reads had which outcome, by route, tier and outcome."""
+    families = text_string_to_metric_families((await http.get("/metrics")).text)
+    return {
+        (sample.labels["route"], sample.labels["tier"], sample.labels["outcome"]): sample.value
+        for family in families
+        if family.name == "cairn_cache_reads"
+        for sample in family.samples
+    }
+
+
+async def outcome(http: httpx.AsyncClient, tier: str, wanted: str, before: Outcomes | None = None) -> float:
+    """How often, since then, a read had this outcome."""
+    since = before or {}
+    return sum(n - since.get(key, 0) for key, n in (await outcomes(http)).items() if key[1:] == (tier, wanted))
+
+
+@pytest.fixture
+async def settled(world: World, anna: Runner) -> Runner:
+    """Has a run and a goal, which the read models know; what is asked is kept from now on."""
+    goal = await anna("PUT", f"/me/goals/{uuid4()}", json=GOAL)
+    position = await anna.run(fit(300))
+    await anna.get("/me/goals", after=goal.headers["Cairn-Position"])
+    await anna.get("/feed", after=position)
+    for path in READS:
+        await until_kept(world, anna, path.format(user=anna.user_id))
+    return anna
+
+
+async def until_kept(world: World, runner: Runner, path: str) -> httpx.Response:
+    """Ask until it is answered from what is kept: a look at the positions may be a second old."""
+    for _ in range(200):
+        before = await outcomes(world.http)
+        answer = await runner("GET", path)
+        assert answer.status_code == 200, answer.text
+        if await outcome(world.http, "process", "hit", before):
+            return answer
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{path} is never kept")
+
+
+async def test_what_is_kept_is_answered_like_what_is_not(world: World, settled: Runner) -> None:
+    app = create_app(services_of(world.parts, world.settings))  # keeps nothing: nobody tells it what changes
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://cairn") as http:
+        other = Runner(http, settled.user_id, settled.email, settled.tokens)
+        for path in READS:
+            for coding in ("identity", "gzip", "zstd", "gzip, zstd;q=0.5", ""):
+                headers = {"Accept-Encoding": coding}
+                kept = await settled("GET", path.format(user=settled.user_id), headers=headers)
+                fresh = await other("GET", path.format(user=settled.user_id), headers=headers)
+                assert (kept.status_code, kept.content) == (fresh.status_code, fresh.content)
+                assert dict(kept.headers) == dict(fresh.headers)
+                tag = {"If-None-Match": kept.headers["ETag"], **headers}
+                for asking in (settled, other):
+                    again = await asking("GET", path.format(user=settled.user_id), headers=tag)
+                    assert (again.status_code, again.content) == (304, b"")
+                    assert again.headers["ETag"] == kept.headers["ETag"]
+
+
+async def test_a_kept_answer_costs_no_query(world: World, settled: Runner) -> None:
+    async with world.parts.read_models.connection() as connection:
+        await connection.execute("SELECT pg_stat_force_next_flush()")
+    pool = world.parts.read_models._pool
+    used = pool.get_stats()["requests_num"]
+    for path in READS:
+        asked = path.format(user=settled.user_id)
+        answer = await settled("GET", asked)
+        assert (await settled("GET", asked, headers={"If-None-Match": answer.headers["ETag"]})).status_code == 304
+    looked = pool.get_stats()["requests_num"] - used
+    assert looked == 0
+
+
+async def test_a_change_is_seen_by_the_next_read_that_asks_for_its_position(settled: Runner) -> None:
+    answer = await settled("PATCH", "/me", json={"display_name": "Anna the Second"})
+    assert (await settled.get("/me"))["display_name"] == "Anna the Second"
+    position = answer.headers["Cairn-Position"]
+    feed = await settled.get("/feed", after=position)
+    assert {item["display_name"] for item in feed["items"]} == {"Anna the Second"}
+
+
+async def test_news_of_a_change_drop_what_tells_of_it_from_others_too(world: World, anna: Runner, ben: Runner) -> None:
+    activity_id = uuid4()
+    await anna.run(fit(301), activity_id, visibility="public")
+    follows = await ben("PUT", f"/me/following/{anna.user_id}")
+    await ben.get("/feed", after=follows.headers["Cairn-Position"])
+    for path in ("/feed", f"/activities/{activity_id}", f"/users/{anna.user_id}/activities"):
+        await until_kept(world, ben, path)
+    edited = await anna("PATCH", f"/activities/{activity_id}", json={"title": "Another title"})
+    assert edited.status_code == 204
+    for path in ("/feed", f"/users/{anna.user_id}/activities"):
+        async with asyncio.timeout(30):  # without a position: as soon as the projector has told of it
+            while (await ben.get(path))["items"][0]["title"] != "Another title":
+                await asyncio.sleep(0.02)
+    hidden = await anna("PATCH", f"/activities/{activity_id}", json={"visibility": "private"})
+    position = hidden.headers["Cairn-Position"]
+    assert (await ben.later(f"/activities/{activity_id}", position)).status_code == 404
+    assert (await ben("GET", f"/activities/{activity_id}")).status_code == 404
+    assert (await ben.get("/feed"))["items"] == []
+
+
+async def test_of_many_who_ask_the_same_at_once_one_is_answered_by_the_database(world: World, settled: Runner) -> None:
+    position = (await settled("PATCH", "/me", json={"units": "imperial"})).headers["Cairn-Position"]
+    await settled.get("/feed", after=position)
+    path = "/me/summaries?period=month"
+    before = await outcomes(world.http)
+    answers = await asyncio.gather(*(settled("GET", path) for _ in range(40)))
+    assert len({answer.content for answer in answers}) == 1
+    misses = await outcome(world.http, "process", "miss", before)
+    assert misses + await outcome(world.http, "process", "bypassed", before) == 1
+    assert (
+        await outcome(world.http, "process", "coalesced", before) + await outcome(world.http, "process", "hit", before)
+        == 39
+    )
+
+
+@pytest.fixture
+async def second(world: World) -> AsyncIterator[Any]:
+    """Another API process."""
+    reads = SharedReads(AsyncRedis.from_url(world.settings.redis_url, protocol=2))
+    app = create_app(replace(services_of(world.parts, world.settings), shared_reads=reads))
+    listening = asyncio.create_task(app.listen())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://cairn") as http:
+        yield http
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+
+
+async def test_another_process_takes_it_from_valkey(world: World, settled: Runner, second: httpx.AsyncClient) -> None:
+    there = Runner(second, settled.user_id, settled.email, settled.tokens)
+    for limit in range(1, 60):
+        path = f"/users/{settled.user_id}/activities?limit={limit}"
+        kept = await until_kept(world, settled, path)
+        assert (await there("GET", path)).content == kept.content
+        if await outcome(second, "valkey", "hit"):
+            return
+    raise AssertionError("nothing was taken from Valkey")
+
+
+async def test_who_is_signed_out_gets_nothing_that_is_kept(settled: Runner) -> None:
+    assert (await settled("GET", "/feed")).status_code == 200
+    assert (await settled("DELETE", "/sessions")).status_code == 204
+    assert (await settled("GET", "/feed")).status_code == 401
+
+
+async def test_a_position_that_is_none_is_refused_though_an_answer_is_kept(settled: Runner) -> None:
+    for token in ("latest", "p1-", "p2-1", "p1-7fffffffffffffffff"):
+        assert (await settled("GET", "/feed", headers={"Cairn-Min-Position": token})).status_code == 400
