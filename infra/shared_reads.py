@@ -165,26 +165,31 @@ class Changes:
             return
         try:
             if self._untold:
-                self.tell_all()
+                self._tell_all()
                 self._untold = False
             self._tell(users, position)
         except (RedisError, OSError) as error:
             _log.warning("Valkey does not answer; kept reads are made old when it does: %s", error)
             self._untold, self._pause_until = True, time.monotonic() + _PAUSE_SECONDS
 
+    def all_of_it(self) -> None:
+        """Any rows may be others than they were."""
+        self._untold = True
+        self.tell([], -1)
+
     def took_over(self) -> None:
-        """Rows that another has filled until now are ours to tell of."""
+        """Rows that another has filled until now are ours to tell of: with the next news all is old."""
         self._untold = True
 
     def _tell(self, ids: Collection[UUID], position: int) -> None:
         with self._redis.pipeline(transaction=False) as both:
             for user in ids:
                 self._raise(keys=[_level(user)], args=[position, _LEVEL_SECONDS], client=both)
-            both.publish(_CHANNEL, _news(position, "", ids))
+            if ids:
+                both.publish(_CHANNEL, _news(position, "", ids))
             both.execute()
 
-    def tell_all(self) -> None:
-        """Everything may have changed. Raises what redis-py raises."""
+    def _tell_all(self) -> None:
         epoch = secrets.token_hex(8)
         with self._redis.pipeline(transaction=False) as both:
             both.set(_EPOCH, epoch)

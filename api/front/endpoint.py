@@ -9,7 +9,6 @@ from typing import Any, Final, Protocol, get_origin
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
-from pydantic.fields import FieldInfo
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 _Source = Callable[[Request, list[Any]], Any]
@@ -125,16 +124,17 @@ class _Field(Protocol):
     """A parameter, as FastAPI describes it."""
 
     name: str
-    field_info: FieldInfo
+
+    @property
+    def field_info(self) -> Any: ...  # noqa: ANN401 - pydantic's, which is not ours to import
 
     @property
     def alias(self) -> str: ...
 
-    def get_default(self) -> object: ...
+    @property
+    def validate(self) -> Callable[..., tuple[object, list[dict[str, Any]]]]: ...
 
-    def validate(
-        self, value: object, values: dict[str, Any], *, loc: tuple[int | str, ...]
-    ) -> tuple[object, list[dict[str, Any]]]: ...
+    def get_default(self) -> object: ...
 
 
 def _parameter(where: str, field: _Field) -> _Source:

@@ -100,7 +100,7 @@ class Front:
         bearer = services.tokens.known(_token(authorization), time.time())
         if bearer is None or services.accounts.ended(bearer.session_id):
             return None, None
-        asked = Asked(bearer.user_id, scope["raw_path"], scope["query_string"])
+        asked = Asked(bearer.user_id.int, scope["raw_path"], scope["query_string"])
         if len(asked.path) + len(asked.query) > _MAX_TARGET:
             return None, None
         kept = self._cache.find(asked, time.monotonic())
@@ -319,6 +319,7 @@ async def _deliver(
     return response.status_code
 
 
+@lru_cache(maxsize=16_384)
 def _token(authorization: bytes) -> str:
     text = authorization.decode("latin-1")
     return text[len(_BEARER) :].strip() if text[: len(_BEARER)].lower() == _BEARER.lower() else ""

@@ -1,9 +1,11 @@
 """Which route a path belongs to, by its segments: as many steps as the path has, however many routes there are."""
 
 from collections.abc import Mapping
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
+
+_DEEPEST: Final = 32  # segments; ours have six
 
 
 class _Node(Generic[T]):
@@ -42,8 +44,11 @@ class Table(Generic[T]):
 
     def find(self, path: str) -> tuple[Mapping[str, T], Mapping[str, tuple[str, ...]], list[str]] | None:
         """What answers there by method, the names of its parameters by method, and their values; None: nothing."""
+        segments = path.split("/")
+        if len(segments) > _DEEPEST:
+            return None
         values: list[str] = []
-        node = _find(self._root, path.split("/"), 0, values)
+        node = _find(self._root, segments, 0, values)
         return None if node is None else (node.found, node.names, values)
 
 

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.system.fuzz import fuzz
 
 
+@pytest.mark.timeout(400)
 async def test_what_is_answered_is_what_the_contract_says(served: str, tmp_path: Path) -> None:
-    report = await fuzz(served, tmp_path, examples=2, seed=2026, phases="fuzzing,stateful")
+    report = await fuzz(served, tmp_path, examples=1, seed=2026, phases="fuzzing,stateful")
     assert report.findings == 0, report.output
-    assert report.cases > 100
+    assert report.cases > 50

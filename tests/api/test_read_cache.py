@@ -9,7 +9,7 @@ from api.front.kept import Keep, Kept, Seen, Stored
 
 ANNA, BEN, CARLA = (UUID(int=number) for number in (1, 2, 3))
 AT = datetime(2026, 5, 1, 7, tzinfo=UTC)
-FEED = Asked(ANNA, b"/v1/feed", b"")
+FEED = Asked(ANNA.int, b"/v1/feed", b"")
 
 
 def answer(position: int, *about: UUID, body: bytes = b"{}", until: datetime | None = None) -> Kept:
@@ -51,7 +51,7 @@ def test_closed_it_keeps_nothing() -> None:
 
 
 def test_nothing_is_kept_for_longer_than_a_minute_or_than_the_clock_allows() -> None:
-    cache, week = opened(), Asked(ANNA, b"/v1/me/summaries", b"")
+    cache, week = opened(), Asked(ANNA.int, b"/v1/me/summaries", b"")
     cache.keep(FEED, answer(1, ANNA), 0.0, AT)
     cache.keep(week, answer(1, ANNA, until=AT + timedelta(seconds=5)), 0.0, AT)
     assert cache.find(week, 4.9) is not None
@@ -63,7 +63,7 @@ def test_nothing_is_kept_for_longer_than_a_minute_or_than_the_clock_allows() -> 
 
 def test_what_was_not_read_for_longest_goes_first() -> None:
     cache = opened(max_bytes=5_000)
-    pages = [Asked(ANNA, b"/v1/feed", str(number).encode()) for number in range(4)]
+    pages = [Asked(ANNA.int, b"/v1/feed", str(number).encode()) for number in range(4)]
     for page in pages[:3]:
         cache.keep(page, answer(1, ANNA), 0.0, AT)
     cache.find(pages[0], 0.0)
@@ -95,7 +95,7 @@ def test_no_reader_gets_what_is_older_than_the_news_that_were_heard(steps: list[
     untold: list[tuple[UUID, int]] = []
     reading: list[tuple[UUID, Kept]] = []
     for step, user in steps:
-        asked = Asked(user, b"/v1/feed", b"")
+        asked = Asked(user.int, b"/v1/feed", b"")
         if step == "change":
             position += 1
             rows[user] = position
@@ -108,6 +108,6 @@ def test_no_reader_gets_what_is_older_than_the_news_that_were_heard(steps: list[
             reading.append((user, answer(position, user, body=str(rows[user]).encode())))
         elif step == "end" and reading:
             reader, kept = reading.pop()
-            cache.keep(Asked(reader, b"/v1/feed", b""), kept, 0.0, AT)
+            cache.keep(Asked(reader.int, b"/v1/feed", b""), kept, 0.0, AT)
         elif (found := cache.find(asked, 0.0)) is not None:
             assert int(found.body) >= heard[user]

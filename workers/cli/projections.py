@@ -15,6 +15,7 @@ import click
 from psycopg import Connection
 
 from domain.streams import MalformedPosition
+from infra.bootstrap import open_changes
 from infra.faults import Fault
 from infra.keys import MasterKeys
 from infra.positions import from_token
@@ -80,8 +81,11 @@ def _tools(data: Path, action: str = "", **arguments: object) -> Iterator[Tools]
         if not action:
             yield tools
             return
-        with noted(connection, action, arguments):
-            yield tools
+        try:
+            with noted(connection, action, arguments):
+                yield tools
+        finally:
+            open_changes(settings).all_of_it()  # other rows are read now, and no event says so
 
 
 @click.group("projections")

@@ -67,7 +67,7 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.close()
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's
+    def connection_lost(self, _error: Exception | None) -> None:
         """Over, or broken off."""
         if not self.done.done():
             self.done.set_result(None)
