@@ -79,7 +79,9 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
 
 @schemathesis.hook
 def filter_failure(context: HookContext, failure: Failure, case: Case[Any], response: Response) -> bool:  # noqa: ARG001 - as above
-    """Whether it is a finding."""
+    """Whether it is a finding. A 503 of `/readyz` is none (ST101): it says what the instance waits for."""
+    if case.operation.label == "GET /readyz" and response.status_code == 503:
+        return False
     if isinstance(failure, RejectedPositiveData):
         return not _is_beyond_schemas(json.loads(response.content))
     if isinstance(failure, AcceptedNegativeData):
