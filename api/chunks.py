@@ -1,6 +1,7 @@
 """Recordings in numbered slices: sent while the runner runs, or of a large file over a network that breaks off."""
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -10,10 +11,11 @@ from msgspec import Meta, Struct
 from api.activities import Activity
 from api.bodies import BodyTooLarge, body_pieces
 from api.codec import END, Title, answer, body_of, created
-from api.dependencies import RecordingBearer, ServicesDep
-from api.idempotency import IdempotencyKey, key_of
+from api.dependencies import AskingClient, RecordingBearer, ServicesDep
+from api.once import Done, Once, once
 from api.openapi import answers, file_body, json_body
 from api.services import Services
+from api.tokens import Bearer
 from api.uploads import MAX_RECORDING_BYTES, ReservedActivityId, UploadState, acked, require_recording
 from domain.activity import ActivityMissing, RecordingDiffers
 from domain.chunks import (
@@ -69,7 +71,12 @@ class Finish(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     responses=answers(400, 401, 404, 409, 413, 415, 422, ok=ChunksState, created=ChunksState, no_content=None),
 )
 async def put_chunk(
-    request: Request, activity_id: UUID, seq: Seq, sender: RecordingBearer, services: ServicesDep
+    request: Request,
+    activity_id: UUID,
+    seq: Seq,
+    sender: RecordingBearer,
+    asking: AskingClient,
+    services: ServicesDep,
 ) -> Response:
     """Hand in a slice of a recording's bytes: any order, any number of times. At most 8 MiB, as it is or packed.
 
@@ -78,8 +85,14 @@ async def put_chunk(
     """
     if not 0 <= seq < MAX_CHUNKS:
         raise ChunkOutOfRange
-    upload = _upload(sender.user_id, activity_id)
-    async with services.chunks.arrive(upload, seq, sender.session_id) as arrival:
+    taken = await _taken(request, services, _upload(sender.user_id, activity_id), seq, sender.session_id)
+    again = taken.status_code != HTTPStatus.CREATED
+    services.telemetry.came("/v1/activities/{activity_id}/chunks/{seq}", asking, "replayed" if again else "first")
+    return taken
+
+
+async def _taken(request: Request, services: Services, upload: Upload, seq: int, session_id: UUID) -> Response:
+    async with services.chunks.arrive(upload, seq, session_id) as arrival:
         async for piece in body_pieces(request, MAX_CHUNK_BYTES):
             await arrival.write(piece)
         if not arrival.size:
@@ -136,31 +149,38 @@ async def finish(
     given: Annotated[Finish, Depends(body_of(Finish))],
     sender: RecordingBearer,
     services: ServicesDep,
-    idempotency_key: IdempotencyKey = None,
+    once: Annotated[Once, Depends(once("POST /v1/activities/{activity_id}/finish"))],
 ) -> Response:
     """Say that the recording is over. The answer is that of handing it in whole, also with `Prefer: wait=10`.
 
     409 `chunks-missing` names what is missing (`errors`: "6-6"); 409 `checksum-differs` when the bytes are not those
-    that the client has. Repeating it is safe by what it says, with or without an Idempotency-Key, for ever: the same
-    recording gets the same answer.
+    that the client has. Repeating it is safe by what it says, for ever; the same `Idempotency-Key` gets the same
+    answer, byte for byte, for 30 days: ask `/upload` for what has become of it since.
     """
-    if idempotency_key is not None:
-        key_of(idempotency_key)
     upload = _upload(sender.user_id, activity_id)
     manifest = await _accepted(services, upload)
-    if manifest is None:
-        cover = Cover(received_at=services.clock(), session_id=sender.session_id, title=given.title)
-        try:
-            manifest = await _put_together(services, upload, given, cover)
-        except (ChunksMissing, ChecksumDiffers):
-            manifest = await _accepted(services, upload)
-            if manifest is None:
-                raise
-            # the same request, sent twice, was faster, and has cleared the chunks meanwhile
-    if manifest.sha256 != given.sha256.lower():
-        raise RecordingClosed if manifest.partial else RecordingDiffers
-    await services.chunks.clear(upload)
-    return await acked(request, services, manifest)
+
+    async def act() -> Done:
+        accepted = manifest or await _finished(services, upload, given, sender)
+        if accepted.sha256 != given.sha256.lower():
+            raise RecordingClosed if accepted.partial else RecordingDiffers
+        await services.chunks.clear(upload)
+        answer = await acked(request, services, accepted)
+        return Done(answer, kept=answer.status_code < HTTPStatus.BAD_REQUEST)
+
+    return await once.repeat(sender.user_id, given, activity_id, act=act, stands=manifest is not None)
+
+
+async def _finished(services: Services, upload: Upload, given: Finish, sender: Bearer) -> Manifest:
+    """The recording, accepted now, or by the same request, which was faster, and has cleared the chunks meanwhile."""
+    cover = Cover(received_at=services.clock(), session_id=sender.session_id, title=given.title)
+    try:
+        return await _put_together(services, upload, given, cover)
+    except (ChunksMissing, ChecksumDiffers):
+        manifest = await _accepted(services, upload)
+        if manifest is None:
+            raise
+        return manifest
 
 
 async def _put_together(services: Services, upload: Upload, given: Finish, cover: Cover) -> Manifest:

@@ -6,6 +6,7 @@ import hmac
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Final
+from uuid import UUID
 
 import msgspec
 from fastapi import Header, Response
@@ -35,11 +36,12 @@ class MalformedIdempotencyKey(DomainError):
 
 
 class Reply(Struct, frozen=True):
-    """What is kept of an answer. Its position is kept beside it."""
+    """What is kept of an answer."""
 
     status: int
     headers: dict[str, str]
     body: bytes
+    positioned: bool = False  # whether the headers tell its position; if not, it is kept beside it
 
 
 def key_of(header: str) -> str:
@@ -58,11 +60,18 @@ def json_reply(payload: object, headers: Mapping[str, str], status: int = 201) -
     return msgspec.msgpack.encode(Reply(status, kept, msgspec.json.encode(payload)))
 
 
+def whole_reply(answer: Response) -> bytes:
+    """An answer as it is, to be kept."""
+    headers = {name: value for name, value in answer.headers.items() if name != "content-length"}
+    return msgspec.msgpack.encode(Reply(answer.status_code, headers, bytes(answer.body), positioned=True))
+
+
 def answer_of(replied: Replied) -> Response:
     """The kept answer, marked when it was given before."""
     reply = msgspec.msgpack.decode(replied.reply, type=Reply)
+    position = {} if reply.positioned else {"Cairn-Position": replied.position}
     again = {"Idempotency-Replayed": "true"} if replied.again else {}
-    return Response(reply.body, reply.status, {**reply.headers, "Cairn-Position": replied.position, **again})
+    return Response(reply.body, reply.status, {**reply.headers, **position, **again})
 
 
 class Idempotency:
@@ -72,11 +81,13 @@ class Idempotency:
         self._secret = secret
         self._running: dict[bytes, asyncio.Event] = {}
 
-    def request(self, key: str, route: str, whose: str, content: Struct) -> Request:
-        """The request of this key, on this route, by this user or about this e-mail address."""
-        return Request(
-            key_hash=self._hash(route, whose, key), fingerprint=self._hash(route, msgspec.json.encode(content).hex())
-        )
+    def request(self, key: str, route: str, whose: str, *content: Struct | UUID) -> Request:
+        """The request of this key, on this route, by this user or about this e-mail address.
+
+        What it asks for is known by its decoded content: spaces, and the order of fields, make no difference.
+        """
+        told = [msgspec.json.encode(part).hex() for part in content]
+        return Request(key_hash=self._hash(route, whose, key), fingerprint=self._hash(route, *told))
 
     def _hash(self, *parts: str) -> bytes:
         return hmac.digest(self._secret, msgspec.json.encode(("idempotency", *parts)), hashlib.sha256)

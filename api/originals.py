@@ -11,7 +11,7 @@ from api.dependencies import CurrentUser, ServicesDep
 from api.exports import ReadsDep, file_name, own_card
 from api.openapi import answers_file
 from api.uploads import MEDIA_TYPES
-from domain.activity import ActivityMissing
+from domain.activity import MANUAL, ActivityMissing
 from domain.errors import DomainError
 from domain.measures import ActivityId
 from domain.recordings.recording import Format
@@ -39,6 +39,8 @@ async def original(
     Of a file with several sessions, each of its activities gives the whole file.
     """
     card = await own_card(fresh, user_id, ActivityId(activity_id))
+    if card.source.format == MANUAL:
+        raise ActivityMissing
     etag = f'"{card.source.sha256}"'
     headers = {
         "ETag": etag,

@@ -144,9 +144,16 @@ async def _answer(request: Request, error: Exception) -> Response:
 def _refused(request: Request, error: DomainError) -> Response:
     if error.code == NOT_FOUND.code:  # hidden, deleted and missing look alike, byte for byte
         return answer_problem(NOT_FOUND, {"Cairn-Stale": "true"} if hasattr(request.state, "stale") else None)
-    errors = error.args[1] if len(error.args) > 1 else ()
-    detail = str(error.args[0]) if error.args else " ".join((error.__doc__ or "").split())
-    return answer_problem(problem(error.code, detail, errors=errors))
+    return answer_problem(problem_of(error))
+
+
+def problem_of(refusal: DomainError) -> Problem:
+    """What is told of a refusal."""
+    if refusal.code == NOT_FOUND.code:
+        return NOT_FOUND
+    errors = refusal.args[1] if len(refusal.args) > 1 else ()
+    detail = str(refusal.args[0]) if refusal.args else " ".join((refusal.__doc__ or "").split())
+    return problem(refusal.code, detail, errors=errors)
 
 
 def _http_error(error: HTTPException) -> Response:

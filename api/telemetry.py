@@ -4,6 +4,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from api.clients import Client
 from api.front.cache import ReadCache
 from api.front.meter import Meters
 
@@ -21,7 +22,7 @@ class Telemetry:
         self.registry.register(self.meters)
         self.keyed = Counter(
             "cairn_idempotent_requests",
-            "Requests that may come again. outcome: first, replayed, running, reused.",
+            "Recordings, and requests with an Idempotency-Key. outcome: first, replayed, running, reused.",
             ["route", "client", "outcome"],
             registry=self.registry,
         )
@@ -31,6 +32,10 @@ class Telemetry:
             ["why", "kind", "client"],
             registry=self.registry,
         )
+
+    def came(self, route: str, asking: Client, outcome: str) -> None:
+        """A request that may come again: `first`, `replayed`, `running` or `reused`."""
+        self.keyed.labels(route, self.client(asking.label), outcome).inc()
 
     def watch_cache(self, cache: ReadCache) -> None:
         """Tell how much is kept."""

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Annotated, Final, Literal
 from uuid import UUID
@@ -13,12 +14,14 @@ from msgspec import Struct
 from api.activities import Activity, read_activity
 from api.bodies import body_pieces
 from api.codec import TITLE, answer, created
-from api.dependencies import CurrentUser, RecordingBearer, ServicesDep
+from api.dependencies import AskingClient, CurrentUser, RecordingBearer, ServicesDep
 from api.openapi import answers, file_body
 from api.problems import Problem, answer_problem, problem
 from api.services import Services
-from domain.activity import ActivityMissing
+from domain import activity as rules
+from domain.activity import MANUAL, ActivityMissing
 from domain.errors import DomainError
+from domain.events.event import Event
 from domain.measures import RESERVED_VERSION, ActivityId, Sport, UserId, Visibility
 from domain.recordings.recording import EmptyRecording, Format
 from domain.uploads import Arrival, Cover, Manifest, Status, Verdict
@@ -70,6 +73,7 @@ async def upload(
     request: Request,
     activity_id: UUID,
     sender: RecordingBearer,
+    asking: AskingClient,
     services: ServicesDep,
     title: Annotated[str | None, Query(min_length=1, max_length=200, pattern=TITLE)] = None,
     visibility: Visibility | None = None,
@@ -89,6 +93,8 @@ async def upload(
             await arrival.write(piece)
         require_recording(services, arrival)
         manifest = await arrival.accept(visibility=visibility, sport=sport)
+    again = manifest.received_at != cover.received_at  # of an earlier one, with the same bytes
+    services.telemetry.came("/v1/activities/{activity_id}", asking, "replayed" if again else "first")
     return await acked(request, services, manifest)
 
 
@@ -119,10 +125,27 @@ async def upload_state(request: Request, activity_id: UUID, user_id: CurrentUser
     Once ready, the answer's `Cairn-Position` makes a later read see the activity.
     """
     manifest = await services.inbox.manifest(ActivityId(activity_id))
-    if manifest is None or manifest.user_id != user_id:
+    if manifest is None:
+        return await _entered(request, services, user_id, ActivityId(activity_id))
+    if manifest.user_id != user_id:
         raise ActivityMissing
     verdict = await services.inbox.verdict(manifest.activity_id)
     return answer(request, _state(manifest.activity_id, verdict), _position(verdict))
+
+
+async def _entered(request: Request, services: Services, user_id: UserId, activity_id: ActivityId) -> Response:
+    """An activity that was entered by hand is ready: nothing of it was ever uploaded."""
+    if activity_id.version == RESERVED_VERSION:
+        raise ActivityMissing
+
+    def look(activity: rules.Activity) -> Sequence[Event]:
+        if activity.user_id != user_id or activity.source is None or activity.source.format != MANUAL:
+            raise ActivityMissing
+        return ()
+
+    position = await services.streams.transact(rules.Activity, activity_id, user_id, look)
+    verdict = Verdict(status="ready", activities=(activity_id,), position=position)
+    return answer(request, _state(activity_id, verdict), _position(verdict))
 
 
 def _state(activity_id: ActivityId, verdict: Verdict | None) -> UploadState:

@@ -9,15 +9,17 @@ from fastapi import APIRouter, Depends, Request, Response
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict, replace
 
-from api.codec import Name, answer, body_of, created, no_content
+from api.codec import Name, answer, body_of, no_content
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.front.kept import Keep, Seen
-from api.idempotency import IdempotencyKey, answer_of, json_reply, key_of
+from api.idempotency import json_reply
+from api.once import Once, once
 from api.openapi import answers, json_body
 from api.services import Services
 from api.sessions import Email, Password, Signed, signed
 from domain.errors import DomainError
 from domain.measures import UserId, Visibility, derived_id
+from domain.streams import Replied
 from domain.streams import Request as StreamRequest
 from domain.user import User, UserMissing, user_stream_id
 from projections.people import follows, people
@@ -79,41 +81,33 @@ class TimeZoneUnknown(DomainError):
 async def register(
     registration: Annotated[Registration, Depends(body_of(Registration))],
     services: ServicesDep,
-    idempotency_key: IdempotencyKey = None,
+    once: Annotated[Once, Depends(once("POST /v1/users"))],
 ) -> Response:
     """Open an account and sign in.
 
     Safe to repeat. With the same `Idempotency-Key` the answer is the same, byte for byte, for 30 days; with the same
     `user_id`, each answer signs in anew. 409 `email-taken` when the address is another account's.
     """
-    if idempotency_key is None:
-        return await _opened(registration, services, registration.user_id)
-    key, address = key_of(idempotency_key), registration.email.strip().casefold()
-    request = services.idempotency.request(key, "POST /v1/users", address, registration)
-    async with services.idempotency.alone(request):
-        replied = await services.streams.replied(request)
-        if replied is None:  # the same key with the same address is the same account, also years later
-            user_id = registration.user_id or derived_id("registration", address, key)
-            return await _opened(registration, services, user_id, request)
-        return answer_of(replied)
+    address, user_id = registration.email.strip().casefold(), registration.user_id
+    if once.key is not None:  # the same key with the same address is the same account, also years later
+        user_id = user_id or derived_id("registration", address, once.key)
+    return await once.act(address, registration, partial(_opened, registration, services, user_id))
 
 
 async def _opened(
-    registration: Registration, services: Services, user_id: UUID | None, request: StreamRequest | None = None
-) -> Response:
+    registration: Registration, services: Services, user_id: UUID | None, request: StreamRequest | None
+) -> Replied:
     claimed = UserId(user_id) if user_id else None
     holder = await services.accounts.claim(registration.email, registration.password, claimed)
     session = await services.accounts.sign_in(holder)
     begin = partial(User.register, display_name=registration.display_name.strip(), at=services.clock())
-    stream, headers = user_stream_id(holder), {"Location": f"/v1/users/{holder}"}
+    stream, reply = user_stream_id(holder), json_reply(signed(session, services), {"Location": f"/v1/users/{holder}"})
     if request is None:
-        position = await services.streams.transact(User, stream, holder, begin)
-        return created(signed(session, services), {"Cairn-Position": position, **headers})
-    reply = json_reply(signed(session, services), headers)
+        return Replied(reply, await services.streams.transact(User, stream, holder, begin), again=False)
     replied = await services.streams.transact_once(User, stream, holder, begin, request, reply)
     if replied.again:  # another process was faster, and its session is the one that is told of
         await services.accounts.sign_out(session.session_id)
-    return answer_of(replied)
+    return replied
 
 
 @router.get("/me", responses=answers(401, ok=Me))

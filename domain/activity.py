@@ -1,7 +1,7 @@
-"""One activity: recorded once, edited by its owner, deleted by its owner."""
+"""One activity: recorded or entered once, edited by its owner, deleted by its owner."""
 
 from datetime import datetime
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
 from uuid import uuid5
 
 from msgspec import Struct
@@ -11,6 +11,8 @@ from domain.errors import DomainError, UnknownEvent
 from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityRecorded, Source, Tally
 from domain.events.event import Event
 from domain.measures import ActivityId, Sport, UserId, Visibility
+
+MANUAL: Final = "manual"  # the format of a source that is no file: somebody entered the figures
 
 
 def session_activity_id(upload_id: ActivityId, session: int) -> ActivityId:
@@ -39,6 +41,20 @@ class Activity(Struct, frozen=True):
         if self.user_id != recorded.user_id or not _same_bytes(self.source, recorded.source):
             raise RecordingDiffers
         return []
+
+    def enter(self, recorded: ActivityRecorded, notes: str) -> list[Event]:
+        """Take in a run without a recording. The same figures again change nothing, also after it was deleted."""
+        events = self.record(recorded)
+        if not events or not notes:
+            return events
+        return [*events, *self.evolve(recorded).edit(recorded.user_id, recorded.at, notes=notes)]
+
+    def require_room(self, user_id: UserId, sha256: str) -> None:
+        """`RecordingDiffers` when something else than a recording of these bytes is here."""
+        if self.user_id is not None and (
+            self.user_id != user_id or self.source is None or self.source.sha256 != sha256
+        ):
+            raise RecordingDiffers
 
     def edit(
         self,
@@ -104,6 +120,28 @@ def _same_bytes(one: Source | None, other: Source) -> bool:
     return one is not None and (one.sha256, one.session) == (other.sha256, other.session)
 
 
+_DAYTIMES: Final = ((5, "Night"), (11, "Morning"), (14, "Lunch"), (17, "Afternoon"), (22, "Evening"), (24, "Night"))
+_NOUNS: Final = {
+    Sport.RUNNING: "run",
+    Sport.WALKING: "walk",
+    Sport.HIKING: "hike",
+    Sport.CYCLING: "ride",
+    Sport.SWIMMING: "swim",
+    Sport.ROWING: "row",
+    Sport.SKIING: "ski",
+    Sport.SKATING: "skate",
+    Sport.TRANSITION: "transition",
+    Sport.FITNESS: "workout",
+    Sport.OTHER: "activity",
+}
+
+
+def usual_title(sport: Sport, local: datetime) -> str:
+    """Such as "Morning run": what a runner would say who is not asked to name it."""
+    daytime = next(name for until, name in _DAYTIMES if local.hour < until)
+    return f"{daytime} {_NOUNS[sport]}"
+
+
 class ActivityMissing(DomainError):
     """There is no such activity, or it is another runner's, or it was deleted: all the same from outside."""
 
@@ -111,6 +149,6 @@ class ActivityMissing(DomainError):
 
 
 class RecordingDiffers(DomainError):
-    """This activity id already has another recording: a new run needs a new id."""
+    """This activity id already has another recording or entry: a new run needs a new id."""
 
     code = "recording-differs"

@@ -73,6 +73,17 @@ class Streams(Protocol):
         """
         ...
 
+    async def keep(self, owner_id: UserId, request: Request, reply: bytes) -> Replied:
+        """Keep the reply of a request whose effect is durable already, and the same however often it is repeated.
+
+        The first reply stays, and is returned. `RequestDiffers`, `OwnerErased`.
+        """
+        ...
+
+    def latest(self, positions: Sequence[str]) -> str:
+        """The token of a position that covers all of these, of which there is at least one."""
+        ...
+
     async def replied(self, request: Request) -> Replied | None:
         """The reply that was kept for a request. `RequestDiffers`; `RequestRunning` while its first is under way."""
         ...

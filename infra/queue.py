@@ -1,5 +1,6 @@
 """The ingest queue: a Valkey stream of activity ids. Only a hint: the inbox knows what is pending."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ _STREAM: Final = "cairn:{ingest}:queue"  # the braces keep one queue in one clus
 _GROUP: Final = "ingest"
 _ABANDONED_MS: Final = 30_000  # a worker that said nothing for so long is dead
 _LOOK_SECONDS: Final = 5.0
+_ADD_SECONDS: Final = 0.05
+_PAUSE_SECONDS: Final = 1.0
+_LENGTH_SECONDS: Final = 0.5
 _LENGTH: Final = 100_000  # hints beyond this are dropped: the sweeper finds the uploads
 
 
@@ -31,13 +35,20 @@ class IngestQueue:
         self._redis = redis
         self._consumer = consumer
         self._look_at = 0.0  # for what dead workers left
+        self._add_at = 0.0
 
     async def add(self, activity_id: ActivityId) -> None:
-        """Say that an upload waits."""
+        """Say that an upload waits. A phone waits for this: Valkey has a moment, and is left alone for a while if that
+        was not enough.
+        """
+        if time.monotonic() < self._add_at:
+            return
         try:
-            await self._redis.xadd(_STREAM, {"id": str(activity_id)}, maxlen=_LENGTH, approximate=True)
-        except (RedisError, OSError) as error:
-            _log.warning("queue unreachable, the sweeper will find the upload: %s", error)
+            async with asyncio.timeout(_ADD_SECONDS):
+                await self._redis.xadd(_STREAM, {"id": str(activity_id)}, maxlen=_LENGTH, approximate=True)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._add_at = time.monotonic() + _PAUSE_SECONDS
+            _log.warning("queue unreachable, the sweeper will find the uploads: %s", str(error) or "no answer")
 
     async def take(self, wait_seconds: float) -> tuple[bytes, ActivityId] | None:
         """The next hint, or one that a dead worker left; None when none comes in time.
@@ -88,10 +99,11 @@ class IngestQueue:
     async def length(self) -> tuple[int, int]:
         """How many hints there are, and how many of them a worker holds. `StoreUnavailable`."""
         try:
-            await self._make_group()
-            count = await self._redis.xlen(_STREAM)
-            held: Any = await self._redis.xpending(_STREAM, _GROUP)
-        except (RedisError, OSError) as error:
+            async with asyncio.timeout(_LENGTH_SECONDS):
+                await self._make_group()
+                count = await self._redis.xlen(_STREAM)
+                held: Any = await self._redis.xpending(_STREAM, _GROUP)
+        except (RedisError, OSError, TimeoutError) as error:
             raise StoreUnavailable from error
         return int(count), int(held["pending"])
 

@@ -28,7 +28,7 @@ from domain.streams import (
 from infra.event_store.mapper import MAPPER, Cipher, UndecodableEvent, associated, is_sealed
 from infra.event_store.rows import KeptReply, ReplyKept, Row, Save, VersionTaken
 from infra.keys import KeyUnusable
-from infra.positions import to_token
+from infra.positions import from_token, to_token
 
 _log = logging.getLogger(__name__)
 
@@ -119,8 +119,7 @@ class EventStore:
         reply: bytes,
     ) -> Replied:
         """See `domain.streams.Streams`. Of the same request in several processes, one is first; all get its reply."""
-        sealed = (await self._keys.to_seal(owner_id)).seal(reply, request.key_hash)
-        keep = KeptReply(request.key_hash, request.fingerprint, owner_id, sealed)
+        keep = await self._sealed(owner_id, request, reply)
         for _ in range(_ATTEMPTS):
             kept = await self.replied(request)
             if kept is not None:
@@ -129,6 +128,25 @@ class EventStore:
                 position = await self._transact(aggregate, stream_id, owner_id, decide, keep)
                 return Replied(reply, to_token(position), again=False)
         raise StreamContended
+
+    async def keep(self, owner_id: UserId, request: Request, reply: bytes) -> Replied:
+        """See `domain.streams.Streams`. A save without events: its stream is one that nothing is ever in."""
+        save = Save(UUID(bytes=request.key_hash[:16]), owner_id, 1, (), await self._sealed(owner_id, request, reply))
+        for _ in range(_ATTEMPTS):
+            with contextlib.suppress(ReplyKept):
+                return Replied(reply, to_token(await self._log.append(save)), again=False)
+            kept = await self.replied(request)
+            if kept is not None:
+                return kept
+        raise StreamContended
+
+    def latest(self, positions: Sequence[str]) -> str:
+        """See `domain.streams.Streams`."""
+        return max(positions, key=from_token)
+
+    async def _sealed(self, owner_id: UserId, request: Request, reply: bytes) -> KeptReply:
+        sealed = (await self._keys.to_seal(owner_id)).seal(reply, request.key_hash)
+        return KeptReply(request.key_hash, request.fingerprint, owner_id, sealed)
 
     async def replied(self, request: Request) -> Replied | None:
         """See `domain.streams.Streams`."""

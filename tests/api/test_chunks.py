@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import httpx
+import msgspec
 import pytest
 
 from api.app import create_app
@@ -22,6 +23,7 @@ from api.main import services_of
 from api.tokens import Tokens
 from domain.chunks import Upload
 from domain.measures import ActivityId, UserId, derived_id
+from domain.uploads import Fault, Verdict
 from infra.bootstrap import now, open_parts
 from tests.api.conftest import Runner, World
 from tests.instance_settings import settings_of
@@ -300,6 +302,31 @@ async def test_a_key_is_checked_and_a_repeat_needs_none(anna: Runner) -> None:
     assert refusal(malformed) == (400, "malformed-idempotency-key")
     keyed = [await anna("POST", path, json=wish, headers={"Idempotency-Key": key}) for key in ('"a"', "a", "b")]
     assert [one.status_code for one in keyed] == [202] * 3
+    assert ["Idempotency-Replayed" in one.headers for one in keyed] == [False, True, False]
+    assert keyed[0].content == keyed[1].content
+    other = await anna("POST", path, json={**wish, "title": "Other"}, headers={"Idempotency-Key": "a"})
+    assert refusal(other) == (422, "idempotency-key-reused")
+    elsewhere = await anna("POST", f"/activities/{uuid4()}/finish", json=wish, headers={"Idempotency-Key": "a"})
+    assert refusal(elsewhere) == (422, "idempotency-key-reused")
+
+
+async def test_a_finish_whose_recording_failed_in_passing_is_done_anew_under_its_key(
+    world: World, anna: Runner
+) -> None:
+    """A kept answer that is no longer true does not stand in the way of the chunks that were sent again."""
+    run, body, headers = uuid4(), fit(92), {"Idempotency-Key": "over"}
+    wish = {"chunks": 1, "sha256": sha256(body)}
+    await put(anna, run, 0, body)
+    first = await anna("POST", f"/activities/{run}/finish", json=wish, headers=headers)
+    await anna("POST", f"/activities/{run}/finish", json=wish, headers={"Prefer": "wait=20"})
+    failed = msgspec.json.encode(Verdict(status="failed", fault=Fault("session-ended", "Sign in.")))
+    await world.parts.objects.replace(f"verdicts/{run.hex[:2]}/{run}", failed)
+    await put(anna, run, 0, body)
+    again = await anna("POST", f"/activities/{run}/finish", json=wish, headers=headers)
+    assert (again.status_code, again.content) == (202, first.content)
+    assert (
+        await anna("POST", f"/activities/{run}/finish", json=wish, headers={"Prefer": "wait=20"})
+    ).status_code == 201
 
 
 async def test_anothers_recording_looks_missing_and_is_never_met(anna: Runner, ben: Runner) -> None:

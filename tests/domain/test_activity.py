@@ -1,8 +1,8 @@
 import pytest
 from msgspec.structs import replace
 
-from domain.activity import Activity, ActivityMissing, RecordingDiffers, session_activity_id
-from domain.events.activity import ActivityDeleted, ActivityEdited
+from domain.activity import MANUAL, Activity, ActivityMissing, RecordingDiffers, session_activity_id
+from domain.events.activity import ActivityDeleted, ActivityEdited, Source
 from domain.measures import ActivityId, Sport, Visibility
 from tests.scenarios import ANNA, BEN, MAY_2, given, run
 
@@ -26,6 +26,30 @@ def test_the_same_bytes_do_not_bring_a_deleted_run_back() -> None:
 def test_other_bytes_under_the_same_id_are_refused() -> None:
     with pytest.raises(RecordingDiffers):
         given(Activity, RUN).record(replace(RUN, source=replace(RUN.source, sha256="ff")))
+
+
+ENTERED = replace(RUN, source=Source(format=MANUAL, sha256="figures"))
+
+
+def test_an_entry_becomes_an_activity_with_its_notes() -> None:
+    assert Activity().enter(ENTERED, "") == [ENTERED]
+    recorded, noted = Activity().enter(ENTERED, "At home.")
+    assert (recorded, getattr(noted, "notes", None)) == (ENTERED, "At home.")
+
+
+def test_an_entry_again_changes_nothing_also_when_it_was_deleted() -> None:
+    assert given(Activity, ENTERED).enter(replace(ENTERED, title="Other", at=MAY_2), "Other notes.") == []
+    assert given(Activity, ENTERED, DELETED).enter(ENTERED, "") == []
+
+
+def test_an_entry_and_a_recording_do_not_take_each_others_place() -> None:
+    with pytest.raises(RecordingDiffers):
+        given(Activity, RUN).enter(ENTERED, "")
+    for there in (given(Activity, ENTERED), given(Activity, replace(RUN, user_id=BEN))):
+        with pytest.raises(RecordingDiffers):
+            there.require_room(ANNA, RUN.source.sha256)
+    for room in (Activity(), given(Activity, RUN), given(Activity, RUN, DELETED)):
+        room.require_room(ANNA, RUN.source.sha256)
 
 
 def test_an_edit_carries_what_counted_before() -> None:

@@ -10,10 +10,10 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from domain.activity import Activity, RecordingDiffers, session_activity_id
+from domain.activity import Activity, RecordingDiffers, session_activity_id, usual_title
 from domain.errors import StoreUnavailable
 from domain.events.activity import ActivityRecorded, Measured, Source, Tally, as_stored
-from domain.measures import ActivityId, Sport, UserId
+from domain.measures import ActivityId, UserId
 from domain.recordings.reading import Reading, SessionRead
 from domain.recordings.recording import UnreadableRecording
 from domain.recordings.similarity import LEAST_OVERLAP, Span, overlap, same_run
@@ -41,7 +41,7 @@ _REFUSALS: Final[Mapping[type[Exception], tuple[str, str]]] = {
     SessionEnded: ("session-ended", "The session was ended before. Sign in, and send the recording again."),
     RecordingDiffers: (
         RecordingDiffers.code,
-        "This activity id already has another recording: a new run needs a new id.",
+        "This activity id already has another recording or entry: a new run needs a new id.",
     ),
     OwnerErased: (OwnerErased.code, "The account was erased, and the recording with it."),
 }
@@ -122,6 +122,8 @@ class Ingest:
         received = await self._inbox.received(manifest)
         if await self._is_too_late(received.cover):
             raise SessionEnded
+        # before the bytes are claimed and a track is kept: they may come again under another id
+        (await self._streams.load(Activity, manifest.activity_id)).require_room(manifest.user_id, manifest.sha256)
         reading = await self._reader.read(received.body)
         async with self._claims.alone(manifest.user_id):
             holder = await self._holder(manifest)
@@ -216,7 +218,7 @@ def _recorded(
     return ActivityRecorded(
         user_id=UserId(manifest.user_id),
         activity_id=activity_id,
-        title=cover.title or session.title or _usual_title(sport, local),
+        title=cover.title or session.title or usual_title(sport, local),
         visibility=manifest.visibility or profile.default_visibility,
         started_at=started_at,
         utc_offset_s=int(offset.total_seconds()),
@@ -247,25 +249,3 @@ def _utc_offset(profile: Profile, reading: Reading, started_at: datetime) -> tim
     if profile.time_zone is not None:
         return started_at.astimezone(ZoneInfo(profile.time_zone)).utcoffset() or timedelta()
     return timedelta(seconds=reading.utc_offset_s or 0)
-
-
-_DAYTIMES: Final = ((5, "Night"), (11, "Morning"), (14, "Lunch"), (17, "Afternoon"), (22, "Evening"), (24, "Night"))
-_NOUNS: Final = {
-    Sport.RUNNING: "run",
-    Sport.WALKING: "walk",
-    Sport.HIKING: "hike",
-    Sport.CYCLING: "ride",
-    Sport.SWIMMING: "swim",
-    Sport.ROWING: "row",
-    Sport.SKIING: "ski",
-    Sport.SKATING: "skate",
-    Sport.TRANSITION: "transition",
-    Sport.FITNESS: "workout",
-    Sport.OTHER: "activity",
-}
-
-
-def _usual_title(sport: Sport, local: datetime) -> str:
-    """Such as "Morning run": what a runner would say who is not asked to name it."""
-    daytime = next(name for until, name in _DAYTIMES if local.hour < until)
-    return f"{daytime} {_NOUNS[sport]}"

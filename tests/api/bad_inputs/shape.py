@@ -92,6 +92,7 @@ async def _forged_host(place: Place) -> Answer:
 
 
 PLAIN_GZIP = gzip.compress(b"{}")
+NESTED = b'{"items": [' + b"[" * 30_000 + b"]" * 30_000 + b"]}"
 DEEP = b'{"a":' * 900 + b"1" + b"}" * 900
 POINTS = b'{"started_at": "2026-05-01T07:00:00Z", "points": [' + b"{}," * 299_999 + b"{}]}"
 
@@ -143,6 +144,7 @@ ENTRIES: list[Bad] = [
     bad(17, "100,000 nested arrays", sends_json(b"[" * 100_000), TOO_LARGE),
     bad(17, "nested arrays in a title", title(b"[" * 60_000), INVALID),
     bad(17, "nested arrays in a recording", hand_in(b'{"points": ' + b"[" * 100_000), "422 recording-unreadable"),
+    bad(17, "nested arrays in a batch", sends_json(NESTED, "/activities/batch", "POST"), MALFORMED, INVALID),
     bad(18, "900 objects deep", sends_json(DEEP), INVALID),
     bad(18, "900 objects deep in a title", title(DEEP), INVALID),
     bad(19, "5,000 digits", target(b"9" * 5_000), INVALID),

@@ -15,7 +15,7 @@ from infra.event_store.memory import MemoryKeys, MemoryLog
 from infra.event_store.postgres import PostgresLog
 from infra.event_store.rows import Row, Save
 from infra.event_store.streams import EventStore
-from infra.positions import from_token
+from infra.positions import from_token, to_token
 from tests.infra.event_store.conftest import Store
 from tests.scenarios import ANNA, BEN, MAY_1, run
 
@@ -173,6 +173,20 @@ async def test_the_same_key_with_another_request_is_refused(store: EventStore) -
     await once(REQUEST, b"one")
     with pytest.raises(RequestDiffers):
         await once(Request(REQUEST.key_hash, b"g" * 32), b"two")
+
+
+async def test_a_reply_without_a_stream_is_kept_once(store: EventStore) -> None:
+    first = await store.keep(ANNA, REQUEST, b"one")
+    again = await store.keep(ANNA, REQUEST, b"two")
+    assert (first.reply, first.again, again.reply, again.again) == (b"one", False, b"one", True)
+    assert await store.replied(REQUEST) == again
+    with pytest.raises(RequestDiffers):
+        await store.keep(ANNA, Request(REQUEST.key_hash, b"g" * 32), b"three")
+
+
+def test_the_latest_of_positions_covers_them_all() -> None:
+    tokens = [to_token(position) for position in (9, 1_000, 16)]
+    assert EventStore(MemoryLog(), MemoryKeys()).latest(tokens) == to_token(1_000)
 
 
 async def test_what_a_rule_refuses_is_not_kept(store: EventStore) -> None:

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from typing import Final, cast
 
@@ -20,15 +21,17 @@ _LENGTH: Final = b"content-length: "
 
 
 class Connection(asyncio.Protocol):
-    """Sends, and sends again when the answer is whole."""
+    """Sends, and sends again when the answer is whole, or some seconds later. `told` hears of each answer: its status,
+    when it was asked for and when it was whole.
+    """
 
-    def __init__(self, request: str, until: float, statuses: "Counter[str]", took: list[float]) -> None:
+    def __init__(self, request: str, until: float, told: Callable[[int, float, float], None], pause: float = 0) -> None:
         before, _, after = request.partition("{uuid}")
         self._parts = before.encode(), after.encode()
         self._fresh = "{uuid}" in request
         self._until = until
-        self._statuses = statuses
-        self._took = took
+        self._told = told
+        self._pause = pause
         self._buffer = b""
         self._sent_at = 0.0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -59,13 +62,14 @@ class Connection(asyncio.Protocol):
         if len(self._buffer) < end + len(_HEAD_END) + length:
             return
         now = time.perf_counter()
-        self._statuses[head[9:12].decode()] += 1
-        self._took.append(now - self._sent_at)
+        self._told(int(head[9:12]), self._sent_at, now)
         self._buffer = b""
-        if now < self._until:
-            self._send()
-        else:
+        if now >= self._until:
             self._transport.close()
+        elif self._pause:
+            asyncio.get_running_loop().call_later(self._pause, self._send)
+        else:
+            self._send()
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Over, or broken off."""
@@ -73,7 +77,8 @@ class Connection(asyncio.Protocol):
             self.done.set_result(None)
 
 
-def _itself(connection: Connection) -> Connection:
+def itself(connection: Connection) -> Connection:
+    """A protocol factory of one."""
     return connection
 
 
@@ -83,9 +88,14 @@ async def load(port: int, seconds: float, requests: list[str]) -> dict[str, obje
     took: list[float] = []
     began = time.perf_counter()
     loop = asyncio.get_running_loop()
-    opened = [Connection(request, began + seconds, statuses, took) for request in requests]
+
+    def told(status: int, sent_at: float, at: float) -> None:
+        statuses[str(status)] += 1
+        took.append(at - sent_at)
+
+    opened = [Connection(request, began + seconds, told) for request in requests]
     for connection in opened:
-        await loop.create_connection(partial(_itself, connection), "127.0.0.1", port)
+        await loop.create_connection(partial(itself, connection), "127.0.0.1", port)
     await asyncio.gather(*(connection.done for connection in opened))
     took.sort()
     return {

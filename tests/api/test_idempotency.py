@@ -1,0 +1,183 @@
+"""Whatever is sent with POST may be sent again: all routes there are, and those that will be."""
+
+import asyncio
+import random
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from api.app import create_app
+from api.idempotency import MalformedIdempotencyKey, key_of
+from api.main import services_of
+from domain.errors import StoreUnavailable
+from tests.api.conftest import Runner, World
+from tests.commands import RECIPES, UNKEYED, Command, Stage, commands_of
+
+KEYED = sorted(route for route in RECIPES if route.startswith("POST ") and route not in UNKEYED)
+IOS = {"Cairn-Client": "ios/9.4.1"}
+
+
+def stage_of(world: World, anna: Runner, ben: Runner) -> Stage:
+    return Stage(world.http, anna.tokens, ben.user_id, random.Random(1))
+
+
+async def send(stage: Stage, command: Command, key: str | None = None, **more: Any) -> httpx.Response:
+    headers = stage.headers(signed_in=command.signed_in, key=key or command.key)
+    json = more.get("json", command.json)
+    return await stage.http.request(command.method, f"/v1{command.path}", json=json, headers={**headers, **IOS})
+
+
+def test_every_command_has_a_recipe(world: World) -> None:
+    found = set(commands_of(create_app(services_of(world.parts, world.settings))))
+    assert found - set(RECIPES) == set(), "say in tests/commands.py how an app sends it, and what it does"
+    assert set(RECIPES) - found == set(), "there are no such routes any more"
+
+
+async def test_every_post_says_that_it_takes_a_key(world: World) -> None:
+    document = (await world.http.get("/openapi.json")).json()
+    posts = {
+        f"POST {path}": operations["post"] for path, operations in document["paths"].items() if "post" in operations
+    }
+    taking = {
+        route
+        for route, operation in posts.items()
+        if any(one["name"].lower() == "idempotency-key" for one in operation.get("parameters", ()))
+    }
+    assert taking == set(posts) - set(UNKEYED), "let it ask for `Once` (api/once.py)"
+
+
+@pytest.mark.parametrize("route", KEYED)
+async def test_the_same_key_gets_the_same_answer_and_nothing_happens_twice(
+    world: World, anna: Runner, ben: Runner, route: str
+) -> None:
+    stage = stage_of(world, anna, ben)
+    command = await RECIPES[route](stage)
+    assert isinstance(command.json, dict)
+    first = await send(stage, command)
+    assert first.status_code in command.statuses, first.text
+    again = await send(stage, command, f'"{command.key}"', json=dict(reversed(command.json.items())))
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert "Idempotency-Replayed" not in first.headers
+    same = ("content-type", "location", "cairn-position", "cache-control")
+    assert [again.status_code, again.content, *map(again.headers.get, same)] == [
+        first.status_code,
+        first.content,
+        *map(first.headers.get, same),
+    ]
+    other = await send(stage, command, json=_changed(command.json))
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency-key-reused")
+    for malformed in ('""', "x" * 256, "a\tb"):
+        answer = await send(stage, command, malformed)
+        assert (answer.status_code, answer.json()["code"]) == (400, "malformed-idempotency-key")
+
+
+def _changed(body: dict[str, Any]) -> dict[str, Any]:
+    """Another request that could be meant as well."""
+    if "items" in body:
+        return {"items": [*body["items"], *body["items"]]}
+    name = "display_name" if "display_name" in body else "title"
+    return {**body, name: "Something else"}
+
+
+@pytest.mark.parametrize("header", ["", " ", '""', "x" * 256, f'"{"x" * 256}"', "schlüssel", "a\x7f"])
+def test_a_key_is_1_to_255_printable_characters(header: str) -> None:
+    with pytest.raises(MalformedIdempotencyKey):
+        key_of(header)
+    assert key_of('"x"') == key_of("x")
+    assert key_of("x" * 255) == key_of(f'"{"x" * 255}"')
+
+
+async def test_a_key_is_its_users_own(world: World, anna: Runner, ben: Runner) -> None:
+    stages = [stage_of(world, anna, ben), stage_of(world, ben, anna)]
+    entry = stages[0].entry()
+    answers = [
+        await stage.do("POST", "/activities", 201, json=entry, headers={"Idempotency-Key": "a"}) for stage in stages
+    ]
+    assert answers[0].content != answers[1].content
+    assert all("Idempotency-Replayed" not in answer.headers for answer in answers)
+
+
+async def test_refusals_are_not_kept(world: World, anna: Runner, ben: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = stage_of(world, anna, ben)
+    command = await RECIPES["POST /v1/activities/batch"](stage)
+
+    async def away(*_given: object) -> str:
+        raise StoreUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.parts.streams, "transact", away)
+        assert (await send(stage, command)).status_code == 503
+    answer = await send(stage, command)
+    assert {item["status"] for item in answer.json()["items"][:-1]} == {"created"}
+    assert "Idempotency-Replayed" not in answer.headers
+
+
+async def test_a_recording_is_finished_under_its_key_while_postgres_is_away(
+    world: World, anna: Runner, ben: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = stage_of(world, anna, ben)
+    command = await RECIPES["POST /v1/activities/{activity_id}/finish"](stage)
+
+    async def away(*_given: object) -> None:
+        raise StoreUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.parts.streams, "replied", away)
+        patch.setattr(world.parts.streams, "keep", away)
+        answers = [await send(stage, command) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [202, 202]
+    assert "Idempotency-Replayed" not in (await send(stage, command)).headers
+    assert (await send(stage, command)).headers["Idempotency-Replayed"] == "true"
+
+
+async def test_what_came_again_is_counted_by_app_and_version(world: World, anna: Runner, ben: Runner) -> None:
+    def counted(metrics: str, route: str) -> dict[str, float]:
+        return {
+            sample.labels["outcome"]: sample.value
+            for family in text_string_to_metric_families(metrics)
+            for sample in family.samples
+            if sample.name == "cairn_idempotent_requests_total"
+            and (sample.labels["route"], sample.labels["client"]) == (route, "ios/9.9.9")
+        }
+
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(create_app(services_of(world.parts, world.settings))),
+        base_url="http://cairn",
+        headers={"Cairn-Client": "ios/9.9.9; device=5f0c7a52-0000-4000-8000-000000000001"},
+    ) as http:
+        stage = Stage(http, anna.tokens, ben.user_id, random.Random(2))
+        entry, path = stage.entry(), "/activities"
+        key = {"Idempotency-Key": "a"}
+        for _ in range(3):
+            await stage.do("POST", path, 201, json=entry, headers=key)
+        await stage.do("POST", path, 422, json=stage.entry(), headers=key)
+        upload = await RECIPES["PUT /v1/activities/{activity_id}"](stage)
+        chunk = await RECIPES["PUT /v1/activities/{activity_id}/chunks/{seq}"](stage)
+        for command in (upload, upload, chunk, chunk):
+            await stage.do(command.method, command.path, *command.statuses, content=command.content)
+        metrics = (await http.get("/metrics")).text
+    assert counted(metrics, "/v1/activities") == {"first": 1, "replayed": 2, "reused": 1}
+    for route in ("/v1/activities/{activity_id}", "/v1/activities/{activity_id}/chunks/{seq}"):
+        assert counted(metrics, route) == {"first": 1, "replayed": 1}
+
+
+async def test_while_the_first_is_under_way_its_repeat_is_told_to_come_later(
+    world: World, anna: Runner, ben: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, go, transact = stage_of(world, anna, ben), asyncio.Event(), world.parts.streams.transact_once
+
+    async def slowly(*given: Any) -> Any:
+        await go.wait()
+        return await transact(*given)
+
+    monkeypatch.setattr(world.parts.streams, "transact_once", slowly)
+    command = await RECIPES["POST /v1/activities"](stage)
+    first = asyncio.create_task(send(stage, command))
+    await asyncio.sleep(0.05)
+    again = await send(stage, command)
+    assert (again.status_code, again.json()["code"], again.headers["Retry-After"]) == (409, "request-running", "1")
+    go.set()
+    assert (await first).status_code == 201
+    assert (await send(stage, command)).content == (await first).content
