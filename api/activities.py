@@ -13,7 +13,7 @@ from msgspec.structs import asdict
 from api.codec import Notes, Title, answer, body_of, no_content
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.openapi import answers, json_body
-from api.pages import Cursor, Limit, place_of
+from api.pages import Cursor, Ids, Limit, ids_of, place_of
 from api.ranges import Columns, cut
 from api.services import Reader, Services
 from domain import activity as rules
@@ -23,8 +23,8 @@ from domain.events.activity import BestEffort, DeviceTotals, Source
 from domain.measures import RESERVED_VERSION, ActivityId, Sport, UserId, Visibility
 from domain.recordings.recording import Column
 from domain.user import UserMissing
-from projections.activities import Card, WholeCard, cards_of, whole_card
-from projections.people import follows, people
+from projections.activities import Card, WholeCard, cards, cards_of, whole_card
+from projections.people import followed_among, follows, people
 from projections.projection import View
 
 router = APIRouter(tags=["activities"])
@@ -90,6 +90,12 @@ class ActivityPage(Struct, frozen=True):
     next_cursor: str | None
 
 
+class ActivityBatch(Struct, frozen=True):
+    """Activities that were asked for by their ids."""
+
+    items: list[ActivityCard]
+
+
 class Track(Struct, frozen=True):
     """Columns of one length, in SI units; null where a point lacks the value."""
 
@@ -102,6 +108,24 @@ class EmptyRange(DomainError):
     """A range of a track ends after it begins: `from` must be less than `to`."""
 
     code = "range-empty"
+
+
+@router.get("/activities", responses=answers(401, 422, ok=ActivityBatch))
+async def activities(
+    request: Request, user_id: CurrentUser, fresh: Annotated[Reads, Depends(reads("activities", "people"))], ids: Ids
+) -> Response:
+    """Several activities as lists show them, in the order of their ids. Missing and hidden ones are left out alike."""
+    wanted = [ActivityId(one) for one in ids_of(ids)]
+    async with fresh.view() as view:
+        found = await cards(view, wanted)
+        authors = list({card.user_id for card in found.values()})
+        known, followed = await people(view, authors), await followed_among(view, user_id, authors)
+    items = [
+        card_seen(card, known[card.user_id].display_name)
+        for card in (found[one] for one in wanted if one in found)
+        if card.user_id in known and _seen_by(user_id, card, followed=card.user_id in followed)
+    ]
+    return answer(request, ActivityBatch(items), fresh.headers)
 
 
 @router.get("/activities/{activity_id}", responses=answers(401, 404, ok=Activity))
@@ -158,9 +182,15 @@ async def visible_card(view: View, user_id: UserId, activity_id: ActivityId) -> 
 
 
 async def _may_see(view: View, user_id: UserId, card: Card) -> bool:
-    if card.user_id == user_id or card.visibility is Visibility.PUBLIC:
+    if _seen_by(user_id, card, followed=False):
         return True
     return card.visibility is Visibility.FOLLOWERS and await follows(view, user_id, card.user_id)
+
+
+def _seen_by(user_id: UserId, card: Card, *, followed: bool) -> bool:
+    if card.user_id == user_id or card.visibility is Visibility.PUBLIC:
+        return True
+    return card.visibility is Visibility.FOLLOWERS and followed
 
 
 def card_seen(card: Card, display_name: str) -> ActivityCard:
@@ -283,18 +313,25 @@ async def activities_of(
     cursor: Cursor = None,
 ) -> Response:
     """A runner's activities, as far as this user may see them."""
-    owner, scope = UserId(runner_id), (user_id, "activities", runner_id)
-    before = place_of(cursor, services, *scope)
+    owner = UserId(runner_id)
+    before = place_of(cursor, services, user_id, "activities", runner_id)
     async with fresh.view() as view:
         person = (await people(view, [owner])).get(owner)
         if person is None:
             raise UserMissing
         found = await cards_of(view, owner, await _seen_as(view, user_id, owner), before, limit)
-    more = (
-        services.cursors.write((found[-1].started_at, found[-1].activity_id), *scope) if len(found) == limit else None
-    )
-    page = ActivityPage([card_seen(card, person.display_name) for card in found], more)
+    page = activities_seen(services, user_id, found, owner, person.display_name, limit)
     return answer(request, page, fresh.headers, fresh.keep(user_id, owner))
+
+
+def activities_seen(
+    services: Services, user_id: UserId, found: Sequence[Card], runner_id: UserId, display_name: str, limit: int
+) -> ActivityPage:
+    """A page of so many of a runner's activities, as this user sees it."""
+    last = found[-1] if len(found) == limit else None
+    scope = (user_id, "activities", runner_id)
+    more = services.cursors.write((last.started_at, last.activity_id), *scope) if last else None
+    return ActivityPage([card_seen(card, display_name) for card in found], more)
 
 
 async def _seen_as(view: View, user_id: UserId, owner: UserId) -> list[Visibility]:

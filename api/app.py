@@ -7,6 +7,8 @@ from fastapi import APIRouter, Depends, FastAPI
 
 from api import (
     activities,
+    bootstrap,
+    changes,
     chunks,
     client_config,
     entries,
@@ -47,7 +49,7 @@ def create_app(
         redirect_slashes=False,  # a path with a slash too many names nothing
     )
     app.state.services = services
-    contract = APIRouter(prefix="/v1", dependencies=[Depends(unconditional)])
+    contract = APIRouter(prefix="/v1", responses=openapi.answers(403), dependencies=[Depends(unconditional)])
     for resource in (
         users,
         sessions,
@@ -64,6 +66,8 @@ def create_app(
         following,
         notices,
         client_config,
+        bootstrap,
+        changes,
         public,
     ):
         contract.include_router(resource.router)

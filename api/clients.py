@@ -7,6 +7,9 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from domain.client_settings import Upgrade
+from domain.errors import DomainError
+
 UNNAMED: Final = "unnamed"
 _MAX_LENGTH: Final = 512  # characters; longer ones are not remembered either
 _HEADER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,31})/(\d[A-Za-z0-9._-]{0,31})((?:\s*;[^;]{0,80}){0,8})")
@@ -23,6 +26,18 @@ class Client(Struct, frozen=True):
 
 
 NOBODY: Final = Client("", (), UNNAMED, None)
+
+
+class ClientTooOld(DomainError):
+    """This version of the app is not answered any more: upgrade it. What it recorded can still be handed in."""
+
+    code = "client-too-old"
+
+    def __init__(self, app: str, upgrade: Upgrade) -> None:
+        super().__init__(
+            f"Version {upgrade.version} of {app} or a newer one is needed. Recorded runs can still be handed in."
+        )
+        self.upgrade: Final = upgrade
 
 
 def client_of(header: str) -> Client:

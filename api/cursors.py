@@ -12,7 +12,7 @@ from uuid import UUID
 from domain.errors import DomainError
 
 _MAC_BYTES: Final = 16
-_LENGTH: Final = 8 + 16 + _MAC_BYTES
+_PLACE: Final = ">q16s"  # microseconds since 1970, and an id
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Place = tuple[datetime, UUID]
@@ -33,20 +33,28 @@ class Cursors:
     def write(self, place: Place, *scope: object) -> str:
         """The cursor of a place, for the same scope only (user, route, filters)."""
         started_at, item_id = place
-        packed = struct.pack(">q16s", (started_at - _EPOCH) // timedelta(microseconds=1), item_id.bytes)
-        return base64.urlsafe_b64encode(packed + self._mac(packed, scope)).rstrip(b"=").decode()
+        micros = (started_at - _EPOCH) // timedelta(microseconds=1)
+        return self.sign(struct.pack(_PLACE, micros, item_id.bytes), *scope)
 
     def read(self, cursor: str, *scope: object) -> Place:
         """The place behind a cursor; `MalformedCursor` for anything that `write` did not make for this scope."""
+        micros, item_id = struct.unpack(_PLACE, self.verified(cursor, struct.calcsize(_PLACE), *scope))
+        return _EPOCH + timedelta(microseconds=micros), UUID(bytes=item_id)
+
+    def sign(self, packed: bytes, *scope: object) -> str:
+        """Bytes as a cursor, for the same scope only."""
+        return base64.urlsafe_b64encode(packed + self._mac(packed, scope)).rstrip(b"=").decode()
+
+    def verified(self, cursor: str, length: int, *scope: object) -> bytes:
+        """So many bytes that `sign` was given for this scope; `MalformedCursor` for anything else."""
         try:
             raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
             raise MalformedCursor from None
         packed, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
-        if len(raw) != _LENGTH or not hmac.compare_digest(mac, self._mac(packed, scope)):
+        if len(packed) != length or not hmac.compare_digest(mac, self._mac(packed, scope)):
             raise MalformedCursor
-        micros, item_id = struct.unpack(">q16s", packed)
-        return _EPOCH + timedelta(microseconds=micros), UUID(bytes=item_id)
+        return packed
 
     def _mac(self, packed: bytes, scope: tuple[object, ...]) -> bytes:
         named = "\x1f".join(map(str, scope)).encode()

@@ -1,20 +1,25 @@
 """The feed: one's own runs and those of the runners one follows."""
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
 from api.activities import ActivityPage, card_seen
 from api.codec import answer
+from api.cursors import Place
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.openapi import answers
 from api.pages import Cursor, Limit, place_of
-from domain.measures import Visibility
-from projections.activities import cards
+from api.services import Services
+from domain.measures import ActivityId, UserId, Visibility
+from projections.activities import Card, cards
 from projections.feed import feed_page
-from projections.people import people
+from projections.people import Person, people
 
 router = APIRouter(tags=["feed"])
+
+Entry = tuple[ActivityId, Place]
 
 
 @router.get("/feed", responses=answers(400, 401, ok=ActivityPage))
@@ -33,12 +38,25 @@ async def feed(
         entries = page.entries
         shown = await cards(view, [activity_id for activity_id, _ in entries])
         names = await people(view, list({card.user_id for card in shown.values()}))
-    # the feed and the cards are filled side by side: an entry may be a moment ahead of its card, or behind it
+    # an empty page does not say who is merged, and of an entry that is ahead of its card nobody would say that it came
+    whole = bool(entries) and len(shown) == len(entries)
+    keep = fresh.keep(user_id, *page.merged, *(card.user_id for card in shown.values())) if whole else None
+    return answer(request, feed_seen(services, user_id, entries, shown, names, limit), fresh.headers, keep)
+
+
+def feed_seen(
+    services: Services,
+    user_id: UserId,
+    entries: Sequence[Entry],
+    shown: Mapping[ActivityId, Card],
+    names: Mapping[UserId, Person],
+    limit: int,
+) -> ActivityPage:
+    """A page of so many entries with their cards.
+
+    Both are filled side by side: an entry may be a moment ahead of its card, or behind it.
+    """
     found = [shown[activity_id] for activity_id, _ in entries if activity_id in shown]
     seen = [card for card in found if card.visibility is not Visibility.PRIVATE and card.user_id in names]
-    items = [card_seen(card, names[card.user_id].display_name) for card in seen]
     more = services.cursors.write(entries[-1][1], user_id, "feed") if len(entries) == limit else None
-    # an empty page does not say who is merged, and of an entry that is ahead of its card nobody would say that it came
-    whole = bool(entries) and len(found) == len(entries)
-    keep = fresh.keep(user_id, *page.merged, *(card.user_id for card in found)) if whole else None
-    return answer(request, ActivityPage(items, more), fresh.headers, keep)
+    return ActivityPage([card_seen(card, names[card.user_id].display_name) for card in seen], more)

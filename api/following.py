@@ -1,27 +1,42 @@
 """Who follows whom."""
 
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Annotated, NamedTuple
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from api.codec import answer, no_content
+from api.cursors import Place
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.openapi import answers
 from api.pages import Cursor, Limit, place_of
+from api.services import Services
 from domain.follow import Follow, follow_id
 from domain.measures import UserId
 from domain.user import User, UserMissing, user_stream_id
-from projections.people import Follower, followers_of, people
+from projections.people import Follower, followed_among, followed_by, followers_of, people
+from projections.projection import View
 
 router = APIRouter(tags=["following"])
 
 
-class Followers(Struct, frozen=True):
-    """A page of followers, the latest first."""
+class FollowerSeen(Struct, frozen=True, kw_only=True):
+    """Someone who follows or is followed, and since when; whether the one who asks follows them."""
 
-    items: list[Follower]
+    user_id: UserId
+    display_name: str
+    since: datetime
+    followed_by_me: bool
+
+
+class Followers(Struct, frozen=True):
+    """A page of them, the latest first."""
+
+    items: list[FollowerSeen]
     next_cursor: str | None
 
 
@@ -58,12 +73,50 @@ async def followers(
     cursor: Cursor = None,
 ) -> Response:
     """Who follows a runner."""
-    scope = (user_id, "followers", runner_id)
-    before = place_of(cursor, services, *scope)
+    page = _Page(UserId(runner_id), limit, cursor, (user_id, "followers", runner_id))
+    return await _listed(request, fresh, services, user_id, followers_of, page)
+
+
+@router.get("/users/{runner_id}/following", responses=answers(400, 401, 404, ok=Followers))
+async def following(
+    request: Request,
+    runner_id: UUID,
+    user_id: CurrentUser,
+    services: ServicesDep,
+    fresh: Annotated[Reads, Depends(reads("people"))],
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Response:
+    """Whom a runner follows."""
+    page = _Page(UserId(runner_id), limit, cursor, (user_id, "following", runner_id))
+    return await _listed(request, fresh, services, user_id, followed_by, page)
+
+
+class _Page(NamedTuple):
+    """What is asked for."""
+
+    runner_id: UserId
+    limit: int
+    cursor: str | None
+    scope: tuple[object, ...]
+
+
+async def _listed(
+    request: Request,
+    fresh: Reads,
+    services: Services,
+    user_id: UserId,
+    query: Callable[[View, UserId, Place, int], Awaitable[list[Follower]]],
+    page: _Page,
+) -> Response:
+    before = place_of(page.cursor, services, *page.scope)
     async with fresh.view() as view:
-        if UserId(runner_id) not in await people(view, [UserId(runner_id)]):
+        if page.runner_id not in await people(view, [page.runner_id]):
             raise UserMissing
-        items = await followers_of(view, UserId(runner_id), before, limit)
-    more = services.cursors.write((items[-1].since, items[-1].user_id), *scope) if len(items) == limit else None
-    keep = fresh.keep(UserId(runner_id), *(item.user_id for item in items))
+        found = await query(view, page.runner_id, before, page.limit)
+        followed = await followed_among(view, user_id, [one.user_id for one in found])
+    last = found[-1] if len(found) == page.limit else None
+    more = services.cursors.write((last.since, last.user_id), *page.scope) if last else None
+    items = [FollowerSeen(**asdict(one), followed_by_me=one.user_id in followed) for one in found]
+    keep = fresh.keep(user_id, page.runner_id, *(one.user_id for one in found))
     return answer(request, Followers(items, more), fresh.headers, keep)

@@ -1,5 +1,6 @@
 """A runner's goals and how far along they are."""
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Annotated
 from uuid import UUID
@@ -99,12 +100,22 @@ async def goals(
         zone = person.time_zone if person else None
         today = today_of(zone, services.clock())
         rows = await goals_of(view, user_id)
-        windows = [_target(row).window(today) for row in rows]
-        first = min((first for first, _ in windows), default=today)
-        last = max((last or date.max for _, last in windows), default=today)
-        done = [(_tally(day), day.count) for day in await days(view, user_id, first, last)] if rows else []
+        done = await days(view, user_id, *goals_span(rows, today)) if rows else []
     keep = fresh.keep(user_id, until=end_of(today, zone))
-    return answer(request, GoalList([_seen(row, done, today) for row in rows]), fresh.headers, keep)
+    return answer(request, GoalList(goals_seen(rows, done, today)), fresh.headers, keep)
+
+
+def goals_span(rows: Sequence[GoalRow], today: date) -> tuple[date, date]:
+    """The first and the last day that the current periods of these goals count; today where there are none."""
+    windows = [_target(row).window(today) for row in rows]
+    first = min((first for first, _ in windows), default=today)
+    return first, max((last or date.max for _, last in windows), default=today)
+
+
+def goals_seen(rows: Sequence[GoalRow], done: Sequence[Day], today: date) -> list[GoalSeen]:
+    """The goals with their progress, of days that cover their span."""
+    tallies = [(_tally(day), day.count) for day in done]
+    return [_seen(row, tallies, today) for row in rows]
 
 
 def _seen(row: GoalRow, done: list[tuple[Tally, int]], today: date) -> GoalSeen:

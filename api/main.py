@@ -77,6 +77,7 @@ async def _watching(parts: Parts, app: Front, server: uvicorn.Server) -> AsyncIt
 
     watching = [asyncio.create_task(look()), asyncio.create_task(app.listen())]
     parts.accounts.watch()
+    await parts.client_settings.look()
     gc.collect()
     gc.freeze()  # what start-up made is never garbage: collections stay short
     yield
@@ -97,6 +98,7 @@ def services_of(parts: Parts, settings: Settings) -> Services:
         read_models=parts.read_models,
         shared_reads=parts.shared_reads,
         notices=Notices(parts.read_models),
+        client_settings=parts.client_settings,
         tokens=Tokens([(key.kid, key.secret) for key in settings.token_keys]),
         cursors=Cursors(settings.cursor_key),
         idempotency=Idempotency(settings.cursor_key),

@@ -1,5 +1,6 @@
 """What a runner is told: for now that somebody follows them."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated
 from uuid import UUID
@@ -11,8 +12,9 @@ from api.codec import answer
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.openapi import answers
 from api.pages import Cursor, Limit, place_of
+from api.services import Notice, Services
 from domain.measures import UserId
-from projections.people import people
+from projections.people import Person, people
 
 router = APIRouter(tags=["notifications"])
 
@@ -44,15 +46,21 @@ async def notifications(
     cursor: Cursor = None,
 ) -> Response:
     """What happened around the one who asks. Each is told once, whatever is rebuilt or sent again."""
-    scope = (user_id, "notifications")
-    found = await services.notices.of(user_id, place_of(cursor, services, *scope), limit)
+    found = await services.notices.of(user_id, place_of(cursor, services, user_id, "notifications"), limit)
     async with fresh.view() as view:
         known = await people(view, [UserId(notice.about_id) for notice in found])
+    return answer(request, notices_seen(services, user_id, found, known, limit), fresh.headers)
+
+
+def notices_seen(
+    services: Services, user_id: UserId, found: Sequence[Notice], known: Mapping[UserId, Person], limit: int
+) -> Notifications:
+    """A page of so many, with the names of those whom they are about."""
     items = [
         Notification(notice.notice_id, notice.kind, notice.at, about, known[about].display_name)
         for notice in found
         if (about := UserId(notice.about_id)) in known
     ]
     last = found[-1] if len(found) == limit else None
-    more = services.cursors.write((last.at, last.notice_id), *scope) if last else None
-    return answer(request, Notifications(items, more), fresh.headers)
+    more = services.cursors.write((last.at, last.notice_id), user_id, "notifications") if last else None
+    return Notifications(items, more)

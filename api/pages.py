@@ -1,17 +1,38 @@
-"""Pages by cursor: `limit` and `cursor` in, `next_cursor` out, null on the last page."""
+"""Pages by cursor: `limit` and `cursor` in, `next_cursor` out, null on the last page. And lists by `ids`."""
 
-from typing import Annotated
+from typing import Annotated, Final
+from uuid import UUID
 
 from fastapi import Query
 
 from api.cursors import Place
 from api.services import Services
+from domain.errors import DomainError
 from projections.projection import BEFORE_ALL
 
 Limit = Annotated[int, Query(ge=1, le=100)]
+MAX_IDS: Final = 100
+Ids = Annotated[str, Query(max_length=40 * MAX_IDS, description=f"Up to {MAX_IDS} ids, with commas between them.")]
 Cursor = Annotated[str | None, Query(max_length=200)]
 
 
 def place_of(cursor: str | None, services: Services, *scope: object) -> Place:
     """Where the page begins; `MalformedCursor` for a cursor of another list."""
     return BEFORE_ALL if cursor is None else services.cursors.read(cursor, *scope)
+
+
+class InvalidIds(DomainError):
+    """`ids` is a list of at most 100 UUIDs, with commas between them."""
+
+    code = "invalid-parameter"
+
+
+def ids_of(text: str) -> list[UUID]:
+    """Each once, in their order. `InvalidIds`."""
+    try:
+        found = [*dict.fromkeys(map(UUID, text.split(",")))]
+    except ValueError:
+        raise InvalidIds from None
+    if len(found) > MAX_IDS:
+        raise InvalidIds
+    return found

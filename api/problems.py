@@ -9,9 +9,12 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from msgspec import Struct
+from msgspec.structs import replace
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from api.clients import ClientTooOld
+from domain.client_settings import Upgrade
 from domain.errors import DomainError
 
 _log = logging.getLogger(__name__)
@@ -63,6 +66,8 @@ STATUSES: Final[Mapping[str, int]] = {
     "original-damaged": 503,
     "export-needs-times": 409,
     "export-needs-positions": 409,
+    "client-too-old": 403,  # 426 would have to name a protocol to upgrade to (RFC 9110, 15.5.22)
+    "resync-needed": 410,
 }
 _RETRY_AFTER: Final[Mapping[str, str]] = {
     "stream-contended": "1",
@@ -83,6 +88,7 @@ class Problem(Struct, kw_only=True, omit_defaults=True):
     code: str
     detail: str
     errors: tuple[str, ...] = ()
+    upgrade: Upgrade | None = None  # with `client-too-old`
 
 
 def problem(code: str, detail: str, *, status: int | None = None, errors: Sequence[str] = ()) -> Problem:
@@ -153,7 +159,8 @@ def problem_of(refusal: DomainError) -> Problem:
         return NOT_FOUND
     errors = refusal.args[1] if len(refusal.args) > 1 else ()
     detail = str(refusal.args[0]) if refusal.args else " ".join((refusal.__doc__ or "").split())
-    return problem(refusal.code, detail, errors=errors)
+    found = problem(refusal.code, detail, errors=errors)
+    return replace(found, upgrade=refusal.upgrade) if isinstance(refusal, ClientTooOld) else found
 
 
 def _http_error(error: HTTPException) -> Response:

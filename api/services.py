@@ -13,6 +13,7 @@ from api.telemetry import Telemetry
 from api.tokens import Tokens
 from domain.accounts import Accounts
 from domain.chunks import Chunks
+from domain.client_settings import Told
 from domain.measures import ActivityId, UserId
 from domain.recordings.recording import Column, Format, Session
 from domain.streams import Streams
@@ -122,6 +123,15 @@ class Notices(Protocol):
         ...
 
 
+class ClientSettingsSource(Protocol):
+    """What operators tell apps."""
+
+    @property
+    def current(self) -> Told:
+        """As of a few seconds ago; nobody waits for it. The defaults while nothing else is known."""
+        ...
+
+
 class Hints(Protocol):
     """The ingest queue, as far as the API goes."""
 
@@ -195,6 +205,7 @@ class Services:
     read_models: ReadModels
     shared_reads: SharedReads
     notices: Notices
+    client_settings: ClientSettingsSource
     tokens: Tokens
     cursors: Cursors
     idempotency: Idempotency

@@ -83,29 +83,29 @@ async def summaries(
         first = date_of(from_date)
     else:
         first = today - timedelta(days=366) if period is SummaryPeriod.DAY else date.min
-    starts_on = _bounds(period, first)[0] or date.min
-    ends_on = _bounds(period, date.max if to_date is None else date_of(to_date))[1] or date.max
+    starts_on = bounds(period, first)[0] or date.min
+    ends_on = bounds(period, date.max if to_date is None else date_of(to_date))[1] or date.max
     async with fresh.view() as view:
         found = await days(view, user_id, starts_on, ends_on)
     wanted = (day for day in found if sport is None or day.sport is sport)
     tomorrow = datetime.combine(today + timedelta(days=1), time.min, UTC)
-    return answer(
-        request, Summaries(_summed(wanted, period, sport)), fresh.headers, fresh.keep(user_id, until=tomorrow)
-    )
+    page = Summaries(summed(wanted, period, sport))
+    return answer(request, page, fresh.headers, fresh.keep(user_id, until=tomorrow))
 
 
-def _summed(found: Iterable[Day], period: SummaryPeriod, sport: Sport | None) -> list[Summary]:
+def summed(found: Iterable[Day], period: SummaryPeriod, sport: Sport | None = None) -> list[Summary]:
+    """Days in their order, added up by period, the latest first."""
     sums: dict[Any, Summary] = {}
     for day in found:
-        starts_on, ends_on = bounds = _bounds(period, day.local_date)
-        if bounds not in sums:
-            sums[bounds] = Summary(period=period, starts_on=starts_on, ends_on=ends_on, sport=sport, by_sport={})
-        sums[bounds].add(day)
-        sums[bounds].by_sport.setdefault(day.sport, Sums()).add(day)
+        starts_on, ends_on = span = bounds(period, day.local_date)
+        if span not in sums:
+            sums[span] = Summary(period=period, starts_on=starts_on, ends_on=ends_on, sport=sport, by_sport={})
+        sums[span].add(day)
+        sums[span].by_sport.setdefault(day.sport, Sums()).add(day)
     return list(reversed(sums.values()))
 
 
-def _bounds(period: SummaryPeriod, day: date) -> tuple[date | None, date | None]:
+def bounds(period: SummaryPeriod, day: date) -> tuple[date | None, date | None]:
     """First and last day of the period that holds the day."""
     match period:
         case SummaryPeriod.DAY:

@@ -16,6 +16,7 @@ from api.bodies import body_pieces
 from api.codec import TITLE, answer, created
 from api.dependencies import AskingClient, CurrentUser, RecordingBearer, ServicesDep
 from api.openapi import answers, file_body
+from api.pages import Ids, ids_of
 from api.problems import Problem, answer_problem, problem
 from api.services import Services
 from domain import activity as rules
@@ -49,6 +50,12 @@ class UploadState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     duplicate_of: ActivityId | None = None
     matched: Literal["bytes", "track"] | None = None  # what is the same in a duplicate
     problem: Problem | None = None
+
+
+class UploadStates(Struct, frozen=True):
+    """Uploads that were asked for by their ids."""
+
+    items: list[UploadState]
 
 
 class UnknownFormat(DomainError):
@@ -146,6 +153,29 @@ async def _entered(request: Request, services: Services, user_id: UserId, activi
     position = await services.streams.transact(rules.Activity, activity_id, user_id, look)
     verdict = Verdict(status="ready", activities=(activity_id,), position=position)
     return answer(request, _state(activity_id, verdict), _position(verdict))
+
+
+@router.get("/uploads", responses=answers(401, 422, ok=UploadStates))
+async def upload_states(request: Request, user_id: CurrentUser, services: ServicesDep, ids: Ids) -> Response:
+    """What has become of several uploads, in the order of their ids; ids under which nothing came are left out.
+
+    For a phone that comes back with many runs. `Cairn-Position` is that of the last one that is ready.
+    """
+    told = await asyncio.gather(*(_told(services, user_id, ActivityId(one)) for one in ids_of(ids)))
+    found = [(activity_id, verdict) for activity_id, verdict in told if activity_id is not None]
+    positions = [verdict.position for _, verdict in found if verdict is not None and verdict.position is not None]
+    last = max(positions, key=services.read_models.position, default=None)
+    states = UploadStates([_state(activity_id, verdict) for activity_id, verdict in found])
+    return answer(request, states, {} if last is None else {"Cairn-Position": last})
+
+
+async def _told(
+    services: Services, user_id: UserId, activity_id: ActivityId
+) -> tuple[ActivityId | None, Verdict | None]:
+    manifest = await services.inbox.manifest(activity_id)
+    if manifest is None or manifest.user_id != user_id:
+        return None, None
+    return activity_id, await services.inbox.verdict(activity_id)
 
 
 def _state(activity_id: ActivityId, verdict: Verdict | None) -> UploadState:

@@ -15,6 +15,7 @@ from api.front.kept import Keep, Seen
 from api.idempotency import json_reply
 from api.once import Once, once
 from api.openapi import answers, json_body
+from api.pages import Ids, ids_of
 from api.services import Services
 from api.sessions import Email, Password, Signed, signed
 from domain.errors import DomainError
@@ -22,7 +23,7 @@ from domain.measures import UserId, Visibility, derived_id
 from domain.streams import Replied
 from domain.streams import Request as StreamRequest
 from domain.user import User, UserMissing, user_stream_id
-from projections.people import follows, people
+from projections.people import Person, followed_among, follows, people
 
 router = APIRouter(tags=["users"])
 
@@ -72,6 +73,12 @@ class TimeZoneUnknown(DomainError):
     code = "time-zone-unknown"
 
 
+class Runners(Struct, frozen=True):
+    """Profiles that were asked for by their ids."""
+
+    items: list[Runner]
+
+
 @router.post(
     "/users",
     status_code=201,
@@ -114,10 +121,15 @@ async def _opened(
 async def me(request: Request, user_id: CurrentUser, services: ServicesDep) -> Response:
     """One's own profile, from the account itself: never behind."""
     seen = services.read_models.reader(user_id).seen(["people"])  # before the profile is read
-    profile = (await services.streams.load(User, user_stream_id(user_id))).profile
-    read = Me(user_id=user_id, email=await services.accounts.email(user_id), **asdict(profile))
+    read = await read_me(services, user_id)
     keep = None if seen is None else Keep(frozenset((user_id,)), Seen(*seen), None)
     return answer(request, read, keep=keep)
+
+
+async def read_me(services: Services, user_id: UserId) -> Me:
+    """The profile as it is now."""
+    profile = (await services.streams.load(User, user_stream_id(user_id))).profile
+    return Me(user_id=user_id, email=await services.accounts.email(user_id), **asdict(profile))
 
 
 @router.patch(
@@ -137,6 +149,20 @@ async def change_profile(
     return no_content(position)
 
 
+@router.get("/users", responses=answers(401, 422, ok=Runners))
+async def runners(
+    request: Request, user_id: CurrentUser, fresh: Annotated[Reads, Depends(reads("people"))], ids: Ids
+) -> Response:
+    """Several public profiles, in the order of their ids; those that there are not are left out."""
+    wanted = [UserId(one) for one in ids_of(ids)]
+    async with fresh.view() as view:
+        known = await people(view, wanted)
+        followed = await followed_among(view, user_id, wanted)
+    found = [known[one] for one in wanted if one in known]
+    seen = [runner_seen(person, followed_by_me=person.user_id in followed) for person in found]
+    return answer(request, Runners(seen), fresh.headers)
+
+
 @router.get("/users/{runner_id}", responses=answers(401, 404, ok=Runner))
 async def runner(
     request: Request,
@@ -150,11 +176,16 @@ async def runner(
         if person is None:
             raise UserMissing
         followed = await follows(view, user_id, person.user_id)
-    seen = Runner(
+    keep = fresh.keep(user_id, person.user_id)
+    return answer(request, runner_seen(person, followed_by_me=followed), fresh.headers, keep)
+
+
+def runner_seen(person: Person, *, followed_by_me: bool) -> Runner:
+    """The profile as others see it."""
+    return Runner(
         user_id=person.user_id,
         display_name=person.display_name,
         followers=person.followers,
         following=person.following,
-        followed_by_me=followed,
+        followed_by_me=followed_by_me,
     )
-    return answer(request, seen, fresh.headers, fresh.keep(user_id, person.user_id))

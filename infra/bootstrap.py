@@ -17,6 +17,7 @@ from redis.retry import Retry
 from infra.accounts import PostgresAccounts
 from infra.chunks import ObjectChunks
 from infra.claims import PostgresAttempts, PostgresClaims, PostgresSessions
+from infra.client_settings import CachedClientSettings
 from infra.event_store.postgres import PostgresLog
 from infra.event_store.streams import EventStore
 from infra.inbox import ObjectInbox
@@ -55,6 +56,7 @@ class Parts:
     queue: IngestQueue
     queue_watch: QueueWatch
     accounts: PostgresAccounts
+    client_settings: CachedClientSettings
     claims: PostgresClaims
     attempts: PostgresAttempts
     sessions: PostgresSessions
@@ -83,6 +85,7 @@ async def open_parts(settings: Settings, connections: int = _READ_CONNECTIONS) -
     inbox = ObjectInbox(objects, master, keys)
     queue = IngestQueue(redis, consumer=f"{socket.gethostname()}-{getpid()}")
     accounts = PostgresAccounts(read_models, streams, vault, settings.cursor_key)
+    client_settings = CachedClientSettings(read_models)
     checks = ServerChecks(settings.database_url, redis, vault)
     await read_models.open()
     try:
@@ -98,6 +101,7 @@ async def open_parts(settings: Settings, connections: int = _READ_CONNECTIONS) -
             queue=queue,
             queue_watch=QueueWatch(inbox, queue, read_models, now),
             accounts=accounts,
+            client_settings=client_settings,
             claims=PostgresClaims(read_models),
             attempts=PostgresAttempts(read_models),
             sessions=PostgresSessions(read_models),
@@ -105,6 +109,7 @@ async def open_parts(settings: Settings, connections: int = _READ_CONNECTIONS) -
         )
     finally:
         await accounts.close()
+        await client_settings.close()
         await streams.close()
         await read_models.close()
         await reads.aclose()

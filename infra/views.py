@@ -4,7 +4,7 @@ import asyncio
 import select
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 from uuid import UUID
 
@@ -16,7 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 from domain.errors import StoreUnavailable
 from infra.positions import from_token
 from projections import PROJECTIONS
-from projections.projection import Projection, Query
+from projections.projection import Projection, Query, Reading
 from projections.statements import statement
 
 RECONNECT_SECONDS: Final = 3.0  # then the next request connects: longer pauses would outlast the outage
@@ -70,6 +70,7 @@ class ReadModels:
             kwargs={"autocommit": True, "connect_timeout": 5},
         )
         self._standings: Standings = {}
+        self.log = ""  # which log the builds are of: another one once it is restored from a backup
         self._builds = ""
         self._read_at = -_POINTERS_SECONDS
         self._reading = asyncio.Lock()
@@ -98,9 +99,13 @@ class ReadModels:
         return Reader(self, user_id)
 
     async def versions(self, user_id: UUID) -> dict[str, tuple[int, bool]]:
-        """Which version of each projection the user reads, and whether it is a shadow's. `StoreUnavailable`."""
-        async with self.connection() as connection:
-            standings = await self.standings(connection)
+        """Which version of each projection the user reads, and whether it is a shadow's; what was known last while
+        the server is away.
+        """
+        standings = self._standings
+        with suppress(StoreUnavailable):
+            async with self.connection() as connection:
+                standings = await self.standings(connection)
         return {
             name: (one.of(user_id).version, one.tried_by(user_id) is not None)
             for name, one in standings.items()
@@ -127,6 +132,7 @@ class ReadModels:
 
     async def _look(self, connection: AsyncConnection) -> None:
         await self.shadowing.store(connection)
+        [(self.log,)] = await (await connection.execute(_LOG)).fetchall()
         found: dict[str, dict[str, tuple[Readable, int]]] = {}
         for name, role, percent, *build in await (await connection.execute(_STANDINGS)).fetchall():
             if (name, build[1]) in self._declared:
@@ -199,7 +205,9 @@ class Reader:
             if self._reached is None:
                 self._standings = await self._read_models.standings(connection)
                 self._builds = self._read_models.builds
-            yield SchemaView(connection, self._standings, self._user_id, self._read_models.shadowing)
+            yield SchemaView(
+                connection, self._standings, self._user_id, self._read_models.shadowing, log=self._read_models.log
+            )
 
     def seen(self, names: Sequence[str]) -> tuple[int, str] | None:
         """A position that all reads so far have passed in these, and the builds. None when that is not known, and while
@@ -239,21 +247,40 @@ class Shadowing:
 class SchemaView:
     """Implements `projections.projection.View` over the builds that one user reads."""
 
-    def __init__(self, connection: AsyncConnection, standings: Standings, user_id: UUID, shadowing: Shadowing) -> None:
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        standings: Standings,
+        user_id: UUID,
+        shadowing: Shadowing,
+        *,
+        log: str,
+    ) -> None:
         self._connection = connection
         self._standings = standings
         self._user_id = user_id
         self._shadowing = shadowing
+        self._log = log
+
+    def reading(self, names: Sequence[str]) -> Reading:
+        """See `projections.projection.View`. Another build of the same version is the same: it was proved equal."""
+        read = [self._standing(name).of(self._user_id) for name in names]
+        versions = (f"{name} {one.version}" for name, one in zip(names, read, strict=True))
+        return Reading(" ".join((self._log, *versions)), tuple(one.schema for one in read))
 
     async def rows(self, query: Query, parameters: Sequence[Any] | Mapping[str, Any]) -> list[dict[str, Any]]:
         """What the query finds in the build that this user reads. `StoreUnavailable` while there is none."""
-        standing = self._standings.get(query.projection)
-        if standing is None:
-            raise StoreUnavailable(f"{query.projection} is not built in a version that this code knows")
+        standing = self._standing(query.projection)
         shadow = standing.tried_by(self._user_id)
         if shadow is None:
             return await self._ask(query, standing.active, parameters)
         return await self._compared(query, shadow, standing.active, parameters)
+
+    def _standing(self, name: str) -> Standing:
+        standing = self._standings.get(name)
+        if standing is None:
+            raise StoreUnavailable(f"{name} is not built in a version that this code knows")
+        return standing
 
     async def _compared(
         self, query: Query, shadow: Readable, active: Readable, parameters: Sequence[Any] | Mapping[str, Any]
@@ -296,6 +323,14 @@ _STANDINGS: Final = """
     JOIN projection_builds b ON b.schema_name = r.schema_name
     UNION ALL SELECT 'reactors', 'active', 0, '', 0, coalesce(min(position), -1)
     FROM reactors WHERE name <> 'cdn'  -- what a cache is told is nobody's notice: it may be away
+"""
+# Another cluster, another timeline of it (a restored one goes on from the past), another database or another table.
+_LOG: Final = """
+    SELECT md5(concat_ws(' ', (SELECT system_identifier FROM pg_control_system()),
+        CASE WHEN pg_is_in_recovery()
+            THEN (SELECT upper(lpad(to_hex(timeline_id), 8, '0')) FROM pg_control_checkpoint())
+            ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END,
+        (SELECT oid FROM pg_database WHERE datname = current_database()), 'stored_events'::regclass::oid))
 """
 _LEVEL: Final = "SELECT min(position) = max(position) FROM projection_shards WHERE schema_name = ANY(%s)"
 _COUNT_SHADOW: Final = """

@@ -3,6 +3,7 @@
 from typing import Final
 
 from projections.activities import ACTIVITIES, ACTIVITIES_2
+from projections.changes import CHANGES
 from projections.feed import FEED
 from projections.goals import GOALS
 from projections.people import PEOPLE
@@ -10,4 +11,4 @@ from projections.projection import Projection
 from projections.summaries import SUMMARIES
 
 # All that run. While a version is changed, the older one stays beside the newer one, until `cairn projections gc`.
-PROJECTIONS: Final[tuple[Projection, ...]] = (ACTIVITIES, ACTIVITIES_2, FEED, GOALS, PEOPLE, SUMMARIES)
+PROJECTIONS: Final[tuple[Projection, ...]] = (ACTIVITIES, ACTIVITIES_2, CHANGES, FEED, GOALS, PEOPLE, SUMMARIES)

@@ -152,7 +152,7 @@ class Person(Struct, frozen=True, kw_only=True):
 
 
 class Follower(Struct, frozen=True, kw_only=True):
-    """Someone who follows, and since when."""
+    """Someone who follows or is followed, and since when."""
 
     user_id: UserId
     display_name: str
@@ -170,6 +170,17 @@ async def follows(view: View, follower_id: UserId, followee_id: UserId) -> bool:
     return bool(await view.rows(_FOLLOWS, (followee_id, follower_id)))
 
 
+async def followed_among(view: View, follower_id: UserId, runners: Sequence[UserId]) -> set[UserId]:
+    """Those of these runners whom the one follows, in one query."""
+    return {UserId(row["followee_id"]) for row in await view.rows(_FOLLOWED_AMONG, (follower_id, list(runners)))}
+
+
+async def followed_by(view: View, follower_id: UserId, before: Place, limit: int) -> list[Follower]:
+    """Whom a runner follows, the latest first, from before a place in that order."""
+    found = await view.rows(_FOLLOWED_BY, (follower_id, *before, limit))
+    return [msgspec.convert(row, Follower, strict=False) for row in found]
+
+
 async def followers_of(view: View, followee_id: UserId, before: Place, limit: int) -> list[Follower]:
     """Who follows, the latest first, from before a place in that order."""
     found = await view.rows(_FOLLOWERS, (followee_id, *before, limit))
@@ -185,6 +196,18 @@ _BY_ID: Final = Query(
     """,
 )
 _FOLLOWS: Final = Query("people", "SELECT true AS follows FROM {s}.follows WHERE followee_id = %s AND follower_id = %s")
+_FOLLOWED_AMONG: Final = Query(
+    "people", "SELECT followee_id FROM {s}.follows WHERE follower_id = %s AND followee_id = ANY(%s)"
+)
+_FOLLOWED_BY: Final = Query(
+    "people",
+    """
+    SELECT f.followee_id AS user_id, p.display_name, f.since
+    FROM {s}.follows f JOIN {s}.profiles p ON p.user_id = f.followee_id
+    WHERE f.follower_id = %s AND (f.since, f.followee_id) < (%s, %s)
+    ORDER BY f.since DESC, f.followee_id DESC LIMIT %s
+    """,
+)
 _FOLLOWERS: Final = Query(
     "people",
     """

@@ -124,8 +124,22 @@ class Query(Struct, frozen=True):
     others: Mapping[int, LiteralString] = {}
 
 
+class Reading(Struct, frozen=True):
+    """What is read of some projections: their schemas, and the log and the versions by name.
+
+    Positions in what has another name are not comparable.
+    """
+
+    name: str
+    schemas: tuple[str, ...]
+
+
 class View(Protocol):
     """The read models as one reader sees them: of each projection the version that is read now."""
+
+    def reading(self, names: Sequence[str]) -> Reading:
+        """Of these projections. `StoreUnavailable` while one is not built."""
+        ...
 
     async def rows(self, query: Query, parameters: Sequence[Any] | Mapping[str, Any]) -> list[dict[str, Any]]:
         """What it finds, in its order."""

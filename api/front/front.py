@@ -15,13 +15,14 @@ from fastapi.routing import iter_route_contexts
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from api.clients import client_of
+from api.clients import ClientTooOld, client_of
 from api.dependencies import services_of
 from api.front.cache import MAX_BODY, Asked, ReadCache
 from api.front.endpoint import Endpoint, compiled
 from api.front.kept import KEPT, Kept, Stored, Variant, knows
 from api.front.meter import Meter
 from api.front.table import Table
+from api.minimum import Minimum
 from api.problems import answer_error, method_not_allowed
 from api.services import Services
 from domain.errors import DomainError
@@ -55,6 +56,7 @@ class Front:
         self._meters = services.telemetry.meters
         self._table = _table(app, services)
         self._cache = ReadCache()
+        self._minimum = Minimum(services.client_settings)
         self._flights: dict[Asked, Future[Kept | None]] = {}
         services.telemetry.watch_cache(self._cache)
 
@@ -98,18 +100,26 @@ class Front:
             return None, None
         services = self._services
         bearer = services.tokens.known(_token(authorization), time.time())
-        if bearer is None or services.accounts.ended(bearer.session_id):
+        long = len(scope["raw_path"]) + len(scope["query_string"]) > _MAX_TARGET
+        if bearer is None or long or services.accounts.ended(bearer.session_id):
             return None, None
         asked = Asked(bearer.user_id.int, scope["raw_path"], scope["query_string"])
-        if len(asked.path) + len(asked.query) > _MAX_TARGET:
-            return None, None
         kept = self._cache.find(asked, time.monotonic())
         if kept is None or kept.seen.builds != services.read_models.builds:
+            return None, asked
+        if self._too_old(headers, kept.meter.route, _GET) is not None:
             return None, asked
         token = headers.get(b"cairn-min-position")
         if token is not None and self._position(token) > kept.seen.position:
             return None, asked
         return kept, asked
+
+    def _too_old(self, headers: Mapping[bytes, bytes], template: str, method: str) -> ClientTooOld | None:
+        try:
+            self._minimum.check(headers.get(b"cairn-client"), template, method)
+        except ClientTooOld as refusal:
+            return refusal
+        return None
 
     def _position(self, token: bytes) -> int:
         """The position of a token; beyond all for one that is none, so that the endpoint refuses it."""
@@ -148,7 +158,12 @@ class Front:
             return
         scope["path_params"] = dict(zip(names[method], values, strict=True))
         scope["route"] = route
-        if asked is not None and route.keeps[0]:
+        too_old = self._too_old(headers, route.template, method)
+        if too_old is not None:
+            response = answer_error(request, too_old)
+            await response(scope, receive, send)
+            status = response.status_code
+        elif asked is not None and route.keeps[0]:
             status = await self._read(route, request, headers, asked, send)
         else:
             response = await self._answer(route.endpoint, request)

@@ -20,6 +20,7 @@ from infra.projecting.folding import Folder
 from infra.projecting.holding import held_together
 from infra.projecting.quarantine import Quarantined, note_faults, quarantined
 from infra.projecting.refold import Part, Refold, skipped_positions
+from infra.projecting.refolded import note_refolded
 from infra.projecting.tables import prepare, stores
 
 
@@ -145,6 +146,7 @@ class Healer:
                 store.drop_owners(self._connection, list(owners))
                 count += store.copy(self._connection, one.of_table(name))
         self._connection.execute(_FORGET, (schema, list(owners)))
+        note_refolded(self._connection, owners)
         faults = [fault for one in made for fault in one.faults]
         if faults:
             note_faults(self._connection, schema, faults)

@@ -46,5 +46,5 @@ async def test_notifications_come_in_pages_the_latest_first(world: World, anna: 
 async def test_apps_are_told_which_version_answers_them(world: World, anna: Runner) -> None:
     config = await anna.get("/client-config")
     assert config["read_models"]["summaries"] == {"version": 1, "trial": False}
-    assert config["read_models"].keys() == {"activities", "feed", "goals", "people", "summaries"}
+    assert config["read_models"].keys() == {"activities", "changes", "feed", "goals", "people", "summaries"}
     assert (await world.http.get("/v1/client-config")).status_code == 401

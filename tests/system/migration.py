@@ -280,7 +280,7 @@ async def migrate(own: Fleet, folder: Path, events: int, pause_seconds: float) -
             assert done.returncode == 0, (command, done.stdout, done.stderr)
             found.append(Done(command, output, done.stdout))
             await asyncio.sleep(pause_seconds)
-        rest = "projections rebuild activities feed goals people --auto-cutover"
+        rest = "projections rebuild activities changes feed goals people --auto-cutover"
         done = await asyncio.to_thread(own.cairn, new, rest)
         assert done.returncode == 0, (rest, done.stdout, done.stderr)
         await asyncio.sleep(pause_seconds)

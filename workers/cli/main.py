@@ -12,6 +12,7 @@ from infra.faults import Fault
 from infra.settings import LOG_FORMAT, log_level
 from workers.cli.bench.command import bench_command
 from workers.cli.checks import test_command
+from workers.cli.config import config_command
 from workers.cli.demo import demo_command
 from workers.cli.events import events_command
 from workers.cli.importing.command import import_command
@@ -45,6 +46,7 @@ _COMMANDS: Final = (
     events_command,
     projections_command,
     queue_command,
+    config_command,
     keys_command,
     api_command,
     worker_command,

@@ -144,7 +144,9 @@ def test_rows_too_many_and_rows_missing_are_differences(operator: Operator) -> N
 def test_what_is_not_there_or_not_ready_is_refused(operator: Operator) -> None:
     lifecycle = operator.lifecycle
     for command in (lifecycle.candidate, lifecycle.cutover, lifecycle.rollback):
-        with pytest.raises(Fault, match="there is no projection 'sumaries': there are activities, feed, goals"):
+        with pytest.raises(
+            Fault, match="there is no projection 'sumaries': there are activities, changes, feed, goals"
+        ):
             command("sumaries")
     with pytest.raises(Fault, match="there is no projection"):
         operator.rebuild("sumaries")

@@ -60,7 +60,7 @@ def test_all_other_keys_go_on_and_healing_gives_what_a_fault_free_run_gives(oper
             ("days", "activity.recorded@1", "ZeroDivisionError")
         }
         assert [standing.quarantined for standing in standings(operator.connection, operator.registry)] == [
-            0, 0, 0, 0, len(found)
+            0, 0, 0, 0, 0, len(found)
         ]  # fmt: skip
         wrong = operator.digests("summaries_v1")
 

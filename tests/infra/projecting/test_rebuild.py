@@ -142,7 +142,7 @@ def test_the_rows_of_chosen_users_are_made_anew_in_every_live_build(operator: Op
     with healing(operator.url, operator.registry, MASTER) as healer:
         assert {one.build for one in healer.rebuild_owners(None, chosen)} == {
             "activities v2",
-            *(f"{name} v1" for name in ("feed", "goals", "people", "summaries")),
+            *(f"{name} v1" for name in ("changes", "feed", "goals", "people", "summaries")),
         }
     assert {name: operator.digests(operator.active(name)) for name in before} == before
 

@@ -115,7 +115,7 @@ def test_pause_is_seen_in_status_and_ended_by_resume(projections: Run, operator:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("verify", "sumaries"), "there is no projection 'sumaries': there are activities, feed, goals"),
+        (("verify", "sumaries"), "there is no projection 'sumaries': there are activities, changes, feed, goals"),
         (("rebuild", "--users", "anna"), "--users takes ids of users"),
         (("rebuild", "summaries", "--memory", "much"), "'much' is no size: give it as 512M or 2G"),
         (("rebuild", "summaries", "--memory", "64M"), "--memory is too little"),
