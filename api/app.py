@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 
 from api import (
     activities,
@@ -32,6 +32,7 @@ from api import (
     uploads,
     users,
 )
+from api.dependencies import unconditional
 from api.front.front import Front
 from api.services import Services
 
@@ -58,7 +59,7 @@ def declared(
         redirect_slashes=False,  # a path with a slash too many names nothing
     )
     app.state.services = services
-    contract = APIRouter(prefix="/v1")
+    contract = APIRouter(prefix="/v1", dependencies=[Depends(unconditional)])
     for resource in (
         users,
         sessions,
@@ -81,7 +82,7 @@ def declared(
     ):
         contract.include_router(resource.router)
     app.include_router(contract)
-    app.include_router(summaries.router, prefix="/v2")
+    app.include_router(summaries.router, prefix="/v2", dependencies=[Depends(unconditional)])
     app.include_router(share.router)
     app.include_router(health.router)
     app.include_router(metrics.router)

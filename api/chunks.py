@@ -5,12 +5,12 @@ from http import HTTPStatus
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from msgspec import Meta, Struct
 
 from api.activities import Activity
 from api.bodies import BodyTooLarge, body_pieces
-from api.codec import Title, answer, body_of, created
+from api.codec import END, Title, answer, body_of, created
 from api.dependencies import AskingClient, RecordingBearer, ServicesDep
 from api.once import Done, Once, once
 from api.openapi import answers, file_body, json_body
@@ -39,6 +39,9 @@ router = APIRouter(tags=["activities"])
 
 MAX_CHUNK_BYTES: Final = 8 * 1024 * 1024
 
+# told here, checked by the endpoint: what does not fit in a path names nothing, and this has a problem of its own
+Seq = Annotated[int, Path(json_schema_extra={"minimum": 0, "maximum": MAX_CHUNKS - 1})]
+
 
 class ChunksState(Struct, frozen=True, kw_only=True):
     """What the server has of a recording. To go on, send the bytes from `offset` as the chunk after the first range."""
@@ -54,7 +57,7 @@ class Finish(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The recording is over: how many chunks it has, the SHA-256 of all its bytes, and what else there is to say."""
 
     chunks: Annotated[int, Meta(ge=1, le=MAX_CHUNKS)]
-    sha256: Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$")]
+    sha256: Annotated[str, Meta(pattern=rf"^[0-9a-fA-F]{{64}}{END}")]
     content_type: Annotated[str, Meta(max_length=200)] | None = None  # may be anything: the bytes decide
     title: Title | None = None
     visibility: Visibility | None = None
@@ -72,7 +75,7 @@ class Finish(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 async def upload_chunk(
     request: Request,
     activity_id: UUID,
-    seq: int,
+    seq: Seq,
     sender: RecordingBearer,
     asking: AskingClient,
     services: ServicesDep,

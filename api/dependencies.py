@@ -15,6 +15,7 @@ from api.openapi import tells
 from api.services import Reader, Services
 from api.tokens import LATE_UPLOAD, Bearer
 from domain.accounts import TokenRefused
+from domain.errors import DomainError
 from domain.measures import UserId
 from projections.projection import View
 
@@ -36,6 +37,23 @@ async def asking(request: Request) -> Client:
 
 
 AskingClient = Annotated[Client, Depends(asking)]
+
+
+class ConditionNotTaken(DomainError):
+    """Writes here take no conditions: leave out If-Match and the like. An edit changes only what it names, and every
+    write may be sent again.
+    """
+
+    code = "condition-not-taken"
+
+
+async def unconditional(request: Request) -> None:
+    """A write whose condition nobody looks at is not done (RFC 9110, 13.2); that of a read is its own affair."""
+    if request.method not in ("GET", "HEAD") and not _CONDITIONS.isdisjoint(request.headers.keys()):
+        raise ConditionNotTaken
+
+
+_CONDITIONS: Final = frozenset({"if-match", "if-none-match", "if-unmodified-since"})
 
 
 def _bearer(request: Request, services: Services, late: timedelta) -> Bearer:

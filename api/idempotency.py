@@ -17,8 +17,15 @@ from domain.streams import Replied, Request, RequestRunning
 
 _PATIENCE_SECONDS: Final = 1.0
 
+_WRITTEN: Final = r'^(?!""$)("[ -~]{1,255}"|[!-~]|[!-~][ -~]{0,253}[!-~])$'  # told; `key_of` checks
+
 IdempotencyKey = Annotated[
-    str | None, Header(max_length=258, description="1 to 255 printable ASCII characters, bare or in double quotes.")
+    str | None,
+    Header(
+        max_length=258,
+        description="1 to 255 printable ASCII characters, bare or in double quotes.",
+        json_schema_extra={"pattern": _WRITTEN},
+    ),
 ]
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Response
 from msgspec import Meta, Struct
 
-from api.codec import body_of, created
+from api.codec import BLANK, END, body_of, created
 from api.dependencies import AskingClient, BearerDep, ServicesDep
 from api.openapi import answers, json_body
 from api.services import Services
@@ -15,7 +15,9 @@ from domain.measures import UserId
 
 router = APIRouter(tags=["sessions"])
 
-Email = Annotated[str, Meta(max_length=254, pattern=r"^[^@\s\x00]+@[^@\s\x00/]+\.[^@\s\x00/]+$")]  # RFC 5321, 4.5.3.1
+Email = Annotated[  # RFC 5321, 4.5.3.1
+    str, Meta(max_length=254, pattern=rf"^[^@{BLANK}]+@[^@/{BLANK}]+\.[^@/{BLANK}]+{END}")
+]
 Password = Annotated[str, Meta(min_length=8, max_length=256, pattern=r"^[^\x00]*$")]  # NIST SP 800-63B, 5.1.1.2
 
 

@@ -11,6 +11,7 @@ from msgspec.structs import asdict
 from api.codec import answer
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.deprecation import deprecated
+from api.local_time import A_DATE, date_of
 from api.openapi import answers
 from api.summaries import SummaryPeriod, Sums, bounds, by_period, total
 from domain.measures import Sport
@@ -44,18 +45,21 @@ async def get_summaries(
     services: ServicesDep,
     fresh: Annotated[Reads, Depends(reads("summaries"))],
     period: SummaryPeriod = SummaryPeriod.WEEK,
-    first: Annotated[date | None, Query(alias="from")] = None,
-    last: Annotated[date | None, Query(alias="to")] = None,
+    from_date: Annotated[str | None, Query(alias="from", **A_DATE)] = None,
+    to_date: Annotated[str | None, Query(alias="to", **A_DATE)] = None,
     sport: Sport | None = None,
 ) -> Response:
     """Sums by period, by the local dates of the runs. `from` and `to` (both counted) widen to whole periods;
     without them it is all there is, and for days the last year.
     """
     today = services.clock().astimezone(UTC).date()
-    if first is None:
+    if from_date is not None:
+        first = date_of(from_date)
+    else:
         first = today - timedelta(days=366) if period is SummaryPeriod.DAY else date.min
+    last = date.max if to_date is None else date_of(to_date)
     async with fresh.view() as view:
-        found = await days(view, user_id, bounds(period, first)[0], bounds(period, last or date.max)[1])
+        found = await days(view, user_id, bounds(period, first)[0], bounds(period, last)[1])
     wanted = by_period(period, (day for day in found if sport is None or day.sport is sport))
     items = [summary_of(period, window, inside, sport) for window, inside in reversed(wanted.items())]
     tomorrow = datetime.combine(today + timedelta(days=1), time.min, UTC)

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from api.activities import Activity, read_activity
 from api.bodies import body_pieces
-from api.codec import answer, created
+from api.codec import TITLE, answer, created
 from api.dependencies import AskingClient, CurrentUser, RecordingBearer, ServicesDep
 from api.openapi import answers, file_body
 from api.pages import Ids, ids_of
@@ -82,7 +82,7 @@ async def upload_recording(
     sender: RecordingBearer,
     asking: AskingClient,
     services: ServicesDep,
-    title: Annotated[str | None, Query(min_length=1, max_length=200, pattern=r"^[^\x00]*[^\s\x00][^\x00]*$")] = None,
+    title: Annotated[str | None, Query(min_length=1, max_length=200, pattern=TITLE)] = None,
     visibility: Visibility | None = None,
     sport: Sport | None = None,
 ) -> Response:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict, replace
 
-from api.codec import InvalidBody, Name, answer, body_of, no_content
+from api.codec import Name, answer, body_of, no_content
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.front.kept import Keep, Seen
 from api.idempotency import json_reply
@@ -18,6 +18,7 @@ from api.openapi import answers, json_body
 from api.pages import Ids, ids_of
 from api.services import Services
 from api.sessions import Email, Password, Signed, signed
+from domain.errors import DomainError
 from domain.measures import UserId, Visibility, derived_id
 from domain.streams import Replied
 from domain.streams import Request as StreamRequest
@@ -64,6 +65,12 @@ class Runner(Struct, frozen=True, kw_only=True):
     followers: int
     following: int
     followed_by_me: bool
+
+
+class TimeZoneUnknown(DomainError):
+    """The server knows no such time zone: send an IANA name such as Europe/Berlin, or null for none."""
+
+    code = "time-zone-unknown"
 
 
 class Runners(Struct, frozen=True):
@@ -134,7 +141,7 @@ async def edit_me(
     """Change the profile. A change of time zone counts for later runs."""
     changes = {name: value for name, value in asdict(patch).items() if value is not UNSET}
     if changes.get("time_zone") is not None and changes["time_zone"] not in available_timezones():
-        raise InvalidBody("time_zone: send an IANA name such as Europe/Berlin, or null.")
+        raise TimeZoneUnknown
     now = services.clock()
     position = await services.streams.transact(
         User, user_stream_id(user_id), user_id, lambda user: user.change_profile(replace(user.profile, **changes), now)

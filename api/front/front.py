@@ -33,6 +33,9 @@ from domain.errors import DomainError
 _BEARER: Final = "Bearer "
 _OTHERS: Final = "other"  # what FastAPI answers: documentation, and paths that there are not
 _SUCCESS: Final = range(200, 300)
+_MAX_TARGET: Final = 512  # bytes of what a kept answer is kept under, which nobody else counts
+_MAX_TOKEN: Final = 128  # bytes of a position that is remembered
+_NO_POSITION: Final = 2**63
 _GET: Final = "GET"
 _OK: Final = 200
 _NOT_MODIFIED: Final = 304
@@ -134,7 +137,8 @@ class Front:
             return None, None
         services = self._services
         bearer = services.tokens.known(_token(authorization), time.time())
-        if bearer is None or services.accounts.ended(bearer.session_id):
+        long = len(scope["raw_path"]) + len(scope["query_string"]) > _MAX_TARGET
+        if bearer is None or long or services.accounts.ended(bearer.session_id):
             return None, None
         asked = Asked(bearer.user_id.int, scope["raw_path"], scope["query_string"])
         kept = self._cache.find(asked, time.monotonic())
@@ -156,7 +160,7 @@ class Front:
 
     def _position(self, token: bytes) -> int:
         """The position of a token; beyond all for one that is none, so that the endpoint refuses it."""
-        return _position_of(self._services.read_models.position, token)
+        return _NO_POSITION if len(token) > _MAX_TOKEN else _position_of(self._services.read_models.position, token)
 
     def _client(self, headers: Mapping[bytes, bytes]) -> str:
         header = headers.get(b"cairn-client")
@@ -385,4 +389,4 @@ def _position_of(position: Callable[[str], int], token: bytes) -> int:
     try:
         return position(token.decode("latin-1").strip())
     except DomainError:
-        return 2**63
+        return _NO_POSITION

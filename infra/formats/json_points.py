@@ -33,6 +33,7 @@ class _Document(Struct, forbid_unknown_fields=True):
 
 
 _DECODER: Final = msgspec.json.Decoder(_Document)
+_MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LARGEST: Final[Mapping[Column, float]] = {Column.T: 366 * 86_400.0, Column.LAT: 90.0, Column.LON: 180.0}
 _LARGEST_ELSE: Final = 1e9
 
@@ -47,6 +48,8 @@ def parse_json(data: bytes) -> Recording:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         reason = str(error)[:200] if isinstance(error, msgspec.ValidationError) else "it is no valid JSON in UTF-8"
         raise UnreadableRecording(f"The JSON recording cannot be read: {reason}.") from None
+    if _has_a_key_twice(data):
+        raise UnreadableRecording("The JSON recording has a key twice: nobody knows which of them was meant.")
     if len({len(values) for values in document.points.values()}) > 1:
         raise UnreadableRecording("The columns in `points` must be of one length, with null where a value is missing.")
     columns = {name: _column(name, values) for name, values in document.points.items()}
@@ -62,9 +65,23 @@ def parse_json(data: bytes) -> Recording:
         sport=document.sport,
         started_at=document.started_at.astimezone(UTC),
         columns={name: column for name, column in columns.items() if not np.isnan(column).all()},
-        title=document.title,
+        title=_text(document.title),
     )
-    return Recording(Format.JSON, (session,), device_name=document.device)
+    return Recording(Format.JSON, (session,), device_name=_text(document.device))
+
+
+def _has_a_key_twice(data: bytes) -> bool:
+    """Whether there are more colons than different keys, and texts, account for: the decoder keeps the last of two.
+    Of a document that was decoded.
+    """
+    members = _MEMBERS.decode(data)
+    texts = sum(bytes(value).count(b":") for name, value in members.items() if name != "points")
+    return data.count(b":") != len(members) + len(_MEMBERS.decode(members["points"])) + texts
+
+
+def _text(text: str | None) -> str | None:
+    """Without NULs, which no database keeps; None for nothing."""
+    return (text or "").replace("\0", "").strip() or None
 
 
 def _column(name: Column, values: _Values) -> FloatColumn:

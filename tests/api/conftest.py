@@ -154,7 +154,7 @@ async def ben(world: World) -> Runner:
     return await world.runner("Ben")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 async def served(world: World) -> AsyncIterator[str]:
     """The real API on a port."""
     app = create_app(services_of(world.parts, world.settings))

@@ -19,7 +19,20 @@ def test_a_device_may_be_left_out_and_other_facts_may_be_there() -> None:
     assert client_of("ios/9; device=none").device is None
 
 
-@pytest.mark.parametrize("header", ["", "ios", "ios/", "/9", "ios/9.4\x00", "ios/" + "9" * 100, "é/1", "ios/9 build"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "ios",
+        "ios/",
+        "/9",
+        "ios/9.4\x00",
+        "ios/" + "9" * 100,
+        "é/1",
+        "ios/9 build",
+        "ios/9" + f"; a={'x' * 70}" * 8,  # too long to be remembered
+    ],
+)
 def test_what_cannot_be_read_is_nobodys(header: str) -> None:
     assert client_of(header) is NOBODY
 

@@ -49,6 +49,20 @@ async def test_bad_json_is_refused_without_an_echo(anna: Runner, body: bytes, st
     assert len(answer.content) < 1_000
 
 
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b'{"display_name": "\\n"}', "Invalid value - at `$.display_name`"),
+        (b'{"units": "secret"}', "Invalid value - at `$.units`"),
+        (b'{"units": 1}', "Expected `str`, got `int` - at `$.units`"),
+        (b'{"age": 1}', "Object contains unknown field `age`"),
+    ],
+)
+async def test_a_value_that_does_not_fit_is_told_by_its_place(anna: Runner, body: bytes, error: str) -> None:
+    answer = await anna("PATCH", "/me", content=body, headers=JSON)
+    assert (answer.status_code, answer.json()["errors"]) == (422, [error])
+
+
 @pytest.mark.parametrize("content_type", ["text/plain", "", "application/xml"])
 async def test_json_is_sent_as_json(anna: Runner, content_type: str) -> None:
     answer = await anna("PATCH", "/me", content=b"{}", headers={"Content-Type": content_type})

@@ -24,6 +24,11 @@ def test_columns_are_taken_as_they_are_named() -> None:
     assert np.isnan(session.columns[Column.LAT]).tolist() == [False, True]
 
 
+def test_texts_have_no_nul_which_no_database_keeps() -> None:
+    recording = parse(document(title="\0Tem\0po", device=" \0"))
+    assert (recording.sessions[0].title, recording.device_name) == ("Tempo", None)
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -34,6 +39,8 @@ def test_columns_are_taken_as_they_are_named() -> None:
         (document(started_at="2026-05-01T09:00:00"), "started_at"),
         (document(started_at="2500-01-01T00:00:00Z"), "started_at must be a time"),
         (document(surprise=1), "surprise"),
+        (document(title="a: b").replace(b'"sport"', b'"title": "c: d", "sport"'), "a key twice"),
+        (document().replace(b'"lat"', b'"t": [0, 9], "lat"'), "a key twice"),
         (b'{"started_at": ', "no valid JSON"),
         (b"{" * 100_000, "no valid JSON"),
         (b'{"title": "\xff"}', "no valid JSON"),
