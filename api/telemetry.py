@@ -40,10 +40,6 @@ class Telemetry:
             ["why"],
             registry=self.registry,
         )
-
-    def came(self, route: str, asking: Client, outcome: str) -> None:
-        """A request that may come again: `first`, `replayed`, `running` or `reused`."""
-        self.keyed.labels(route, self.client(asking.label), outcome).inc()
         self.concurrency_limit = Gauge(
             "cairn_concurrency_limit",
             "Requests at once that this process takes, but recordings.",
@@ -56,6 +52,10 @@ class Telemetry:
         self.limiting_alone = Gauge(
             "cairn_rate_limiter_alone", "1: Valkey is not asked, this process limits by itself.", registry=self.registry
         )
+
+    def came(self, route: str, asking: Client, outcome: str) -> None:
+        """A request that may come again: `first`, `replayed`, `running` or `reused`."""
+        self.keyed.labels(route, self.client(asking.label), outcome).inc()
 
     def watch_cache(self, cache: ReadCache) -> None:
         """Tell how much is kept."""
