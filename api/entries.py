@@ -232,14 +232,26 @@ async def _profile(services: Services, user_id: UserId) -> Profile:
     return (await services.streams.load(User, user_stream_id(user_id))).profile
 
 
+class EntryOutOfTime(DomainError):
+    """A run that is entered by hand began after 1989, and at most a day from now."""
+
+    code = "entry-out-of-time"
+
+
+class EntryImpossible(DomainError):
+    """The figures of a run that is entered by hand do not fit each other."""
+
+    code = "entry-impossible"
+
+
 def _require_possible(entry: Entry, now: datetime) -> None:
     if not _EARLIEST <= entry.started_at <= now + _AHEAD:
-        raise InvalidBody("started_at: from 1990 on, and at most a day ahead.")
+        raise EntryOutOfTime
     moving_s = _moving_s(entry)
     if moving_s > entry.elapsed_s:
-        raise InvalidBody("moving_s: at most elapsed_s.")
+        raise EntryImpossible("moving_s: at most elapsed_s.")
     if entry.distance_m > moving_s * max_possible_speed(entry.sport):
-        raise InvalidBody("distance_m: in metres; that is further than anybody comes in this time and sport.")
+        raise EntryImpossible("distance_m: in metres; that is further than anybody comes in this time and sport.")
     if entry.activity_id is not None and entry.activity_id.version == RESERVED_VERSION:
         raise ReservedActivityId
 

@@ -12,7 +12,15 @@ from projections.projection import BEFORE_ALL
 
 Limit = Annotated[int, Query(ge=1, le=100)]
 MAX_IDS: Final = 100
-Ids = Annotated[str, Query(max_length=40 * MAX_IDS, description=f"Up to {MAX_IDS} ids, with commas between them.")]
+_ID: Final = "[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+Ids = Annotated[
+    str,
+    Query(
+        max_length=40 * MAX_IDS,
+        pattern=f"^{_ID}(,{_ID}){{0,{MAX_IDS - 1}}}$",
+        description=f"Up to {MAX_IDS} ids, with commas between them.",
+    ),
+]
 Cursor = Annotated[str | None, Query(max_length=200)]
 
 

@@ -52,6 +52,8 @@ STATUSES: Final[Mapping[str, int]] = {
     "invalid-body": 422,
     "invalid-parameter": 422,
     "range-empty": 422,
+    "entry-out-of-time": 422,
+    "entry-impossible": 422,
     "time-zone-unknown": 422,
     "condition-not-taken": 412,
     "body-too-large": 413,

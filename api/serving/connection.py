@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any, Final
 
 import httptools
+from uvicorn._types import ASGIReceiveEvent
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -29,6 +30,19 @@ class Owed(Enum):
     NEXT = "next"  # another request, or nothing more
     NOTHING = "nothing"  # it is our turn
     END = "end"  # it was refused, and should hang up
+
+
+class Request(RequestResponseCycle):
+    """A request that came whole is read whole, though its client hung up before somebody came to read it: what a phone
+    has sent over a bad network shall not be lost for that.
+    """
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """The next piece of the body, or that there will be none."""
+        if self.disconnected and self.body and not self.more_body and not self.response_complete:
+            body, self.body = bytes(self.body), bytearray()
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await super().receive()
 
 
 class Connection(HttpToolsProtocol):
@@ -126,6 +140,7 @@ class Connection(HttpToolsProtocol):
             return
         before = self.request
         self._start()
+        self.cycle.__class__ = Request  # uvicorn makes them itself
         if len(self.pipeline) == 1:
             self._running = before
         self.headers = []  # for trailers

@@ -10,11 +10,12 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
-import uvicorn
 from msgspec import Struct
 
 from api.app import create_app
 from api.main import services_of
+from api.serving.limits import Limits
+from api.serving.server import Server
 from domain.errors import StoreUnavailable
 from domain.user import User
 from infra.bootstrap import Parts, now, open_parts
@@ -157,8 +158,8 @@ async def ben(world: World) -> Runner:
 @pytest.fixture(scope="session")
 async def served(world: World) -> AsyncIterator[str]:
     """The real API on a port."""
-    app = create_app(services_of(world.parts, world.settings))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
+    services = services_of(world.parts, world.settings)
+    server = Server(create_app(services), services.telemetry, Limits())
     serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)

@@ -31,6 +31,8 @@ BEYOND_SCHEMAS: Final[Mapping[str, str]] = {
     "goal-ends-before-it-starts": "two fields that must fit each other",
     "range-empty": "as above",
     "goal-needs-an-end": "a field that is needed by another one's value",
+    "entry-impossible": "as above",
+    "entry-out-of-time": "JSON Schema has no bounds of dates",
     "goal-out-of-time": "JSON Schema has no bounds of dates",
     "time-zone-unknown": "there are 600, and others next year",
     "idempotency-key-reused": "the key was used for something else before",

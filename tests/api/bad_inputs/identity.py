@@ -153,8 +153,9 @@ async def _refreshed_twice(place: Place) -> Answer:
 
 
 def _seen(answer: Answer, activity_id: str) -> tuple[int, bytes, dict[str, str]]:
-    """What may tell two answers apart: but for when it was given, and the id that was asked for."""
-    told = {name: value.replace(activity_id, "") for name, value in answer.headers.items() if name != "date"}
+    """What may tell two answers apart: but for when it was given, how much may still be asked, and the id."""
+    counted = ("date", "ratelimit", "ratelimit-policy")
+    told = {name: value.replace(activity_id, "") for name, value in answer.headers.items() if name not in counted}
     return answer.status, answer.body, told
 
 
