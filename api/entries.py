@@ -14,7 +14,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Response
 from msgspec import Meta, Raw, Struct
 
-from api.codec import InvalidBody, Notes, Title, body_of, created, decoded
+from api.codec import Notes, Title, body_of, created, decoded
 from api.dependencies import CurrentUser, ServicesDep
 from api.idempotency import json_reply
 from api.local_time import offset_of

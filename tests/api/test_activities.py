@@ -1,8 +1,8 @@
 from datetime import timedelta
 from uuid import uuid4
 
-import psycopg
 import httpx
+import psycopg
 import pytest
 
 from domain.follow import follow_id
