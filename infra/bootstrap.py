@@ -76,7 +76,11 @@ async def open_parts(settings: Settings, connections: int = _READ_CONNECTIONS) -
         retry=AsyncRetry(NoBackoff(), 1),  # a connection may have died while it was idle
     )
     reads = AsyncRedis.from_url(  # of its own: kept answers must not wait behind anything
-        settings.redis_url, protocol=2, socket_connect_timeout=0.5, retry=AsyncRetry(NoBackoff(), 1)
+        settings.redis_url,
+        protocol=2,
+        socket_connect_timeout=0.5,
+        socket_timeout=2.0,
+        retry=AsyncRetry(NoBackoff(), 1),
     )
     vault = Vault(settings.master_keys)
     read_models = ReadModels(settings.database_url, connections=connections)

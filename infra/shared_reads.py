@@ -54,6 +54,7 @@ class SharedReads:
         self._epoch = ""
         self._pause_until = 0.0
         self._writing: set[asyncio.Task[None]] = set()
+        self._asking: set[asyncio.Future[Any]] = set()
 
     async def find(self, owner: UUID, key: str) -> tuple[bytes, int] | None:
         """A kept answer and its owner's level. None: there is none, or Valkey is away."""
@@ -92,12 +93,20 @@ class SharedReads:
         """What Valkey says within the deadline; None, for a while without asking, when it does not."""
         if time.monotonic() < self._pause_until or not self._epoch:
             return None
-        try:
-            async with asyncio.timeout(_DEADLINE_SECONDS):
-                return await ask()
-        except (RedisError, OSError, TimeoutError):
-            self._pause_until = time.monotonic() + _PAUSE_SECONDS
-            return None
+        asking = asyncio.ensure_future(ask())
+        self._asking.add(asking)
+        asking.add_done_callback(self._heard)
+        await asyncio.wait((asking,), timeout=_DEADLINE_SECONDS)  # cut off, it would cost its connection
+        if asking.done() and not asking.cancelled() and asking.exception() is None:
+            return asking.result()
+        self._pause_until = time.monotonic() + _PAUSE_SECONDS
+        return None
+
+    def _heard(self, asking: asyncio.Future[Any]) -> None:
+        self._asking.discard(asking)
+        error = None if asking.cancelled() else asking.exception()
+        if error is not None and not isinstance(error, RedisError | OSError):
+            _log.error("a kept read could not be asked for", exc_info=error)
 
     def _place(self, owner: UUID, key: str) -> str:
         return f"cairn:read:{{{owner.hex}}}:{self._epoch}:{key}"

@@ -160,7 +160,12 @@ async def test_an_entry_that_cannot_be_is_refused(anna: Runner) -> None:
     answers = [await entered(anna, **changes) for changes in IMPOSSIBLE]
     taken = [changes for changes, answer in zip(IMPOSSIBLE, answers, strict=True) if answer.status_code != 422]
     assert taken == []
-    assert {answer.json()["code"] for answer in answers} == {"invalid-body", "activity-id-reserved"}
+    assert {answer.json()["code"] for answer in answers} == {
+        "invalid-body",
+        "activity-id-reserved",
+        "entry-impossible",
+        "entry-out-of-time",
+    }
 
 
 def batch(*changes: Any) -> dict[str, list[Any]]:
@@ -183,7 +188,10 @@ async def test_of_several_each_has_its_verdict(anna: Runner) -> None:
     assert [item.get("activity_id") for item in found] == [
         item.get("activity_id") if isinstance(item, dict) else None for item in body["items"]
     ]
-    assert {item["problem"]["code"] for item in found if item["status"] == "refused"} == {"invalid-body"}
+    assert {item["problem"]["code"] for item in found if item["status"] == "refused"} == {
+        "invalid-body",
+        "entry-impossible",
+    }
     assert await count(anna, answer.headers["Cairn-Position"]) == 2
     again = await anna("POST", "/activities/batch", json=body)
     assert verdicts(again) == ["exists", "refused", "exists", "refused", "refused", "refused"]

@@ -143,13 +143,14 @@ async def test_of_many_who_ask_the_same_at_once_one_is_answered_by_the_database(
 @pytest.fixture
 async def second(world: World) -> AsyncIterator[Any]:
     """Another API process."""
-    reads = SharedReads(AsyncRedis.from_url(world.settings.redis_url, protocol=2))
-    app = create_app(replace(services_of(world.parts, world.settings), shared_reads=reads))
+    redis = AsyncRedis.from_url(world.settings.redis_url, protocol=2)
+    app = create_app(replace(services_of(world.parts, world.settings), shared_reads=SharedReads(redis)))
     listening = asyncio.create_task(app.listen())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://cairn") as http:
         yield http
     listening.cancel()
     await asyncio.gather(listening, return_exceptions=True)
+    await redis.aclose()
 
 
 async def test_another_process_takes_it_from_valkey(world: World, settled: Runner, second: httpx.AsyncClient) -> None:
