@@ -240,7 +240,7 @@ class Front:
             if kept is not None:
                 route.meter.read("process", "coalesced")
                 return await _send_kept(kept, headers, send)
-        leading = flight is None
+        leading = flight is None and floor < 0  # who waits for a position keeps nobody else waiting
         if leading:
             flight = self._flights[asked] = get_running_loop().create_future()
         kept = None
