@@ -21,7 +21,7 @@ from infra.processes import child_command, child_environ
 
 _START_SECONDS: Final = 120.0
 _ROOMY: Final = {  # a few runners do here what many do elsewhere
-    "CAIRN_RATE_LIMITS": ",".join(f"{name}=100000000/60" for name in RATES),
+    "CAIRN_RATE_LIMITS": ",".join(f"{name}=1000000/60" for name in RATES),
     "CAIRN_CONCURRENCY": "10000-10000",
 }
 API: Final = "API"
