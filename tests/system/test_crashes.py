@@ -33,7 +33,7 @@ async def kill_in_turn(supervisor: int, until: asyncio.Event) -> list[str]:
 
 async def test_every_acked_run_becomes_one_activity_whatever_is_killed(data: Path) -> None:
     with up(data) as (process, instance):
-        async with Client(instance.api_url, pacing=WATCHED) as client:
+        async with Client(instance.api_url, pacing=WATCHED, patience_seconds=180) as client:
             await client.register(f"{uuid4()}@example.com", "correct horse", "Anna", uuid4())
             done, acked = asyncio.Event(), list[UUID]()
             killing = asyncio.create_task(kill_in_turn(process.pid, done))
