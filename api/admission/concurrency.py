@@ -15,7 +15,7 @@ RESERVE: Final = 2_048  # recordings at once, beside the limit: they wait for ph
 
 _TOLERANCE: Final = 2.0  # times the usual, before a read counts as slow
 _NEVER_SLOW: Final = 0.1  # seconds
-_LATE: Final = 0.01  # seconds that the loop may be late, on average: the way of an upload has some twenty turns
+_LATE: Final = 0.025  # seconds that the loop may be late, on average: the way of an upload has some twenty turns
 _SMOOTHING: Final = 0.3
 _SAMPLES: Final = 8  # reads, before they say anything
 _UP: Final = 0.002  # how much of a slower time the usual one takes over, at each beat: minutes

@@ -33,7 +33,7 @@ from infra.embedded.valkey import EmbeddedValkey
 from infra.secrets import make_secrets
 from tests.recordings import STARTED, fit
 from tests.servers import running
-from tests.system.instances import CHECKOUT, free_port
+from tests.system.instances import CHECKOUT, PATIENT, free_port
 from workers.cli.bench.appending import MASTER
 from workers.cli.bench.replay import fill
 
@@ -74,6 +74,7 @@ class Fleet:
         self._data = ["--data", str(data)]
         self._environ = {
             **os.environ,
+            **PATIENT,
             "DATABASE_URL": database_url,
             "REDIS_URL": redis_url,
             "OBJECT_STORE_URL": (folder / "objects").as_uri(),

@@ -16,14 +16,14 @@ from infra.instance import Instance
 from tests.recordings import STARTED, TCX, fit, gpx
 from tests.system.instances import CHECKOUT, free_port, up
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 
 def cairn(*arguments: object, **environ: str) -> subprocess.CompletedProcess[str]:
     """A command, from another folder than the checkout."""
     command = [sys.executable, str(CHECKOUT / "cairn"), *map(str, arguments)]
     return subprocess.run(
-        command, cwd="/", capture_output=True, text=True, check=False, env={**os.environ, **environ}, timeout=120
+        command, cwd="/", capture_output=True, text=True, check=False, env={**os.environ, **environ}, timeout=300
     )
 
 
@@ -125,7 +125,7 @@ def test_every_bench_runs_and_tells_its_figures() -> None:
         "track_encode",
     }
     for result in results.values():
-        assert result["value"] > 0
+        assert result["value"] > 0 or result["name"] == "read_cached_queries"  # of which there shall be none
         if result["reference"] is not None:
             assert result["ratio"] > 0
             assert result["reference_value"] > 0
