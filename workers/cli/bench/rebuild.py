@@ -34,7 +34,7 @@ from workers.projector import Projector
 
 MEMORY: Final = 512 * 1024**2
 _MODELS: Final = ("goals", "people", "summaries")
-_ALL: Final = (*_MODELS, "activities", "feed")
+_ALL: Final = (*_MODELS, "activities", "changes", "feed")
 _REBUILD: Final = "ours, 3 models in one pass"
 _WITH_CARDS: Final = "ours, 4 models, with activities as sealed in the log"
 _WITH_FEED: Final = "ours, 4 models, with the feed"
@@ -43,7 +43,7 @@ _COPY: Final = "COPY + decode, one process"
 _STOCK: Final = "stock runner, 1 model"
 _ALL_MODELS: Final = "ours, 5 models"
 _LIVE: Final = "ours, 3 models, one worker"
-_LIVE_ALL: Final = "ours, 5 models, one worker"
+_LIVE_ALL: Final = "ours, 6 models, one worker"
 REBUILD_GOALS: Final = (
     Goal("rebuild", _REBUILD, None, 100_000.0),
     Goal("rebuild_to_copy", _REBUILD, _COPY, 0.3),
