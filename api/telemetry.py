@@ -28,7 +28,7 @@ class Telemetry:
         )
         self.refused = Counter(
             "cairn_refused_for_load",
-            "Requests that were refused. why: rate, overload, slow; kind: recording, command, read, prefetch, stats.",
+            "Requests that were refused. why: rate, overload; kind: recording, command, read, prefetch, stats.",
             ["why", "kind", "client"],
             registry=self.registry,
         )

@@ -1,6 +1,7 @@
 """The door: each request enters, or is told when to come again; what entered leaves."""
 
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 from uuid import UUID
@@ -88,18 +89,21 @@ class Admission:
         for kind in Kind:
             telemetry.at_once.labels(kind.value).set_function(partial(concurrency.at_once.__getitem__, kind))
 
-    async def enter(self, ask: Ask) -> Ticket:
-        """Let a request in: `Overloaded`, `RateLimited`. Whoever gets a ticket calls its `leave`, once."""
+    async def enter(self, ask: Ask, identified: Callable[[Ask], Ask] = lambda ask: ask) -> Ticket:
+        """Let a request in: `Overloaded`, `RateLimited`. Whoever gets a ticket calls its `leave`, once.
+
+        `identified` finds out who asks, where that costs something: a request that is sent away for load is spared it.
+        """
         ticket = self.hold(ask)
         try:
-            await self.count(ask, ticket)
+            await self._count(identified(ask), ticket)
         except BaseException:
             ticket.leave()
             raise
         return ticket
 
     def hold(self, ask: Ask) -> Ticket:
-        """The first half of `enter`, a place among the requests at once: it needs neither the user nor Valkey."""
+        """A place among the requests at once: it needs neither the user nor Valkey."""
         if not self._pulse.running:
             self._pulse.start()
         if self._concurrency.enter(ask.kind):
@@ -108,8 +112,8 @@ class Admission:
         self._note(ask, Overloaded.why)
         raise Overloaded(spread(1, window, ask.who))
 
-    async def count(self, ask: Ask, ticket: Ticket) -> None:
-        """The second half of `enter`: one request from the limits of user and device, or of the address."""
+    async def _count(self, ask: Ask, ticket: Ticket) -> None:
+        """One request from the limits of user and device, or of the address."""
         counted = self._counted(ask)
         taken = self._passed(ask, counted, await self._limiter.take(counted.claims))
         if ask.user_id is not None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 from uuid import UUID
 
+from msgspec.structs import replace
 from starlette.types import Message, Scope, Send
 
 from api.admission.admission import Ask, Ticket
@@ -27,17 +28,13 @@ class Door:
 
     async def enter(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Ticket:
         """As `Admission.enter`; no signature is checked for a request that is sent away for load."""
-        admission = self._services.admission
-        ask = self._ask(scope, headers, None)
-        ticket = admission.hold(ask)
-        try:
-            if not _PUBLIC.match(scope["path"]):
-                user_id = self._user(headers.get(b"authorization", b"").decode("latin-1"))
-                ask = Ask(ask.kind, user_id, ask.device, ask.client, ask.address, ask.anonymous)
-            await admission.count(ask, ticket)
-        except BaseException:
-            ticket.leave()
-            raise
+
+        def identified(ask: Ask) -> Ask:
+            if _PUBLIC.match(scope["path"]):
+                return ask
+            return replace(ask, user_id=self._user(headers.get(b"authorization", b"").decode("latin-1")))
+
+        ticket = await self._services.admission.enter(self._ask(scope, headers, None), identified)
         if b"cairn-min-position" in headers:
             ticket.untimed()  # it may wait for the read models
         return ticket
@@ -50,8 +47,10 @@ class Door:
         sort = sort_of(scope["method"], scope["path"])
         client = client_of(headers.get(b"cairn-client", b"").decode("latin-1"))
         kind = lowered(sort.kind, headers[b"priority"]) if b"priority" in headers else sort.kind
-        peer = (scope.get("client") or ("",))[0]
-        address = self._services.addresses.of(peer, headers.get(b"x-forwarded-for", b"").decode("latin-1"))
+        address = ""  # of no use where the user is known
+        if user_id is None:
+            peer = (scope.get("client") or ("",))[0]
+            address = self._services.addresses.of(peer, headers.get(b"x-forwarded-for", b"").decode("latin-1"))
         return Ask(kind, user_id, client.device, client.label, address, sort.anonymous)
 
     def _user(self, authorization: str) -> UserId | None:

@@ -8,7 +8,6 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 
 # OpenTelemetry's semantic conventions for http.server.request.duration
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-OUTCOMES: Final = ("hit", "not_modified", "miss", "coalesced", "bypassed")
 
 
 class Meter:
@@ -33,7 +32,7 @@ class Meter:
         self.seconds += seconds
 
     def read(self, tier: str, outcome: str) -> None:
-        """A cache was asked."""
+        """A cache was asked: `hit`, `not_modified`, `miss`, `coalesced` or `bypassed`."""
         key = tier, outcome
         self.reads[key] = self.reads.get(key, 0) + 1
 
@@ -76,14 +75,6 @@ class Meters:
             if meter.answers:
                 took.add_metric(place, _cumulative(meter.buckets), meter.seconds)
         return answers, took, reads, old
-
-    def counts(self) -> Mapping[tuple[str, str], int]:
-        """How often each tier of the cache had each outcome, over all routes."""
-        total: dict[tuple[str, str], int] = {}
-        for meter in self._meters.values():
-            for key, count in meter.reads.items():
-                total[key] = total.get(key, 0) + count
-        return total
 
 
 def _by_client(answers: Mapping[tuple[int, str], int]) -> Mapping[str, int]:

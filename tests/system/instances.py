@@ -11,16 +11,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from api.client import Client
-from infra.admission_settings import RATES
 from infra.instance import Instance, find
+from workers.cli.bench.whole import ROOMY
 
 CHECKOUT = Path(__file__).parents[2]
-
-# limits that are at work, and that no trial meets on a busy machine unless it means to
-PATIENT = {
-    "CAIRN_RATE_LIMITS": ",".join(f"{name}=1000000/60" for name in RATES),
-    "CAIRN_CONCURRENCY": "10000-10000",
-}
 
 
 def free_port() -> int:
@@ -71,7 +65,7 @@ def up(data: Path, **environ: str) -> Iterator[tuple[subprocess.Popen[bytes], In
         process = subprocess.Popen(
             [sys.executable, "-m", "workers.cli.main", "up", "--port", str(free_port()), "--data", str(data)],
             cwd=CHECKOUT,
-            env={**os.environ, **PATIENT, **environ},
+            env={**os.environ, **ROOMY, **environ},
             stdout=log,
             stderr=subprocess.STDOUT,
         )

@@ -33,9 +33,10 @@ from infra.embedded.valkey import EmbeddedValkey
 from infra.secrets import make_secrets
 from tests.recordings import STARTED, fit
 from tests.servers import running
-from tests.system.instances import CHECKOUT, PATIENT, free_port
+from tests.system.instances import CHECKOUT, free_port
 from workers.cli.bench.appending import MASTER
 from workers.cli.bench.replay import fill
+from workers.cli.bench.whole import ROOMY
 
 GUIDE: Final = CHECKOUT / "docs/operators/migration.md"
 _CHANGE: Final = GUIDE.with_name("summaries-2.diff")
@@ -74,7 +75,7 @@ class Fleet:
         self._data = ["--data", str(data)]
         self._environ = {
             **os.environ,
-            **PATIENT,
+            **ROOMY,
             "DATABASE_URL": database_url,
             "REDIS_URL": redis_url,
             "OBJECT_STORE_URL": (folder / "objects").as_uri(),

@@ -20,7 +20,8 @@ from infra.instance import Instance, find
 from infra.processes import child_command, child_environ
 
 _START_SECONDS: Final = 120.0
-_ROOMY: Final = {  # a few runners do here what many do elsewhere
+# limits that are at work, where a few runners do what many do elsewhere
+ROOMY: Final = {
     "CAIRN_RATE_LIMITS": ",".join(f"{name}=1000000/60" for name in RATES),
     "CAIRN_CONCURRENCY": "10000-10000",
 }
@@ -82,7 +83,7 @@ def whole_instance(folder: Path) -> Iterator[Whole]:
     with told.open("wb") as log:
         process = subprocess.Popen(
             child_command(up, on_death=signal.SIGTERM),
-            env={**child_environ(), **_ROOMY},
+            env={**child_environ(), **ROOMY},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for us, who then stop it
