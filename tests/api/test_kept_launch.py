@@ -163,7 +163,7 @@ async def test_what_the_clock_changes_is_kept_until_then(world: World) -> None:
         untils.append(None if kept is None else kept.until)
 
     async with httpx.AsyncClient(transport=httpx.ASGITransport(watched), base_url="http://cairn") as http:
-        runner = await World(http, world.parts, world.settings).runner("Cara")
+        runner = await World(http, world.parts, world.settings, app).runner("Cara")
         goal = (await runner("PUT", f"/me/goals/{uuid4()}", json=GOAL)).headers["Cairn-Position"]
         now += timedelta(seconds=1)
         next_poll_at = datetime.fromisoformat((await runner.get("/bootstrap", after=goal))["next_poll_at"])
