@@ -1,8 +1,7 @@
 """What apps ask for at launch, and again and again: kept for each device, dropped by each kind of change."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
@@ -10,13 +9,11 @@ from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
 import httpx
-from redis.asyncio import Redis as AsyncRedis
 
 from api.app import create_app
 from api.front.kept import KEPT, Kept
 from api.main import services_of
 from domain.client_settings import ClientSettings, Purpose
-from infra.shared_reads import SharedReads
 from tests.api.conftest import Runner, World
 from tests.api.test_client_config import told
 from tests.api.test_kept_reads import outcome, outcomes, until_kept
@@ -25,19 +22,6 @@ from tests.recordings import fit
 GOAL = {"metric": "distance", "target": 10_000, "period": "month", "starts_on": "2026-01-01"}
 TITLE = {"title": "Another title"}
 PATIENCE_SECONDS = 30.0  # less than what is kept lasts: what is another by then was dropped
-
-
-@asynccontextmanager
-async def process(world: World) -> AsyncIterator[httpx.AsyncClient]:
-    """Another API process."""
-    redis = AsyncRedis.from_url(world.settings.redis_url, protocol=2)
-    app = create_app(replace(services_of(world.parts, world.settings), shared_reads=SharedReads(redis)))
-    listening = asyncio.create_task(app.listen())
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://cairn") as http:
-        yield http
-    listening.cancel()
-    await asyncio.gather(listening, return_exceptions=True)
-    await redis.aclose()
 
 
 def on(http: httpx.AsyncClient, runner: Runner) -> Runner:
@@ -86,7 +70,7 @@ async def test_each_kind_of_change_drops_what_tells_of_it(world: World, anna: Ru
                         await asyncio.sleep(0.02)
 
 
-async def test_a_follower_who_was_unknown_and_comes_is_there(world: World, anna: Runner) -> None:
+async def test_a_runner_who_was_unknown_and_comes_is_there(world: World, anna: Runner) -> None:
     other = uuid4()
     path = f"/users?ids={other}"
     assert (await until_kept(world, anna, path)).json() == {"items": []}
@@ -126,20 +110,6 @@ async def test_no_device_gets_what_another_was_told(world: World, anna: Runner) 
         assert (await anna.get(path, headers=phones[0]))["config"] == kept[0]["config"]
     long = {"Cairn-Client": f"ios/9.4; {'x' * 5_000}"}
     assert (await anna.get("/bootstrap", headers=long))["config"] == whole["config"]
-
-
-async def test_another_process_takes_it_from_valkey_for_the_same_device(world: World, anna: Runner) -> None:
-    async with process(world) as http:
-        there = on(http, anna)
-        polls, number = list[Any](), 0
-        while not await outcome(http, "valkey", "hit"):
-            number += 1
-            phone = {"Cairn-Client": f"ios/9.4; device={UUID(int=number, version=4)}"}
-            kept = await until_kept(world, anna, "/bootstrap", headers=phone)
-            assert (await there("GET", "/bootstrap", headers=phone)).json() == kept.json()
-            assert kept.json()["config"]["polls"] not in polls
-            polls.append(kept.json()["config"]["polls"])
-            assert number < 60, "nothing was taken from Valkey"
 
 
 async def test_what_operators_set_is_told_though_an_answer_is_kept(world: World, anna: Runner) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -200,6 +200,21 @@ async def test_another_process_takes_it_from_valkey(world: World, settled: Runne
         kept = await until_kept(world, settled, path)
         assert (await there("GET", path)).content == kept.content
         if await outcome(second, "valkey", "hit"):
+            return
+    raise AssertionError("nothing was taken from Valkey")
+
+
+async def test_what_depends_on_the_device_another_process_takes_for_the_same_one(
+    world: World, settled: Runner, second: httpx.AsyncClient
+) -> None:
+    there, polls = Runner(second, settled.user_id, settled.email, settled.tokens), list[Any]()
+    for number in range(1, 60):
+        phone = {"Cairn-Client": f"ios/9.4; device={UUID(int=number, version=4)}"}
+        kept = (await until_kept(world, settled, "/bootstrap", headers=phone)).json()
+        assert (await there("GET", "/bootstrap", headers=phone)).json() == kept
+        assert kept["config"]["polls"] not in polls
+        polls.append(kept["config"]["polls"])
+        if number > 1 and await outcome(second, "valkey", "hit"):
             return
     raise AssertionError("nothing was taken from Valkey")
 
