@@ -89,6 +89,17 @@ async def test_what_is_kept_is_answered_like_what_is_not(world: World, settled: 
                     assert again.headers["ETag"] == kept.headers["ETag"]
 
 
+async def test_ones_own_profile_is_kept_though_nobody_asks_for_anything_else(
+    second: httpx.AsyncClient, anna: Runner
+) -> None:
+    alone = Runner(second, anna.user_id, anna.email, anna.tokens)
+    async with asyncio.timeout(60):
+        before = await outcomes(second)
+        while not await outcome(second, "process", "hit", before):
+            assert (await alone("GET", "/me")).status_code == 200
+            await asyncio.sleep(0.05)
+
+
 async def test_a_kept_answer_is_known_by_heart_as_the_app_would_send_it(world: World, settled: Runner) -> None:
     token = f"Bearer {settled.tokens['access_token']}".encode()
     for path in READS:
