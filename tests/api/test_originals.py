@@ -49,6 +49,7 @@ async def test_a_damaged_one_is_told(world: World, anna: Runner) -> None:
     await anna.get(f"/activities/{activity_id}", after=position)
     folder = Path(unquote(urlsplit(world.settings.object_store_url).path)) / "originals" / str(anna.user_id)
     (stored,) = folder.iterdir()
-    stored.write_bytes(stored.read_bytes()[:-1] + b"x")
+    sealed = stored.read_bytes()
+    stored.write_bytes(sealed[:-1] + bytes([sealed[-1] ^ 1]))
     answer = await anna("GET", f"/activities/{activity_id}/original")
     assert (answer.status_code, answer.json()["code"]) == (503, "original-damaged")
