@@ -13,6 +13,9 @@ from workers.cli.options import CHECKOUT
 
 _BIN: Final = Path(sys.executable).parent
 _CODE: Final = ("domain", "projections", "infra", "api", "workers", "tests")
+# One by one in their order, so that all end together: those of the API, which come first, share a running instance in
+# each process, whose event loop must not stand still for minutes in between. Tests wait as often as they work.
+_AT_ONCE: Final = ("--dist", "load", "--maxschedchunk", "1", "-n")
 _CHECKS: Final[tuple[tuple[str, ...], ...]] = (
     ("ruff", "format", "--check", "."),
     ("ruff", "check", "."),
@@ -20,8 +23,8 @@ _CHECKS: Final[tuple[tuple[str, ...], ...]] = (
     ("deptry", "."),
     ("vulture",),
     ("mypy",),
-    ("pytest", "-n", "2", "--dist", "loadgroup", "-m", "not system"),
-    ("pytest", "-m", "system"),
+    ("pytest", *_AT_ONCE, "3", "-m", "not system"),
+    ("pytest", *_AT_ONCE, "2", "-m", "system"),
 )
 
 
