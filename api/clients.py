@@ -40,14 +40,14 @@ class ClientTooOld(DomainError):
         self.upgrade: Final = upgrade
 
 
-def client_of(header: str) -> Client:
+def client_of(header: bytes) -> Client:
     """The client of a header's value. One that cannot be read is nobody's: no request fails for it."""
     return NOBODY if len(header) > _MAX_LENGTH else _known(header)
 
 
 @lru_cache(maxsize=65_536)
-def _known(header: str) -> Client:
-    found = _HEADER.fullmatch(header.strip())
+def _known(header: bytes) -> Client:
+    found = _HEADER.fullmatch(header.decode("latin-1").strip())
     if found is None:
         return NOBODY
     app, version, rest = found.groups()

@@ -33,7 +33,7 @@ ServicesDep = Annotated[Services, Depends(services_of)]
 
 async def asking(request: Request) -> Client:
     """Which app asks, as far as it says so."""
-    return client_of(request.headers.get("cairn-client", ""))
+    return client_of(request.headers.get("cairn-client", "").encode("latin-1"))
 
 
 AskingClient = Annotated[Client, Depends(asking)]

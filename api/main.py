@@ -75,6 +75,7 @@ async def serve(settings: Settings, host: str, port: int, drain_seconds: float =
             port=port,
             log_level=settings.log_level.lower(),
             drain_seconds=drain_seconds,
+            at_once=app.at_once,
         )
         await server.serve(sockets=listening(server.config))
         if parts.checks.fatal is not None:

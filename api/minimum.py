@@ -33,7 +33,7 @@ class Minimum:
         settings = self._settings.current.settings
         if not settings.apps or client_header is None or (method, template) in ALWAYS:
             return
-        client = client_of(client_header.decode("latin-1"))
+        client = client_of(client_header)
         upgrade = settings.upgrade(client.app, client.version)
         if upgrade is not None and upgrade.level == "required":
             raise ClientTooOld(client.app, upgrade)

@@ -120,7 +120,9 @@ async def _opened(
 @router.get("/me", responses=answers(401, ok=Me))
 async def get_me(request: Request, user_id: CurrentUser, services: ServicesDep) -> Response:
     """One's own profile, from the account itself: never behind."""
-    seen = services.read_models.reader(user_id).seen(["people"])  # before the profile is read
+    reader = services.read_models.reader(user_id)
+    async with reader.view():  # nobody else may have looked how far the read models are
+        seen = reader.seen(["people"])  # before the profile is read
     read = await read_me(services, user_id)
     keep = None if seen is None else Keep(frozenset((user_id,)), Seen(*seen), None)
     return answer(request, read, keep=keep)

@@ -20,21 +20,25 @@ _DEADLINE_SECONDS: Final = 0.05
 _FAILURES: Final = 3  # in a row, then nobody waits for Valkey until it answers again
 _PROBE_SECONDS: Final = 1.0
 
-# KEYS: of the limits, all in one slot. ARGV: for each limit, the microseconds between requests and those of a whole
+# KEYS: of the limits, all in one slot. ARGV: how many requests were taken before this one that are not counted here, and
+# the microseconds in which they were; then for each limit, the microseconds between requests and those of a whole
 # burst. Answers: the wait (0: taken, from every limit), now, and each limit's theoretical arrival time.
 SCRIPT: Final = """
-local time, count = redis.call('TIME'), #KEYS
+local time, owed, since = redis.call('TIME'), tonumber(ARGV[1]), tonumber(ARGV[2])
 local now, wait = time[1] * 1000000 + time[2], 0
 local tats = redis.call('MGET', unpack(KEYS))
-for i = 1, count do
-  local interval, depth = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
-  tats[i] = math.min(math.max(tonumber(tats[i] or 0), now), now + depth)
+for i = 1, #KEYS do
+  local interval, depth = tonumber(ARGV[2 * i + 1]), tonumber(ARGV[2 * i + 2])
+  local tat = math.max(tonumber(tats[i] or 0), now - since) + owed * interval
+  tats[i] = math.min(math.max(tat, now), now + depth)
   wait = math.max(wait, tats[i] + interval - depth - now)
 end
-if wait == 0 then
-  for i = 1, count do
-    tats[i] = tats[i] + tonumber(ARGV[2 * i - 1])
-    redis.call('SET', KEYS[i], string.format('%.0f', tats[i]), 'PX', math.ceil((tats[i] - now) / 1000))
+if wait == 0 or owed > 0 then
+  for i = 1, #KEYS do
+    if wait == 0 then tats[i] = tats[i] + tonumber(ARGV[2 * i + 1]) end
+    if tats[i] > now then
+      redis.call('SET', KEYS[i], string.format('%.0f', tats[i]), 'PX', math.ceil((tats[i] - now) / 1000))
+    end
   end
 end
 return {wait, now, unpack(tats)}
@@ -46,6 +50,8 @@ Claim = tuple[str, int, int]  # key, microseconds between requests, microseconds
 
 class _Asked(NamedTuple):
     claims: Sequence[Claim]
+    owed: int
+    since: int
     answer: "asyncio.Future[Sequence[int] | None]"
 
 
@@ -65,14 +71,14 @@ class ValkeyLimits:
         """Whether Valkey is asked at present."""
         return self._failures < _FAILURES
 
-    async def take(self, claims: Sequence[Claim]) -> Sequence[int] | None:
+    async def take(self, claims: Sequence[Claim], owed: int = 0, since: int = 0) -> Sequence[int] | None:
         """One request from each limit, if all of them have one left: wait, now and arrival times, in microseconds.
 
-        None, after 50 ms at most: Valkey has no say now.
+        `owed`: requests that were let in before, in so many microseconds. None, after 50 ms at most: Valkey has no say.
         """
         if not self.answers:
             return None
-        asked = _Asked(claims, asyncio.get_running_loop().create_future())
+        asked = _Asked(claims, owed, since, asyncio.get_running_loop().create_future())
         if not self._asked:
             self._asked_at = time.monotonic()
         self._asked.append(asked)
@@ -126,7 +132,7 @@ class ValkeyLimits:
             for asked in page:
                 keys = [key for key, _, _ in asked.claims]
                 numbers = [number for _, *both in asked.claims for number in both]
-                pipe.evalsha(_SHA, len(keys), *keys, *numbers)
+                pipe.evalsha(_SHA, len(keys), *keys, asked.owed, asked.since, *numbers)
             return list(await pipe.execute(raise_on_error=False))
 
     def _failed(self, error: Exception) -> None:

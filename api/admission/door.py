@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from starlette.types import Message, Scope, Send
 
 from api.admission.admission import Ask, Ticket
-from api.admission.kinds import lowered, sort_of
+from api.admission.kinds import Kind, lowered, sort_of
 from api.clients import client_of
 from api.services import Services
 from api.tokens import LATE_UPLOAD
@@ -39,13 +39,16 @@ class Door:
             ticket.untimed()  # it may wait for the read models
         return ticket
 
-    def local(self, scope: Scope, headers: Mapping[bytes, bytes], user_id: UUID) -> None:
+    def local(self, kind: Kind, headers: Mapping[bytes, bytes], user_id: UUID) -> bool:
         """As `Admission.local`."""
-        self._services.admission.local(self._ask(scope, headers, user_id))
+        if b"priority" in headers:
+            kind = lowered(kind, headers[b"priority"])
+        device = client_of(headers.get(b"cairn-client", b"")).device
+        return self._services.admission.local(kind, user_id, device)
 
     def _ask(self, scope: Scope, headers: Mapping[bytes, bytes], user_id: UUID | None) -> Ask:
         sort = sort_of(scope["method"], scope["path"])
-        client = client_of(headers.get(b"cairn-client", b"").decode("latin-1"))
+        client = client_of(headers.get(b"cairn-client", b""))
         kind = lowered(sort.kind, headers[b"priority"]) if b"priority" in headers else sort.kind
         address = ""  # of no use where the user is known
         if user_id is None:

@@ -1,9 +1,20 @@
-"""The rate limiter: all processes together by Valkey, each by itself while that is away."""
+"""The rate limiter: all processes together by Valkey, each by itself while that is away.
 
-from collections.abc import Sequence
-from typing import Protocol
+Of who asks often, Valkey is told once a second, or once for an eighth of a burst: until then this process goes on from
+what it last heard. So many more may come in by each further process.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from msgspec import Struct
 
 from api.admission.gcra import Claim, LocalLimits, Taken
+
+_TRUST_SECONDS: Final = 1.0
+_SHARE: Final = 8  # of a burst, one part
+_ROOM: Final = 50_000  # keys
 
 
 class Limits(Protocol):
@@ -14,17 +25,29 @@ class Limits(Protocol):
         """Whether it is asked at present."""
         ...
 
-    async def take(self, claims: Sequence[Claim]) -> Sequence[int] | None:
-        """The parts of `Taken`; None when it has no say now, which takes 50 ms at most to know."""
+    async def take(self, claims: Sequence[Claim], owed: int, since: int) -> Sequence[int] | None:
+        """The parts of `Taken`, with so many taken before, in so many microseconds; None when it has no say now, which
+        takes 50 ms at most to know.
+        """
         ...
+
+
+class _Tab(Struct):
+    """What was let in since the limits were last asked."""
+
+    opened_at: float
+    owed: int
+    room: int
 
 
 class Limiter:
     """Neither open nor closed without what is shared: this process knows of each key what it last heard."""
 
-    def __init__(self, shared: Limits) -> None:
+    def __init__(self, shared: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self._shared = shared
+        self._clock = clock
         self._local = LocalLimits()
+        self._tabs: dict[str, _Tab] = {}  # by the first limit's key
 
     @property
     def alone(self) -> bool:
@@ -32,17 +55,44 @@ class Limiter:
         return not self._shared.answers
 
     async def take(self, claims: Sequence[Claim]) -> Taken:
-        """One request from each limit. What is refused by what is known here needs no round trip."""
-        taken = self._local.look(claims)
-        if taken.wait:  # others can only have taken more
+        """One request from each limit. What is refused by what is known here needs no round trip, but that Valkey is
+        told what came before it.
+        """
+        taken, tab, now = self._local.look(claims), self._tabs.get(claims[0][0]), self._clock()
+        if taken.wait and (tab is None or not tab.owed):  # others can only have taken more
             return taken
-        found = await self._shared.take(claims)
-        if found is None:
+        if tab is None:
+            return await self._asked(claims, 0, 0)
+        on_trust = tab.owed < tab.room and now - tab.opened_at < _TRUST_SECONDS and not taken.wait
+        if on_trust and self._shared.answers:
+            tab.owed += 1
             return self._local.take(claims)
-        wait, now, *arrivals = found
-        taken = Taken(wait, now, arrivals)
+        self._open(claims, now)  # for those who come meanwhile
+        return await self._asked(claims, tab.owed, round((now - tab.opened_at) * 1_000_000))
+
+    async def _asked(self, claims: Sequence[Claim], owed: int, since: int) -> Taken:
+        asked_at = self._clock()
+        found = await self._shared.take(claims, owed, since)
+        if found is None:
+            tab = self._tabs.get(claims[0][0])
+            taken = self._local.take(claims)
+            if tab is not None:
+                tab.owed += owed + (taken.wait == 0)
+                tab.opened_at = min(tab.opened_at, asked_at - since / 1_000_000)
+            return taken
+        wait, at, *arrivals = found
+        taken = Taken(wait, at, arrivals)
         self._local.learn(claims, taken)
+        if claims[0][0] not in self._tabs:
+            self._open(claims, asked_at)
         return taken
+
+    def _open(self, claims: Sequence[Claim], now: float) -> None:
+        tabs = self._tabs
+        tabs.pop(claims[0][0], None)
+        while len(tabs) >= _ROOM:
+            del tabs[next(iter(tabs))]  # the one that was opened first
+        tabs[claims[0][0]] = _Tab(now, 0, min(depth // interval for _, interval, depth in claims) // _SHARE)
 
     def take_here(self, claims: Sequence[Claim]) -> Taken:
         """As `take`, by this process's knowledge alone: for what costs less than a round trip."""

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from asyncio import Future, get_running_loop
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -16,13 +16,14 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from api.admission.door import FREE, Answering, Door
+from api.admission.kinds import Kind, sort_of
 from api.admission.pace import Pace
 from api.clients import ClientTooOld, client_of
 from api.dependencies import services_of
 from api.deprecation import deprecation_of
 from api.front.cache import MAX_BODY, Asked, ReadCache
 from api.front.endpoint import Endpoint, compiled
-from api.front.kept import KEPT, Kept, Stored, Variant, knows
+from api.front.kept import KEPT, Kept, Stored
 from api.front.meter import Meter
 from api.front.table import Table
 from api.minimum import Minimum
@@ -47,6 +48,7 @@ class Route(NamedTuple):
     template: str
     endpoint: Endpoint
     meter: Meter
+    kind: Kind
     keeps: list[bool]
 
 
@@ -86,21 +88,12 @@ class Front:
             return
         began = time.perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
+        asked = None
         if scope["method"] == _GET:
-            kept, asked = self._kept(scope, headers)
-            if kept is not None and asked is not None:
-                try:
-                    self._door.local(scope, headers, asked.user_id)
-                except DomainError as refusal:
-                    await self._away(refusal, scope, receive, send, headers, began)
-                    return
-                status = await _send_kept(kept, headers, send)
-                meter = kept.meter
-                meter.read("process", "hit" if status == _OK else "not_modified")
-                meter.answered(status, self._client(headers), time.perf_counter() - began)
+            kept, asked = self._kept(scope["raw_path"], scope["query_string"], headers)
+            if kept is not None and asked is not None and self._door.local(kept.kind, headers, asked.user_id):
+                self._read_kept(kept, await _send_kept(kept, headers, send), headers, began)
                 return
-        else:
-            asked = None
         if scope["path"] in FREE:
             await self._routed(scope, receive, send, headers, asked, began)
             return
@@ -130,17 +123,38 @@ class Front:
             response.status_code, self._client(headers), time.perf_counter() - began
         )
 
-    def _kept(self, scope: Scope, headers: dict[bytes, bytes]) -> tuple[Kept | None, Asked | None]:
+    def at_once(self, target: bytes, lines: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, bytes, bytes] | None:
+        """The answer to a GET, if it is kept, ready packed and within the limits (`api.serving.state.AtOnce`)."""
+        began = time.perf_counter()
+        headers = dict(lines)
+        path, _, query = target.partition(b"?")
+        kept, asked = self._kept(path, query, headers)
+        if kept is None or asked is None:
+            return None
+        variant = kept.ready(headers.get(b"accept-encoding", b""))
+        if variant is None or not self._door.local(kept.kind, headers, asked.user_id):
+            return None
+        if variant.known_by(headers.get(b"if-none-match")):
+            self._read_kept(kept, _NOT_MODIFIED, headers, began)
+            return b"304 Not Modified\r\n", variant.not_modified_lines, b""
+        self._read_kept(kept, _OK, headers, began)
+        return b"200 OK\r\n", variant.ok_lines, variant.body
+
+    def _read_kept(self, kept: Kept, status: int, headers: Mapping[bytes, bytes], began: float) -> None:
+        kept.meter.read("process", "hit" if status == _OK else "not_modified")
+        kept.meter.answered(status, self._client(headers), time.perf_counter() - began)
+
+    def _kept(self, path: bytes, query: bytes, headers: Mapping[bytes, bytes]) -> tuple[Kept | None, Asked | None]:
         """What may be answered at once; and under what an answer to this may be kept, if its sender is known."""
         authorization = headers.get(b"authorization")
         if authorization is None:
             return None, None
         services = self._services
         bearer = services.tokens.known(_token(authorization), time.time())
-        long = len(scope["raw_path"]) + len(scope["query_string"]) > _MAX_TARGET
+        long = len(path) + len(query) > _MAX_TARGET
         if bearer is None or long or services.accounts.ended(bearer.session_id):
             return None, None
-        asked = Asked(bearer.user_id.int, scope["raw_path"], scope["query_string"])
+        asked = Asked(bearer.user_id.int, path, query)
         kept = self._cache.find(asked, time.monotonic())
         if kept is None or kept.seen.builds != services.read_models.builds:
             return None, asked
@@ -163,8 +177,7 @@ class Front:
         return _NO_POSITION if len(token) > _MAX_TOKEN else _position_of(self._services.read_models.position, token)
 
     def _client(self, headers: Mapping[bytes, bytes]) -> str:
-        header = headers.get(b"cairn-client")
-        return self._services.telemetry.client(client_of("" if header is None else header.decode("latin-1")).label)
+        return self._services.telemetry.client(client_of(headers.get(b"cairn-client", b"")).label)
 
     async def _routed(
         self,
@@ -272,7 +285,7 @@ class Front:
             kept = await self._checked(found[0], found[1], asked, floor)
         route.meter.read("valkey", "miss" if kept is None else "hit")
         if kept is not None:
-            kept.meter = route.meter
+            kept.meter, kept.kind = route.meter, route.kind
             self._cache.keep(asked, kept, time.monotonic(), self._services.clock())
         return kept
 
@@ -296,7 +309,7 @@ class Front:
         route.keeps[0] = kept is not None
         if kept is None:
             return None
-        kept.meter = route.meter
+        kept.meter, kept.kind = route.meter, route.kind
         if self._cache.keep(asked, kept, time.monotonic(), self._services.clock()):
             stored = msgspec.msgpack.encode(kept.stored())
             seconds = kept.expires_at - time.monotonic()
@@ -345,15 +358,14 @@ def _table(app: FastAPI, services: Services) -> Table[Route]:
         endpoint = compiled(context.dependant, {services_of: services})
         meter = services.telemetry.meters.of(method, template)
         meter.deprecated = deprecation_of(context.endpoint) is not None
-        table.add(template, method, Route(template, endpoint, meter, [True]))
+        table.add(template, method, Route(template, endpoint, meter, sort_of(method, template).kind, [True]))
     return table
 
 
 async def _send_kept(kept: Kept, headers: Mapping[bytes, bytes], send: Send) -> int:
     """The answer as the client takes it, or that the client has it; the status."""
-    accepted, known = headers.get(b"accept-encoding"), headers.get(b"if-none-match")
-    variant: Variant = await kept.variant("" if accepted is None else accepted.decode("latin-1"))
-    if known is not None and (known == variant.etag or knows(known.decode("latin-1"), variant.etag.decode())):
+    variant = await kept.variant(headers.get(b"accept-encoding", b""))
+    if variant.known_by(headers.get(b"if-none-match")):
         await send({"type": "http.response.start", "status": _NOT_MODIFIED, "headers": variant.not_modified})
         await send({"type": "http.response.body", "body": b""})
         return _NOT_MODIFIED

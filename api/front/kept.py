@@ -1,7 +1,7 @@
 """Answers to reads, as they are kept in this process: each once, packed and tagged once for each way it is wanted."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -9,6 +9,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from api.admission.kinds import Kind
 from api.encodings import MIN_BYTES, Coding, coding_for, packed
 from api.front.meter import Meter
 
@@ -33,24 +34,43 @@ class Keep(NamedTuple):
 
 
 class Variant(NamedTuple):
-    """An answer in one packing: the tag, and what is sent with 200 and with 304."""
+    """An answer in one packing: the tag, and what is sent with 200 and with 304, also as lines."""
 
     etag: bytes
     ok: list[tuple[bytes, bytes]]
     body: bytes
     not_modified: list[tuple[bytes, bytes]]
+    ok_lines: bytes
+    not_modified_lines: bytes
+
+    def known_by(self, if_none_match: bytes | None) -> bool:
+        """Whether a client has it, by its header."""
+        if if_none_match is None:
+            return False
+        return if_none_match == self.etag or knows(if_none_match.decode("latin-1"), self.etag.decode())
 
 
 class Kept:
     """An answer of 200 that is kept."""
 
-    __slots__ = ("_headers", "_media_type", "_variants", "about", "body", "expires_at", "meter", "seen", "until")
+    __slots__ = (
+        "_headers",
+        "_media_type",
+        "_variants",
+        "about",
+        "body",
+        "expires_at",
+        "kind",
+        "meter",
+        "seen",
+        "until",
+    )
 
     def __init__(self, body: bytes, media_type: str, headers: Mapping[str, str], keep: Keep) -> None:
         self.body = body
         self.about, self.seen, self.until = keep
         self.expires_at = 0.0  # on the cache's clock
-        self.meter = NOWHERE  # of the route that it answers
+        self.meter, self.kind = NOWHERE, Kind.READ  # of the route that it answers
         self._media_type = media_type
         self._headers = headers
         self._variants: dict[Coding | None, Variant] = {}
@@ -59,11 +79,15 @@ class Kept:
         """Say this too in every answer; before the first one."""
         self._headers = {**self._headers, **headers}
 
-    async def variant(self, accept_encoding: str) -> Variant:
+    def ready(self, accept_encoding: bytes) -> Variant | None:
+        """As a client takes it, if it was packed so before."""
+        return self._variants.get(coding_chosen(accept_encoding, len(self.body) >= MIN_BYTES))
+
+    async def variant(self, accept_encoding: bytes) -> Variant:
         """As a client takes it."""
-        coding = coding_chosen(accept_encoding, len(self.body) >= MIN_BYTES)
-        found = self._variants.get(coding)
+        found = self.ready(accept_encoding)
         if found is None:
+            coding = coding_chosen(accept_encoding, len(self.body) >= MIN_BYTES)
             found = self._variants[coding] = self._made(coding, await packed(self.body, coding))
         return found
 
@@ -72,7 +96,8 @@ class Kept:
         content = {"Content-Type": self._media_type, "Content-Length": str(len(body))}
         if coding is not None:
             content["Content-Encoding"] = coding
-        return Variant(headers["ETag"].encode(), _raw({**headers, **content}), body, _raw(headers))
+        ok, not_modified = _raw({**headers, **content}), _raw(headers)
+        return Variant(headers["ETag"].encode(), ok, body, not_modified, _lines(ok), _lines(not_modified))
 
     def stored(self) -> "Stored":
         """As other processes may have it."""
@@ -102,9 +127,9 @@ class Stored(Struct, array_like=True):
 
 
 @lru_cache(maxsize=1_024)
-def coding_chosen(accept_encoding: str, large: bool) -> Coding | None:  # noqa: FBT001 - a size class
+def coding_chosen(accept_encoding: bytes, large: bool) -> Coding | None:  # noqa: FBT001 - a size class
     """The packing that a client takes, for bodies that are worth it and for others."""
-    return coding_for(accept_encoding, MIN_BYTES if large else 0)
+    return coding_for(accept_encoding.decode("latin-1"), MIN_BYTES if large else 0)
 
 
 def read_headers(body: bytes, coding: Coding | None, headers: Mapping[str, str]) -> dict[str, str]:
@@ -122,3 +147,11 @@ def knows(if_none_match: str, etag: str) -> bool:
 
 def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+
+
+def _lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """As they are on the wire, with the empty line behind them. `ValueError` for what would be two."""
+    lines = [b"%s: %s" % header for header in headers]
+    if any(b"\r" in line or b"\n" in line for line in lines):
+        raise ValueError("a header of more than one line")
+    return b"\r\n".join([*lines, b"", b""])

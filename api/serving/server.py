@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 
 from api.serving.connection import Connection
 from api.serving.limits import Limits
-from api.serving.state import State
+from api.serving.state import AtOnce, State, nothing_at_once
 from api.serving.watch import Watch
 from api.telemetry import Telemetry
 
@@ -31,6 +31,7 @@ class Server(uvicorn.Server):
         port: int = 0,
         log_level: str | None = None,
         drain_seconds: float = 0.0,
+        at_once: AtOnce = nothing_at_once,
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -46,7 +47,7 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )
         )
-        self.server_state = self._state = State(limits, telemetry)
+        self.server_state = self._state = State(limits, telemetry, at_once)
         self._drain_seconds = drain_seconds
         self._watching: asyncio.Task[None] | None = None
 

@@ -1,20 +1,41 @@
 """What the connections of one server share."""
 
+from collections.abc import Callable, Sequence
+
 from uvicorn.server import ServerState
 
 from api.serving.limits import Limits
 from api.telemetry import Telemetry
 
+# The answer to a GET, by its target and header lines, if it is known by heart: what follows the status code, the header
+# lines with the empty one behind them, and the body.
+AtOnce = Callable[[bytes, Sequence[tuple[bytes, bytes]]], tuple[bytes, bytes, bytes] | None]
+
+
+def nothing_at_once(_target: bytes, _headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """Of an app that knows nothing by heart."""
+
 
 class State(ServerState):
     """uvicorn's, with the limits, and where it is counted why connections were ended."""
 
-    def __init__(self, limits: Limits, telemetry: Telemetry) -> None:
+    def __init__(self, limits: Limits, telemetry: Telemetry, at_once: AtOnce = nothing_at_once) -> None:
         super().__init__()
         self.limits = limits
+        self.at_once = at_once
         self.telemetry = telemetry
+        self._common_of: list[tuple[bytes, bytes]] = []
+        self._common = b""
         self.leaving = False  # the server is about to stop: each connection's next answer is its last
 
     def count(self, why: str) -> None:
         """A connection was ended by the server."""
         self.telemetry.ended.labels(why).inc()
+
+    @property
+    def common(self) -> bytes:
+        """Header lines of every answer. uvicorn makes others once a second, for the date."""
+        if self._common_of is not self.default_headers:
+            self._common_of = self.default_headers
+            self._common = b"".join(b"%s: %s\r\n" % header for header in self._common_of)
+        return self._common

@@ -9,7 +9,6 @@ import time
 from typing import Final
 
 from msgspec import Struct
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from api.serving.connection import Connection, Owed
 from api.serving.state import State
@@ -24,7 +23,7 @@ class _Seen(Struct):
     """How a connection stood when it was last looked at."""
 
     owed: Owed
-    cycle: RequestResponseCycle | None
+    requests: int
     since: float  # when it was first seen to owe this
     begun_at: int  # of its payload, then
     window_at: int  # of its payload, when the window of a body began
@@ -76,10 +75,10 @@ class Watch:
         self._bound_memory()
 
     def _look(self, connection: Connection, seen: _Seen | None) -> _Seen:
-        owed, cycle, payload = connection.owed(), connection.request, connection.payload
-        if seen is None or seen.owed is not owed or seen.cycle is not cycle:
+        owed, requests, payload = connection.owed(), connection.requests, connection.payload
+        if seen is None or seen.owed is not owed or seen.requests != requests:
             unread, stuck_since = (seen.unread, seen.stuck_since) if seen else (0, 0.0)
-            seen = _Seen(owed, cycle, self._now, payload, payload, self._now, unread, stuck_since)
+            seen = _Seen(owed, requests, self._now, payload, payload, self._now, unread, stuck_since)
         elif owed is not Owed.NOTHING and self._now - seen.window_since >= self._seconds[owed]:
             self._late(connection, seen)
         if seen.unread or connection.transport.get_write_buffer_size():
@@ -106,7 +105,7 @@ class Watch:
     def _end_window(self, connection: Connection, seen: _Seen) -> None:
         """A body's rate is judged window by window."""
         come = connection.payload - seen.window_at
-        answered = seen.cycle is not None and seen.cycle.response_complete
+        answered = connection.request is not None and connection.request.response_complete
         drained = connection.payload - seen.begun_at if answered else 0
         if come < self._limits.body_bytes:
             connection.refuse("request-too-slow", "body")

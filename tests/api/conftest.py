@@ -13,6 +13,7 @@ import pytest
 from msgspec import Struct
 
 from api.app import create_app
+from api.front.front import Front
 from api.main import services_of
 from api.serving.limits import Limits
 from api.serving.server import Server
@@ -34,6 +35,7 @@ class World(Struct):
     http: httpx.AsyncClient
     parts: Parts
     settings: Settings
+    app: Front
 
     async def runner(self, name: str = "Anna") -> "Runner":
         """Somebody new, signed in."""
@@ -126,7 +128,7 @@ async def world(
         loops.append(asyncio.create_task(app.listen()))
         transport = AsDocumented(httpx.ASGITransport(app, raise_app_exceptions=False))
         async with httpx.AsyncClient(transport=transport, base_url="http://cairn") as http:
-            yield World(http, parts, settings)
+            yield World(http, parts, settings, app)
         stop.set()
         loops[0].cancel()
         loops[-1].cancel()
@@ -159,7 +161,8 @@ async def ben(world: World) -> Runner:
 async def served(world: World) -> AsyncIterator[str]:
     """The real API on a port."""
     services = services_of(world.parts, world.settings)
-    server = Server(create_app(services), services.telemetry, Limits())
+    app = create_app(services)
+    server = Server(app, services.telemetry, Limits(), at_once=app.at_once)
     serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)

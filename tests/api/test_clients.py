@@ -9,14 +9,14 @@ PHONE = UUID("6f9619ff-8b86-d011-b42d-00cf4fc964ff")
 
 
 def test_an_app_says_its_name_version_and_device() -> None:
-    client = client_of(f"ios/9.4.1; device={PHONE}")
+    client = client_of(f"ios/9.4.1; device={PHONE}".encode())
     assert (client.app, client.version, client.label, client.device) == ("ios", (9, 4, 1), "ios/9.4.1", PHONE)
 
 
 def test_a_device_may_be_left_out_and_other_facts_may_be_there() -> None:
-    assert client_of("Android/10.0.0-beta2").version == (10, 0)
-    assert client_of(f"android/10; os=14; device={PHONE}; build=7").device == PHONE
-    assert client_of("ios/9; device=none").device is None
+    assert client_of(b"Android/10.0.0-beta2").version == (10, 0)
+    assert client_of(f"android/10; os=14; device={PHONE}; build=7".encode()).device == PHONE
+    assert client_of(b"ios/9; device=none").device is None
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_a_device_may_be_left_out_and_other_facts_may_be_there() -> None:
     ],
 )
 def test_what_cannot_be_read_is_nobodys(header: str) -> None:
-    assert client_of(header) is NOBODY
+    assert client_of(header.encode("latin-1")) is NOBODY
 
 
 def test_versions_compare_as_numbers() -> None:

@@ -84,6 +84,47 @@ async def test_what_is_kept_is_answered_like_what_is_not(world: World, settled: 
                     assert again.headers["ETag"] == kept.headers["ETag"]
 
 
+async def test_ones_own_profile_is_kept_though_nobody_asks_for_anything_else(
+    second: httpx.AsyncClient, anna: Runner
+) -> None:
+    alone = Runner(second, anna.user_id, anna.email, anna.tokens)
+    async with asyncio.timeout(60):
+        before = await outcomes(second)
+        while not await outcome(second, "process", "hit", before):
+            assert (await alone("GET", "/me")).status_code == 200
+            await asyncio.sleep(0.05)
+
+
+async def test_a_kept_answer_is_known_by_heart_as_the_app_would_send_it(world: World, settled: Runner) -> None:
+    token = f"Bearer {settled.tokens['access_token']}".encode()
+    for path in READS:
+        asked = path.format(user=settled.user_id)
+        for more in ({"Accept-Encoding": "identity"}, {"Accept-Encoding": "zstd"}, {"If-None-Match": "*"}):
+            sent = await settled("GET", asked, headers={"Accept-Encoding": "zstd", **more})
+            lines = [(name.lower().encode(), value.encode()) for name, value in more.items()]
+            known = world.app.at_once(f"/v1{asked}".encode(), [(b"authorization", token), *lines])
+            assert known is not None
+            status, head, body = known
+            assert status.startswith(str(sent.status_code).encode())
+            assert head.split(b"\r\n") == [b"%s: %s" % line for line in sent.headers.raw] + [b"", b""]
+            assert httpx.Response(200, headers=sent.headers, content=body).content == sent.content
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer forged"},
+        {"Cairn-Min-Position": "forged"},
+        {"Accept-Encoding": "identity;q=0, gzip;q=0.7"},  # nobody has asked for it so
+    ],
+)
+async def test_what_is_not_ready_is_not_known_by_heart(world: World, settled: Runner, headers: dict[str, str]) -> None:
+    signed = {"Authorization": f"Bearer {settled.tokens['access_token']}"} if headers else {}
+    lines = [(name.lower().encode(), value.encode()) for name, value in {**signed, **headers}.items()]
+    assert world.app.at_once(b"/v1/me", lines) is None
+
+
 async def test_a_kept_answer_costs_no_query(world: World, settled: Runner) -> None:
     async with world.parts.read_models.connection() as connection:
         await connection.execute("SELECT pg_stat_force_next_flush()")

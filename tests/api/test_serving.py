@@ -15,6 +15,7 @@ from tests.slow_clients import SlowClients
 
 HOST = b"Host: x\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
+WITH_BODY = POST + b"Content-Length: 3\r\n\r\nabc"
 SHORT = Limits(
     head_seconds=0.4,
     idle_seconds=0.6,
@@ -111,6 +112,35 @@ async def test_answers_to_pipelined_requests_come_in_order_and_a_bad_one_ends_th
     assert answers(await patient.said(later + soon * 100, b"x")) == [(200, b"0")] + [(200, b"1")] * 16
 
 
+async def test_what_the_app_knows_by_heart_is_answered_in_its_turn_without_a_task(patient: Serving) -> None:
+    asked, known = len(patient.app.asked), b"GET /known HTTP/1.1\r\n" + HOST
+    later, last = (
+        b"GET /later HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET / HTTP/1.1\r\nConnection: close\r\n" + HOST + b"\r\n",
+    )
+    said = await patient.said(known + b"More: ly\r\n\r\n" + known + b"\r\n", known + b"\r\n" + last)
+    assert answers(said) == [(200, b"by heartly"), (200, b"by heart"), (200, b"by heart"), (200, b"0")]
+    assert said.lower().count(b"\r\ndate: ") == 4
+    assert [path for path, _, _ in patient.app.asked[asked:]] == ["GET /"]
+    assert answers(await patient.said(later + known + b"\r\n" + last)) == [(200, b"0")] * 3  # behind another: the app's
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"HEAD /known HTTP/1.1\r\nConnection: close\r\n",
+        b"GET /known HTTP/1.1\r\nConnection: close\r\n",
+        b"GET /known HTTP/1.0\r\n",
+        b"GET /known HTTP/1.1\r\nContent-Length: 0\r\nConnection: close\r\n",
+        b"GET /known HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n",
+    ],
+)
+async def test_what_needs_more_than_an_answer_is_left_to_the_app(patient: Serving, request_bytes: bytes) -> None:
+    said = await patient.said(request_bytes + HOST + b"\r\n" + b"0\r\n\r\n" * (b"chunked" in request_bytes))
+    assert said.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"by heart" not in said
+
+
 async def test_a_wish_for_http_2_is_passed_over(patient: Serving) -> None:
     wish = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
     first = POST + wish + b"Content-Length: 3\r\n\r\nabc"
@@ -161,10 +191,10 @@ async def test_a_body_that_trickles_after_its_answer_ends_the_connection(short: 
 
 async def test_between_requests_a_connection_may_rest_for_a_while(short: Serving) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", short.port)
-    for _ in range(2):
-        writer.write(POST + b"Content-Length: 3\r\n\r\nabc")
-        assert (await reader.readuntil(b"\r\n\r\n3"))[-1:] == b"3"
-        await asyncio.sleep(0.45)  # longer than a head may take
+    for request, answer in [(b"GET /known HTTP/1.1\r\n" + HOST + b"\r\n", b"by heart"), (WITH_BODY, b"3")] * 2:
+        writer.write(request)
+        assert (await reader.readuntil(b"\r\n\r\n" + answer)).endswith(answer)
+        await asyncio.sleep(0.45)  # longer than a head may take, all together longer than a connection may rest
     assert await reader.read() == b""
     writer.close()
 

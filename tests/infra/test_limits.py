@@ -56,6 +56,38 @@ async def test_the_script_decides_as_the_python_does_at_the_same_times(shared: V
     assert min(verdicts[True], verdicts[False]) > 50
 
 
+@pytest.mark.parametrize("processes", [1, 3])
+async def test_of_who_asks_often_valkey_is_told_now_and_then_and_little_more_comes_in(
+    shared: ValkeyLimits, redis: Redis, processes: int
+) -> None:
+    quota, asked = 80, claims(Rate("read", 80, 36_000), Rate("read-all-devices", 320, 36_000))
+    limiters = [Limiter(shared) for _ in range(processes)]
+    before = await _scripts(redis)
+    answers = [await limiters[number % processes].take(asked) for number in range(200)]
+    let_in = sum(answer.wait == 0 for answer in answers)
+    assert quota <= let_in <= quota + (processes - 1) * quota // 8
+    assert (let_in == quota) or processes > 1
+    assert await _scripts(redis) - before <= 1 + processes + let_in // (quota // 8)
+    assert (await Limiter(shared).take(asked)).wait > 0  # of whom it was let in, Valkey knows
+
+
+async def test_what_was_let_in_on_trust_is_told_with_the_next_and_counts_from_when_it_was(shared: ValkeyLimits) -> None:
+    asked, times = claims(Rate("read", 80, 80)), iter([0.0, 0.0, 0.1, 0.1, 5.0, 5.0])
+    limiter = Limiter(shared, lambda: next(times))
+    for _ in range(2):
+        await limiter.take(asked)
+    await limiter.take(asked)  # at 5 s of its clock
+    known = await shared.take(asked)
+    assert known is not None
+    _, now, arrival = known
+    assert arrival - now <= 3 * 1_000_000  # not four: the one on trust has passed in between
+
+
+async def _scripts(redis: Redis) -> int:
+    told = await redis.info("commandstats")
+    return int(told.get("cmdstat_evalsha", {}).get("calls", 0))
+
+
 async def test_what_comes_at_the_same_time_is_counted_one_by_one(shared: ValkeyLimits) -> None:
     asked = claims(Rate("read", 10, 3600))
     answers = await asyncio.gather(*(shared.take(asked) for _ in range(50)))

@@ -31,7 +31,7 @@ from msgspec import Struct, field
 from api.client import Client
 from infra.admission_settings import AdmissionSettings
 from tests.recordings import fit
-from tests.system.instances import descendants, up
+from tests.system.instances import descendants, go_first, up
 
 RUNNERS = 20
 AS_SET = f"{AdmissionSettings().least}-{AdmissionSettings().most}"  # rates are roomy: a few runners stand for all
@@ -187,14 +187,16 @@ def find_capacity(target: Target, seconds: float) -> float:
 
 
 def flood(target: Target, rate: float, seconds: float, connections: int) -> tuple[Told, int]:
-    """In a process of its own."""
+    """In a process of its own, behind all others: what it takes of its core is nothing that the product does."""
     os.sched_setaffinity(0, {1})
+    os.nice(19)
     return uvloop.run(open_loop(target, reads(target, LOW), rate, seconds, connections))
 
 
 def beside(target: Target, seconds: float, uploads: float) -> dict[str, Told]:
-    """In a process of its own: what should not suffer."""
+    """In a process of its own, before all others: what should not suffer."""
     os.sched_setaffinity(0, {1})
+    go_first(os.getpid())
     dice, body = random.Random(3), fit(kilometres=0.5)
 
     def upload() -> bytes:

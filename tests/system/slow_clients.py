@@ -23,7 +23,7 @@ from uuid import uuid4
 import httpx
 
 from tests.slow_clients import SlowClients
-from tests.system.instances import CHECKOUT, descendants, up
+from tests.system.instances import CHECKOUT, descendants, go_first, up
 
 RUNNERS: Final = 25
 RATE: Final = 100  # reads a second, of all of them
@@ -87,16 +87,6 @@ def sign_up(api_url: str) -> str:
     answer = httpx.post(f"{api_url}/v1/users", json=body, timeout=30)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["access_token"])
-
-
-def go_first(pid: int) -> None:
-    """A process has its turn before all others, where that is allowed.
-
-    So do all its threads, also those to come: one that waits for its turn with the interpreter's lock stops them all.
-    """
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        with suppress(PermissionError):
-            os.sched_setscheduler(int(thread.name), os.SCHED_RR, os.sched_param(1))
 
 
 def measure(count: int, rounds: int, seconds: float, folder: Path) -> tuple[list[float], list[float], Counter[str]]:
