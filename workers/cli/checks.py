@@ -15,7 +15,7 @@ from workers.cli.options import CHECKOUT
 _BIN: Final = Path(sys.executable).parent
 _CODE: Final = ("domain", "projections", "infra", "api", "workers", "tests")
 # One by one in their order, so that all end together: those of the API, which come first, share a running instance in
-# each process, whose event loop must not stand still for minutes in between. Tests wait as often as they work.
+# each process, whose event loop must not stand still for minutes in between. More than cores: tests wait, too.
 _AT_ONCE: Final = ("--dist", "load", "--maxschedchunk", "1", "-n")
 _CHECKS: Final[tuple[tuple[str, ...], ...]] = (
     ("ruff", "format", "--check", "."),
@@ -34,7 +34,7 @@ _CHECKS: Final[tuple[tuple[str, ...], ...]] = (
 def test_command(pytest_arguments: Sequence[str]) -> None:
     """Run all checks and tests, stopping at the first that fails. With arguments: pytest alone, with them."""
     checks = [("pytest", *pytest_arguments)] if pytest_arguments else _CHECKS
-    # Images made for CI often forbid bytecode: each of a thousand processes would compile all that it imports
+    # Images made for CI often forbid bytecode: each process would compile what it imports
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     for check in checks:
         click.secho(f"== {' '.join(check)}", bold=True)
