@@ -15,16 +15,16 @@ from api.changes import (
     Unseen,
     activities_in,
     changes_seen,
-    cursor_of_now,
     followees_in,
+    nothing_unseen,
     unseen_changes,
 )
 from api.client_config import VARY, ClientConfig, read_config, unit_of
 from api.codec import answer
-from api.dependencies import AskingClient, CurrentUser, Reads, ServicesDep, reads
-from api.feed import feed_seen
+from api.dependencies import AskingClient, CurrentUser, Reads, ServicesDep, kept_as, reads
+from api.feed import feed_about, feed_seen
 from api.goals import GoalSeen, goals_seen, goals_span
-from api.local_time import today_of
+from api.local_time import end_of, today_of
 from api.notices import Notifications, notices_seen
 from api.openapi import answers
 from api.services import Services
@@ -76,40 +76,43 @@ async def get_bootstrap(
     With the cursor of the last answer also what changed since then; without it the first page of own activities. 410
     `resync-needed`: ask again without the cursor.
     """
+    seen, now = fresh.seen(), services.clock()  # before anything is read
     me, config = await read_me(services, user_id), await read_config(services, user_id, client)
     notices = await services.notices.of(user_id, BEFORE_ALL, _PAGE)
-    today = today_of(me.time_zone, services.clock())
+    today = today_of(me.time_zone, now)
     async with fresh.view() as view:
         found = await _since(view, services, user_id, since)
         own = await cards_of(view, user_id, list(Visibility), BEFORE_ALL, _PAGE) if since is None else None
         rows = await goals_of(view, user_id)
         done = await days(view, user_id, *_span(rows, today))
-        entries = (await feed_page(view, user_id, BEFORE_ALL, _PAGE)).entries
-        shown = await cards(view, [*activities_in(found.rows), *(activity_id for activity_id, _ in entries)])
+        page = await feed_page(view, user_id, BEFORE_ALL, _PAGE)
+        shown = await cards(view, [*activities_in(found.rows), *(activity_id for activity_id, _ in page.entries)])
         named = {user_id, *followees_in(found.rows), *(card.user_id for card in shown.values())}
-        runners = await people(view, [*named, *(UserId(notice.about_id) for notice in notices)])
+        named.update(UserId(notice.about_id) for notice in notices)
+        runners = await people(view, list(named))
     goals = goals_seen(rows, done, today)
-    seen = Bootstrap(
+    next_poll_at = services.client_settings.current.settings.next_at(Purpose.SYNC, unit_of(user_id, client), now)
+    about, until = feed_about(page, shown), min(next_poll_at, end_of(today, me.time_zone))
+    keep = kept_as(seen, {*named, *about}, until) if found.whole and about is not None else None
+    told = Bootstrap(
         me=me,
         config=config,
         notifications=notices_seen(services, user_id, notices, runners, _PAGE),
         goals=goals,
         week=_week(done, today),
-        feed=feed_seen(services, user_id, entries, shown, runners, _PAGE),
+        feed=feed_seen(services, user_id, page.entries, shown, runners, _PAGE),
         activities=None if own is None else activities_seen(services, user_id, own, user_id, me.display_name, _PAGE),
         changes=changes_seen(found.rows, shown, runners, goals, me),
         has_more=found.has_more,
         cursor=found.next_cursor,
-        next_poll_at=services.client_settings.current.settings.next_at(
-            Purpose.SYNC, unit_of(user_id, client), services.clock()
-        ),
+        next_poll_at=next_poll_at,
     )
-    return answer(request, seen, {**VARY, **fresh.headers})
+    return answer(request, told, {**VARY, **fresh.headers}, keep)
 
 
 async def _since(view: View, services: Services, user_id: UserId, cursor: str | None) -> Unseen:
     if cursor is None:
-        return Unseen([], await cursor_of_now(view, services, user_id), has_more=False)
+        return await nothing_unseen(view, services, user_id)
     return await unseen_changes(view, services, user_id, cursor, _CHANGES)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from api.activities import ActivityCard, card_seen
 from api.codec import answer
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.goals import GoalSeen, goals_seen, goals_span
-from api.local_time import today_of
+from api.local_time import end_of, today_of
 from api.openapi import answers
 from api.pages import Limit
 from api.services import Services
@@ -70,6 +71,7 @@ class Unseen(Struct, frozen=True):
     rows: Sequence[Change]
     next_cursor: str
     has_more: bool
+    whole: bool  # whether whoever changes what these tell of will say so: not of changes that only wait to be told
 
 
 @router.get("/changes", responses=answers(400, 401, 410, ok=ChangePage))
@@ -89,16 +91,17 @@ async def get_changes(
         found = await unseen_changes(view, services, user_id, since, limit)
         shown = await cards(view, activities_in(found.rows)) if _has(found.rows, Kind.ACTIVITY) else {}
         runners = await people(view, [user_id, *followees_in(found.rows)]) if found.rows else {}
-        goals = await _goals(view, services, user_id, runners) if _has(found.rows, Kind.GOAL) else []
+        zone = runners[user_id].time_zone if user_id in runners else None
+        today = today_of(zone, services.clock())
+        goals = await _goals(view, user_id, today) if _has(found.rows, Kind.GOAL) else []
     me = await read_me(services, user_id) if _has(found.rows, Kind.PROFILE) else None
     items = changes_seen(found.rows, shown, runners, goals, me)
-    return answer(request, ChangePage(items, found.next_cursor, found.has_more), fresh.headers)
+    until = end_of(today, zone) if goals else None
+    keep = fresh.keep(user_id, *followees_in(found.rows), until=until) if found.whole else None
+    return answer(request, ChangePage(items, found.next_cursor, found.has_more), fresh.headers, keep)
 
 
-async def _goals(
-    view: View, services: Services, user_id: UserId, runners: Mapping[UserId, Person]
-) -> Sequence[GoalSeen]:
-    today = today_of(runners[user_id].time_zone if user_id in runners else None, services.clock())
+async def _goals(view: View, user_id: UserId, today: date) -> Sequence[GoalSeen]:
     rows = await goals_of(view, user_id)
     return goals_seen(rows, await days(view, user_id, *goals_span(rows, today)) if rows else [], today)
 
@@ -117,14 +120,15 @@ async def unseen_changes(view: View, services: Services, user_id: UserId, since:
     rows = found.changes[:limit]
     # without a change it is the same cursor, however far the log is: then the answer is the same, too
     cursor = _written(services, user_id, rows[-1].position if rows else after, reading, found.repairs)
-    return Unseen(rows, cursor, len(found.changes) > limit)
+    return Unseen(rows, cursor, len(found.changes) > limit, found.whole)
 
 
-async def cursor_of_now(view: View, services: Services, user_id: UserId) -> str:
-    """The cursor of an app that is about to read everything: what changes from here on is past it."""
+async def nothing_unseen(view: View, services: Services, user_id: UserId) -> Unseen:
+    """For an app that is about to read everything: no changes, as what changes from here on is past the cursor."""
     reading = view.reading(MIRRORED)
     found = await changes_since(view, user_id, reading, 0, 0)
-    return _written(services, user_id, found.latest, reading, found.repairs)
+    cursor = _written(services, user_id, found.latest, reading, found.repairs)
+    return Unseen([], cursor, has_more=False, whole=found.whole)
 
 
 def activities_in(rows: Iterable[Change]) -> list[ActivityId]:

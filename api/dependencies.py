@@ -1,6 +1,6 @@
 """What endpoints ask for: the services, who is asking, and whether the read models are as new as the client knows."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -101,10 +101,22 @@ class Reads:
         """For a few queries."""
         return self.reader.view()
 
-    def keep(self, *about: UUID, until: datetime | None = None) -> Keep | None:
-        """That the answer may be kept: it tells of these users' rows, and is good until then. None: it may not."""
+    def seen(self) -> Seen | None:
+        """What all that is read from now on has passed; None: an answer may not be kept."""
         seen = None if self.headers else self.reader.seen(self.names)
-        return None if seen is None else Keep(frozenset(about), Seen(*seen), until)
+        return None if seen is None else Seen(*seen)
+
+    def keep(self, *about: UUID, until: datetime | None = None) -> Keep | None:
+        """That the answer may be kept: it tells of these users' rows, and is good until then. None: it may not.
+
+        Of what was read in the view or after it. What is read before that goes with what was `seen` before: `kept_as`.
+        """
+        return kept_as(self.seen(), about, until)
+
+
+def kept_as(seen: Seen | None, about: Iterable[UUID], until: datetime | None = None) -> Keep | None:
+    """That an answer may be kept that was read after this was seen; see `Reads.keep`."""
+    return None if seen is None else Keep(frozenset(about), seen, until)
 
 
 def reads(*names: str) -> Callable[[Request, Services, UserId], Awaitable[Reads]]:

@@ -1,6 +1,6 @@
 """The feed: one's own runs and those of the runners one follows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -14,7 +14,7 @@ from api.pages import Cursor, Limit, place_of
 from api.services import Services
 from domain.measures import ActivityId, UserId, Visibility
 from projections.activities import Card, cards
-from projections.feed import feed_page
+from projections.feed import FeedPage, feed_page
 from projections.people import Person, people
 
 router = APIRouter(tags=["feed"])
@@ -35,13 +35,20 @@ async def get_feed(
     before = place_of(cursor, services, user_id, "feed")
     async with fresh.view() as view:
         page = await feed_page(view, user_id, before, limit)
-        entries = page.entries
-        shown = await cards(view, [activity_id for activity_id, _ in entries])
+        shown = await cards(view, [activity_id for activity_id, _ in page.entries])
         names = await people(view, list({card.user_id for card in shown.values()}))
-    # an empty page does not say who is merged, and of an entry that is ahead of its card nobody would say that it came
-    whole = bool(entries) and len(shown) == len(entries)
-    keep = fresh.keep(user_id, *page.merged, *(card.user_id for card in shown.values())) if whole else None
-    return answer(request, feed_seen(services, user_id, entries, shown, names, limit), fresh.headers, keep)
+    about = feed_about(page, shown)
+    keep = None if about is None else fresh.keep(user_id, *about)
+    return answer(request, feed_seen(services, user_id, page.entries, shown, names, limit), fresh.headers, keep)
+
+
+def feed_about(page: FeedPage, shown: Mapping[ActivityId, Card]) -> Collection[UserId] | None:
+    """Who, beside the viewer, may change the page. None: an entry is ahead of its card, and nobody would tell the
+    viewer that it came.
+    """
+    if any(activity_id not in shown for activity_id, _ in page.entries):
+        return None
+    return {*page.merged, *(shown[activity_id].user_id for activity_id, _ in page.entries)}
 
 
 def feed_seen(

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from msgspec import Struct
 
 from api.codec import answer
-from api.dependencies import CurrentUser, Reads, ServicesDep, reads
+from api.dependencies import CurrentUser, Reads, ServicesDep, kept_as, reads
 from api.openapi import answers
 from api.pages import Cursor, Limit, place_of
 from api.services import Notice, Services
@@ -46,10 +46,12 @@ async def get_notifications(
     cursor: Cursor = None,
 ) -> Response:
     """What happened around the one who asks. Each is told once, whatever is rebuilt or sent again."""
+    seen = fresh.seen()  # before the notices are read
     found = await services.notices.of(user_id, place_of(cursor, services, user_id, "notifications"), limit)
     async with fresh.view() as view:
         known = await people(view, [UserId(notice.about_id) for notice in found])
-    return answer(request, notices_seen(services, user_id, found, known, limit), fresh.headers)
+    keep = kept_as(seen, [user_id, *(notice.about_id for notice in found)])
+    return answer(request, notices_seen(services, user_id, found, known, limit), fresh.headers, keep)
 
 
 def notices_seen(

@@ -162,7 +162,7 @@ async def runners(
         followed = await followed_among(view, user_id, wanted)
     found = [known[one] for one in wanted if one in known]
     seen = [runner_seen(person, followed_by_me=person.user_id in followed) for person in found]
-    return answer(request, Runners(seen), fresh.headers)
+    return answer(request, Runners(seen), fresh.headers, fresh.keep(user_id, *wanted))
 
 
 @router.get("/users/{runner_id}", responses=answers(401, 404, ok=Runner))

@@ -20,9 +20,9 @@ _DEADLINE_SECONDS: Final = 0.05
 _FAILURES: Final = 3  # in a row, then nobody waits for Valkey until it answers again
 _PROBE_SECONDS: Final = 1.0
 
-# KEYS: of the limits, all in one slot. ARGV: how many requests were taken before this one that are not counted here, and
-# the microseconds in which they were; then for each limit, the microseconds between requests and those of a whole
-# burst. Answers: the wait (0: taken, from every limit), now, and each limit's theoretical arrival time.
+# KEYS: of the limits, all in one slot. ARGV: how many requests were taken before this one and are not counted here, in
+# how many microseconds; then for each limit, the microseconds between requests and those of a whole burst.
+# Answers: the wait (0: taken, from every limit), now, and each limit's theoretical arrival time.
 SCRIPT: Final = """
 local time, owed, since = redis.call('TIME'), tonumber(ARGV[1]), tonumber(ARGV[2])
 local now, wait = time[1] * 1000000 + time[2], 0

@@ -15,6 +15,7 @@ from domain.events.event import Recorded
 from domain.measures import UserId, derived_id
 from domain.notices import Notice
 from infra.event_store.fence import Fence
+from infra.shared_reads import Changes
 from infra.views import ReadModels
 
 _Told = tuple[Recorded, Sequence[Notice], str | None]
@@ -24,11 +25,14 @@ _Step = tuple[Sequence[_Told], Sequence[UserId], int]
 class PostgresOutbox:
     """Implements `workers.reactor.Outbox`. One connection, in autocommit.
 
-    Who has the lock of a reaction's row, still at the position that the page was read from, is the one who tells.
+    Who has the lock of a reaction's row, still at the position that the page was read from, is the one who tells. Whose
+    notices become others is said before that is committed, so that nobody who dies in between leaves it unsaid: what is
+    read until then is from before that position, and not kept.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, changes: Changes | None = None) -> None:
         self._connection = connection
+        self._changes = changes
 
     def register(self, names: Collection[str]) -> None:
         """New reactions begin at the end of the log: nobody is told today of what happened last year."""
@@ -43,6 +47,7 @@ class PostgresOutbox:
             position = int(row[0]) if row else 0
             told, erased, ceiling = step(position)
             if row is None or ceiling <= position:  # nothing is locked, and nothing written, while nothing happens
+                self._say((), position)
                 return None
             with self._connection.transaction():
                 if self._connection.execute(_TAKE, (name, position)).fetchone() is None:
@@ -52,9 +57,15 @@ class PostgresOutbox:
                 if erased:
                     self._connection.execute(_FORGET, (list(erased), list(erased)))
                 self._connection.execute(_MOVE, (ceiling, name))
+                recipients = {notice.recipient_id for _, notices, _ in told for notice in notices}
+                self._say(recipients.union(erased), ceiling)
                 return ceiling
         except psycopg.OperationalError as error:
             raise StoreUnavailable from error
+
+    def _say(self, users: Collection[UserId], position: int) -> None:
+        if self._changes is not None:
+            self._changes.tell(users, position)
 
     def _write(self, name: str, recorded: Recorded, notices: Sequence[Notice], fault: str | None) -> None:
         place = (name, recorded.stream_id, recorded.version)

@@ -92,6 +92,7 @@ class Since(Struct, frozen=True):
 
     changes: list[Change]
     latest: int  # the position of the runner's latest change; 0: none
+    whole: bool  # none of the runner's changes is further on than all that is read
     repairs: str
 
 
@@ -100,7 +101,7 @@ async def changes_since(view: View, user_id: UserId, reading: Reading, after: in
     asked = {"user": user_id, "after": after, "limit": limit, "schemas": list(reading.schemas)}
     found = await view.rows(_SINCE, asked)
     changes = [msgspec.convert(row, Change, strict=False) for row in found if row["kind"] is not None]
-    return Since(changes, found[0]["latest"], found[0]["repairs"])
+    return Since(changes, found[0]["latest"], found[0]["whole"], found[0]["repairs"])
 
 
 # Positions and repairs are the runtime's, not the projection's: they are read in the same statement as the changes,
@@ -108,11 +109,12 @@ async def changes_since(view: View, user_id: UserId, reading: Reading, after: in
 _SINCE: Final = Query(
     "changes",
     """
-    SELECT r.latest, r.repairs, c.*
+    SELECT r.latest, r.whole, r.repairs, c.*
     FROM (SELECT coalesce(min(position), 0) AS upto FROM projection_shards WHERE schema_name = ANY(%(schemas)s)) level
     CROSS JOIN LATERAL (SELECT
         (SELECT coalesce(max(position), 0) FROM {s}.changes WHERE user_id = %(user)s AND position <= level.upto)
             AS latest,
+        NOT EXISTS (SELECT FROM {s}.changes WHERE user_id = %(user)s AND position > level.upto) AS whole,
         concat_ws(' ', (SELECT times FROM refolded_owners WHERE owner_id = %(user)s),
             (SELECT string_agg(DISTINCT schema_name, ' ') FROM quarantined_keys
              WHERE schema_name = ANY(%(schemas)s) AND owner_id = %(user)s)) AS repairs

@@ -199,7 +199,11 @@ class Entries:
         refilled = count.settle()
         if refilled:
             self.derive(refilled, rows, schema)
-        return count.viewers
+        if not merged:
+            return count.viewers
+        # from now on their pages depend on what these authors do, though they may have had nothing of theirs so far
+        followers = rows.execute(statement(schema, _FOLLOWERS), (merged,))
+        return {*count.viewers, *chain.from_iterable(followers)}
 
     def derive(self, owners: Sequence[UUID] | None, rows: Connection, schema: str) -> None:
         """By the same rule for one viewer and for all."""
@@ -294,8 +298,12 @@ async def feed_page(view: View, viewer_id: UserId, before: Place, limit: int) ->
         "limit": limit,
     }
     found = await view.rows(_PAGE, parameters)
-    entries = [(ActivityId(row["activity_id"]), (row["started_at"], row["activity_id"])) for row in found]
-    return FeedPage(entries, found[0]["merged"] if found else [])
+    entries = [
+        (ActivityId(row["activity_id"]), (row["started_at"], row["activity_id"]))
+        for row in found
+        if row["activity_id"] is not None
+    ]
+    return FeedPage(entries, found[0]["merged"])
 
 
 _TAKE_BACK: Final = """
@@ -397,10 +405,11 @@ _FOLLOWERS: Final = "SELECT follower_id FROM {s}.follows WHERE author_id = ANY(%
 _PAGE: Final = Query(
     "feed",
     """
-    SELECT activity_id, started_at, ARRAY(
+    SELECT page.activity_id, page.started_at, looked_up.merged
+    FROM (SELECT ARRAY(
         SELECT f.author_id FROM {s}.follows f JOIN {s}.authors a ON a.author_id = f.author_id AND a.merged
-        WHERE f.follower_id = %(viewer)s) AS merged
-    FROM (
+        WHERE f.follower_id = %(viewer)s) AS merged) looked_up
+    LEFT JOIN (SELECT activity_id, started_at FROM (
         (SELECT activity_id, started_at FROM {s}.entries
          WHERE viewer_id = %(viewer)s AND (started_at, activity_id) < (%(started_at)s, %(activity_id)s)
          ORDER BY started_at DESC, activity_id DESC LIMIT %(limit)s)
@@ -418,6 +427,7 @@ _PAGE: Final = Query(
               AND (started_at, activity_id) < (%(started_at)s, %(activity_id)s)
             ORDER BY started_at DESC, activity_id DESC LIMIT %(limit)s) p
          WHERE f.follower_id = %(viewer)s)
-    ) page ORDER BY started_at DESC, activity_id DESC LIMIT %(limit)s
+    ) found ORDER BY started_at DESC, activity_id DESC LIMIT %(limit)s) page ON true
+    ORDER BY page.started_at DESC, page.activity_id DESC
     """,
 )

@@ -71,11 +71,11 @@ def project(projection: Projection, rows: Connection, *events: Event, page: int 
         apply(projection, rows, log[start : start + page])
 
 
-def apply(projection: Projection, rows: Connection, page: Sequence[Recorded]) -> None:
-    """Apply one page."""
+def apply(projection: Projection, rows: Connection, page: Sequence[Recorded]) -> set[UUID]:
+    """Apply one page; whose rows are others then."""
     schema = f"{projection.name}_v{projection.version}"
     with rows.transaction():
-        Pages(prepare(rows), projection, schema, None).take(page)
+        return Pages(prepare(rows), projection, schema, None).take(page)
 
 
 def recorded(event: Event, position: int, owner_id: UserId | None = None) -> Recorded:

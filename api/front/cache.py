@@ -17,7 +17,8 @@ from api.front.kept import Kept
 LIFE_SECONDS: Final = 60.0  # an upper bound, for a change that nobody could tell of
 MAX_BODY: Final = 64 * 1024
 _MAX_BYTES: Final = 64 * 1024 * 1024
-_ENTRY_BYTES: Final = 1_500  # of one, beside its body
+_ENTRY_BYTES: Final = 2_500  # of one, beside its body and what it is asked by, as measured
+_NAMED_BYTES: Final = 450  # for each of whom it tells
 _MAX_CHANGES: Final = 100_000
 
 
@@ -27,6 +28,7 @@ class Asked(NamedTuple):
     user: int
     path: bytes
     query: bytes
+    client: bytes = b""  # which app asks, and what operators tell apps, where an answer depends on that
 
     @property
     def user_id(self) -> UUID:
@@ -65,7 +67,7 @@ class ReadCache:
         kept.expires_at = now + left
         self._drop(asked)
         self._kept[asked] = kept
-        self._bytes += _size(kept)
+        self._bytes += _size(asked, kept)
         for user_id in kept.about:
             self._telling.setdefault(user_id, set()).add(asked)
         while self._bytes > self._max_bytes:
@@ -108,7 +110,7 @@ class ReadCache:
         kept = self._kept.pop(asked, None)
         if kept is None:
             return
-        self._bytes -= _size(kept)
+        self._bytes -= _size(asked, kept)
         for user_id in kept.about:
             others = self._telling.get(user_id)
             if others is not None:
@@ -117,5 +119,6 @@ class ReadCache:
                     del self._telling[user_id]
 
 
-def _size(kept: Kept) -> int:
-    return 2 * len(kept.body) + _ENTRY_BYTES  # plain, and packed
+def _size(asked: Asked, kept: Kept) -> int:
+    key = len(asked.path) + len(asked.query) + len(asked.client)
+    return 2 * len(kept.body) + key + _NAMED_BYTES * len(kept.about) + _ENTRY_BYTES  # plain, and packed

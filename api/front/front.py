@@ -11,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 from fastapi import FastAPI, Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import iter_route_contexts
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
@@ -19,7 +20,7 @@ from api.admission.door import FREE, Answering, Door
 from api.admission.kinds import Kind, sort_of
 from api.admission.pace import Pace
 from api.clients import ClientTooOld, client_of
-from api.dependencies import services_of
+from api.dependencies import asking, services_of
 from api.deprecation import deprecation_of
 from api.front.cache import MAX_BODY, Asked, ReadCache
 from api.front.endpoint import Endpoint, compiled
@@ -34,7 +35,7 @@ from domain.errors import DomainError
 _BEARER: Final = "Bearer "
 _OTHERS: Final = "other"  # what FastAPI answers: documentation, and paths that there are not
 _SUCCESS: Final = range(200, 300)
-_MAX_TARGET: Final = 512  # bytes of what a kept answer is kept under, which nobody else counts
+_MAX_TARGET: Final = 4_000  # bytes of what a kept answer is kept under: a list of a hundred ids has 3,700
 _MAX_TOKEN: Final = 128  # bytes of a position that is remembered
 _NO_POSITION: Final = 2**63
 _GET: Final = "GET"
@@ -62,6 +63,7 @@ class Front:
         self._pace = Pace()
         self._meters = services.telemetry.meters
         self._table = _table(app, services)
+        self._by_client = _by_client(app)
         self._cache = ReadCache()
         self._minimum = Minimum(services.client_settings)
         self._flights: dict[Asked, Future[Kept | None]] = {}
@@ -151,10 +153,13 @@ class Front:
             return None, None
         services = self._services
         bearer = services.tokens.known(_token(authorization), time.time())
-        long = len(path) + len(query) > _MAX_TARGET
+        client = b""
+        if path in self._by_client:
+            client = b"%d %b" % (services.client_settings.current.version, headers.get(b"cairn-client", b""))
+        long = len(path) + len(query) + len(client) > _MAX_TARGET
         if bearer is None or long or services.accounts.ended(bearer.session_id):
             return None, None
-        asked = Asked(bearer.user_id.int, path, query)
+        asked = Asked(bearer.user_id.int, path, query, client)
         kept = self._cache.find(asked, time.monotonic())
         if kept is None or kept.seen.builds != services.read_models.builds:
             return None, asked
@@ -306,6 +311,8 @@ class Front:
     def _keep(self, route: Route, request: Request, asked: Asked) -> Kept | None:
         """Keep what an endpoint has answered, if it says that it may be."""
         kept: Kept | None = request.scope.get(KEPT)
+        if not asked.client and route.template.encode() in self._by_client:
+            kept = None  # asked for by another spelling of its path
         route.keeps[0] = kept is not None
         if kept is None:
             return None
@@ -350,6 +357,16 @@ def _declared(app: FastAPI) -> Iterator[tuple[Any, str]]:
                 yield context, method
 
 
+def _by_client(app: FastAPI) -> frozenset[bytes]:
+    """The paths whose answers depend on which app asks."""
+    routes = (context for context, method in _declared(app) if method == _GET)
+    return frozenset(str(one.path_format).encode() for one in routes if _asks(one.dependant, asking))
+
+
+def _asks(dependant: Dependant, what: Callable[..., Any]) -> bool:
+    return any(one.call is what or _asks(one, what) for one in dependant.dependencies)
+
+
 def _table(app: FastAPI, services: Services) -> Table[Route]:
     """Every route that was declared, compiled."""
     table: Table[Route] = Table()
@@ -391,9 +408,9 @@ def _token(authorization: bytes) -> str:
     return text[len(_BEARER) :].strip() if text[: len(_BEARER)].lower() == _BEARER.lower() else ""
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=1_024)
 def _key(asked: Asked) -> str:
-    return hashlib.blake2b(asked.path + b"?" + asked.query, digest_size=16).hexdigest()
+    return hashlib.blake2b(b"%b?%b %b" % asked[1:], digest_size=16).hexdigest()
 
 
 @lru_cache(maxsize=65_536)

@@ -62,6 +62,7 @@ class Pages:
             note_held(self._rows, self._schema, held)
         if faults:
             note_faults(self._rows, self._schema, faults)
+            owners.update(fault.owner_id for fault in faults)  # their rows are others than they should be from now on
         self._held = dict.fromkeys([*held, *((fault.table, fault.key) for fault in faults)], 0)
         return owners
 

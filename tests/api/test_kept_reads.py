@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -18,7 +18,10 @@ from tests.api.conftest import Runner, World
 from tests.recordings import fit
 
 GOAL = {"metric": "distance", "target": 100_000, "period": "month", "starts_on": "2026-01-01"}
-READS = ("/feed", "/me", "/me/goals", "/me/summaries?period=week", "/users/{user}", "/users/{user}/activities")
+READS = (
+    "/feed", "/me", "/me/goals", "/me/summaries?period=week", "/users/{user}", "/users/{user}/activities", "/bootstrap",
+    "/changes", "/me/notifications", "/users?ids={user},11111111-1111-4111-8111-111111111111", "/activities?ids={user}",
+)  # fmt: skip
 
 
 Outcomes = dict[tuple[str, str, str], float]
@@ -45,7 +48,7 @@ async def outcome(http: httpx.AsyncClient, tier: str, wanted: str, before: Outco
 async def settled(world: World, anna: Runner) -> Runner:
     """Has a run and a goal, which the read models know; what is asked is kept from now on."""
     goal = await anna("PUT", f"/me/goals/{uuid4()}", json=GOAL)
-    position = await anna.run(fit(300))
+    position = await anna.run(fit(300), anna.user_id)  # under the same id, so that READS need only one
     await anna.get("/me/goals", after=goal.headers["Cairn-Position"])
     await anna.get("/feed", after=position)
     for path in READS:
@@ -53,13 +56,15 @@ async def settled(world: World, anna: Runner) -> Runner:
     return anna
 
 
-async def until_kept(world: World, runner: Runner, path: str) -> httpx.Response:
+async def until_kept(world: World, runner: Runner, path: str, **more: Any) -> httpx.Response:
     """Ask until it is answered from what is kept: a look at the positions may be a second old."""
     for _ in range(200):
-        before = await outcomes(world.http)
-        answer = await runner("GET", path)
+        world.parts.read_models.forget()
+        await runner("GET", path, **more)
+        before = await outcomes(runner.http)
+        answer = await runner("GET", path, **more)
         assert answer.status_code == 200, answer.text
-        if await outcome(world.http, "process", "hit", before):
+        if await outcome(runner.http, "process", "hit", before):
             return answer
         await asyncio.sleep(0.05)
     raise AssertionError(f"{path} is never kept")
@@ -100,8 +105,9 @@ async def test_a_kept_answer_is_known_by_heart_as_the_app_would_send_it(world: W
     for path in READS:
         asked = path.format(user=settled.user_id)
         for more in ({"Accept-Encoding": "identity"}, {"Accept-Encoding": "zstd"}, {"If-None-Match": "*"}):
-            sent = await settled("GET", asked, headers={"Accept-Encoding": "zstd", **more})
-            lines = [(name.lower().encode(), value.encode()) for name, value in more.items()]
+            headers = {"Accept-Encoding": "zstd", **more}
+            sent = await settled("GET", asked, headers=headers)
+            lines = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
             known = world.app.at_once(f"/v1{asked}".encode(), [(b"authorization", token), *lines])
             assert known is not None
             status, head, body = known
@@ -128,6 +134,8 @@ async def test_what_is_not_ready_is_not_known_by_heart(world: World, settled: Ru
 async def test_a_kept_answer_costs_no_query(world: World, settled: Runner) -> None:
     async with world.parts.read_models.connection() as connection:
         await connection.execute("SELECT pg_stat_force_next_flush()")
+    await world.parts.client_settings.look()  # which is done every five seconds
+    before = await outcomes(world.http)
     pool = world.parts.read_models._pool
     used = pool.get_stats()["requests_num"]
     for path in READS:
@@ -136,6 +144,8 @@ async def test_a_kept_answer_costs_no_query(world: World, settled: Runner) -> No
         assert (await settled("GET", asked, headers={"If-None-Match": answer.headers["ETag"]})).status_code == 304
     looked = pool.get_stats()["requests_num"] - used
     assert looked == 0
+    for wanted in ("hit", "not_modified"):
+        assert await outcome(world.http, "process", wanted, before) == len(READS)
 
 
 async def test_a_change_is_seen_by_the_next_read_that_asks_for_its_position(settled: Runner) -> None:
@@ -201,6 +211,21 @@ async def test_another_process_takes_it_from_valkey(world: World, settled: Runne
         kept = await until_kept(world, settled, path)
         assert (await there("GET", path)).content == kept.content
         if await outcome(second, "valkey", "hit"):
+            return
+    raise AssertionError("nothing was taken from Valkey")
+
+
+async def test_what_depends_on_the_device_another_process_takes_for_the_same_one(
+    world: World, settled: Runner, second: httpx.AsyncClient
+) -> None:
+    there, polls = Runner(second, settled.user_id, settled.email, settled.tokens), list[Any]()
+    for number in range(1, 60):
+        phone = {"Cairn-Client": f"ios/9.4; device={UUID(int=number, version=4)}"}
+        kept = (await until_kept(world, settled, "/bootstrap", headers=phone)).json()
+        assert (await there("GET", "/bootstrap", headers=phone)).json() == kept
+        assert kept["config"]["polls"] not in polls
+        polls.append(kept["config"]["polls"])
+        if number > 1 and await outcome(second, "valkey", "hit"):
             return
     raise AssertionError("nothing was taken from Valkey")
 

@@ -62,7 +62,7 @@ def test_nothing_is_kept_for_longer_than_a_minute_or_than_the_clock_allows() -> 
 
 
 def test_what_was_not_read_for_longest_goes_first() -> None:
-    cache = opened(max_bytes=5_000)
+    cache = opened(max_bytes=10_000)
     pages = [Asked(ANNA.int, b"/v1/feed", str(number).encode()) for number in range(4)]
     for page in pages[:3]:
         cache.keep(page, answer(1, ANNA), 0.0, AT)
@@ -80,6 +80,16 @@ def test_an_answer_comes_back_from_where_it_was_stored() -> None:
     again = kept.stored().kept()
     assert isinstance(kept.stored(), Stored)
     assert (again.body, again.about, again.seen, again.until) == (kept.body, kept.about, kept.seen, kept.until)
+
+
+def test_lists_that_name_many_count_for_what_they_take() -> None:
+    cache, many = opened(), [UUID(int=number) for number in range(100)]
+    cache.keep(FEED, answer(1, ANNA), 0.0, AT)
+    one = cache.bytes
+    cache.keep(Asked(ANNA.int, b"/v1/users", b"ids=" + b"x" * 3_700), answer(1, *many), 0.0, AT)
+    assert cache.bytes > 10 * one
+    cache.changed(many, 2)
+    assert len(cache) == cache.bytes == 0
 
 
 users = st.sampled_from([ANNA, BEN, CARLA])
@@ -111,3 +121,40 @@ def test_no_reader_gets_what_is_older_than_the_news_that_were_heard(steps: list[
             cache.keep(Asked(reader.int, b"/v1/feed", b""), kept, 0.0, AT)
         elif (found := cache.find(asked, 0.0)) is not None:
             assert int(found.body) >= heard[user]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["event", "project", "news", "react", "begin", "end", "read"]), users)))
+def test_what_is_of_two_writers_is_no_older_than_what_either_said(steps: list[tuple[str, UUID]]) -> None:
+    """As `/bootstrap` is, of read models and of notices: each of their writers is somewhere else in the log. The
+    projector says what it has done; the reactor says what it is about to do, and may die before it does.
+    """
+    cache, log, rows_at, notices_at = opened(), list[UUID](), 0, 0
+    rows, notices, heard = (dict.fromkeys((ANNA, BEN, CARLA), 0) for _ in range(3))
+    untold, reading = list[tuple[UUID, int]](), list[tuple[UUID, Kept]]()
+    for step, user in steps:
+        asked = Asked(user.int, b"/v1/bootstrap", b"", b"1 ios/9.4")
+        if step == "event":
+            log.append(user)
+        elif step == "project" and rows_at < len(log):
+            rows_at += 1
+            rows[log[rows_at - 1]] = rows_at
+            untold.append((log[rows_at - 1], rows_at))
+        elif step == "news" and untold:
+            changed, at = untold.pop(0)
+            heard[changed] = at
+            cache.changed([changed], at)
+        elif step == "react" and notices_at < len(log):
+            cache.changed([log[notices_at]], notices_at + 1)
+            if user is not CARLA:  # else it dies, and does it again
+                notices_at += 1
+                notices[log[notices_at - 1]] = notices_at
+        elif step == "begin":
+            told = f"{rows[user]} {notices[user]}".encode()
+            reading.append((user, answer(min(rows_at, notices_at), user, body=told)))
+        elif step == "end" and reading:
+            reader, kept = reading.pop()
+            cache.keep(asked._replace(user=reader.int), kept, 0.0, AT)
+        elif (found := cache.find(asked, 0.0)) is not None:
+            row, notice = map(int, found.body.split())
+            assert row >= heard[user]
+            assert notice == notices[user]

@@ -38,9 +38,11 @@ async def test_only_what_is_past_a_position_is_told_as_far_as_all_have_come(
 ) -> None:
     project(CHANGES, database, *(run(ANNA) for _ in range(6)))
     assert [position for position, _, _ in await told(queries, after=2, limit=2)] == [3, 4]
+    assert (await changes_since(queries, ANNA, READ, 2, 2)).whole
     database.execute(_COME + " WHERE schema_name = 'changes_v1' AND shard = 1", (5,))
     assert [position for position, _, _ in await told(queries, after=2)] == [3, 4, 5]
-    assert (await changes_since(queries, ANNA, READ, 5, 9)).latest == 5
+    behind = await changes_since(queries, ANNA, READ, 5, 9)
+    assert (behind.changes, behind.latest, behind.whole) == ([], 5, False)  # one more waits for the others to come
 
 
 async def test_what_comes_back_is_not_gone(database: Connection, queries: View) -> None:

@@ -12,9 +12,9 @@ from domain.events.event import Event
 from domain.events.follow import FollowEnded, FollowStarted
 from domain.measures import UserId, Visibility
 from projections import feed
-from projections.feed import FEED, feed_page
+from projections.feed import FEED, FeedPage, feed_page
 from projections.projection import BEFORE_ALL, View
-from tests.scenarios import ANNA, BEN, CARA, MAY_1, MAY_2, project, run
+from tests.scenarios import ANNA, BEN, CARA, MAY_1, MAY_2, apply, project, recorded, run
 
 BEN_FOLLOWS_ANNA = FollowStarted(follower_id=BEN, followee_id=ANNA, at=MAY_1)
 BEN_LEAVES_ANNA = FollowEnded(follower_id=BEN, followee_id=ANNA, at=MAY_2)
@@ -104,6 +104,18 @@ async def test_runs_of_an_author_with_many_followers_are_merged_in_when_read(
         assert await seen(queries, viewer) == [after.activity_id, before.activity_id]
     written = database.execute("SELECT count(*) FROM feed_v1.entries WHERE activity_id = %s", (after.activity_id,))
     assert written.fetchone() == (0,)
+
+
+async def test_whose_pages_depend_on_an_author_is_told_once_that_author_is_looked_up(
+    database: Connection, queries: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the author has no run yet: a page that was kept before would not be told of the first one."""
+    monkeypatch.setattr(feed, "WRITTEN_OUT", 1)
+    project(FEED, database, BEN_FOLLOWS_ANNA)
+    assert await feed_page(queries, BEN, BEFORE_ALL, 9) == FeedPage([], [])
+    cara = FollowStarted(follower_id=CARA, followee_id=ANNA, at=MAY_1)
+    assert apply(FEED, database, [recorded(cara, 2)]) == {ANNA, BEN, CARA}
+    assert await feed_page(queries, BEN, BEFORE_ALL, 9) == FeedPage([], [ANNA])
 
 
 async def test_a_feed_keeps_the_latest_starts(

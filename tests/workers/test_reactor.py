@@ -1,8 +1,11 @@
 """Reactors tell once, whatever crashes, runs twice or is rebuilt."""
 
+from uuid import uuid4
+
 import psycopg
 import pytest
 from psycopg import Connection
+from redis import Redis
 
 from domain.events.event import Event
 from domain.events.follow import FollowStarted
@@ -13,6 +16,7 @@ from domain.notices import REACTIONS, Notice, Reaction
 from domain.user import user_stream_id
 from infra.event_store.reader import LogReader
 from infra.outbox import PostgresOutbox
+from infra.shared_reads import Changes
 from tests.infra.projecting.histories import MASTER, Made, append
 from tests.scenarios import ANNA, BEN, CARA, MAY_1
 from workers.reactor import Reactor
@@ -76,6 +80,43 @@ def test_a_reaction_that_fails_is_noted_and_the_others_go_on(database_url: str, 
         made.turn()
     assert database.execute("SELECT reactor, reason FROM reactor_faults").fetchall() == [("wrong", "ZeroDivisionError")]
     assert len(told(database)) == 3
+
+
+def level(valkey: Redis, user_id: UserId) -> int:
+    return int(valkey.get(f"cairn:level:{{{user_id.hex}}}") or -1)
+
+
+def test_whose_notices_change_is_said_before_that_is_done(
+    database_url: str, database: Connection, redis_url: str
+) -> None:
+    """So that no answer from before can stay, though the process dies in between."""
+    valkey = Redis.from_url(redis_url, protocol=2)
+    with psycopg.connect(database_url, autocommit=True) as reading:
+        outbox = PostgresOutbox(database, Changes(valkey))
+        outbox.register(REACTIONS)
+        made = Reactor(LogReader(reading, MASTER).page, outbox, dict(REACTIONS))
+        epoch = valkey.get("cairn:reads:epoch")
+        assert not made.turn()
+        assert valkey.get("cairn:reads:epoch") != epoch  # of what was said before it began nothing is known
+        ben, dora = UserId(uuid4()), UserId(uuid4())
+        database.execute(_REFUSES)
+        position = append(database, [follows(ben, dora)])
+        with pytest.raises(psycopg.errors.RaiseException):
+            made.turn()
+        assert (level(valkey, dora), level(valkey, ben)) == (position, -1)
+        database.execute("DROP TRIGGER refuses ON outbox")
+        made.turn()
+        erased = append(database, [Made(ben, user_stream_id(ben), 1, UserErased(at=MAY_1))])
+        made.turn()
+        assert level(valkey, ben) == erased > position  # who tells of ben is told of by ben's own level
+    valkey.close()
+
+
+_REFUSES = """
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;
+    CREATE CONSTRAINT TRIGGER refuses AFTER INSERT ON outbox DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION refuse();
+"""
 
 
 @pytest.mark.parametrize("erased", [ANNA, BEN])

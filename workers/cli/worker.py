@@ -98,7 +98,7 @@ def run_reactor(settings: Settings, stop: threading.Event) -> None:
     """Tell what there is to tell, once for each event, until told to stop. A Postgres that is away is waited for."""
 
     def react(reader: LogReader, writing: Connection, ear: Ear) -> None:
-        outbox = PostgresOutbox(writing)
+        outbox = PostgresOutbox(writing, open_changes(settings))
         outbox.register(REACTIONS)
         _turn(Reactor(reader.page, outbox, REACTIONS).turn, ear, stop)
 

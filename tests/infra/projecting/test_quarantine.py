@@ -19,7 +19,7 @@ from projections.summaries import SUMMARIES, Day, Days
 from tests.infra.projecting.conftest import Operator
 from tests.infra.projecting.histories import MASTER, History, Made, append
 from tests.infra.projecting.live import Worker
-from tests.scenarios import ANNA, MAY_2, run
+from tests.scenarios import ANNA, MAY_2, apply, recorded, run
 
 
 class Poisoned(Days):
@@ -92,6 +92,13 @@ def test_the_row_stays_as_it_was_and_later_events_of_its_key_wait_in_order(opera
     assert (found.stream_id, found.version, found.held) == (second.activity_id, 1, 2)
     healed(operator)
     assert operator.connection.execute(sums).fetchall() == [(2, 6_000.0)]
+
+
+def test_whose_key_is_quarantined_is_told_like_whose_rows_changed(operator: Operator) -> None:
+    """Cursors of `/changes` from before are refused from then on, so no answer from before may stay."""
+    one = run(ANNA)
+    projections, _ = poisoned([Made(ANNA, one.activity_id, 1, one)], 1)
+    assert apply(projections[0], operator.connection, [recorded(one, 1)]) == {ANNA}
 
 
 def test_what_fails_again_stays_in_quarantine_and_is_told(operator: Operator) -> None:
