@@ -16,16 +16,6 @@ from infra.embedded.valkey import EmbeddedValkey
 from infra.projecting.builds import Registry
 from tests.servers import running
 
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests stay together in one process, and so do those of the API: they share a running instance, whose
-    event loop must not stand still for minutes in between.
-    """
-    for item in items:
-        together = "api" if item.path.parent.name == "api" else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(together))
-
-
 hypothesis.settings.register_profile("cairn", deadline=None)  # no timed assertions: others may use the machine too
 hypothesis.settings.load_profile("cairn")
 

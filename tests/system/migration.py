@@ -102,7 +102,7 @@ class Fleet:
         """The API, once it answers."""
         port = free_port()
         self.start(name, code, "api", "--port", str(port))
-        address, until = f"http://127.0.0.1:{port}", time.monotonic() + 30
+        address, until = f"http://127.0.0.1:{port}", time.monotonic() + 120
         while True:
             with contextlib.suppress(httpx.TransportError):
                 if httpx.get(f"{address}/readyz", trust_env=False).is_success:

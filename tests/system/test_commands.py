@@ -16,14 +16,14 @@ from infra.instance import Instance
 from tests.recordings import STARTED, TCX, fit, gpx
 from tests.system.instances import CHECKOUT, free_port, up
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 
 def cairn(*arguments: object, **environ: str) -> subprocess.CompletedProcess[str]:
     """A command, from another folder than the checkout."""
     command = [sys.executable, str(CHECKOUT / "cairn"), *map(str, arguments)]
     return subprocess.run(
-        command, cwd="/", capture_output=True, text=True, check=False, env={**os.environ, **environ}, timeout=300
+        command, cwd="/", capture_output=True, text=True, check=False, env={**os.environ, **environ}, timeout=540
     )
 
 

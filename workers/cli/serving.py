@@ -1,13 +1,11 @@
-"""`cairn api`, `cairn worker`, `cairn migrate`: the parts that `cairn up` starts, one by one."""
+"""`cairn api` and `cairn migrate`: what `cairn up` does beside the workers, one by one."""
 
 import os
 import sys
 from pathlib import Path
-from typing import Final
 
 import click
 import psycopg
-import uvloop
 
 from infra import migrations
 from infra.faults import Fault
@@ -16,7 +14,6 @@ from infra.server_checks import check_server
 from infra.settings import Settings, load_settings
 from infra.vault import Vault
 from workers.cli.options import CHECKOUT, data_option
-from workers.cli.worker import run_workers
 
 
 @click.command("api")
@@ -39,24 +36,6 @@ def api_command(host: str, port: int, drain_seconds: float, data: Path) -> None:
     os.chdir(CHECKOUT)
     arguments = ["--host", host, "--port", str(port), "--drain-seconds", str(drain_seconds), "--data", str(data)]
     os.execv(sys.executable, [sys.executable, "-m", "api.main", *arguments])  # noqa: S606 - our own module, no shell
-
-
-_KINDS: Final = ("projector", "reactor", "ingest")
-
-
-@click.command("worker")
-@click.argument("kinds", nargs=-1, type=click.Choice(_KINDS))
-@data_option
-def worker_command(kinds: tuple[str, ...], data: Path) -> None:
-    """Run the loops beside the API: those that are named, or all. Any number of each may run.
-
-    \b
-      projector  keeps read models at the end of the log
-      reactor    tells runners what happened, once, and shared caches what changed
-      ingest     takes recordings in
-    """  # noqa: D301 - \b is click's mark for lines to be left as they are
-    settings = load_settings(data, os.environ)
-    uvloop.run(run_workers(settings, frozenset(kinds or _KINDS)))
 
 
 @click.command("migrate")

@@ -7,10 +7,13 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
+import click
 import psycopg
+import uvloop
 from psycopg import Connection
 
 from domain.errors import StoreUnavailable
@@ -31,9 +34,10 @@ from infra.projecting.tables import prepare
 from infra.reading_pool import ProcessReader
 from infra.recompaction import Recompaction
 from infra.server_checks import MigrationMissing, check_server
-from infra.settings import Cdn, Settings
+from infra.settings import Cdn, Settings, load_settings
 from infra.vault import Vault
 from infra.wakeup import Ear
+from workers.cli.options import data_option
 from workers.ingest.abandoned import Abandoned
 from workers.ingest.ingest import Ingest
 from workers.ingest.loop import IngestLoop
@@ -43,6 +47,7 @@ from workers.reactor import Reactor
 
 _log = logging.getLogger(__name__)
 
+_KINDS: Final = ("projector", "reactor", "ingest")
 _READERS: Final = min(os.cpu_count() or 1, 4)  # recordings that one ingest worker reads at once
 _CONNECTIONS_A_READER: Final = 4  # an upload holds two while it asks by a third
 _POLL_SECONDS: Final = 0.1  # of the log, when the bell stays silent
@@ -52,6 +57,21 @@ _AUDITED_PERCENT: Final = 100 / 256
 _CLEANING_SECONDS: Final = 3_600.0
 _CLEANING_RETRY_SECONDS: Final = 60.0
 _CHORES_SECONDS: Final = 3_600.0
+
+
+@click.command("worker")
+@click.argument("kinds", nargs=-1, type=click.Choice(_KINDS))
+@data_option
+def worker_command(kinds: tuple[str, ...], data: Path) -> None:
+    """Run the loops beside the API: those that are named, or all. Any number of each may run.
+
+    \b
+      projector  keeps read models at the end of the log
+      reactor    tells runners what happened, once, and shared caches what changed
+      ingest     takes recordings in
+    """  # noqa: D301 - \b is click's mark for lines to be left as they are
+    settings = load_settings(data, os.environ)
+    uvloop.run(run_workers(settings, frozenset(kinds or _KINDS)))
 
 
 def run_projector(settings: Settings, stop: threading.Event) -> None:

@@ -115,8 +115,9 @@ class Storm:
         return subprocess.Popen([*argv, "--file", str(self.notes)], stderr=subprocess.DEVNULL)
 
     def rage(self, seconds: float) -> None:
+        """So long, and until a projector and a rebuild were killed, which takes longer on a busy machine."""
         until = time.monotonic() + seconds
-        while time.monotonic() < until:
+        while time.monotonic() < until or not (self.kills["project"] and self.kills["rebuild"]):
             self._write()
             match self.dice.choices(["write", "project", "rebuild", "postmaster"], [1_000, 8, 2, 1])[0]:
                 case "postmaster":

@@ -47,6 +47,13 @@ def test_every_command_takes_a_data_folder(command: str) -> None:
     assert "--data DIRECTORY" in cairn(command, "--help").stdout
 
 
+def test_a_command_imports_nothing_of_the_others() -> None:
+    told = "import atexit, sys; atexit.register(lambda: print(*sys.modules)); from workers.cli.main import main; main()"
+    imported = cairn("worker", "--help", command=(sys.executable, "-P", "-c", told)).stdout.split()
+    assert "workers.cli.worker" in imported
+    assert not {"workers.cli.bench", "workers.cli.up", "alembic"} & set(imported)
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
