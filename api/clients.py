@@ -11,7 +11,7 @@ from domain.client_settings import Upgrade
 from domain.errors import DomainError
 
 UNNAMED: Final = "unnamed"
-_MAX_LENGTH: Final = 512  # characters; longer ones are not remembered either
+MAX_LENGTH: Final = 512  # bytes of a header; longer ones are not remembered either
 _HEADER: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,31})/(\d[A-Za-z0-9._-]{0,31})((?:\s*;[^;]{0,80}){0,8})")
 _DEVICE: Final = re.compile(r";\s*device=\"?([0-9A-Fa-f-]{32,36})\"?\s*(?:;|$)")
 
@@ -42,7 +42,7 @@ class ClientTooOld(DomainError):
 
 def client_of(header: bytes) -> Client:
     """The client of a header's value. One that cannot be read is nobody's: no request fails for it."""
-    return NOBODY if len(header) > _MAX_LENGTH else _known(header)
+    return NOBODY if len(header) > MAX_LENGTH else _known(header)
 
 
 @lru_cache(maxsize=65_536)

@@ -1,7 +1,7 @@
 """The door: each request enters, or is told when to come again; what entered leaves."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 from uuid import UUID
@@ -9,7 +9,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from api.admission.concurrency import Concurrency
-from api.admission.gcra import Taken
+from api.admission.gcra import Claim, Taken
 from api.admission.kinds import Kind
 from api.admission.limiter import Limiter, Limits
 from api.admission.pulse import Pulse
@@ -119,11 +119,15 @@ class Admission:
         if ask.user_id is not None:
             ticket.count(counted, taken)
 
-    def local(self, kind: Kind, user_id: UUID, device: UUID | None) -> bool:
+    def claims(self, kind: Kind, user_id: UUID, device: UUID | None) -> Sequence[Claim]:
+        """What a request counts against, of somebody who is signed in."""
+        return self._rates.of_user(kind, user_id, device).claims
+
+    def local(self, claims: Sequence[Claim]) -> bool:
         """Instead of `enter`, for a read that a cache in this process answers: whether it is within the limits by what
         this process knows, without a place among the requests at once, and without a round trip.
         """
-        return self._limiter.take_here(self._rates.of_user(kind, user_id, device).claims).wait == 0
+        return self._limiter.take_here(claims).wait == 0
 
     async def guess(self, email: str, client: str) -> None:
         """Before a password is looked at: so many tries for an e-mail address, from everywhere; `RateLimited`."""

@@ -93,7 +93,7 @@ class Front:
         asked = None
         if scope["method"] == _GET:
             kept, asked = self._kept(scope["raw_path"], scope["query_string"], headers)
-            if kept is not None and asked is not None and self._door.local(kept.kind, headers, asked.user_id):
+            if kept is not None and asked is not None and self._door.local(kept.kind, headers, asked.user):
                 self._read_kept(kept, await _send_kept(kept, headers, send), headers, began)
                 return
         if scope["path"] in FREE:
@@ -134,7 +134,7 @@ class Front:
         if kept is None or asked is None:
             return None
         variant = kept.ready(headers.get(b"accept-encoding", b""))
-        if variant is None or not self._door.local(kept.kind, headers, asked.user_id):
+        if variant is None or not self._door.local(kept.kind, headers, asked.user):
             return None
         if variant.known_by(headers.get(b"if-none-match")):
             self._read_kept(kept, _NOT_MODIFIED, headers, began)

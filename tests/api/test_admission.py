@@ -171,7 +171,8 @@ async def test_a_request_that_is_refused_or_breaks_off_gives_its_place_back(worl
 async def test_what_a_cache_answers_is_counted_here_alone(world: World) -> None:
     async with door(world, read=(2, 600)) as (_, services):
         user_id = UserId(uuid4())
-        assert [services.admission.local(Kind.READ, user_id, None) for _ in range(3)] == [True, True, False]
+        claims = services.admission.claims(Kind.READ, user_id, None)
+        assert [services.admission.local(claims) for _ in range(3)] == [True, True, False]
         with pytest.raises(RateLimited) as refused:
             await services.admission.enter(Ask(Kind.READ, user_id, None, "ios/1", ""))
         told: dict[str, Any] = dict(refused.value.headers)

@@ -80,7 +80,8 @@ def rebuild(url: str, told: Path) -> None:
                 try:
                     lifecycle.verify(next(one for one in registry.builds() if one.schema_name == build.schema_name))
                 except NotEqual as fault:
-                    print("differs", fault, file=notes)
+                    rows = [row for table in fault.verdict.compared for row in table.differences]
+                    print("differs", fault, fault.verdict.position, rows, file=notes)
                 else:
                     lifecycle.cutover(build.name)
                     print("exchanged", build, file=notes)
