@@ -60,7 +60,7 @@ class PurgePlace:
 
     def register(self) -> None:
         """A new cache has nothing yet: it begins at the end of the log."""
-        self._connection.execute(_REGISTER, (_NAME, Fence(self._connection).last_event()))
+        self._connection.execute(_REGISTER, (_NAME, Fence(self._connection).last_event(of_all=True)))
 
     def mine(self) -> bool:
         """Take the place if nobody has it. The lock goes with its holder's connection."""

@@ -36,7 +36,7 @@ class PostgresOutbox:
 
     def register(self, names: Collection[str]) -> None:
         """New reactions begin at the end of the log: nobody is told today of what happened last year."""
-        end = Fence(self._connection).last_event()
+        end = Fence(self._connection).last_event(of_all=True)
         for name in names:
             self._connection.execute(_REGISTER, (name, end))
 

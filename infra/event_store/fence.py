@@ -17,6 +17,7 @@ from psycopg.rows import tuple_row
 from domain.errors import StoreUnavailable
 
 _PATIENCE_SECONDS: Final = 0.05  # for transactions under way; then what was decided before is given
+_NEEDED_SECONDS: Final = 10.0  # for them, where what was decided before is not enough
 _PAUSE_SECONDS: Final = 0.0005
 _PENDING: Final = 64  # fences that wait at once
 
@@ -33,18 +34,33 @@ class Fence:
         self._decided = 0
         self._pending: deque[tuple[int, frozenset[str]]] = deque()
 
-    def decided(self) -> int:
-        """The highest decided position now; waits a moment for transactions under way."""
-        until = time.monotonic() + _PATIENCE_SECONDS
+    def decided(self, upto: int = 0) -> int:
+        """The highest decided position now; waits a moment for transactions under way, so that it may be a low one, in
+        the first calls even 0. `upto`: until this is decided, as far as it was drawn, it waits for longer.
+
+        `StoreUnavailable` when a transaction is open for longer than that.
+        """
+        began = time.monotonic()
         drawn = self._look()
-        while self._decided < drawn and time.monotonic() < until:
+        while self._decided < drawn:
+            enough = self._decided >= min(upto, drawn)
+            if time.monotonic() - began > (_PATIENCE_SECONDS if enough else _NEEDED_SECONDS):
+                if enough:
+                    break
+                raise StoreUnavailable(
+                    f"a transaction that writes events is open for over {_NEEDED_SECONDS:.0f} s: see cairn events stats"
+                )
             time.sleep(_PAUSE_SECONDS)
             self._look()
         return self._decided
 
-    def last_event(self) -> int:
-        """The position of the last decided event now, 0 for none: lower than `decided` where draws came to nothing."""
-        row = self._cursor.execute(_LAST_EVENT, (self.decided(),), prepare=True).fetchone()
+    def last_event(self, *, of_all: bool = False) -> int:
+        """The position of the last decided event now, 0 for none: lower than `decided` where draws came to nothing.
+
+        `of_all`: of all that is drawn by now, for those who take it for the end of the log. `StoreUnavailable`.
+        """
+        decided = self.decided(self._look() if of_all else 0)
+        row = self._cursor.execute(_LAST_EVENT, (decided,), prepare=True).fetchone()
         return int(row[0]) if row and row[0] is not None else 0
 
     def _look(self) -> int:
@@ -57,12 +73,11 @@ class Fence:
         if drawn == self._decided:
             return drawn
         writing = frozenset(str(holder) for (holder,) in self._cursor.execute(_WRITING, prepare=True))
-        if not self._pending or self._pending[-1][0] < drawn:
+        # the oldest stay: were they to make room for new ones, none might ever get old enough
+        if not self._pending or (self._pending[-1][0] < drawn and len(self._pending) < _PENDING):
             self._pending.append((drawn, writing))
-        while self._pending and (len(self._pending) > _PENDING or not self._pending[0][1] & writing):
-            if not self._pending[0][1] & writing:
-                self._decided = max(self._decided, self._pending[0][0])
-            self._pending.popleft()
+        while self._pending and not self._pending[0][1] & writing:
+            self._decided = max(self._decided, self._pending.popleft()[0])
         return drawn
 
 

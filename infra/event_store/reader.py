@@ -95,12 +95,12 @@ class LogReader:
         self._asked(lambda: self._connection.execute(_PARK, astuple(parked)))
         self.parked()[row.stream_id] = parked
 
-    def decided(self) -> int:
-        """The position of the last event up to which the log is decided; 0 while it is empty."""
-        return self._asked(self._fence.last_event)
+    def decided(self, *, of_all: bool = False) -> int:
+        """The position of the last event up to which the log is decided; 0 while it is empty (`Fence.last_event`)."""
+        return self._asked(partial(self._fence.last_event, of_all=of_all))
 
     def scan(self, after: int = 0, upto: int | None = None, of: "Selection | None" = None) -> Iterator[Sequence[Row]]:
-        """The decided rows of the log in order, in pages, by COPY. `upto` None: up to now.
+        """The decided rows of the log in order, in pages, by COPY. `upto`: it is waited for; None: up to now.
 
         What is appended while it runs comes not in. A page may be empty, so that whoever shows progress hears of it.
         Each page is a command of its own: between two of them the connection is free for others, and no snapshot holds
@@ -147,7 +147,7 @@ class LogReader:
 
         A LIMIT alone would not do: for each page the server would sort all that is left, or read past what others own.
         """
-        last = self.decided() if upto is None else min(upto, self.decided())
+        last = self.decided() if upto is None else min(upto, self._asked(partial(self._fence.decided, upto)))
         window = _PAGE
         while after < last:
             end = min(last, after + window)

@@ -136,7 +136,7 @@ class Rebuild:
         return [build for build in self._registry.builds() if build.schema_name in wanted]
 
     def _prepare(self, planned: Sequence[Build], options: Options) -> None:
-        upto = Fence(self._connection).last_event()
+        upto = Fence(self._connection).last_event(of_all=True)
         parts = self._parts([self._registry.definition(build) for build in planned], options)
         for build in planned:
             projection = self._registry.definition(build)

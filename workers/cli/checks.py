@@ -14,9 +14,6 @@ from workers.cli.options import CHECKOUT
 
 _BIN: Final = Path(sys.executable).parent
 _CODE: Final = ("domain", "projections", "infra", "api", "workers", "tests")
-# One by one in their order, so that all end together: those of the API, which come first, share a running instance in
-# each process, whose event loop must not stand still for minutes in between. More than cores: tests wait, too.
-_AT_ONCE: Final = ("--dist", "load", "--maxschedchunk", "1", "-n")
 _CHECKS: Final[tuple[tuple[str, ...], ...]] = (
     ("ruff", "format", "--check", "."),
     ("ruff", "check", "."),
@@ -24,8 +21,10 @@ _CHECKS: Final[tuple[tuple[str, ...], ...]] = (
     ("deptry", "."),
     ("vulture",),
     ("mypy",),
-    ("pytest", *_AT_ONCE, "3", "-m", "not system"),
-    ("pytest", *_AT_ONCE, "2", "-m", "system"),
+    # One by one in their order, so that all end together: those of the API, which come first, share a running instance
+    # in each process, whose event loop must not stand still for minutes in between. More than cores: tests wait, too.
+    ("pytest", "-n", "3", "--dist", "load", "--maxschedchunk", "1", "-m", "not system"),
+    ("pytest", "-m", "system"),  # most of them hold the machine for themselves
 )
 
 

@@ -274,7 +274,7 @@ class _Findings:
 
 def _scanned(reader: LogReader) -> Iterator[tuple[Sequence[Row], Callable[[int, int], None]]]:
     """The pages of the log, each with a function that shows how far the check is (events, findings)."""
-    last = reader.decided()
+    last = reader.decided(of_all=True)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("reading", total=last)
         for rows in reader.scan(upto=last):

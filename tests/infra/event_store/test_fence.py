@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
@@ -66,6 +67,60 @@ def test_a_lock_that_was_taken_before_the_first_draw_counts(database: Connection
         slow.execute("LOCK TABLE stored_events IN ROW EXCLUSIVE MODE")
         insert(fast)
         assert Fence(database).decided() == 0
+
+
+def test_who_takes_it_for_the_end_of_the_log_waits_for_all_that_is_under_way(
+    database: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.event_store.fence._PATIENCE_SECONDS", 0.0)
+    with psycopg.connect(database_url) as slow, ThreadPoolExecutor() as threads:
+        late = insert(slow)
+        assert Fence(database).last_event() == 0
+        waiting = threads.submit(Fence(database).last_event, of_all=True)
+        time.sleep(0.2)
+        assert not waiting.done()
+        slow.commit()
+        assert waiting.result() == late
+        insert(slow)
+        monkeypatch.setattr("infra.event_store.fence._NEEDED_SECONDS", 0.1)
+        with pytest.raises(StoreUnavailable, match="is open for"):
+            Fence(database).last_event(of_all=True)
+
+
+def test_a_scan_waits_for_the_position_that_another_has_decided(
+    database: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.event_store.fence._PATIENCE_SECONDS", 0.0)
+    with psycopg.connect(database_url) as slow, psycopg.connect(database_url, autocommit=True) as fast:
+        position = insert(fast)
+        insert(slow)
+        assert Fence(database).decided() == 0
+        with ThreadPoolExecutor() as threads:
+            reader = LogReader(database, MASTER)
+            waiting = threads.submit(lambda: [row.position for rows in reader.scan(upto=position) for row in rows])
+            time.sleep(0.1)
+            slow.rollback()
+            assert waiting.result() == [position]
+
+
+def test_with_always_some_transaction_under_way_the_fence_moves_on(database: Connection, database_url: str) -> None:
+    fence = Fence(database)
+    fence._look()
+    with (
+        psycopg.connect(database_url) as first,
+        psycopg.connect(database_url) as second,
+        psycopg.connect(database_url, autocommit=True) as fast,
+    ):
+        before = insert(first)
+        for _ in range(100):
+            before = insert(fast)
+            fence._look()
+        insert(second)
+        first.commit()
+        for _ in range(100):
+            insert(fast)
+            fence._look()
+        assert 0 < fence._decided < before + 1
 
 
 def test_long_transactions_that_only_read_hold_nothing_up(database: Connection, database_url: str) -> None:
