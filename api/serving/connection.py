@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
 import struct
 from enum import Enum
@@ -15,6 +16,8 @@ from uvicorn.server import ServerState
 
 from api.serving.refusals import Refused, is_method, wire_bytes
 from api.serving.state import State
+
+_log = logging.getLogger(__name__)
 
 _LOOKED_AT: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 _SLASH: Final = ord("/")
@@ -169,7 +172,11 @@ class Connection(HttpToolsProtocol):
             or not self.parser.should_keep_alive()
         ):
             return False
-        known = state.at_once(self.url, self.headers)
+        try:
+            known = state.at_once(self.url, self.headers)
+        except Exception:  # noqa: BLE001 - here it would end the connection; the app has an answer to every fault
+            _log.exception("an answer that is known by heart could not be given")
+            return False
         if known is None:
             return False
         status, head, body = known

@@ -96,7 +96,12 @@ def _staged(programs: Path) -> Path:
         if libraries.exists():
             shutil.copytree(libraries, unfinished / libraries.name, symlinks=True)
         _open_to_read(unfinished)
-        unfinished.rename(whole)
+        try:
+            unfinished.rename(whole)
+        except OSError:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            if not copied.exists():  # else another instance was faster
+                raise
     return copied
 
 

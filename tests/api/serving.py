@@ -19,7 +19,7 @@ LARGE = 8 * 1024 * 1024
 
 
 class Plain:
-    """Answers as its path says, and keeps what it was asked. It knows the answer to /known by heart."""
+    """Answers as its path says, and keeps what it was asked. It knows /known by heart, and breaks over /broken."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, bytes, dict[str, str]]] = []
@@ -27,6 +27,8 @@ class Plain:
         self.left = 0  # requests whose client was gone before their bodies were whole
 
     def at_once(self, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, bytes, bytes] | None:
+        if target == b"/broken":
+            raise ValueError(target)
         if target != b"/known":
             return None
         body = b"by heart" + dict(headers).get(b"more", b"")

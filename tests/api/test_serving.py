@@ -141,6 +141,14 @@ async def test_what_needs_more_than_an_answer_is_left_to_the_app(patient: Servin
     assert b"by heart" not in said
 
 
+async def test_a_fault_in_what_is_known_by_heart_ends_no_connection(patient: Serving) -> None:
+    broken, last = (
+        b"GET /broken HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET / HTTP/1.1\r\nConnection: close\r\n" + HOST + b"\r\n",
+    )
+    assert answers(await patient.said(broken + last)) == [(200, b"0"), (200, b"0")]
+
+
 async def test_a_wish_for_http_2_is_passed_over(patient: Serving) -> None:
     wish = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
     first = POST + wish + b"Content-Length: 3\r\n\r\nabc"

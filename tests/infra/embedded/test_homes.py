@@ -1,11 +1,13 @@
 """Root where user namespaces are not allowed, as in most containers: the server is handed to another account."""
 
+import fcntl
 import os
 import pwd
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,12 +67,14 @@ def start_where_namespaces_are_forbidden(data: Path) -> str:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Iterator[Path]:
-    was_there = STATE.exists()
-    yield tmp_path
-    for place in tmp_path.glob("*/postgres.place"):
-        shutil.rmtree(STATE / place.read_text())
-    if not was_there:
-        shutil.rmtree(STATE, ignore_errors=True)
+    with Path(tempfile.gettempdir(), "cairn-homes.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one folder for the whole machine, which is removed again
+        was_there = STATE.exists()
+        yield tmp_path
+        for place in tmp_path.glob("*/postgres.place"):
+            shutil.rmtree(STATE / place.read_text())
+        if not was_there:
+            shutil.rmtree(STATE, ignore_errors=True)
 
 
 def test_the_server_is_handed_over_and_found_again_when_its_folder_moves(data: Path) -> None:
