@@ -11,7 +11,6 @@ from msgspec.structs import asdict, replace
 
 from api.codec import Name, answer, body_of, no_content
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
-from api.front.kept import Keep, Seen
 from api.idempotency import json_reply
 from api.once import Once, once
 from api.openapi import answers, json_body
@@ -120,12 +119,10 @@ async def _opened(
 @router.get("/me", responses=answers(401, ok=Me))
 async def get_me(request: Request, user_id: CurrentUser, services: ServicesDep) -> Response:
     """One's own profile, from the account itself: never behind."""
-    reader = services.read_models.reader(user_id)
-    async with reader.view():  # nobody else may have looked how far the read models are
-        seen = reader.seen(["people"])  # before the profile is read
-    read = await read_me(services, user_id)
-    keep = None if seen is None else Keep(frozenset((user_id,)), Seen(*seen), None)
-    return answer(request, read, keep=keep)
+    fresh = Reads(services.read_models.reader(user_id), {}, ("people",))
+    async with fresh.view():  # nobody else may have looked how far the read models are
+        keep = fresh.keep(user_id)  # before the profile is read
+    return answer(request, await read_me(services, user_id), keep=keep)
 
 
 async def read_me(services: Services, user_id: UserId) -> Me:

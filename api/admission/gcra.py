@@ -71,16 +71,11 @@ class LocalLimits:
         self._arrivals: dict[str, int] = {}
 
     def take(self, claims: Sequence[Claim]) -> Taken:
-        """As `decide`, and remembered. The case that nothing is refused is written out: most requests are."""
-        known, now, after = self._arrivals, self._clock(), []
-        for key, interval, depth in claims:
-            arrival = known.get(key, 0)
-            next_one = (now if arrival < now else arrival) + interval
-            if next_one > now + depth:
-                return decide([known.get(key, 0) for key, _, _ in claims], now, claims)
-            after.append(next_one)
-        self._keep(claims, after)
-        return Taken(0, now, after)
+        """As `decide`, and remembered."""
+        taken = self.look(claims)
+        if taken.wait == 0:
+            self.remember(claims, taken.arrivals)
+        return taken
 
     def look(self, claims: Sequence[Claim]) -> Taken:
         """What `take` would say."""
@@ -91,9 +86,10 @@ class LocalLimits:
         """Remember what another limiter said, so that this one can go on from there; what that missed counts too."""
         ahead, known = self._clock() - taken.now, self._arrivals
         pairs = zip(claims, taken.arrivals, strict=True)
-        self._keep(claims, [max(arrival + ahead, known.get(key, 0)) for (key, _, _), arrival in pairs])
+        self.remember(claims, [max(arrival + ahead, known.get(key, 0)) for (key, _, _), arrival in pairs])
 
-    def _keep(self, claims: Sequence[Claim], arrivals: Sequence[int]) -> None:
+    def remember(self, claims: Sequence[Claim], arrivals: Sequence[int]) -> None:
+        """From now on these are the arrival times."""
         if len(self._arrivals) + len(claims) > self._room:
             self._sweep()
         for (key, _, _), arrival in zip(claims, arrivals, strict=True):

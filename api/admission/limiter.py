@@ -66,7 +66,8 @@ class Limiter:
         on_trust = tab.owed < tab.room and now - tab.opened_at < _TRUST_SECONDS and not taken.wait
         if on_trust and self._shared.answers:
             tab.owed += 1
-            return self._local.take(claims)
+            self._local.remember(claims, taken.arrivals)
+            return taken
         self._open(claims, now)  # for those who come meanwhile
         return await self._asked(claims, tab.owed, round((now - tab.opened_at) * 1_000_000))
 

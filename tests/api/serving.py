@@ -36,7 +36,7 @@ class Plain:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            raise NotImplementedError
+            raise ValueError(scope["type"])  # ASGI: what an app does not speak, it refuses; here uvicorn's lifespan
         path, body = scope["path"], b""
         while path != "/early":
             message = await receive()
