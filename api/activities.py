@@ -19,7 +19,8 @@ from api.services import Reader, Services
 from domain import activity as rules
 from domain.activity import ActivityMissing
 from domain.errors import DomainError
-from domain.events.activity import BestEffort, DeviceTotals, Source
+from domain.events.activity import Source
+from domain.events.measured import BestEffort, DeviceTotals
 from domain.measures import RESERVED_VERSION, ActivityId, Sport, UserId, Visibility
 from domain.recordings.recording import Column
 from domain.user import UserMissing
@@ -75,7 +76,7 @@ class Lap(Struct, frozen=True):
 class Activity(ActivityCard, frozen=True, kw_only=True):
     """An activity whole."""
 
-    notes: str | None  # free text, "" for none; null while a read model is read that does not know them yet
+    notes: str  # free text, "" for none
     distance_source: str  # recorded, positions or device
     max_speed_mps: float | None
     max_heart_rate_bpm: float | None

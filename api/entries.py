@@ -25,8 +25,9 @@ from api.services import Services
 from api.uploads import ReservedActivityId
 from domain.activity import MANUAL, Activity, RecordingDiffers, usual_title
 from domain.errors import DomainError, StoreUnavailable
-from domain.events.activity import ActivityRecorded, Measured, Source, Tally, as_stored
+from domain.events.activity import ActivityRecorded, Source, Tally
 from domain.events.event import Event
+from domain.events.measured import Measured, pack
 from domain.measures import RESERVED_VERSION, ActivityId, Sport, UserId, Visibility
 from domain.recordings.cleaning import max_possible_speed
 from domain.user import Profile, User, user_stream_id
@@ -300,7 +301,7 @@ async def _recorded(
             moving_s=moving_s,
             elevation_gain_m=round(entry.elevation_gain_m, 1),
         ),
-        measured=as_stored(
+        measured=pack(
             Measured(distance_source=MANUAL, avg_speed_mps=round(distance_m / moving_s, 3) if moving_s else None)
         ),
         source=Source(format=MANUAL, sha256=_figures(entry)),

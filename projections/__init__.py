@@ -11,4 +11,4 @@ from projections.projection import Projection
 from projections.summaries import SUMMARIES
 
 # All that run. While a version is changed, the older one stays beside the newer one, until `cairn projections gc`.
-PROJECTIONS: Final[tuple[Projection, ...]] = (ACTIVITIES, ACTIVITIES_2, CHANGES, FEED, GOALS, PEOPLE, SUMMARIES)
+PROJECTIONS: Final[tuple[Projection, ...]] = (ACTIVITIES_2, ACTIVITIES, CHANGES, FEED, GOALS, PEOPLE, SUMMARIES)

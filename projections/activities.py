@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
-from typing import Any, Final, LiteralString
+from typing import Any, Final, LiteralString, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
-from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityRecorded, Measured, Source
+from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityRecorded, Source
 from domain.events.event import Recorded
+from domain.events.measured import Measured, unpack, unpack_json
 from domain.measures import ActivityId, Sport, UserId, Visibility
 from projections.projection import Fold, Key, Place, Projection, Query, Table, View
 
@@ -34,17 +35,23 @@ class _Shown(Struct, frozen=True, kw_only=True, gc=False):
 class CardRow(_Shown, frozen=True, kw_only=True, gc=False):
     """A card as it is stored."""
 
-    measured: Raw
+    notes: str
+    measured: bytes  # packed, as the event has it
     source: Source
 
 
-class NotedCardRow(CardRow, frozen=True, kw_only=True, gc=False):
+class JsonCardRow(_Shown, frozen=True, kw_only=True, gc=False):
     """A card as version 2 stores it."""
 
-    notes: str = ""  # a recording has none
+    measured: Raw
+    source: Source
+    notes: str = ""
 
 
-class Cards(Fold[CardRow]):
+_Row = CardRow | JsonCardRow
+
+
+class Cards(Fold[_Row]):
     """Cards by activity id. A deleted activity has none."""
 
     table = Table(
@@ -63,34 +70,33 @@ class Cards(Fold[CardRow]):
                 return ((event.activity_id,),)
         return ()
 
-    def fold(self, key: Key, row: CardRow | None, recorded: Recorded) -> CardRow | None:  # noqa: ARG002 - the key is in the event
+    def fold(self, key: Key, row: _Row | None, recorded: Recorded) -> _Row | None:  # noqa: ARG002 - the event has it
         """The activity as it was recorded, with what was edited since."""
         match recorded.event:
             case ActivityRecorded() as event:
-                return _card(self.table.row, event)
-            case ActivityEdited() as event if row is not None:
-                return replace(row, title=event.title, visibility=event.visibility, sport=event.sport)
+                return _card(event)
+            case ActivityEdited(title=title, notes=notes, visibility=visibility, sport=sport) if row is not None:
+                return replace(row, title=title, notes=notes, visibility=visibility, sport=sport)
             case ActivityDeleted():
                 return None
         return row
 
 
-class NotedCards(Cards):
-    """Cards as version 2 has them, with notes."""
+class JsonCards(Cards):
+    """Cards as version 2 has them."""
 
-    table = replace(Cards.table, row=NotedCardRow)
+    table = replace(Cards.table, row=JsonCardRow)
 
-    def fold(self, key: Key, row: CardRow | None, recorded: Recorded) -> CardRow | None:
-        """As before, with the notes as they are from now on."""
+    def fold(self, key: Key, row: _Row | None, recorded: Recorded) -> _Row | None:
+        """The same, with what was measured as JSON."""
         card = super().fold(key, row, recorded)
-        match recorded.event:
-            case ActivityEdited(notes=notes) if card is not None:
-                return replace(card, notes=notes)
-        return card
+        if not isinstance(card, CardRow):
+            return card
+        return JsonCardRow(**{**asdict(card), "measured": Raw(unpack_json(card.measured))})
 
 
-def _card(kind: type[CardRow], event: ActivityRecorded) -> CardRow:
-    return kind(
+def _card(event: ActivityRecorded) -> CardRow:
+    return CardRow(
         activity_id=event.activity_id,
         user_id=event.user_id,
         title=event.title,
@@ -103,13 +109,14 @@ def _card(kind: type[CardRow], event: ActivityRecorded) -> CardRow:
         elapsed_s=event.tally.elapsed_s,
         moving_s=event.tally.moving_s,
         elevation_gain_m=event.tally.elevation_gain_m,
-        measured=event.measured.copy(),  # without the rest of the event that it is a view of
+        notes="",
+        measured=event.measured,
         source=event.source,
     )
 
 
-ACTIVITIES: Final = Projection(name="activities", version=1, folds=(Cards(),))
-ACTIVITIES_2: Final = Projection(name="activities", version=2, folds=(NotedCards(),))
+ACTIVITIES_2: Final = Projection(name="activities", version=2, folds=(JsonCards(),))
+ACTIVITIES: Final = Projection(name="activities", version=3, folds=(Cards(),), differs=frozenset({"measured"}))
 
 
 class Card(_Shown, frozen=True, kw_only=True, gc=False):
@@ -120,21 +127,24 @@ class Card(_Shown, frozen=True, kw_only=True, gc=False):
 
 
 class WholeCard(Card, frozen=True, kw_only=True, gc=False):
-    """An activity as its own screen shows it. `notes` is None where version 1 is read, which does not know them."""
+    """An activity as its own screen shows it."""
 
-    notes: str | None
+    notes: str
+
+
+C = TypeVar("C", bound=Card)
 
 
 async def whole_card(view: View, activity_id: ActivityId) -> WholeCard | None:
     """The card of one activity. Who may see it is the caller's question."""
     found = await view.rows(_WHOLE, (activity_id,))
-    return msgspec.convert(found[0], WholeCard, strict=False) if found else None
+    return _read(found[0], WholeCard) if found else None
 
 
 async def cards(view: View, activity_ids: Sequence[ActivityId]) -> dict[ActivityId, Card]:
     """The cards of these activities, in one query. Who may see them is the caller's question."""
-    found = map(_read, await view.rows(_BY_ID, (list(activity_ids),)))
-    return {card.activity_id: card for card in found}
+    found = await view.rows(_BY_ID, (list(activity_ids),))
+    return {card.activity_id: card for card in (_read(row, Card) for row in found)}
 
 
 async def cards_of(
@@ -145,11 +155,15 @@ async def cards_of(
     limit: int,
 ) -> list[Card]:
     """A runner's activities of these visibilities, the latest start first, from before a place in that order."""
-    return [*map(_read, await view.rows(_OF_USER, (user_id, [*map(str, seen_as)], *before, limit)))]
+    found = await view.rows(_OF_USER, (user_id, [*map(str, seen_as)], *before, limit))
+    return [_read(row, Card) for row in found]
 
 
-def _read(row: dict[str, Any]) -> Card:
-    return msgspec.convert(row, Card, strict=False)
+def _read(row: dict[str, Any], kind: type[C]) -> C:
+    packed = row["measured"]
+    if isinstance(packed, bytes):  # not in version 2
+        row["measured"] = unpack(packed)
+    return msgspec.convert(row, kind, strict=False)
 
 
 _SHOWN: LiteralString = """
@@ -157,11 +171,7 @@ _SHOWN: LiteralString = """
            distance_m, elapsed_s, moving_s, elevation_gain_m, measured, source
 """
 _COLUMNS: LiteralString = _SHOWN + " FROM {s}.cards "
-_WHOLE: Final = Query(
-    "activities",
-    _SHOWN + ", notes FROM {s}.cards WHERE activity_id = %s",
-    others={1: _SHOWN + ", NULL AS notes FROM {s}.cards WHERE activity_id = %s"},
-)
+_WHOLE: Final = Query("activities", _SHOWN + ", notes FROM {s}.cards WHERE activity_id = %s")
 _BY_ID: Final = Query("activities", _COLUMNS + "WHERE activity_id = ANY(%s)")
 _OF_USER: Final = Query(
     "activities",

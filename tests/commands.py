@@ -155,7 +155,7 @@ async def unfollow(stage: Stage) -> Command:
 
 
 async def enter(stage: Stage) -> Command:
-    entry, effects = stage.entry(), {"activity.recorded@1": 1}
+    entry, effects = stage.entry(), {"activity.recorded@2": 1}
     if stage.dice.random() < 0.3:
         entry, effects = {**entry, "notes": "Rain."}, {**effects, "activity.edited@2": 1}
     if stage.dice.random() < 0.5:
@@ -176,7 +176,7 @@ async def enter_several(stage: Stage) -> Command:
         answer = await stage.do("POST", "/activities/batch", 200, json=body, headers=_new_key())
         assert {item["status"] for item in answer.json()["items"][:-1]} == {"exists"}
 
-    return _post("/activities/batch", {"activity.recorded@1": len(items)}, body, forgetful=forgetful, status=200)
+    return _post("/activities/batch", {"activity.recorded@2": len(items)}, body, forgetful=forgetful, status=200)
 
 
 async def edit(stage: Stage) -> Command:
@@ -193,7 +193,7 @@ async def upload(stage: Stage) -> Command:
     return Command(
         "PUT",
         f"/activities/{own}",
-        {"activity.recorded@1": 1},
+        {"activity.recorded@2": 1},
         content=body,
         statuses=(202,),
         told=lambda answer: (answer.json()["activity_id"], answer.json()["status_url"]),
@@ -210,7 +210,7 @@ async def put_chunk(stage: Stage) -> Command:
         await _verdict(stage, own)
         await stage.do("PUT", f"/activities/{own}/chunks/0", 204, content=body)
 
-    path, effects = f"/activities/{own}/chunks/0", {"activity.recorded@1": 1}
+    path, effects = f"/activities/{own}/chunks/0", {"activity.recorded@2": 1}
     return Command("PUT", path, effects, content=body, statuses=(200, 201), forgetful=finished)
 
 
@@ -227,7 +227,7 @@ async def finish(stage: Stage) -> Command:
         assert (answer.json()["status"], answer.json()["duplicate_of"]) == ("duplicate", str(own))
 
     path = f"/activities/{own}/finish"
-    return _post(path, {"activity.recorded@1": 1}, _whole(body, 2), forgetful=forgetful, status=202, upload=own)
+    return _post(path, {"activity.recorded@2": 1}, _whole(body, 2), forgetful=forgetful, status=202, upload=own)
 
 
 def _post(path: str, effects: Mapping[str, int], body: object, *, status: int = 201, **more: Any) -> Command:

@@ -7,8 +7,9 @@ from uuid import UUID, uuid4
 
 from psycopg import Connection
 
-from domain.events.activity import ActivityRecorded, Measured, Source, Tally, as_stored
+from domain.events.activity import ActivityRecorded, Source, Tally
 from domain.events.event import Event, Recorded
+from domain.events.measured import Measured, pack
 from domain.measures import ActivityId, Sport, UserId, Visibility
 from domain.streams import Aggregate
 from infra.projecting.pages import Pages
@@ -58,7 +59,7 @@ def run(
             moving_s=distance_m * 0.35,
             elevation_gain_m=10.0,
         ),
-        measured=as_stored(Measured(points=100, distance_source="recorded")),
+        measured=pack(Measured(points=100, distance_source="recorded")),
         source=Source(format="fit", sha256=sha256),
         at=at,
     )

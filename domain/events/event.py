@@ -12,7 +12,7 @@ from domain.measures import UserId
 class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A fact, as stored for ever. Another shape is another version, with an upcast; a new meaning is a new event."""
 
-    TOPIC: ClassVar[str]  # stored name and version, `activity.recorded@1`: modules may move, this may not
+    TOPIC: ClassVar[str]  # stored name and version, `activity.recorded@2`: modules may move, this may not
     # Fields about the person, or where they were: stored sealed under the owner's key. Each has a default, which
     # stands in its place once the key is destroyed.
     PRIVATE: ClassVar[frozenset[str]] = frozenset()

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from msgspec import Struct
 
-from domain.events.activity import DeviceTotals, Measured
+from domain.events.measured import DeviceTotals, Measured
 from domain.measures import Sport
 from domain.recordings.cleaning import CleanTrack, clean, max_possible_speed
 from domain.recordings.distance import Distance, DistanceSource, distance_of

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from domain.errors import DomainError
-from domain.events.activity import Measured
+from domain.events.measured import Measured
 from domain.measures import Sport
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from domain.events.activity import BestEffort
+from domain.events.measured import BestEffort
 from domain.recordings.cleaning import CleanTrack
 from domain.recordings.recording import FloatColumn
 

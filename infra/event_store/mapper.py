@@ -1,4 +1,12 @@
-"""Events to stored bytes and back: JSON that can be read in psql, its private fields sealed under the owner's key."""
+"""Events to stored bytes and back: MessagePack, its private fields sealed under the owner's key.
+
+The first byte of a state says what it is:
+
+- 0x80 to 0x8f: a MessagePack map of all fields. That of what is sealed, cut off, is one too: private fields then have
+  their defaults.
+- 2: the length of the map of the public fields (24 bits, big-endian), that map, and that of the private ones, sealed.
+- `{`: JSON, as states were before; where it has a sealed part, that is the last field, in base64.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
@@ -12,8 +20,12 @@ from domain.events import EVENTS, UPCASTS
 from domain.events.event import Event
 from infra.event_store.rows import Row
 
-SEALED: Final = b',"sealed":"'  # the last field; quotes within strings are escaped, so it stands nowhere else
-_ENCODER: Final = msgspec.json.Encoder()
+SEALED: Final = 2  # the first byte of a state with a sealed part
+HEAD: Final = 4  # bytes: that one, and the length of what is public
+_JSON: Final = ord("{")
+_JSON_SEALED: Final = b',"sealed":"'  # the last field; quotes within strings are escaped, so it stands nowhere else
+_MOST_FIELDS: Final = 15  # of a map whose head is one byte, 0x80 and the number of fields
+_ENCODER: Final = msgspec.msgpack.Encoder(uuid_format="bytes")
 
 Decode = Callable[[bytes], Event]
 Upcasts = Mapping[str, tuple[str, Callable[[dict[str, Any]], dict[str, Any]]]]
@@ -45,22 +57,28 @@ def associated(owner_id: UUID, stream_id: UUID, version: int) -> bytes:
 
 def is_sealed(state: bytes) -> bool:
     """Whether the state has a sealed part."""
-    return state.rfind(SEALED) >= 0  # from the end, where it is: twice as fast
+    return state[:1] == b"\x02" or (state[:1] == b"{" and state.rfind(_JSON_SEALED) >= 0)
 
 
 class Mapper:
-    """One cached decoder for each topic, for the current one and those that came before it."""
+    """Cached decoders for each topic, for the current one and those that came before it."""
 
     def __init__(self, events: Sequence[type[Event]], upcasts: Upcasts) -> None:
-        decoders = {kind.TOPIC: msgspec.json.Decoder(kind, strict=True) for kind in events}
         self._kinds = {kind.TOPIC: kind for kind in events}
         self._upcasts = upcasts
-        self.decoders: Final[Mapping[str, Decode]] = {
-            **{topic: decoder.decode for topic, decoder in decoders.items()},
-            **{topic: self._decoder_of_old(topic) for topic in upcasts},
+        self.decoders: Final[Mapping[str, Decode]] = {  # of maps of MessagePack
+            **{kind.TOPIC: msgspec.msgpack.Decoder(kind, strict=True).decode for kind in events},
+            **{topic: self._decoder_of_old(topic, msgspec.msgpack.decode) for topic in upcasts},
         }
+        self._json_decoders: Mapping[str, Decode] = {
+            **{kind.TOPIC: msgspec.json.Decoder(kind, strict=True).decode for kind in events},
+            **{topic: self._decoder_of_old(topic, msgspec.json.decode) for topic in upcasts},
+        }
+        for kind in events:
+            if len(kind.__struct_fields__) > _MOST_FIELDS:
+                raise ValueError(f"{kind.TOPIC} has more than {_MOST_FIELDS} fields: put some together in one")
 
-    def _decoder_of_old(self, topic: str) -> Callable[[bytes], Event]:
+    def _decoder_of_old(self, topic: str, fields_of: Callable[[bytes], Any]) -> Decode:
         steps = []
         while topic in self._upcasts:
             topic, step = self._upcasts[topic]
@@ -68,7 +86,7 @@ class Mapper:
         kind = self._kinds[topic]
 
         def decode(state: bytes) -> Event:
-            fields: dict[str, Any] = msgspec.json.decode(state)
+            fields: dict[str, Any] = fields_of(state)
             for step in steps:
                 fields = step(fields)
             return msgspec.convert(fields, kind)
@@ -90,9 +108,9 @@ class Mapper:
         if cipher is None or not event.PRIVATE:
             return event.TOPIC, _ENCODER.encode(event)
         private = {name: getattr(event, name) for name in event.PRIVATE}
-        public = msgspec.structs.replace(event, **dict.fromkeys(event.PRIVATE, msgspec.UNSET))
-        box = pybase64.b64encode(cipher.seal(_ENCODER.encode(private), place))
-        return event.TOPIC, _ENCODER.encode(public)[:-1] + SEALED + box + b'"}'
+        public = _ENCODER.encode(msgspec.structs.replace(event, **dict.fromkeys(event.PRIVATE, msgspec.UNSET)))
+        head = (SEALED << 24 | len(public)).to_bytes(HEAD)
+        return event.TOPIC, head + public + cipher.seal(_ENCODER.encode(private), place)
 
     def decode(self, topic: str, state: bytes) -> Event:
         """The event of a stored topic and state. Private fields that are sealed have their defaults: redacted.
@@ -100,40 +118,45 @@ class Mapper:
         `UndecodableEvent` when this code does not know the topic, or the state does not fit it.
         """
         try:
+            kind = state[0]
+            if kind == SEALED:
+                state = state[HEAD : HEAD + int.from_bytes(state[1:HEAD])]
+            elif kind == _JSON:
+                return self._json_decoders[topic](state)
             return self.decoders[topic](state)
         except KeyError:
             raise UndecodableEvent(f"unknown topic {topic!r}: newer code wrote it; deploy that code here too") from None
-        except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
+        except (IndexError, msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
             raise UndecodableEvent(f"state of topic {topic!r} does not decode: {error}") from error
 
     def open(self, topic: str, state: bytes, cipher: Cipher | None, place: bytes) -> Event:
         """As `decode`, with the sealed fields opened; without a cipher (the key is destroyed) they stay redacted."""
-        begin = state.rfind(SEALED)
-        if begin < 0 or cipher is None:
+        if cipher is None or not is_sealed(state):
             return self.decode(topic, state)
-        return self.decode(topic, _opened(topic, state, begin, cipher, place))
+        return self.decode(topic, _opened(topic, state, cipher, place))
 
     def event(self, row: Row, cipher: Cipher | None) -> Event:
         """The event of a row, opened. `UndecodableEvent` names the row."""
-        state = row.state
         try:
-            if cipher is not None and (begin := state.rfind(SEALED)) >= 0:
-                place = associated(row.owner_id, row.stream_id, row.version)
-                state = _opened(row.topic, state, begin, cipher, place)
-            return self.decode(row.topic, state)
+            return self.open(row.topic, row.state, cipher, associated(row.owner_id, row.stream_id, row.version))
         except UndecodableEvent as fault:
             raise UndecodableEvent(f"{place_of(row)}: {fault}") from fault.__cause__
 
 
-def _opened(topic: str, state: bytes, begin: int, cipher: Cipher, place: bytes) -> bytes:
-    """The state with its sealed part, which begins there, in the clear."""
+def _opened(topic: str, state: bytes, cipher: Cipher, place: bytes) -> bytes:
+    """The state with its sealed part in the clear."""
     try:
-        private = cipher.open(pybase64.b64decode(state[begin + len(SEALED) : -2], validate=True), place)
-    except (InvalidTag, ValueError):
+        if state[0] == _JSON:
+            begin = state.rfind(_JSON_SEALED)
+            box = pybase64.b64decode(state[begin + len(_JSON_SEALED) : -2], validate=True)
+            return state[:begin] + b"," + cipher.open(box, place)[1:]
+        ends = HEAD + int.from_bytes(state[1:HEAD])
+        private = cipher.open(state[ends:], place)
+        return bytes((state[HEAD] + private[0] - 0x80,)) + state[HEAD + 1 : ends] + private[1:]
+    except (InvalidTag, IndexError, ValueError):
         raise UndecodableEvent(
             f"the sealed part of topic {topic!r} does not open: its bytes, its place or its key were changed"
         ) from None
-    return state[:begin] + b"," + private[1:]
 
 
 def place_of(row: Row) -> str:

@@ -129,6 +129,8 @@ def _column(name: str, hint: object) -> Column:
         return Column(name, "json", 114, nullable, _raws, None)
     if kind is str:
         return Column(name, "text", 25, nullable, _texts, None)
+    if kind is bytes:
+        return Column(name, "bytea", 17, nullable, _packed, None)
     if kind in _FIXED:
         sql, oid, fixed = _FIXED[kind]
         return Column(name, sql, oid, nullable, fixed.pack, None, fixed)
@@ -159,8 +161,12 @@ def _jsons(values: Iterable[Struct]) -> list[bytes]:
 
 
 def _raws(values: Iterable[Raw]) -> list[bytes]:
+    return _packed(map(bytes, values))
+
+
+def _packed(values: Iterable[bytes]) -> list[bytes]:
     pack = _LENGTH.pack
-    return [pack(len(data)) + data for data in map(bytes, values)]
+    return [pack(len(data)) + data for data in values]
 
 
 def _bytes(values: Iterable[UUID]) -> Iterable[bytes]:

@@ -154,7 +154,7 @@ class Rebuild:
         seen = self._seen()
         folds = [fold for projection in projections for fold in projection.folds]
         state = sum(
-            count * (_ROW_BYTES + (size if any(column.sql == "json" for column in columns_of(fold.table.row)) else 0))
+            count * (_ROW_BYTES + (size if any(column.sql == "bytea" for column in columns_of(fold.table.row)) else 0))
             for fold in folds
             for count, size in (seen.get(topic, (0.0, 0.0)) for topic in MAPPER.topics_of(fold.events))
         )

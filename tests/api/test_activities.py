@@ -116,7 +116,7 @@ async def test_notes_stand_sealed_in_the_log(world: World, anna: Runner) -> None
     query = "SELECT topic, state FROM stored_events WHERE originator_id = %s"
     with psycopg.connect(world.settings.database_url) as database:
         stored = database.execute(query, (activity_id,)).fetchall()
-    assert [topic for topic, _ in stored] == ["activity.recorded@1", "activity.edited@2"]
+    assert [topic for topic, _ in stored] == ["activity.recorded@2", "activity.edited@2"]
     assert not any(b"secret" in state for _, state in stored)
 
 

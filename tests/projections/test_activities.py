@@ -2,7 +2,8 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityRecorded, as_stored
+from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityRecorded
+from domain.events.measured import pack
 from domain.events.user import UserErased
 from domain.measures import Sport, Visibility
 from infra.projecting.builds import Registry
@@ -30,10 +31,10 @@ def edit(recorded: ActivityRecorded, notes: str = "") -> ActivityEdited:
 async def test_a_card_shows_the_last_edit(database: Connection, queries: View) -> None:
     recorded = run(ANNA)
     edited = edit(recorded)
-    project(ACTIVITIES_2, database, recorded, edited, page=1)
+    project(ACTIVITIES, database, recorded, edited, page=1)
     card = (await cards(queries, [recorded.activity_id]))[recorded.activity_id]
     assert (card.title, card.visibility, card.sport) == ("Race", Visibility.PRIVATE, Sport.HIKING)
-    assert (as_stored(card.measured), card.source, card.started_at) == (
+    assert (pack(card.measured), card.source, card.started_at) == (
         recorded.measured,
         recorded.source,
         recorded.started_at,
@@ -43,56 +44,54 @@ async def test_a_card_shows_the_last_edit(database: Connection, queries: View) -
 async def test_a_deleted_activity_has_no_card(database: Connection, queries: View) -> None:
     recorded = run(ANNA)
     deleted = ActivityDeleted(user_id=ANNA, activity_id=recorded.activity_id, tally=recorded.tally, at=MAY_2)
-    project(ACTIVITIES_2, database, recorded, deleted)
+    project(ACTIVITIES, database, recorded, deleted)
     assert await cards(queries, [recorded.activity_id]) == {}
 
 
 async def test_a_runners_list_is_theirs_and_the_latest_start_comes_first(database: Connection, queries: View) -> None:
-    project(ACTIVITIES_2, database, run(ANNA, at=MAY_2, activity_id=SECOND), run(ANNA, activity_id=FIRST), run(BEN))
+    project(ACTIVITIES, database, run(ANNA, at=MAY_2, activity_id=SECOND), run(ANNA, activity_id=FIRST), run(BEN))
     found = await cards_of(queries, ANNA, list(Visibility), BEFORE_ALL, 10)
     assert [card.activity_id for card in found] == [SECOND, FIRST]
 
 
 async def test_pages_go_on_where_the_last_one_ended_also_at_equal_times(database: Connection, queries: View) -> None:
-    project(ACTIVITIES_2, database, *(run(ANNA, activity_id=UUID(int=n)) for n in range(1, 6)))
+    project(ACTIVITIES, database, *(run(ANNA, activity_id=UUID(int=n)) for n in range(1, 6)))
     first = await cards_of(queries, ANNA, list(Visibility), BEFORE_ALL, 3)
     rest = await cards_of(queries, ANNA, list(Visibility), (MAY_1, first[-1].activity_id), 3)
     assert [card.activity_id.int for card in [*first, *rest]] == [5, 4, 3, 2, 1]
 
 
 async def test_a_list_holds_only_what_may_be_seen(database: Connection, queries: View) -> None:
-    project(ACTIVITIES_2, database, *(run(ANNA, visibility=seen) for seen in Visibility))
+    project(ACTIVITIES, database, *(run(ANNA, visibility=seen) for seen in Visibility))
     assert len(await cards_of(queries, ANNA, [Visibility.PUBLIC], BEFORE_ALL, 10)) == 1
 
 
 async def test_an_activity_has_no_notes_until_they_are_written(database: Connection, queries: View) -> None:
     first, second = run(ANNA), run(ANNA)
-    project(ACTIVITIES_2, database, first, second, edit(first, "Rain.\nNew shoes."), page=1)
+    project(ACTIVITIES, database, first, second, edit(first, "Rain.\nNew shoes."), page=1)
     found = [await whole_card(queries, activity_id) for activity_id in (first.activity_id, second.activity_id)]
     assert [card and card.notes for card in found] == ["Rain.\nNew shoes.", ""]
 
 
-async def test_where_version_1_is_read_edits_are_shown_and_notes_are_not_known_yet(
-    database: Connection, database_url: str
-) -> None:
-    version_1_is_read(database)
+async def test_version_2_shows_the_same(database: Connection, database_url: str) -> None:
+    version_2_is_read(database)
     one = run(ANNA)
-    project(ACTIVITIES, database, one, edit(one, "Rain."))
+    project(ACTIVITIES_2, database, one, edit(one, "Rain."))
     async with reading(database_url) as view:
         card = await whole_card(view, one.activity_id)
     assert card is not None
-    assert (card.title, card.notes) == ("Race", None)
+    assert (card.title, card.notes, pack(card.measured)) == ("Race", "Rain.", one.measured)
 
 
-def version_1_is_read(database: Connection) -> None:
+def version_2_is_read(database: Connection) -> None:
     """As in an instance that older code made, and that this code then started in."""
-    registry = Registry(database, [ACTIVITIES])
+    registry = Registry(database, [ACTIVITIES_2])
     database.execute("DELETE FROM projection_pointers WHERE name = 'activities'")
     for build in registry.builds("activities"):
         registry.drop(build)
     registry.register()
     Registry(database).register()
-    assert [(build.version, build.state) for build in registry.builds("activities")] == [(1, "active"), (2, "planned")]
+    assert [(build.version, build.state) for build in registry.builds("activities")] == [(2, "active"), (3, "planned")]
 
 
 async def test_notes_go_with_their_activity_and_with_their_runner(database: Connection, queries: View) -> None:
@@ -100,6 +99,6 @@ async def test_notes_go_with_their_activity_and_with_their_runner(database: Conn
     gone = ActivityDeleted(user_id=ANNA, activity_id=deleted.activity_id, tally=deleted.tally, at=MAY_2)
     edits = [edit(one, "a secret") for one in (deleted, erased)]
     log = [recorded(event, at) for at, event in enumerate([deleted, erased, kept, *edits, gone], 1)]
-    apply(ACTIVITIES_2, database, [*log, recorded(UserErased(at=MAY_2), len(log) + 1, BEN)])
-    assert "a secret" not in str(database.execute("SELECT cards FROM activities_v2.cards AS cards").fetchall())
+    apply(ACTIVITIES, database, [*log, recorded(UserErased(at=MAY_2), len(log) + 1, BEN)])
+    assert "a secret" not in str(database.execute("SELECT cards FROM activities_v3.cards AS cards").fetchall())
     assert await whole_card(queries, kept.activity_id) is not None

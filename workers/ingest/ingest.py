@@ -12,7 +12,8 @@ import msgspec
 
 from domain.activity import Activity, RecordingDiffers, session_activity_id, usual_title
 from domain.errors import StoreUnavailable
-from domain.events.activity import ActivityRecorded, Measured, Source, Tally, as_stored
+from domain.events.activity import ActivityRecorded, Source, Tally
+from domain.events.measured import Measured, pack
 from domain.measures import ActivityId, UserId
 from domain.recordings.reading import Reading, SessionRead
 from domain.recordings.recording import UnreadableRecording
@@ -230,7 +231,7 @@ def _recorded(
             moving_s=session.moving_s,
             elevation_gain_m=session.elevation_gain_m,
         ),
-        measured=as_stored(dated(session.measured, started_at, manifest.received_at)),
+        measured=pack(dated(session.measured, started_at, manifest.received_at)),
         source=Source(format=reading.format, sha256=manifest.sha256, device=reading.device, session=index),
         at=at,
     )

@@ -11,13 +11,12 @@ from typing import Any, Final
 from uuid import uuid4
 
 import msgspec
-from msgspec import Raw
 from msgspec.structs import FieldInfo
 
 from domain.activity import Activity
 from domain.events import EVENTS
-from domain.events.activity import Measured
 from domain.events.event import Event
+from domain.events.measured import Measured
 from domain.follow import Follow
 from domain.goal import Goal
 from domain.streams import Aggregate
@@ -32,7 +31,7 @@ NAMES: Final[Mapping[str, type[Event] | type[Aggregate]]] = {
     **{kind.TOPIC: kind for kind in EVENTS},
     **{kind.STATE: kind for kind in AGGREGATES},
 }
-# What fields hold that are handed on without being decoded.
+# What fields hold that are handed on as bytes.
 HELD: Final[Mapping[tuple[str, str], type]] = {("ActivityRecorded", "measured"): Measured}
 KEY: Final = b"the key of the samples, 32 bytes"
 
@@ -45,7 +44,7 @@ def shape(kind: type[Event] | type[Aggregate]) -> Mapping[str, Any]:
 
 def _decoded(kind: type[Any]) -> type[Any]:
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
-    held = {name: HELD[kind.__name__, name] for name, field in fields.items() if field.type is Raw}
+    held = {name: HELD[kind.__name__, name] for name, field in fields.items() if field.type is bytes}
     if not held:
         return kind
     described = [
@@ -65,16 +64,18 @@ def _without_words(schema: Any) -> Any:
     return [_without_words(value) for value in schema] if isinstance(schema, list) else schema
 
 
-def sealed(event: Event) -> Mapping[str, Any]:
-    """The event as it is stored, sealed, with what is needed to open it."""
+def states(event: Event) -> Mapping[str, Any]:
+    """The event as it is stored, in the clear and sealed, with what is needed to open it; in hexadecimal."""
     owner_id, stream_id, version = uuid4(), uuid4(), 7
-    _, state = MAPPER.encode(event, UserCipher(KEY), associated(owner_id, stream_id, version))
+    _, clear = MAPPER.encode(event)
+    _, sealed = MAPPER.encode(event, UserCipher(KEY), associated(owner_id, stream_id, version))
     return {
         "key": base64.b64encode(KEY).decode(),
         "owner_id": str(owner_id),
         "stream_id": str(stream_id),
         "version": version,
-        "state": state.decode(),
+        "clear": clear.hex(),
+        "sealed": sealed.hex(),
     }
 
 
@@ -89,7 +90,5 @@ if __name__ == "__main__":
     for name, kind in NAMES.items():
         add(FOLDER / "shapes" / f"{name}.json", shape(kind))
     for event_kind in EVENTS:
-        clear = FOLDER / "events" / f"{event_kind.TOPIC}.json"
-        if event_kind.PRIVATE:
-            example = MAPPER.decode(event_kind.TOPIC, clear.read_bytes())
-            add(FOLDER / "sealed" / f"{event_kind.TOPIC}.json", sealed(example))
+        example = MAPPER.decode(event_kind.TOPIC, (FOLDER / "events" / f"{event_kind.TOPIC}.json").read_bytes())
+        add(FOLDER / "states" / f"{event_kind.TOPIC}.json", states(example))

@@ -22,8 +22,10 @@ from msgspec import Struct
 from psycopg import Connection
 
 from domain.errors import StoreUnavailable
+from domain.events.follow import FollowStarted
 from infra import migrations
 from infra.embedded.postgres import EmbeddedPostgres
+from infra.event_store.mapper import MAPPER
 from infra.event_store.postgres import PostgresLog
 from infra.event_store.reader import LogReader
 from infra.event_store.rows import Save, VersionTaken
@@ -228,13 +230,15 @@ def run(seconds: float, seed: int, folder: Path) -> Report:
 
 def _faults_of_saves(connection: Connection, acked: set[UUID], refused: set[UUID]) -> Iterator[str]:
     stored = connection.execute(
-        "SELECT originator_id, originator_version, convert_from(state, 'utf8')::json FROM stored_events ORDER BY 1, 2"
+        "SELECT originator_id, originator_version, topic, state FROM stored_events ORDER BY 1, 2"
     ).fetchall()
     versions: dict[UUID, list[int]] = {}
     saves: dict[UUID, list[tuple[UUID, int, int]]] = {}
-    for stream, version, state in stored:
+    for stream, version, topic, state in stored:
+        event = MAPPER.decode(topic, state)
+        assert isinstance(event, FollowStarted)
         versions.setdefault(stream, []).append(version)
-        saves.setdefault(UUID(state["followee_id"]), []).append((stream, version, UUID(state["follower_id"]).int))
+        saves.setdefault(event.followee_id, []).append((stream, version, event.follower_id.int))
     for stream, found in versions.items():
         if found != list(range(1, len(found) + 1)):
             yield f"stream {stream} has versions {found}"

@@ -10,10 +10,11 @@ from uuid import UUID
 from msgspec import Struct
 from psycopg import Connection
 
-from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityRecorded, Measured, Source, Tally, as_stored
+from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityRecorded, Source, Tally
 from domain.events.event import Event
 from domain.events.follow import FollowEnded, FollowStarted
 from domain.events.goal import GoalDropped, GoalSet
+from domain.events.measured import Measured, pack
 from domain.events.user import ProfileChanged, UserErased, UserRegistered
 from domain.follow import follow_id
 from domain.goal import goal_stream_id
@@ -94,7 +95,7 @@ class History:
             started_at=self._at - timedelta(hours=self._dice.randrange(90)),
             utc_offset_s=self._dice.choice([-18_000, 0, 20_700]),
             tally=self._tally(day, self._dice.choice(list(Sport))),
-            measured=as_stored(Measured(points=self._dice.randrange(9_000), polyline=self._word() * 9)),
+            measured=pack(Measured(points=self._dice.randrange(9_000), polyline=self._word() * 9)),
             source=Source(format="fit", sha256=self._dice.randbytes(32).hex()),
             at=self._at,
         )

@@ -12,7 +12,8 @@ import pytest
 from msgspec.structs import replace
 from psycopg import Connection
 
-from domain.events.activity import ActivityRecorded, Measured, as_stored
+from domain.events.activity import ActivityRecorded
+from domain.events.measured import Measured, pack
 from infra import migrations
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.faults import Fault
@@ -79,11 +80,11 @@ def test_parts_that_do_not_fit_are_halved_and_then_it_says_so(
         patched.setattr(rebuilds, "_WORKER_BYTES", 1024**2)  # it takes its workers for smaller than they are
         with pytest.raises(Fault, match=r"rows of partition \d+ alone do not fit into the memory given"):
             _fill(operator, ["activities"], Options(1, 20 * 1024**2, 60.0))
-    parts = database.execute("SELECT count(*) FROM rebuild_parts WHERE schema_name = 'activities_v2_b2'").fetchone()
+    parts = database.execute("SELECT count(*) FROM rebuild_parts WHERE schema_name = 'activities_v3_b2'").fetchone()
     assert parts is not None
     assert parts[0] > 1
     (built,) = operator.rebuild("activities")
-    assert operator.digests(built.schema_name) == operator.digests("activities_v2")
+    assert operator.digests(built.schema_name) == operator.digests("activities_v3")
 
 
 def _fill(operator: Operator, names: list[str], options: Options) -> None:
@@ -133,7 +134,7 @@ def test_the_rows_of_chosen_users_are_made_anew_in_every_live_build(operator: Op
     (users,) = [operator.connection.execute("SELECT array_agg(user_id) FROM people_v1.profiles").fetchone() or ([],)]
     chosen = users[0][:3]
     for statement in (
-        "UPDATE activities_v2.cards SET title = 'other' WHERE user_id = ANY(%s)",
+        "UPDATE activities_v3.cards SET title = 'other' WHERE user_id = ANY(%s)",
         "DELETE FROM summaries_v1.days WHERE user_id = ANY(%s)",
         "DELETE FROM feed_v1.entries WHERE viewer_id = ANY(%s)",
         "UPDATE people_v1.degrees SET followers = 99 WHERE user_id = ANY(%s)",
@@ -141,7 +142,7 @@ def test_the_rows_of_chosen_users_are_made_anew_in_every_live_build(operator: Op
         assert operator.connection.execute(statement, (chosen,)).rowcount > 0
     with healing(operator.url, operator.registry, MASTER) as healer:
         assert {one.build for one in healer.rebuild_owners(None, chosen)} == {
-            "activities v2",
+            "activities v3",
             *(f"{name} v1" for name in ("changes", "feed", "goals", "people", "summaries")),
         }
     assert {name: operator.digests(operator.active(name)) for name in before} == before
@@ -199,18 +200,18 @@ def test_a_full_disk_stops_it_with_the_reason_and_live_reads_go_on(own_server: t
             (build,) = [one for one in tight.builds("activities") if one.build == 2]
             assert build.state == "building"
             assert "too large" in str(build.reason)
-            assert limited.execute("SELECT count(*) FROM activities_v2.cards").fetchone() == (120,)
+            assert limited.execute("SELECT count(*) FROM activities_v3.cards").fetchone() == (120,)
             with pytest.raises(Fault, match="building and not verified"):
                 Lifecycle(limited, tight, url).cutover("activities")
         resource.prlimit(pid, resource.RLIMIT_FSIZE, limit)
         with psycopg.connect(url, autocommit=True) as roomy:
             with rebuilding(roomy, Registry(roomy), url, [MASTER_KEY], lambda _told: None) as made:
                 made.fill(made.start(["activities"], restart=False), ROOMY)
-            assert roomy.execute("SELECT count(*) FROM activities_v2_b2.cards").fetchone() == (120,)
+            assert roomy.execute("SELECT count(*) FROM activities_v3_b2.cards").fetchone() == (120,)
 
 
 def _long_run(dice: random.Random) -> Made:
     recorded: ActivityRecorded = run(ANNA)
     line = base64.b85encode(dice.randbytes(160_000)).decode()
-    recorded = replace(recorded, measured=as_stored(Measured(polyline=line)))
+    recorded = replace(recorded, measured=pack(Measured(polyline=line)))
     return Made(ANNA, recorded.activity_id, 1, recorded)

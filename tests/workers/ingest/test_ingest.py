@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from domain.activity import Activity
-from domain.events.activity import Measured
+from domain.events.measured import Measured
 from domain.measures import ActivityId, Sport, Visibility
 from domain.recordings.reading import ReaderFailed, Reading
 from domain.uploads import Cover, Verdict

@@ -8,20 +8,11 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from domain.events.activity import (
-    ActivityDeleted,
-    ActivityEdited,
-    ActivityRecorded,
-    BestEffort,
-    DeviceTotals,
-    Measured,
-    Source,
-    Tally,
-    as_stored,
-)
+from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityRecorded, Source, Tally
 from domain.events.event import Event
 from domain.events.follow import FollowStarted
 from domain.events.goal import GoalSet
+from domain.events.measured import BestEffort, DeviceTotals, Measured, pack
 from domain.events.user import ProfileChanged, UserRegistered
 from domain.follow import follow_id
 from domain.goal import goal_stream_id
@@ -142,7 +133,7 @@ class _Log:
             started_at=at - timedelta(hours=1),
             utc_offset_s=7_200,
             tally=tally,
-            measured=as_stored(
+            measured=pack(
                 Measured(
                     points=round(tally.elapsed_s),
                     distance_source="recorded",

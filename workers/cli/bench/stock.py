@@ -28,7 +28,9 @@ from eventsourcing.utils import Environment
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier
 
+from domain.events.activity import ActivityRecorded
 from domain.events.event import Event
+from domain.events.measured import unpack_json
 from workers.cli.bench.events import Made
 
 _PAGE: Final = 1_000  # notifications at once; its own default section is 10
@@ -112,7 +114,7 @@ class StockLog:
 
         def work(number: int) -> None:
             while time.monotonic() < until:
-                self._recorder.insert_events([StoredEvent(uuid4(), 1, "activity.recorded@1", state)])
+                self._recorder.insert_events([StoredEvent(uuid4(), 1, ActivityRecorded.TOPIC, state)])
                 counts[number] += 1
 
         began = time.monotonic()
@@ -126,8 +128,8 @@ class StockLog:
 
 def _fields(event: Event) -> dict[str, Any]:
     fields = msgspec.structs.asdict(event)
-    raw = {name: msgspec.json.decode(value) for name, value in fields.items() if isinstance(value, msgspec.Raw)}
-    return msgspec.to_builtins({**fields, **raw}, builtin_types=(UUID, datetime))  # type: ignore[no-any-return]
+    packed = {name: msgspec.json.decode(unpack_json(value)) for name, value in fields.items() if type(value) is bytes}
+    return msgspec.to_builtins({**fields, **packed}, builtin_types=(UUID, datetime))  # type: ignore[no-any-return]
 
 
 def _happened(event: Event) -> Happened:
