@@ -4,24 +4,30 @@ Lines are taken apart here: psycopg's general way takes longer than the server n
 """
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Final
 from uuid import UUID, SafeUUID
 
 import msgspec
 import psycopg
+from cryptography.exceptions import InvalidTag
 from msgspec import Struct
 from psycopg import Connection
 from psycopg.sql import Composed
 
 from domain.events.event import Event, Recorded
 from domain.measures import UserId
-from infra.event_store.mapper import Decode
+from infra.event_store.mapper import SEALED, Decode, in_the_clear
 from infra.event_store.rows import Row
+from infra.keys import KeyUnusable, UserCipher
 
 # A line: the number of fields, then each with its length. This is up to the length of the topic; behind it come the
 # topic, the state with its length, and the owner with its.
 _HEAD: Final = struct.Struct("!hiqi16siqi")
+_STREAM, _VERSION = slice(18, 34), slice(38, 46)  # of the line
+_SEALED: Final = bytes((SEALED,))
+_UNDECODABLE: Final = (KeyError, IndexError, msgspec.DecodeError, ValueError, TypeError, RecursionError, InvalidTag)
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # with flags and no extension, before the first line
 _OWNERS: Final = 100_000  # whose ids are kept
 _UUIDS: Final = msgspec.msgpack.Decoder(list[UUID])
@@ -47,24 +53,38 @@ def rows_of(connection: Connection, statement: Composed, owners: "Ids") -> Seque
     return rows
 
 
-def page_of(connection: Connection, statement: Composed, owners: "Ids", decoders: Mapping[bytes, Decode]) -> Page:
-    """What the statement copies, decoded at once. Rows of other topics and rows that do not decode are left.
+class Opening(Struct, frozen=True):
+    """Topics whose sealed part is opened, and how the keys of a page's owners are found."""
 
-    Values are gathered in columns, from which ids and events are then made by the page.
+    topics: Collection[bytes]
+    keys: Callable[[Collection[UUID]], Mapping[UUID, UserCipher | KeyUnusable | None]]
+
+
+def page_of(
+    connection: Connection, statement: Composed, owners: "Ids", decoders: Mapping[bytes, Decode], opening: Opening
+) -> Page:
+    """What the statement copies, decoded at once. Rows without a decoder and rows that do not decode are left.
+
+    Values are gathered in columns, from which ids and events are then made by the page. What is to be opened waits for
+    its keys, which are asked for when all lines are there.
     """
-    unpack, head = _HEAD.unpack_from, _HEAD.size
+    unpack, head, opened = _HEAD.unpack_from, _HEAD.size, opening.topics
     events, streams, versions, positions, whose = list[Event](), list[bytes](), list[int](), list[int](), list[UserId]()
-    left, position = list[Row](), 0
+    left, sealed, position = list[Row](), list[bytes](), 0
     for line in _lines(connection, statement):
         _, _, position, _, stream, _, version, size = unpack(line)
         begin = head + size
-        state, owner, decode = line[begin + 4 : -20], owners[line[-16:]], decoders.get(line[head:begin])
+        topic, state = line[head:begin], line[begin + 4 : -20]
+        if topic in opened and state[:1] == _SEALED:
+            sealed.append(line)
+            continue
+        owner, decode = owners[line[-16:]], decoders.get(topic)
         try:
             event = None if decode is None else decode(state)
-        except (KeyError, msgspec.DecodeError, ValueError, TypeError, RecursionError):
+        except _UNDECODABLE:
             event = None
         if event is None:
-            left.append(Row(position, _id(stream), version, line[head:begin].decode(), state, owner))
+            left.append(Row(position, _id(stream), version, topic.decode(), state, owner))
             continue
         events.append(event)
         streams.append(stream)
@@ -72,7 +92,31 @@ def page_of(connection: Connection, statement: Composed, owners: "Ids", decoders
         positions.append(position)
         whose.append(owner)
     found = list(map(Recorded, events, _ids(streams), versions, positions, whose))
+    if sealed:
+        found = sorted([*found, *_opened(sealed, owners, decoders, opening, left)], key=attrgetter("position"))
     return Page(found, left, len(found) + len(left), position)
+
+
+def _opened(
+    lines: Sequence[bytes], owners: "Ids", decoders: Mapping[bytes, Decode], opening: Opening, left: list[Row]
+) -> Iterator[Recorded]:
+    """The events of lines with a sealed part, opened. Rows that do not open are left."""
+    unpack, head, whose = _HEAD.unpack_from, _HEAD.size, [owners[line[-16:]] for line in lines]
+    keys, streams = opening.keys(set(whose)), _ids([line[_STREAM] for line in lines])
+    for line, owner, stream_id in zip(lines, whose, streams, strict=True):
+        _, _, position, _, stream, _, version, size = unpack(line)
+        begin, key = head + size, keys[owner]
+        topic, state = line[head:begin], line[begin + 4 : -20]
+        try:
+            # what binds it to its place is in the line, as `associated` has it
+            place = line[-16:] + stream + line[_VERSION]
+            event = decoders[topic](in_the_clear(state, key, place)) if isinstance(key, UserCipher) else None
+        except _UNDECODABLE:
+            event = None
+        if event is None:
+            left.append(Row(position, stream_id, version, topic.decode(), state, owner))
+        else:
+            yield Recorded(event, stream_id, version, position, owner)
 
 
 def _lines(connection: Connection, statement: Composed) -> Iterator[bytes]:

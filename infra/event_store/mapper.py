@@ -21,6 +21,7 @@ from domain.events.event import Event
 from infra.event_store.rows import Row
 
 SEALED: Final = 2  # the first byte of a state with a sealed part
+_SEALED_BYTE: Final = bytes((SEALED,))
 HEAD: Final = 4  # bytes: that one, and the length of what is public
 _JSON: Final = ord("{")
 _JSON_SEALED: Final = b',"sealed":"'  # the last field; quotes within strings are escaped, so it stands nowhere else
@@ -52,12 +53,12 @@ class UndecodableEvent(Exception):
 
 def associated(owner_id: UUID, stream_id: UUID, version: int) -> bytes:
     """What binds sealed bytes to their place: moved to another row, they do not open."""
-    return owner_id.bytes + stream_id.bytes + version.to_bytes(8)
+    return ((owner_id.int << 128 | stream_id.int) << 64 | version).to_bytes(40)  # the three as bytes, at half the time
 
 
 def is_sealed(state: bytes) -> bool:
     """Whether the state has a sealed part."""
-    return state[:1] == b"\x02" or (state[:1] == b"{" and state.rfind(_JSON_SEALED) >= 0)
+    return state[:1] == _SEALED_BYTE or (state[:1] == b"{" and state.rfind(_JSON_SEALED) >= 0)
 
 
 class Mapper:
@@ -146,17 +147,22 @@ class Mapper:
 def _opened(topic: str, state: bytes, cipher: Cipher, place: bytes) -> bytes:
     """The state with its sealed part in the clear."""
     try:
-        if state[0] == _JSON:
-            begin = state.rfind(_JSON_SEALED)
-            box = pybase64.b64decode(state[begin + len(_JSON_SEALED) : -2], validate=True)
-            return state[:begin] + b"," + cipher.open(box, place)[1:]
-        ends = HEAD + int.from_bytes(state[1:HEAD])
-        private = cipher.open(state[ends:], place)
-        return bytes((state[HEAD] + private[0] - 0x80,)) + state[HEAD + 1 : ends] + private[1:]
+        if state[0] == SEALED:
+            return in_the_clear(state, cipher, place)
+        begin = state.rfind(_JSON_SEALED)
+        box = pybase64.b64decode(state[begin + len(_JSON_SEALED) : -2], validate=True)
+        return state[:begin] + b"," + cipher.open(box, place)[1:]
     except (InvalidTag, IndexError, ValueError):
         raise UndecodableEvent(
             f"the sealed part of topic {topic!r} does not open: its bytes, its place or its key were changed"
         ) from None
+
+
+def in_the_clear(state: bytes, cipher: Cipher, place: bytes) -> bytes:
+    """A state that begins with `SEALED` as one map. `InvalidTag`, `IndexError`, `ValueError`: it does not open."""
+    ends = HEAD + int.from_bytes(state[1:HEAD])
+    private = cipher.open(state[ends:], place)
+    return bytes((state[HEAD] + private[0] - 0x80,)) + state[HEAD + 1 : ends] + private[1:]
 
 
 def place_of(row: Row) -> str:

@@ -16,7 +16,7 @@ from psycopg.sql import SQL, Composable, Composed, Literal
 from domain.errors import StoreUnavailable
 from domain.events.event import Recorded
 from domain.measures import UserId
-from infra.event_store.copying import Ids, Page, page_of, rows_of
+from infra.event_store.copying import Ids, Opening, Page, page_of, rows_of
 from infra.event_store.fence import Fence
 from infra.event_store.mapper import HEAD, MAPPER, SEALED, UndecodableEvent, is_sealed, place_of
 from infra.event_store.rows import Row, partition_of
@@ -121,12 +121,13 @@ class LogReader:
 
         What is sealed is opened for these topics. For others it does not even leave the server, which halves the time.
         """
-        decoders = {topic.encode(): decode for topic, decode in MAPPER.decoders.items() if topic not in opened}
+        decoders = {topic.encode(): decode for topic, decode in MAPPER.decoders.items()}
+        opening = Opening({topic.encode() for topic in opened}, self._keys.of)
         state = _CUT.format(opened=Literal(sorted(opened)), sealed=Literal(SEALED), head=Literal(HEAD))
         condition, owners = of.condition(), Ids()
 
         def page(after: int, upto: int) -> tuple[Page, int, int]:
-            found = page_of(self._connection, _copy(state, after, upto, condition), owners, decoders)
+            found = page_of(self._connection, _copy(state, after, upto, condition), owners, decoders, opening)
             return found, found.count, found.last
 
         for found in self._windows(after, upto, page):
