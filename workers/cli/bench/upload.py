@@ -166,18 +166,13 @@ class Uploads:
         """After a first load, which warms everything up."""
         runs = math.ceil(self._load.grown / self._load.fits)
         asyncio.run(self._uploaded(self._fits, _CLIENTS))
-        memory, rows = self._memory(), self._size()
+        memory, rows = self._memory(), self._ask(_SIZE)
         for _ in range(runs):
             asyncio.run(self._uploaded(self._fits, _CLIENTS))
         return {
             _MEMORY: (self._memory() - memory) / 1e6,
-            _ROWS: (self._size() - rows) / (runs * self._load.fits),
+            _ROWS: (self._ask(_SIZE) - rows) / (runs * self._load.fits),
         }
-
-    def _size(self) -> int:
-        """Without what nobody needs any more, which autovacuum frees every minute: the bench takes less."""
-        self._database.execute("VACUUM")
-        return self._ask(_SIZE)
 
     def _memory(self) -> float:
         taken = self._whole.memory_bytes()
