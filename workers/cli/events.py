@@ -18,6 +18,8 @@ from psycopg import Connection
 from rich.console import Console
 from rich.progress import Progress
 
+from domain.events.activity import ActivityRecorded
+from domain.events.measured import unpack_json
 from domain.streams import MalformedPosition
 from infra.event_store.inspection import Figures, Finding, HeldBack, Inspection, Seen, Verification
 from infra.event_store.reader import LogReader
@@ -299,6 +301,9 @@ def _said(seen: Seen, *, private: bool) -> dict[str, Any]:
         return {}
     hidden = frozenset() if private else seen.event.PRIVATE
     fields: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(seen.event))
+    if isinstance(seen.event, ActivityRecorded) and "measured" in fields:
+        with contextlib.suppress(ValueError, msgspec.DecodeError):  # what does not unpack is shown as it is
+            fields["measured"] = msgspec.json.decode(unpack_json(seen.event.measured))
     return {name: value for name, value in fields.items() if name not in hidden}
 
 

@@ -75,6 +75,7 @@ async def test_private_fields_are_shown_only_when_they_are_asked_for(events: Run
     assert "Anna" in (await asked(events, "tail", "--no-follow", "--private")).stdout
     shown = lines(await asked(events, "show", RUN.activity_id, "--json", "--private"))
     assert shown[0]["event"]["title"] == "Morning run"  # type: ignore[index]
+    assert shown[0]["event"]["measured"]["points"] == 100  # type: ignore[index]
     assert "title" not in lines(await asked(events, "show", RUN.activity_id, "--json"))[0]["event"]  # type: ignore[operator]
 
 
