@@ -1,8 +1,11 @@
 """Pages for followers and scans for replays."""
 
+import base64
+import json
 import re
 from collections.abc import Collection
-from uuid import uuid4
+from pathlib import Path
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -15,10 +18,11 @@ from domain.events.event import Recorded
 from domain.events.user import UserRegistered
 from infra.event_store.mapper import MAPPER, Mapper, associated
 from infra.event_store.reader import LogReader, Selection
-from infra.event_store.rows import Row, Save
+from infra.event_store.rows import Row, Save, partition_of
 from infra.keys import MasterKeys
 from infra.projecting.refold import Part
 from projections.summaries import SUMMARIES
+from tests.infra.event_store import samples
 from tests.infra.event_store.conftest import MASTER, Store
 from tests.scenarios import ANNA, BEN, CARA, MAY_1, run
 
@@ -128,6 +132,29 @@ async def test_a_scan_stops_where_the_log_is_decided(opened: Store, reader: LogR
         assert [row.position for row in scanned(reader)] == [position]
         slow.rollback()
     assert len(scanned(reader)) == 2
+
+
+@pytest.mark.parametrize("path", sorted((samples.FOLDER / "sealed").glob("*.json")), ids=lambda path: path.stem)
+def test_what_was_stored_as_json_is_read_and_replayed(path: Path, reader: LogReader, database: Connection) -> None:
+    sample = json.loads(path.read_text())
+    owner, stream = UUID(sample["owner_id"]), UUID(sample["stream_id"])
+    clear = MAPPER.decode(path.stem, (samples.FOLDER / "events" / path.name).read_bytes())
+    wrapped = MASTER.wrap(owner, base64.b64decode(sample["key"])).wrapped
+    database.execute(
+        "INSERT INTO user_keys (owner_id, master_id, wrapped) VALUES (%s, %s, %s)", (owner, MASTER.current, wrapped)
+    )
+    row = (stream, sample["version"], path.stem, sample["state"].encode(), owner, partition_of(owner))
+    database.execute(
+        "INSERT INTO stored_events (originator_id, originator_version, topic, state, owner_id, partition_id)"
+        " VALUES (%s, %s, %s, %s, %s, %s)",
+        row,
+    )
+    (read,), position = reader.page(0, 10)
+    assert read.event == clear
+    topics = MAPPER.topics_of([type(clear)])
+    assert [one.event for one in replayed(reader, position, Selection(topics=topics), topics)] == [clear]
+    (closed,) = replayed(reader, position, Selection(), ())
+    assert closed.event == MAPPER.decode(path.stem, row[3]) != clear
 
 
 async def test_without_the_key_private_fields_are_redacted_and_the_rest_is_there(
