@@ -98,7 +98,7 @@ async def test_two_hundred_runs_acked_while_all_is_down_are_activities_soon_afte
             print(f"{UPLOADS} runs were activities {took:.1f} s after the servers were back")  # noqa: T201 - see -s
             assert sorted(seen) == sorted(map(str, acked))
             assert [item["count"] for item in summaries] == [UPLOADS]
-            # Bytes are moved on after their verdict is told; a file that a killed API was at stays for a day, without name
+            # Bytes are moved on after their verdict is told; what a killed API was writing has no name, and stays a day
             while any((data / "objects" / "inbox").glob("[!.]*")):
                 assert time.monotonic() - began < DEADLINE_SECONDS, (data.parent / "up.log").read_text()[-5000:]
                 await asyncio.sleep(0.1)
