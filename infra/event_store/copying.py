@@ -25,8 +25,6 @@ from infra.keys import KeyUnusable, UserCipher
 # A line: the number of fields, then each with its length. This is up to the length of the topic; behind it come the
 # topic, the state with its length, and the owner with its.
 _HEAD: Final = struct.Struct("!hiqi16siqi")
-_STREAM, _VERSION = slice(18, 34), slice(38, 46)  # of the line
-_SEALED: Final = bytes((SEALED,))
 _UNDECODABLE: Final = (KeyError, IndexError, msgspec.DecodeError, ValueError, TypeError, RecursionError, InvalidTag)
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # with flags and no extension, before the first line
 _OWNERS: Final = 100_000  # whose ids are kept
@@ -53,6 +51,9 @@ def rows_of(connection: Connection, statement: Composed, owners: "Ids") -> Seque
     return rows
 
 
+_Sealed = tuple[int, bytes, int, bytes, bytes, bytes]  # position, stream, version, topic, state, owner
+
+
 class Opening(Struct, frozen=True):
     """Topics whose sealed part is opened, and how the keys of a page's owners are found."""
 
@@ -70,13 +71,13 @@ def page_of(
     """
     unpack, head, opened = _HEAD.unpack_from, _HEAD.size, opening.topics
     events, streams, versions, positions, whose = list[Event](), list[bytes](), list[int](), list[int](), list[UserId]()
-    left, sealed, position = list[Row](), list[bytes](), 0
+    left, sealed, position = list[Row](), list[_Sealed](), 0
     for line in _lines(connection, statement):
         _, _, position, _, stream, _, version, size = unpack(line)
         begin = head + size
         topic, state = line[head:begin], line[begin + 4 : -20]
-        if topic in opened and state[:1] == _SEALED:
-            sealed.append(line)
+        if topic in opened and state[:1] == SEALED:
+            sealed.append((position, stream, version, topic, state, line[-16:]))
             continue
         owner, decode = owners[line[-16:]], decoders.get(topic)
         try:
@@ -98,18 +99,15 @@ def page_of(
 
 
 def _opened(
-    lines: Sequence[bytes], owners: "Ids", decoders: Mapping[bytes, Decode], opening: Opening, left: list[Row]
+    lines: Sequence[_Sealed], owners: "Ids", decoders: Mapping[bytes, Decode], opening: Opening, left: list[Row]
 ) -> Iterator[Recorded]:
     """The events of lines with a sealed part, opened. Rows that do not open are left."""
-    unpack, head, whose = _HEAD.unpack_from, _HEAD.size, [owners[line[-16:]] for line in lines]
-    keys, streams = opening.keys(set(whose)), _ids([line[_STREAM] for line in lines])
-    for line, owner, stream_id in zip(lines, whose, streams, strict=True):
-        _, _, position, _, stream, _, version, size = unpack(line)
-        begin, key = head + size, keys[owner]
-        topic, state = line[head:begin], line[begin + 4 : -20]
+    keys = opening.keys({owners[owner] for *_, owner in lines})
+    streams = _ids([stream for _, stream, *_ in lines])
+    for (position, stream, version, topic, state, owner_bytes), stream_id in zip(lines, streams, strict=True):
+        owner, place = owners[owner_bytes], owner_bytes + stream + version.to_bytes(8)  # as `associated` has it
+        key = keys[owner]
         try:
-            # what binds it to its place is in the line, as `associated` has it
-            place = line[-16:] + stream + line[_VERSION]
             event = decoders[topic](in_the_clear(state, key, place)) if isinstance(key, UserCipher) else None
         except _UNDECODABLE:
             event = None

@@ -20,10 +20,9 @@ from domain.events import EVENTS, UPCASTS
 from domain.events.event import Event
 from infra.event_store.rows import Row
 
-SEALED: Final = 2  # the first byte of a state with a sealed part
-_SEALED_BYTE: Final = bytes((SEALED,))
+SEALED: Final = b"\x02"  # the first byte of a state with a sealed part
 HEAD: Final = 4  # bytes: that one, and the length of what is public
-_JSON: Final = ord("{")
+_JSON: Final = b"{"
 _JSON_SEALED: Final = b',"sealed":"'  # the last field; quotes within strings are escaped, so it stands nowhere else
 _MOST_FIELDS: Final = 15  # of a map whose head is one byte, 0x80 and the number of fields
 _ENCODER: Final = msgspec.msgpack.Encoder(uuid_format="bytes")
@@ -58,7 +57,7 @@ def associated(owner_id: UUID, stream_id: UUID, version: int) -> bytes:
 
 def is_sealed(state: bytes) -> bool:
     """Whether the state has a sealed part."""
-    return state[:1] == _SEALED_BYTE or (state[:1] == b"{" and state.rfind(_JSON_SEALED) >= 0)
+    return state[:1] == SEALED or (state[:1] == _JSON and state.rfind(_JSON_SEALED) >= 0)
 
 
 class Mapper:
@@ -110,7 +109,7 @@ class Mapper:
             return event.TOPIC, _ENCODER.encode(event)
         private = {name: getattr(event, name) for name in event.PRIVATE}
         public = _ENCODER.encode(msgspec.structs.replace(event, **dict.fromkeys(event.PRIVATE, msgspec.UNSET)))
-        head = (SEALED << 24 | len(public)).to_bytes(HEAD)
+        head = SEALED + len(public).to_bytes(HEAD - 1)
         return event.TOPIC, head + public + cipher.seal(_ENCODER.encode(private), place)
 
     def decode(self, topic: str, state: bytes) -> Event:
@@ -119,7 +118,7 @@ class Mapper:
         `UndecodableEvent` when this code does not know the topic, or the state does not fit it.
         """
         try:
-            kind = state[0]
+            kind = state[:1]
             if kind == SEALED:
                 state = state[HEAD : HEAD + int.from_bytes(state[1:HEAD])]
             elif kind == _JSON:
@@ -127,7 +126,7 @@ class Mapper:
             return self.decoders[topic](state)
         except KeyError:
             raise UndecodableEvent(f"unknown topic {topic!r}: newer code wrote it; deploy that code here too") from None
-        except (IndexError, msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
+        except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
             raise UndecodableEvent(f"state of topic {topic!r} does not decode: {error}") from error
 
     def open(self, topic: str, state: bytes, cipher: Cipher | None, place: bytes) -> Event:
@@ -147,7 +146,7 @@ class Mapper:
 def _opened(topic: str, state: bytes, cipher: Cipher, place: bytes) -> bytes:
     """The state with its sealed part in the clear."""
     try:
-        if state[0] == SEALED:
+        if state[:1] == SEALED:
             return in_the_clear(state, cipher, place)
         begin = state.rfind(_JSON_SEALED)
         box = pybase64.b64decode(state[begin + len(_JSON_SEALED) : -2], validate=True)

@@ -123,7 +123,7 @@ class LogReader:
         """
         decoders = {topic.encode(): decode for topic, decode in MAPPER.decoders.items()}
         opening = Opening({topic.encode() for topic in opened}, self._keys.of)
-        state = _CUT.format(opened=Literal(sorted(opened)), sealed=Literal(SEALED), head=Literal(HEAD))
+        state = _CUT.format(opened=Literal(sorted(opened)), sealed=Literal(SEALED[0]), head=Literal(HEAD))
         condition, owners = of.condition(), Ids()
 
         def page(after: int, upto: int) -> tuple[Page, int, int]:
