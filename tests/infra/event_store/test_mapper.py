@@ -73,6 +73,13 @@ def test_fields_of_later_versions_of_the_code_do_no_harm(path: Path) -> None:
     assert MAPPER.decode(path.stem, later) == MAPPER.decode(path.stem, state)
 
 
+@pytest.mark.parametrize("path", JSON, ids=lambda path: path.stem)
+def test_neither_do_they_in_json(path: Path) -> None:
+    state = path.read_bytes()
+    later = msgspec.json.encode({**msgspec.json.decode(state), "of_tomorrow": 1})
+    assert MAPPER.decode(path.stem, later) == MAPPER.decode(path.stem, state)
+
+
 def test_an_unknown_topic_says_what_to_do() -> None:
     for state in (b"{}", b"\x80"):
         with pytest.raises(UndecodableEvent, match=r"unknown topic 'activity\.teleported@9'.*deploy"):
@@ -168,6 +175,24 @@ def test_sealed_bytes_open_only_where_they_were_sealed(changed: str) -> None:
     key = UserCipher(b"another key, 32 bytes as it must") if changed == "key" else cipher
     with pytest.raises(UndecodableEvent, match=f"stream {damaged.stream_id} version {damaged.version}.*does not open"):
         MAPPER.event(damaged, key)
+
+
+@pytest.mark.parametrize("changed", ["place", "key", "bytes", "cut", "base64"])
+def test_neither_do_those_in_json(changed: str) -> None:
+    sample = json.loads((samples.FOLDER / "sealed" / "user.registered@1.json").read_text())
+    state, cipher = sample["state"].encode(), UserCipher(base64.b64decode(sample["key"]))
+    place = associated(UUID(sample["owner_id"]), UUID(sample["stream_id"]), sample["version"])
+    assert MAPPER.open("user.registered@1", state, cipher, place) != MAPPER.decode("user.registered@1", state)
+    damaged = {
+        "place": state,
+        "key": state,
+        "bytes": state[:-6] + (b"A" if state[-6:-5] != b"A" else b"B") + state[-5:],
+        "cut": state[:-60] + b'"}',
+        "base64": state[:-3] + b'?"}',
+    }[changed]
+    key = UserCipher(b"another key, 32 bytes as it must") if changed == "key" else cipher
+    with pytest.raises(UndecodableEvent, match="does not open"):
+        MAPPER.open("user.registered@1", damaged, key, b"elsewhere" if changed == "place" else place)
 
 
 class Timed(Event, frozen=True, kw_only=True):
