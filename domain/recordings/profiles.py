@@ -11,6 +11,7 @@ from domain.recordings.motion import moving_time
 from domain.recordings.recording import FloatColumn, Session
 
 _SAMPLES: Final = 300
+_LEAST_WAY_M: Final = 1.0  # less is noise, which has no curve
 _LEAST_WINDOW_M: Final = 60.0  # a speed over less is the noise of GPS
 _WINDOWS: Final = 50  # into a whole activity: the speed at a place is that over a fiftieth of the way
 _SLOWEST, _FASTEST = 0.4, 2.5  # of the median speed; beyond is a walk to the tap, or a leap of the positions
@@ -62,7 +63,8 @@ def speed_curve(session: Session, total_m: float) -> Curve | None:
 def _along(session: Session, track: CleanTrack, total_m: float) -> FloatColumn | None:
     """Metres from the start to each point, stretched to the total; None when there is no way."""
     found = distance_of(session, track)
-    if found.total_m <= 0:
+    total_m = total_m or found.total_m
+    if min(total_m, found.total_m) < _LEAST_WAY_M:
         return None
-    stretched: FloatColumn = found.column * ((total_m or found.total_m) / found.total_m)
+    stretched: FloatColumn = found.column * (total_m / found.total_m)
     return stretched

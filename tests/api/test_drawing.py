@@ -234,6 +234,8 @@ def test_curves_need_a_way_and_heights_or_times() -> None:
     assert elevation_curve(of(altitude_m=[1.0, 2.0, 3.0]), 2_000) is None
     assert speed_curve(of(**way), 2_000) is None
     assert speed_curve(of(t=[0.0, 1.0, 2.0]), 2_000) is None
+    assert elevation_curve(of(**way, altitude_m=[1.0, 2.0, 3.0]), 5e-324) is None
+    assert elevation_curve(of(distance_m=[0.0, 0.0, 5e-324], altitude_m=[1.0, 2.0, 3.0]), 2_000) is None
     for nothing in (elevation_curve, speed_curve):
         assert nothing(of(), 0.0) is None
 
