@@ -1,5 +1,6 @@
 """Bookkeeping of ingest in Postgres: whose bytes are whose, when activities were, and how often an upload was tried."""
 
+import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -32,21 +33,21 @@ class PostgresClaims:
     async def claim(self, user_id: UserId, sha256: str, activity_id: ActivityId) -> ActivityId:
         """Take the bytes for this upload, unless another has them; whose they are."""
         async with self._database.connection() as connection:
-            found = await connection.execute(_CLAIM, (user_id, bytes.fromhex(sha256), activity_id))
+            found = await connection.execute(_CLAIM, (_bytes_id(user_id, sha256), activity_id))
             row = await found.fetchone()
         return ActivityId(row[0]) if row else activity_id
 
     async def holder(self, user_id: UserId, sha256: str) -> ActivityId | None:
         """Which upload has these bytes."""
         async with self._database.connection() as connection:
-            found = await connection.execute(_HOLDER, (user_id, bytes.fromhex(sha256)))
+            found = await connection.execute(_HOLDER, (_bytes_id(user_id, sha256),))
             row = await found.fetchone()
         return None if row is None else ActivityId(row[0])
 
     async def hand_over(self, user_id: UserId, sha256: str, holder: ActivityId, activity_id: ActivityId) -> ActivityId:
         """Take the bytes over from this holder; whose they are, when another was faster."""
         async with self._database.connection() as connection:
-            await connection.execute(_HAND_OVER, (activity_id, user_id, bytes.fromhex(sha256), holder))
+            await connection.execute(_HAND_OVER, (activity_id, _bytes_id(user_id, sha256), holder))
         return await self.claim(user_id, sha256, activity_id)
 
     async def around(self, user_id: UserId, span: Span) -> Sequence[tuple[ActivityId, Span]]:
@@ -119,6 +120,14 @@ class PostgresSessions:
             return await (await connection.execute(_ENDED, (session_id, at))).fetchone() is not None
 
 
+def _bytes_id(user_id: UserId, sha256: str) -> UUID:
+    """These bytes of this runner. Half a digest is enough: two files of one runner would have to meet in 128 bits.
+
+    It tells nothing of either, so that its row may stay when the runner is erased.
+    """
+    return UUID(bytes=hashlib.sha256(user_id.bytes + bytes.fromhex(sha256)).digest()[:16])
+
+
 @asynccontextmanager
 async def _locked(connection: AsyncConnection, lock: LiteralString, name: str) -> AsyncIterator[bool]:
     """The session's, without a transaction: what is done meanwhile may take long. Whether it is locked."""
@@ -140,13 +149,11 @@ _TRY_LOCK: Final = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
 _UNLOCK: Final = "SELECT pg_advisory_unlock(hashtextextended(%s, 0))"
 # the no-op update makes RETURNING tell the row that was there
 _CLAIM: Final = """
-    INSERT INTO recording_claims AS c (user_id, sha256, activity_id) VALUES (%s, %s, %s)
-    ON CONFLICT (user_id, sha256) DO UPDATE SET activity_id = c.activity_id RETURNING activity_id
+    INSERT INTO recording_claims AS c (bytes_id, activity_id) VALUES (%s, %s)
+    ON CONFLICT (bytes_id) DO UPDATE SET activity_id = c.activity_id RETURNING activity_id
 """
-_HOLDER: Final = "SELECT activity_id FROM recording_claims WHERE user_id = %s AND sha256 = %s"
-_HAND_OVER: Final = """
-    UPDATE recording_claims SET activity_id = %s WHERE user_id = %s AND sha256 = %s AND activity_id = %s
-"""
+_HOLDER: Final = "SELECT activity_id FROM recording_claims WHERE bytes_id = %s"
+_HAND_OVER: Final = "UPDATE recording_claims SET activity_id = %s WHERE bytes_id = %s AND activity_id = %s"
 _AROUND: Final = """
     SELECT activity_id, started_at, elapsed_s, distance_m FROM recorded_spans
     WHERE user_id = %s AND started_at > %s AND started_at < %s
