@@ -167,7 +167,7 @@ async def finish_recording(
         if accepted.sha256 != given.sha256.lower():
             raise RecordingClosed if accepted.partial else RecordingDiffers
         await services.chunks.clear(upload)
-        answer = await acked(request, services, accepted)
+        answer = await acked(request, services, accepted, first=manifest is None)
         return Done(answer, kept=answer.status_code < HTTPStatus.BAD_REQUEST)
 
     return await once.repeat(sender.user_id, given, activity_id, act=act, stands=manifest is not None)

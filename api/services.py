@@ -137,8 +137,10 @@ class ClientSettingsSource(Protocol):
 class Hints(Protocol):
     """The ingest queue, as far as the API goes."""
 
-    async def add(self, activity_id: ActivityId) -> None:
-        """Say that an upload waits. Never fails: the sweeper finds what a lost hint meant."""
+    async def add(self, activity_id: ActivityId, *, first: bool = False) -> None:
+        """Say that an upload waits; `first`: that it came just now, so that nobody can have tried it. Never fails: the
+        sweeper finds what a lost hint meant.
+        """
         ...
 
 

@@ -102,7 +102,7 @@ async def upload_recording(
         manifest = await arrival.accept(visibility=visibility, sport=sport)
     again = manifest.received_at != cover.received_at  # of an earlier one, with the same bytes
     services.telemetry.came("/v1/activities/{activity_id}", asking, "replayed" if again else "first")
-    return await acked(request, services, manifest)
+    return await acked(request, services, manifest, first=not again)
 
 
 def require_recording(services: Services, arrival: Arrival) -> None:
@@ -113,11 +113,11 @@ def require_recording(services: Services, arrival: Arrival) -> None:
         raise UnknownFormat("The body is no FIT, GPX, TCX or JSON recording: send the file as the device wrote it.")
 
 
-async def acked(request: Request, services: Services, manifest: Manifest) -> Response:
-    """What is answered once the bytes are safe."""
+async def acked(request: Request, services: Services, manifest: Manifest, *, first: bool) -> Response:
+    """What is answered once the bytes are safe; `first`: they came just now."""
     verdict = await services.inbox.verdict(manifest.activity_id)
     if verdict is None:
-        await services.hints.add(manifest.activity_id)
+        await services.hints.add(manifest.activity_id, first=first)
         verdict = await _wait(services, manifest.activity_id, _preferred_wait(request))
     if verdict is not None and _preferred_wait(request) > 0:
         return await _final(services, manifest.user_id, manifest.activity_id, verdict)

@@ -35,6 +35,14 @@ class Cover(Struct, frozen=True, kw_only=True, omit_defaults=True):
     title: str | None = None
 
 
+class Hint(Struct, frozen=True):
+    """That an upload waits, as the queue says it."""
+
+    entry: bytes  # of the queue
+    activity_id: ActivityId
+    first: bool  # nobody can have tried the upload by this hint, or before it came
+
+
 class Received(Struct, frozen=True):
     """An accepted upload, opened."""
 

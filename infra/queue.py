@@ -12,6 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from domain.errors import StoreUnavailable
 from domain.measures import ActivityId
+from domain.uploads import Hint
 
 _log = logging.getLogger(__name__)
 
@@ -37,20 +38,22 @@ class IngestQueue:
         self._look_at = 0.0  # for what dead workers left
         self._add_at = 0.0
 
-    async def add(self, activity_id: ActivityId) -> None:
-        """Say that an upload waits. A phone waits for this: Valkey has a moment, and is left alone for a while if that
-        was not enough.
+    async def add(self, activity_id: ActivityId, *, first: bool = False) -> None:
+        """Say that an upload waits; `first`: that nobody can have tried it.
+
+        A phone waits for this: Valkey has a moment, and is left alone for a while if that was not enough.
         """
         if time.monotonic() < self._add_at:
             return
         try:
             async with asyncio.timeout(_ADD_SECONDS):
-                await self._redis.xadd(_STREAM, {"id": str(activity_id)}, maxlen=_LENGTH, approximate=True)
+                fields: Any = {"id": str(activity_id), **({"first": "1"} if first else {})}
+                await self._redis.xadd(_STREAM, fields, maxlen=_LENGTH, approximate=True)
         except (RedisError, OSError, TimeoutError) as error:
             self._add_at = time.monotonic() + _PAUSE_SECONDS
             _log.warning("queue unreachable, the sweeper will find the uploads: %s", str(error) or "no answer")
 
-    async def take(self, wait_seconds: float) -> tuple[bytes, ActivityId] | None:
+    async def take(self, wait_seconds: float) -> Hint | None:
         """The next hint, or one that a dead worker left; None when none comes in time.
 
         `StoreUnavailable` while Valkey is away.
@@ -60,16 +63,17 @@ class IngestQueue:
         except (RedisError, OSError) as error:
             raise StoreUnavailable from error
 
-    async def _take(self, wait_seconds: float) -> tuple[bytes, ActivityId] | None:
+    async def _take(self, wait_seconds: float) -> Hint | None:
         try:
-            entries = await self._abandoned() or await self._fresh(wait_seconds)
+            abandoned = await self._abandoned()
+            entries = abandoned or await self._fresh(wait_seconds)
         except ResponseError as error:
             if not str(error).startswith("NOGROUP"):
                 raise
             await self._make_group()  # for the first time, or of a Valkey that was emptied
             return None
         for entry, fields in entries:
-            return entry, ActivityId(UUID(fields[b"id"].decode()))
+            return Hint(entry, ActivityId(UUID(fields[b"id"].decode())), first=b"first" in fields and not abandoned)
         return None
 
     async def _abandoned(self) -> Entries:

@@ -5,6 +5,7 @@ import pytest
 from redis.asyncio import Redis
 
 from domain.measures import ActivityId
+from domain.uploads import Hint
 from infra.queue import IngestQueue
 
 STREAM = "cairn:{ingest}:queue"
@@ -18,7 +19,7 @@ async def valkey(redis_url: str) -> AsyncIterator[Redis]:
         yield opened
 
 
-async def taken(queue: IngestQueue) -> tuple[bytes, ActivityId] | None:
+async def taken(queue: IngestQueue) -> Hint | None:
     """The next hint; the first look at an empty Valkey only makes the group."""
     return await queue.take(0.01) or await queue.take(0.01)
 
@@ -29,9 +30,9 @@ async def test_a_hint_is_taken_once_and_is_gone_when_done(valkey: Redis) -> None
     await one.add(activity_id)
     found = await taken(one)
     assert found is not None
-    assert found[1] == activity_id
+    assert found.activity_id == activity_id
     assert await taken(other) is None
-    await one.done(found[0])
+    await one.done(found.entry)
     assert await valkey.xlen(STREAM) == 0
 
 
@@ -43,4 +44,20 @@ async def test_hints_go_on_after_valkey_lost_everything(valkey: Redis) -> None:
     await queue.add(activity_id)
     found = await taken(queue)
     assert found is not None
-    assert found[1] == activity_id
+    assert found.activity_id == activity_id
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_hint_says_whether_nobody_can_have_tried_the_upload(
+    valkey: Redis, monkeypatch: pytest.MonkeyPatch, *, first: bool
+) -> None:
+    monkeypatch.setattr("infra.queue._ABANDONED_MS", 0)
+    dying, other = IngestQueue(valkey, "dying"), IngestQueue(valkey, "other")
+    await dying.add(ActivityId(uuid4()), first=first)
+    found = await taken(dying)
+    assert found is not None
+    assert found.first is first
+    again = await taken(other)
+    assert again is not None
+    assert again.entry == found.entry
+    assert not again.first

@@ -71,9 +71,10 @@ class Ingest:
         self._sessions = sessions
         self._clock = clock
 
-    async def process(self, activity_id: ActivityId) -> Verdict | None:
+    async def process(self, activity_id: ActivityId, *, first: bool = False) -> Verdict | None:
         """The upload's verdict, made durable; None when nothing was accepted under this id.
 
+        A try is counted before it begins, so that a crash counts; the `first`, as nearly all are, only once it failed.
         Raises what may pass (a store that is away, a crashed reader, `UnderWay`): the same call again later is safe.
         """
         manifest = await self._inbox.manifest(activity_id)
@@ -82,13 +83,13 @@ class Ingest:
         async with self._attempts.alone(activity_id) as alone:  # tries at the same time would count as failed ones
             if not alone:
                 raise UnderWay
-            return await self._bring_to_verdict(manifest)
+            return await self._bring_to_verdict(manifest, first=first)
 
-    async def _bring_to_verdict(self, manifest: Manifest) -> Verdict:
+    async def _bring_to_verdict(self, manifest: Manifest, *, first: bool) -> Verdict:
         activity_id = manifest.activity_id
         verdict = await self._inbox.verdict(activity_id)
         if verdict is None:
-            verdict = await self._tried(manifest)
+            verdict = await self._tried(manifest, first=first)
             await self._inbox.close(manifest, verdict)
             _log.info("%s is %s", activity_id, verdict.fault.code if verdict.fault else verdict.status)
         else:
@@ -96,18 +97,21 @@ class Ingest:
         await self._attempts.end(manifest, verdict)
         return verdict
 
-    async def _tried(self, manifest: Manifest) -> Verdict:
+    async def _tried(self, manifest: Manifest, *, first: bool) -> Verdict:
         """A verdict, or a failure that counts if it was the upload's."""
-        if await self._attempts.begin(manifest.activity_id) > MAX_ATTEMPTS:
+        if not first and await self._attempts.begin(manifest.activity_id) > MAX_ATTEMPTS:
             return _failed("processing-failed", "Reading this recording failed repeatedly. Its bytes are kept.")
         try:
             return await self._judge(manifest)
         except StoreUnavailable:
-            with suppress(StoreUnavailable):
-                await self._attempts.take_back(manifest.activity_id)
+            if not first:
+                with suppress(StoreUnavailable):
+                    await self._attempts.take_back(manifest.activity_id)
             raise
         except Exception as failure:
             with suppress(StoreUnavailable):
+                if first:
+                    await self._attempts.begin(manifest.activity_id)
                 await self._attempts.failed(manifest.activity_id, f"{type(failure).__name__}: {failure}")
             raise
 

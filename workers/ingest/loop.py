@@ -10,7 +10,7 @@ from typing import Final
 from domain.errors import StoreUnavailable
 from domain.measures import ActivityId
 from domain.recordings.reading import ReaderFailed
-from domain.uploads import Inbox, Waiting
+from domain.uploads import Hint, Inbox, Waiting
 from workers.ingest.ingest import Ingest, UnderWay
 from workers.ingest.ports import Queue
 
@@ -60,16 +60,15 @@ class IngestLoop:
 
     async def _turn(self) -> None:
         if self._found.empty() and (hint := await self._hint()) is not None:
-            entry, activity_id = hint
             self._hinted_at = time.monotonic()
-            await self._try(activity_id)
-            await self._queue.done(entry)
+            await self._try(hint.activity_id, first=hint.first)
+            await self._queue.done(hint.entry)
         while not self._found.empty():
             left = self._found.get_nowait()
             if await self._try(left.activity_id) and self._clock() - left.since > _ORPHANED:
                 await self._inbox.forget(left)
 
-    async def _hint(self) -> tuple[bytes, ActivityId] | None:
+    async def _hint(self) -> Hint | None:
         try:
             return await self._queue.take(_WAIT_SECONDS)
         except StoreUnavailable:  # without the queue, the sweeps do it all
@@ -91,13 +90,13 @@ class IngestLoop:
     def _relies_on_hints(self) -> bool:
         return not self._missed and time.monotonic() - self._hinted_at < _SWEEP_SECONDS
 
-    async def _try(self, activity_id: ActivityId) -> bool:
+    async def _try(self, activity_id: ActivityId, *, first: bool = False) -> bool:
         """Whether there is nothing left to do; a failure is tried again later."""
         if activity_id in self._under_way:
             return False
         self._under_way.add(activity_id)
         try:
-            await self._ingest.process(activity_id)
+            await self._ingest.process(activity_id, first=first)
         except StoreUnavailable:
             raise
         except UnderWay:

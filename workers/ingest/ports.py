@@ -9,7 +9,7 @@ from uuid import UUID
 from domain.measures import ActivityId, UserId
 from domain.recordings.reading import Reading, SessionRead
 from domain.recordings.similarity import Path, Span
-from domain.uploads import Manifest, Verdict
+from domain.uploads import Hint, Manifest, Verdict
 
 
 class Reader(Protocol):
@@ -95,7 +95,7 @@ class TrackStore(Protocol):
 class Queue(Protocol):
     """Hints to uploads that wait."""
 
-    async def take(self, wait_seconds: float) -> tuple[bytes, ActivityId] | None:
+    async def take(self, wait_seconds: float) -> Hint | None:
         """The next hint, or None after the wait. `StoreUnavailable` while Valkey is away."""
         ...
 

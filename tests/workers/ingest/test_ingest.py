@@ -17,6 +17,7 @@ from domain.recordings.reading import ReaderFailed, Reading
 from domain.uploads import Cover, Verdict
 from domain.user import Profile, User, user_stream_id
 from infra.bootstrap import Parts, now, open_parts
+from infra.queue_watch import QueueWatch
 from infra.reading_pool import ProcessReader
 from tests.instance_settings import settings_of
 from tests.recordings import STARTED, fit
@@ -150,11 +151,14 @@ async def test_the_same_bytes_of_one_runner_are_one_activity(parts: Parts, reade
     assert other.status == "ready"
 
 
-async def test_a_recording_that_kills_its_reader_ends_after_some_tries(parts: Parts) -> None:
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_recording_that_kills_its_reader_ends_after_some_tries(parts: Parts, *, first: bool) -> None:
     activity_id, taking_in = await accepted(parts), ingest(parts, CrashingReader())
-    for _ in range(MAX_ATTEMPTS):
+    for number in range(MAX_ATTEMPTS):
         with pytest.raises(ReaderFailed):
-            await taking_in.process(activity_id)
+            await taking_in.process(activity_id, first=first and number == 0)
+        (tried,) = await QueueWatch(parts.inbox, parts.queue, parts.read_models, now).tried()
+        assert (tried.attempts, tried.reason) == (number + 1, "ReaderFailed: the reading process died")
     verdict = await taking_in.process(activity_id)
     assert verdict is not None
     assert verdict.fault is not None

@@ -125,7 +125,7 @@ async def work(taking_in: Ingest, uploads: Sequence[ActivityId], dice: Dice) -> 
     while left := [upload for upload in uploads if upload not in heard]:
         upload = dice.random.choice(left)
         with suppress(Killed, StoreUnavailable, UnderWay):
-            heard[upload] = await taking_in.process(upload)
+            heard[upload] = await taking_in.process(upload, first=dice.random.random() < 0.3)
         await asyncio.sleep(0.01)
     return heard
 
