@@ -27,7 +27,8 @@ from domain.activity import MANUAL, Activity, RecordingDiffers, usual_title
 from domain.errors import DomainError, StoreUnavailable
 from domain.events.activity import ActivityRecorded, Source, Tally
 from domain.events.event import Event
-from domain.events.measured import Measured, pack
+from domain.events.measured import Measured
+from domain.events.packing import pack
 from domain.measures import RESERVED_VERSION, ActivityId, Sport, UserId, Visibility
 from domain.recordings.cleaning import max_possible_speed
 from domain.user import Profile, User, user_stream_id

@@ -59,7 +59,7 @@ class PostgresClaims:
         return [(ActivityId(activity_id), Span(*rest)) for activity_id, *rest in rows]
 
     async def mark(self, user_id: UserId, activity_id: ActivityId, span: Span) -> None:
-        """Remember when an activity was. The same again changes nothing."""
+        """Remember when an activity was, while `alone`. The same again changes nothing."""
         async with self._database.connection() as connection:
             await connection.execute(_MARK, (user_id, span.started_at, activity_id, span.elapsed_s, span.distance_m))
 
@@ -160,9 +160,13 @@ _AROUND: Final = """
         AND started_at + make_interval(secs => elapsed_s) > %s
     ORDER BY started_at, activity_id
 """
+# who is alone with the runner's recordings: nobody marks the same in between
 _MARK: Final = """
-    INSERT INTO recorded_spans (user_id, started_at, activity_id, elapsed_s, distance_m) VALUES (%s, %s, %s, %s, %s)
-    ON CONFLICT DO NOTHING
+    INSERT INTO recorded_spans (user_id, started_at, activity_id, elapsed_s, distance_m)
+    SELECT new.* FROM (VALUES (%s::uuid, %s::timestamptz, %s::uuid, %s::real, %s::real))
+        AS new (user_id, started_at, activity_id, elapsed_s, distance_m)
+    WHERE NOT EXISTS (SELECT FROM recorded_spans s
+        WHERE s.user_id = new.user_id AND s.started_at = new.started_at AND s.activity_id = new.activity_id)
 """
 _BEGIN: Final = """
     INSERT INTO ingest_attempts AS a (activity_id, attempts) VALUES (%s, 1)

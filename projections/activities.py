@@ -10,7 +10,8 @@ from msgspec.structs import asdict, replace
 
 from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityRecorded, Source
 from domain.events.event import Recorded
-from domain.events.measured import Measured, unpack, unpack_json
+from domain.events.measured import Measured
+from domain.events.packing import unpack, unpack_json
 from domain.measures import ActivityId, Sport, UserId, Visibility
 from projections.projection import Fold, Key, Place, Projection, Query, Table, View
 

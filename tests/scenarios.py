@@ -9,7 +9,8 @@ from psycopg import Connection
 
 from domain.events.activity import ActivityRecorded, Source, Tally
 from domain.events.event import Event, Recorded
-from domain.events.measured import Measured, pack
+from domain.events.measured import Measured
+from domain.events.packing import pack
 from domain.measures import ActivityId, Sport, UserId, Visibility
 from domain.streams import Aggregate
 from infra.projecting.pages import Pages

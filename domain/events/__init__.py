@@ -9,7 +9,7 @@ from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityReco
 from domain.events.event import Event
 from domain.events.follow import FollowEnded, FollowStarted
 from domain.events.goal import GoalDropped, GoalSet
-from domain.events.measured import pack_json
+from domain.events.packing import pack_json
 from domain.events.user import ProfileChanged, UserErased, UserRegistered
 
 EVENTS: Final[tuple[type[Event], ...]] = (

@@ -6,7 +6,7 @@ from typing import ClassVar
 from msgspec import Struct
 
 from domain.events.event import Event
-from domain.events.measured import NOTHING
+from domain.events.packing import NOTHING
 from domain.measures import ActivityId, Sport, UserId, Visibility
 
 

@@ -3,7 +3,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityRecorded
-from domain.events.measured import pack
+from domain.events.packing import pack
 from domain.events.user import UserErased
 from domain.measures import Sport, Visibility
 from infra.projecting.builds import Registry

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from domain.events.activity import ActivityRecorded
-from domain.events.measured import unpack_json
+from domain.events.packing import unpack_json
 from domain.streams import MalformedPosition
 from infra.event_store.inspection import Figures, Finding, HeldBack, Inspection, Seen, Verification
 from infra.event_store.reader import LogReader

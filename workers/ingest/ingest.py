@@ -13,7 +13,8 @@ import msgspec
 from domain.activity import Activity, RecordingDiffers, session_activity_id, usual_title
 from domain.errors import StoreUnavailable
 from domain.events.activity import ActivityRecorded, Source, Tally
-from domain.events.measured import Measured, pack
+from domain.events.measured import Measured
+from domain.events.packing import pack
 from domain.measures import ActivityId, UserId
 from domain.recordings.reading import Reading, SessionRead
 from domain.recordings.recording import UnreadableRecording

@@ -15,7 +15,8 @@ from psycopg.sql import SQL, Identifier
 
 from domain.activity import Activity
 from domain.events.activity import ActivityRecorded
-from domain.events.measured import NOTHING, Measured, pack
+from domain.events.measured import Measured
+from domain.events.packing import NOTHING, pack
 from domain.events.user import ProfileChanged, UserRegistered
 from domain.streams import Request
 from domain.user import Profile, User, user_stream_id

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from domain.events import EVENTS
 from domain.events.activity import ActivityEdited, ActivityRecorded
 from domain.events.event import Event
-from domain.events.measured import unpack_json
+from domain.events.packing import unpack_json
 from domain.events.user import UserRegistered
 from domain.streams import Aggregate
 from infra.event_store.mapper import MAPPER, Mapper, UndecodableEvent, associated, is_sealed

@@ -14,7 +14,8 @@ from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityReco
 from domain.events.event import Event
 from domain.events.follow import FollowEnded, FollowStarted
 from domain.events.goal import GoalDropped, GoalSet
-from domain.events.measured import Measured, pack
+from domain.events.measured import Measured
+from domain.events.packing import pack
 from domain.events.user import ProfileChanged, UserErased, UserRegistered
 from domain.follow import follow_id
 from domain.goal import goal_stream_id

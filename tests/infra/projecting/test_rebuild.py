@@ -13,7 +13,8 @@ from msgspec.structs import replace
 from psycopg import Connection
 
 from domain.events.activity import ActivityRecorded
-from domain.events.measured import Measured, pack
+from domain.events.measured import Measured
+from domain.events.packing import pack
 from infra import migrations
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.faults import Fault

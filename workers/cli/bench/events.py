@@ -12,7 +12,8 @@ from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityReco
 from domain.events.event import Event
 from domain.events.follow import FollowStarted
 from domain.events.goal import GoalSet
-from domain.events.measured import BestEffort, DeviceTotals, Measured, pack
+from domain.events.measured import BestEffort, DeviceTotals, Measured
+from domain.events.packing import pack
 from domain.events.user import ProfileChanged, UserRegistered
 from domain.follow import follow_id
 from domain.goal import goal_stream_id

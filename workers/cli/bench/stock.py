@@ -30,7 +30,7 @@ from psycopg.sql import SQL, Identifier
 
 from domain.events.activity import ActivityRecorded
 from domain.events.event import Event
-from domain.events.measured import unpack_json
+from domain.events.packing import unpack_json
 from workers.cli.bench.events import Made
 
 _PAGE: Final = 1_000  # notifications at once; its own default section is 10
