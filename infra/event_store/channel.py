@@ -71,8 +71,7 @@ class Channel:
 
     async def _answer(self, timeout_seconds: float) -> PGresult:
         self._waiting = self._loop.create_future()
-        late = OperationalError(f"Postgres did not answer in {timeout_seconds} s")
-        timer = self._loop.call_later(timeout_seconds, self._fail, late)
+        timer = self._loop.call_later(timeout_seconds, self._give_up, timeout_seconds)
         try:
             self._flush()
             result = await self._waiting
@@ -116,6 +115,9 @@ class Channel:
         result, self._result = self._result, None
         if result is not None and self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(result)
+
+    def _give_up(self, timeout_seconds: float) -> None:
+        self._fail(OperationalError(f"Postgres did not answer in {timeout_seconds} s"))
 
     def _fail(self, error: OperationalError) -> None:
         if self._waiting is not None and not self._waiting.done():

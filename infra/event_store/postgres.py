@@ -68,13 +68,22 @@ class PostgresLog:
 
     @asynccontextmanager
     async def _channel(self) -> AsyncIterator[Channel]:
-        self._idle = [channel for channel in self._idle if not channel.closed]
-        channel = self._idle.pop() if self._idle else await self._open()
+        channel = await self._taken()
         try:
             yield channel
         finally:
+            self._give_back(channel)
+
+    async def _taken(self) -> Channel:
+        while self._idle:
+            channel = self._idle.pop()
             if not channel.closed:
-                self._idle.append(channel)
+                return channel
+        return await self._open()
+
+    def _give_back(self, channel: Channel) -> None:
+        if not channel.closed:
+            self._idle.append(channel)
 
     async def _open(self) -> Channel:
         try:
@@ -160,12 +169,14 @@ class PostgresLog:
         """One statement, which is one transaction: durable when it answers."""
         if not todo:
             return {}
+        if len(todo) == 1:
+            ((number, save),) = todo.items()
+            if len(save.events) == 1 and save.reply is None:
+                return {number: await _insert_one(channel, save)}
         # In one order everywhere: otherwise two processes that want the same streams could wait for each other.
         todo = dict(sorted(todo.items(), key=lambda item: item[1].stream_id))
         events = [(save, topic, state, i) for save in todo.values() for i, (topic, state) in enumerate(save.events)]
         if all(len(save.events) == 1 and save.reply is None for save in todo.values()):
-            if len(todo) == 1:
-                return {number: await _insert_one(channel, save) for number, save in todo.items()}
             found = await channel.run(b"append_single", _event_arrays(events), _ANSWER_SECONDS)
             positions = dict.fromkeys((save.stream_id for save in todo.values()), _VERSION_TAKEN)
         else:
@@ -238,6 +249,8 @@ def _reply_arrays(saves: Iterable[Save]) -> list[bytes]:
 
 def _first_of_each(saves: Sequence[Save], outcomes: dict[int, Outcome]) -> dict[int, Save]:
     """The saves to try; the outcomes of the others, which lose to one before them."""
+    if len(saves) == 1:
+        return {0: saves[0]}
     first: dict[int, Save] = {}
     streams: set[UUID] = set()
     keys: set[bytes] = set()

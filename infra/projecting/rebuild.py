@@ -8,7 +8,8 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager
 from itertools import accumulate, pairwise
 from typing import Any, Final, LiteralString
 
@@ -26,7 +27,7 @@ from infra.projecting.columns import columns_of
 from infra.projecting.lag import live_lag_seconds
 from infra.projecting.part_pool import PartPool
 from infra.projecting.part_worker import Task, Told
-from infra.projecting.tables import fingerprint, index_table, make_tables
+from infra.projecting.tables import fingerprint, index_table, make_tables, prepare
 from projections.projection import Fold, Projection
 
 _WORKER_BYTES: Final = 72 * 1024**2  # of a process before it has rows
@@ -111,8 +112,7 @@ class Rebuild:
                     self._fold(building, pool, options.max_live_lag_seconds)
                 for build in building:
                     self._registry.set_state(build, "indexing")
-            for build in self._now(todo):
-                self._index(build)
+            self._index_all(self._now(todo), options.workers)
         except psycopg.Error as error:
             reason = f"{type(error).__name__}: {str(error).strip()}"
             self._note(todo, reason)
@@ -226,29 +226,43 @@ class Rebuild:
             for first, last in ((task.first, middle), (middle + 1, task.last))
         ]
 
-    def _index(self, build: Build) -> None:
-        """Keys, indexes and what is derived, in one transaction with the shards from which workers go on."""
-        projection = self._registry.definition(build)
-        self._told(Progress(f"indexing {build}"))
-        with self._connection.transaction():
-            self._connection.execute("SET LOCAL maintenance_work_mem = '256MB'")
-            for fold in projection.folds:
-                index_table(self._connection, fold.table, build.schema_name)
-            if projection.derived is not None:
-                self._told(Progress(f"deriving {build}"))
-                self._derive(projection, build)
-            self._registry.follow(build, build.built_to or 0)
-            self._registry.set_state(build, "catching up")
-
-    def _derive(self, projection: Projection, build: Build) -> None:
-        derived = projection.derived
-        if derived is None:
+    def _index_all(self, builds: Sequence[Build], at_once: int) -> None:
+        """So many builds at once: each is work of one core of the server's."""
+        if not builds:
             return
-        for table in derived.tables:
-            self._connection.execute(SQL("TRUNCATE {}").format(Identifier(build.schema_name, table.name)))
-        derived.derive(None, self._connection, build.schema_name)
-        for table in derived.tables:
-            index_table(self._connection, table, build.schema_name)
+        self._told(Progress(f"indexing {', '.join(map(str, builds))}"))
+        with ExitStack() as opened, ThreadPoolExecutor(at_once) as threads:
+            connections = [opened.enter_context(psycopg.connect(self._database_url, autocommit=True)) for _ in builds]
+            indexing = [
+                threads.submit(_index, connection, self._registry.projections, build)
+                for connection, build in zip(connections, builds, strict=True)
+            ]
+            try:
+                for one in as_completed(indexing):
+                    one.result()
+            except BaseException:
+                threads.shutdown(wait=False, cancel_futures=True)
+                for connection in connections:
+                    connection.cancel_safe()
+                raise
+
+
+def _index(connection: Connection, projections: Sequence[Projection], build: Build) -> None:
+    """Keys, indexes and what is derived, in one transaction with the shards from which workers go on."""
+    registry = Registry(prepare(connection), projections)
+    projection = registry.definition(build)
+    with connection.transaction():
+        connection.execute("SET LOCAL maintenance_work_mem = '256MB'")
+        for fold in projection.folds:
+            index_table(connection, fold.table, build.schema_name)
+        if projection.derived is not None:
+            for table in projection.derived.tables:
+                connection.execute(SQL("TRUNCATE {}").format(Identifier(build.schema_name, table.name)))
+            projection.derived.derive(None, connection, build.schema_name)
+            for table in projection.derived.tables:
+                index_table(connection, table, build.schema_name)
+        registry.follow(build, build.built_to or 0)
+        registry.set_state(build, "catching up")
 
 
 def _topics(folds: Sequence[Fold[Any]], *, foreign: bool) -> set[str]:
