@@ -37,7 +37,7 @@ class ProcessReader:
         self._threads = ThreadPoolExecutor(children, thread_name_prefix="reader")
         self._seconds = seconds
         self._children = [_Child() for _ in range(children)]
-        self._free: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._free: queue.LifoQueue[int] = queue.LifoQueue()  # who read last has warm caches
         for place in range(children):
             self._free.put(place)
         self._closed = False

@@ -6,8 +6,8 @@ the same places. Whatever does not match goes through the parser.
 """
 
 import re
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 
 from domain.recordings.recording import Column
 from infra.formats.table import Row
@@ -21,15 +21,29 @@ _BETWEEN: Final = re.compile("(?<=>)[ \\t\\r\\n]+")
 _LONGEST: Final = 4_000  # characters of a point
 _MOST_VALUES: Final = 60
 _MOST_PATTERNS: Final = 8
+_AT_ONCE: Final = 2_048  # points whose texts are kept
+_FEW: Final = 32  # points that are not worth columns of their own
 _WORTH: Final = 50  # points that a pattern must have matched before another one is made beyond the first few
+
+
+class Taker(Protocol):
+    """Where points go."""
+
+    def add(self, row: Row) -> None:
+        """One more."""
+        ...
+
+    def add_alike(self, columns: Sequence[Column], points: Sequence[Sequence[str]]) -> None:
+        """More, each with the values of the same columns."""
+        ...
 
 
 class AlikePoints:
     """Patterns of one file. `row_of` reads the bytes of one point, as the parser would."""
 
-    def __init__(self, name: str, row_of: Callable[[bytes], Row | None], add: Callable[[Row], None]) -> None:
+    def __init__(self, name: str, row_of: Callable[[bytes], Row | None], taker: Taker) -> None:
         self.name, self.end_tag = name, f"</{name}>".encode()
-        self._row_of, self._add = row_of, add
+        self._row_of, self._taker = row_of, taker
         self._patterns: list[tuple[re.Pattern[str], list[Column]]] = []
         self._made = self._followed = 0
 
@@ -70,10 +84,16 @@ class AlikePoints:
     def _take(self, text: str, at: int) -> int:
         while (known := self._matching(text, at)) is not None:
             pattern, columns = known
-            while (match := pattern.match(text, at)) is not None:
-                self._add(dict(zip(columns, match.groups(), strict=True)))
-                self._followed += 1
+            points: list[Sequence[str]] = []
+            while len(points) < _AT_ONCE and (match := pattern.match(text, at)) is not None:
+                points.append(match.groups())
                 at = match.end()
+            self._followed += len(points)
+            if len(points) >= _FEW:
+                self._taker.add_alike(columns, points)
+                continue
+            for point in points:
+                self._taker.add(dict(zip(columns, point, strict=True)))
         return at
 
     def _matching(self, text: str, at: int) -> tuple[re.Pattern[str], list[Column]] | None:

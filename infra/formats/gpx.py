@@ -102,7 +102,7 @@ def parse_gpx(data: bytes) -> Recording:
     Cadence on foot is in steps of both feet a minute: the extensions count one foot's.
     """
     track = _Track()
-    whole = read_xml(data, track.opened(), track.closed(), AlikePoints("trkpt", _row_of, track.points.add))
+    whole = read_xml(data, track.opened(), track.closed(), AlikePoints("trkpt", _row_of, track.points))
     points, title, sport = track.points, track.title, track.sport
     if not len(points):
         raise EmptyRecording(_nothing(track.others, broken=not whole))

@@ -1,6 +1,7 @@
 """Points collected one by one into columns, with what every text format must check."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -18,6 +19,7 @@ _NAN: Final = float("nan")
 _LARGEST: Final = 1e12  # no quantity that is read comes near
 _BATCH: Final = 2_048  # points whose texts are kept
 _FIRST, _LAST = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (YEARS.start, YEARS.stop))
+_UTC_TIMES: Final = re.compile(r"(?:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z)*", re.ASCII)
 _FASTEST_FOOT: Final = 110.0  # steps a minute: 220 of both, which nobody holds for half a run
 _ON_FOOT: Final = (Sport.RUNNING, Sport.WALKING, Sport.HIKING)
 _NAMES: Final = {
@@ -86,6 +88,11 @@ class Points:
         if len(self._rows) >= _BATCH:
             self._settle()
 
+    def add_alike(self, columns: Sequence[Column], points: Sequence[Sequence[str]]) -> None:
+        """More points, each with the values of the same columns; `UnreadableRecording` as `add`."""
+        self._settle()
+        self._keep(len(points), dict(zip(columns, zip(*points, strict=True), strict=True)))
+
     @property
     def last(self) -> Row | None:
         """The point that was added last, if it is no number yet."""
@@ -96,16 +103,20 @@ class Points:
         if not self._rows:
             return
         rows, self._rows = self._rows, []
-        self._settled += len(rows)
+        present: set[Column] = set().union(*rows)
+        texts = {name: [row.get(name, "nan") for row in rows] for name in _MEASURED if name in present}
+        self._keep(len(rows), {**texts, Column.T: [row.get(Column.T, "").strip() for row in rows]})
+
+    def _keep(self, count: int, texts: Mapping[Column, Sequence[str]]) -> None:
+        self._settled += count
         if self._settled > MAX_POINTS:
             raise UnreadableRecording(f"The file has more than {MAX_POINTS:,} points: split it.")
-        present: set[Column] = set().union(*rows)
         block: dict[Column, FloatColumn] = {
-            name: numbers([row.get(name, "nan") for row in rows]) for name in _MEASURED if name in present
+            name: numbers(values) for name, values in texts.items() if name is not Column.T
         }
         if block.keys() >= {Column.LAT, Column.LON}:
             self._leave_out_misplaced(block[Column.LAT], block[Column.LON])
-        block[Column.T] = self._times([row.get(Column.T, "").strip() for row in rows])
+        block[Column.T] = self._times(texts.get(Column.T) or [""] * count)
         self._blocks.append(block)
 
     def _leave_out_misplaced(self, lat: FloatColumn, lon: FloatColumn) -> None:
@@ -193,13 +204,17 @@ def _number(text: str) -> float:
 
 def _utc_times(texts: Sequence[str]) -> FloatColumn | None:
     """Unix times, when every text is a believable time that ends in "Z", as nearly all files have it."""
-    if not all(text.endswith("Z") for text in texts):
+    together = "".join(texts)
+    if together.count("Z") != len(texts) or not all(text[-1:] == "Z" for text in texts):
         return None
     try:
-        stamps = [datetime.fromisoformat(text).timestamp() for text in texts]
+        if _UTC_TIMES.fullmatch(together):  # numpy reads more than ISO 8601 has
+            moments = np.array([text[:-1] for text in texts], "datetime64[us]")
+            found = moments.astype(np.int64) / 1e6
+        else:
+            found = np.array([datetime.fromisoformat(text).timestamp() for text in texts])
     except (ValueError, OverflowError):
         return None
-    found = np.array(stamps, np.float64)
     return found if ((found >= _FIRST) & (found < _LAST)).all() else None
 
 

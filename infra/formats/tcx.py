@@ -1,6 +1,6 @@
 """TCX: a session for each activity, its laps with the device's totals, and its track points."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -110,6 +110,10 @@ class _File:
         """A point of the activity that is being read."""
         self._activity.points.add(row)
 
+    def add_alike(self, columns: Sequence[Column], points: Sequence[Sequence[str]]) -> None:
+        """Points of it that have values of the same columns."""
+        self._activity.points.add_alike(columns, points)
+
     def begin_activity(self, attributes: Mapping[str, str]) -> None:
         """Its sport."""
         self._activity = _Activity(sport_named(attributes.get("Sport")))
@@ -199,7 +203,7 @@ def parse_tcx(data: bytes) -> Recording:
     Cadence on foot is in steps of both feet a minute: TCX counts one foot's.
     """
     file = _File()
-    whole = read_xml(data, file.opened(), file.closed(), AlikePoints("Trackpoint", _row_of, file.add))
+    whole = read_xml(data, file.opened(), file.closed(), AlikePoints("Trackpoint", _row_of, file))
     if not whole:
         file.end_activity()
         file.warnings.append("truncated: the XML ends early or is damaged; what comes before was kept")

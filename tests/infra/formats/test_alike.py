@@ -10,7 +10,7 @@ from domain.recordings.recording import Column, Recording, UnreadableRecording
 from infra.formats import parse, xml_stream
 from infra.formats.alike import AlikePoints
 from infra.formats.gpx import _row_of
-from infra.formats.table import Row
+from infra.formats.table import Points
 from tests.infra.formats import real_files
 from tests.infra.formats.damage import damaged
 from tests.infra.formats.test_gpx import gpx, track
@@ -39,9 +39,9 @@ ROOTS = [
 def odd_gpx(random: Random, count: int = 250) -> bytes:
     """Points of some kinds in runs and mixed."""
     kinds = random.sample(ODD, random.randrange(1, 5))
-    made, inside = [], kinds[0]
+    made, inside, changing = [], kinds[0], random.choice((0.02, 0.1))
     for n in range(count):
-        if random.random() < 0.1:
+        if random.random() < changing:
             inside = random.choice(kinds)
         time = f"2026-05-01T07:{n // 60:02}:{n % 60:02}Z"
         root = random.choice(ROOTS) if random.random() < 0.02 else ROOTS[0]
@@ -90,10 +90,10 @@ def test_track_points_of_tcx(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_they_do_go_past_it() -> None:
-    text, rows = run_as_gpx(kilometres=3).decode(), list[Row]()
+    text, points = run_as_gpx(kilometres=3).decode(), Points()
     began, ended = text.index("<trkpt"), text.index("</trkpt>") + len("</trkpt>")
-    reached = AlikePoints("trkpt", _row_of, rows.append).follow(text, began, ended)
-    assert len(rows) == text[ended:reached].count("<trkpt") > 400
+    reached = AlikePoints("trkpt", _row_of, points).follow(text, began, ended)
+    assert len(points) == text[ended:reached].count("<trkpt") > 400
     assert text[reached:].startswith("</trkseg>")
 
 
