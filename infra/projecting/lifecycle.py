@@ -194,9 +194,15 @@ class Lifecycle:
         return changed.rowcount
 
     def collect(self, name: str | None) -> list[Build]:
-        """Drop builds that nobody reads any more: those on standby and those that were retired."""
+        """Drop builds that nobody reads any more: those on standby and those that were retired. `Fault`."""
         if name is not None:
             self._registry.named(name)
+        for pointer in self._registry.pointers().values():
+            if pointer.shadow is not None and name in (None, pointer.name):
+                raise Fault(
+                    f"{self._build(pointer.shadow)} is read by {pointer.shadow_percent} % of the users: end that first "
+                    f"(cairn projections shadow {pointer.name} --percent 0). Nothing was dropped."
+                )
         dropped = []
         for build in self._registry.builds(name):
             if build.state in {"standby", "retired"}:

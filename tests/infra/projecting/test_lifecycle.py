@@ -70,6 +70,9 @@ def test_rebuild_verify_shadow_cutover_rollback_cutover_and_clean_up(operator: O
         lifecycle.catch_up(operator.build("summaries_v1"), lambda _behind: None, 10)
         assert lifecycle.rollback("summaries").now == "summaries v1"
         assert operator.active("summaries") == "summaries_v1"
+        lifecycle.shadow("summaries", 50)
+        with pytest.raises(Fault, match=r"build 2\) is read by 50 % .*shadow summaries --percent 0"):
+            lifecycle.collect(None)
         assert lifecycle.cutover("summaries").now == "summaries v1 (build 2)"
         assert operator.positions("summaries_v1") == {end}
         assert operator.digests("summaries_v1") == operator.digests("summaries_v1_b2")
