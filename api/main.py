@@ -93,6 +93,7 @@ async def _watching(parts: Parts, app: Front, server: Server) -> AsyncIterator[N
     watching = [asyncio.create_task(look()), asyncio.create_task(app.listen())]
     parts.accounts.watch()
     await parts.client_settings.look()
+    parts.client_settings.watch()
     gc.collect()
     gc.freeze()  # what start-up made is never garbage: collections stay short
     gc.set_threshold(700, 10, _FULL_COLLECTION)

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import time
 from typing import Final, LiteralString
 
 import msgspec
@@ -20,24 +19,31 @@ _SECONDS: Final = 5.0  # how old what a process knows may be, while Postgres ans
 
 
 class CachedClientSettings:
-    """Implements `api.services.ClientSettingsSource`. Nobody waits for it: what is old is looked up behind."""
+    """Implements `api.services.ClientSettingsSource`. Nobody waits for it, and nobody who comes after a while gets
+    what was known long ago: it is looked up all the time.
+    """
 
     def __init__(self, database: ReadModels) -> None:
         self._database = database
         self._known = Told()
-        self._asked_at = -_SECONDS
-        self._asking: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     @property
     def current(self) -> Told:
         """As known now; the defaults until it is."""
-        if time.monotonic() - self._asked_at > _SECONDS and (self._asking is None or self._asking.done()):
-            self._asking = asyncio.create_task(self.look())
         return self._known
+
+    def watch(self) -> None:
+        """Keep looking, until it is closed."""
+        self._watching = asyncio.create_task(self._look_for_ever())
+
+    async def _look_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(_SECONDS)
+            await self.look()
 
     async def look(self) -> None:
         """Look it up now. What is known stays, while Postgres is away or where newer code wrote what is there."""
-        self._asked_at = time.monotonic()
         with contextlib.suppress(StoreUnavailable):
             async with self._database.connection() as connection:
                 row = await (await connection.execute(_LATEST)).fetchone()
@@ -48,9 +54,9 @@ class CachedClientSettings:
 
     async def close(self) -> None:
         """Stop looking."""
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.gather(self._asking, return_exceptions=True)
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
 
 
 def read_settings(connection: Connection) -> Told:

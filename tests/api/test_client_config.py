@@ -1,5 +1,6 @@
 """What apps are told by operators, and apps that are too old."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
@@ -118,3 +119,17 @@ async def test_while_postgres_is_away_what_was_known_stays(database_url: str) ->
         assert settings.current.version == 1
     await database.close()
     await settings.close()
+
+
+async def test_a_change_is_known_soon_though_nobody_asks(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.client_settings._SECONDS", 0.02)
+    database = ReadModels(database_url, connections=1)
+    await database.open()
+    settings = CachedClientSettings(database)
+    settings.watch()
+    with psycopg.connect(database_url) as connection:
+        write_settings(connection, ClientSettings(switched_off=["x"]), 0, "tester")
+    await asyncio.sleep(1)
+    assert settings.current.settings.switched_off == ["x"]  # at the first look
+    await settings.close()
+    await database.close()
