@@ -101,11 +101,11 @@ class Verdicts(Struct, frozen=True):
     "/activities",
     status_code=201,
     openapi_extra=json_body(Entry),
-    responses=answers(400, 401, 409, 413, 415, 422, 503, created=Entered),
+    responses=answers(400, 401, 404, 409, 413, 415, 422, 503, created=Entered),
 )
 async def create_activity(
-    entry: Annotated[Entry, Depends(body_of(Entry))],
     user_id: CurrentUser,
+    entry: Annotated[Entry, Depends(body_of(Entry))],
     services: ServicesDep,
     once: Annotated[Once, Depends(once("POST /v1/activities"))],
 ) -> Response:
@@ -130,8 +130,8 @@ async def create_activity(
     responses=answers(400, 401, 413, 415, 422, 503, position=True, ok=Verdicts),
 )
 async def create_activities(
-    sent: Annotated[_Items, Depends(body_of(_Items, _MAX_BATCH_BYTES))],
     user_id: CurrentUser,
+    sent: Annotated[_Items, Depends(body_of(_Items, _MAX_BATCH_BYTES))],
     services: ServicesDep,
     once: Annotated[Once, Depends(once("POST /v1/activities/batch"))],
 ) -> Response:

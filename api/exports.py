@@ -13,9 +13,10 @@ from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.openapi import answers_file
 from api.services import Services
 from api.uploads import MEDIA_TYPES
-from domain.activity import ActivityMissing
+from domain.activity import MANUAL, ActivityMissing
+from domain.errors import DomainError
 from domain.measures import ActivityId, UserId
-from domain.recordings.exports import session_of
+from domain.recordings.exports import ExportNeedsPositions, ExportNeedsTimes, session_of
 from domain.recordings.recording import Format, Session
 from projections.activities import Card
 
@@ -38,7 +39,7 @@ async def export_gpx(
     """An own activity as GPX 1.1: positions, heights, times, heart rate, cadence, temperature and power as they are
     kept. Others get 404, also those who may see the activity. 409 `export-needs-positions` without a position.
     """
-    card, session = await _own(services, fresh, user_id, ActivityId(activity_id))
+    card, session = await _own(services, fresh, user_id, ActivityId(activity_id), ExportNeedsPositions)
     return _file(request, await asyncio.to_thread(services.write_gpx, session), _GPX, file_name(card, "gpx"), fresh)
 
 
@@ -53,13 +54,17 @@ async def export_fit(
     """An own activity as FIT: all that GPX has, distance and speed, to FIT's own precision (whole seconds). Others
     get 404, also those who may see the activity. 409 `export-needs-times` without times.
     """
-    card, session = await _own(services, fresh, user_id, ActivityId(activity_id))
+    card, session = await _own(services, fresh, user_id, ActivityId(activity_id), ExportNeedsTimes)
     return _file(request, await asyncio.to_thread(services.write_fit, session), _FIT, file_name(card, "fit"), fresh)
 
 
-async def _own(services: Services, fresh: Reads, user_id: UserId, activity_id: ActivityId) -> tuple[Card, Session]:
-    """What is to be written."""
+async def _own(
+    services: Services, fresh: Reads, user_id: UserId, activity_id: ActivityId, needs: type[DomainError]
+) -> tuple[Card, Session]:
+    """What is to be written; `needs` is raised where there is nothing."""
     card = await own_card(fresh, user_id, activity_id)
+    if card.source.format == MANUAL:
+        raise needs("This activity was entered by hand: there is no recording to export.")
     found = await services.tracks.columns(user_id, activity_id, None, None) or {}
     return card, await asyncio.to_thread(session_of, card.sport, card.started_at, found, card.title)
 

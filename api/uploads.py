@@ -20,8 +20,8 @@ from api.pages import Ids, ids_of
 from api.problems import Problem, answer_problem, problem
 from api.services import Services
 from domain import activity as rules
-from domain.activity import MANUAL, ActivityMissing
-from domain.errors import DomainError
+from domain.activity import MANUAL, ActivityMissing, RecordingDiffers
+from domain.errors import DomainError, StoreUnavailable
 from domain.events.event import Event
 from domain.measures import RESERVED_VERSION, ActivityId, Sport, UserId, Visibility
 from domain.recordings.recording import EmptyRecording, Format
@@ -119,6 +119,8 @@ async def acked(request: Request, services: Services, manifest: Manifest, *, fir
     if verdict is None:
         await services.hints.add(manifest.activity_id, first=first)
         verdict = await _wait(services, manifest.activity_id, _preferred_wait(request))
+    if verdict is not None and verdict.fault is not None and _differs(verdict):
+        raise RecordingDiffers(verdict.fault.detail)
     if verdict is not None and _preferred_wait(request) > 0:
         return await _final(services, manifest.user_id, manifest.activity_id, verdict)
     state = _state(manifest.activity_id, verdict)
@@ -132,27 +134,36 @@ async def get_upload(request: Request, activity_id: UUID, user_id: CurrentUser, 
     Once ready, the answer's `Cairn-Position` makes a later read see the activity.
     """
     manifest = await services.inbox.manifest(ActivityId(activity_id))
-    if manifest is None:
-        return await _entered(request, services, user_id, ActivityId(activity_id))
-    if manifest.user_id != user_id:
+    if manifest is not None and manifest.user_id != user_id:
         raise ActivityMissing
-    verdict = await services.inbox.verdict(manifest.activity_id)
-    return answer(request, _state(manifest.activity_id, verdict), _position(verdict))
+    verdict = None if manifest is None else await services.inbox.verdict(manifest.activity_id)
+    if manifest is None or _differs(verdict):
+        verdict = await _entered(services, user_id, ActivityId(activity_id)) or verdict
+        if manifest is None and verdict is None:
+            raise ActivityMissing
+    return answer(request, _state(ActivityId(activity_id), verdict), _position(verdict))
 
 
-async def _entered(request: Request, services: Services, user_id: UserId, activity_id: ActivityId) -> Response:
-    """An activity that was entered by hand is ready: nothing of it was ever uploaded."""
+async def _entered(services: Services, user_id: UserId, activity_id: ActivityId) -> Verdict | None:
+    """An activity that was entered by hand is ready, whatever was sent under its id since. None: there is none."""
     if activity_id.version == RESERVED_VERSION:
-        raise ActivityMissing
+        return None
 
     def look(activity: rules.Activity) -> Sequence[Event]:
         if activity.user_id != user_id or activity.source is None or activity.source.format != MANUAL:
             raise ActivityMissing
         return ()
 
-    position = await services.streams.transact(rules.Activity, activity_id, user_id, look)
-    verdict = Verdict(status="ready", activities=(activity_id,), position=position)
-    return answer(request, _state(activity_id, verdict), _position(verdict))
+    try:
+        position = await services.streams.transact(rules.Activity, activity_id, user_id, look)
+    except ActivityMissing:
+        return None
+    return Verdict(status="ready", activities=(activity_id,), position=position)
+
+
+def _differs(verdict: Verdict | None) -> bool:
+    """Whether something else than what was sent has the id."""
+    return verdict is not None and verdict.fault is not None and verdict.fault.code == RecordingDiffers.code
 
 
 @router.get("/uploads", responses=answers(401, 422, position=True, ok=UploadStates))
@@ -173,9 +184,13 @@ async def _told(
     services: Services, user_id: UserId, activity_id: ActivityId
 ) -> tuple[ActivityId | None, Verdict | None]:
     manifest = await services.inbox.manifest(activity_id)
-    if manifest is None or manifest.user_id != user_id:
+    if manifest is not None and manifest.user_id != user_id:
         return None, None
-    return activity_id, await services.inbox.verdict(activity_id)
+    verdict = None if manifest is None else await services.inbox.verdict(activity_id)
+    if manifest is None or _differs(verdict):
+        with suppress(StoreUnavailable):  # what was uploaded is told of without Postgres
+            verdict = await _entered(services, user_id, activity_id) or verdict
+    return (None, None) if manifest is None and verdict is None else (activity_id, verdict)
 
 
 def _state(activity_id: ActivityId, verdict: Verdict | None) -> UploadState:

@@ -92,7 +92,8 @@ async def register(
     """Open an account and sign in.
 
     Safe to repeat. With the same `Idempotency-Key` the answer is the same, byte for byte, for 30 days; with the same
-    `user_id`, each answer signs in anew. 409 `email-taken` when the address is another account's.
+    `user_id`, each answer signs in anew. 409 `email-taken` when the address is another account's,
+    `user-id-taken` when the id is.
     """
     address, user_id = registration.email.strip().casefold(), registration.user_id
     if once.key is not None:  # the same key with the same address is the same account, also years later
@@ -135,7 +136,7 @@ async def read_me(services: Services, user_id: UserId) -> Me:
     "/me", status_code=204, openapi_extra=json_body(ProfilePatch), responses=answers(401, 422, no_content=None)
 )
 async def edit_me(
-    patch: Annotated[ProfilePatch, Depends(body_of(ProfilePatch))], user_id: CurrentUser, services: ServicesDep
+    user_id: CurrentUser, patch: Annotated[ProfilePatch, Depends(body_of(ProfilePatch))], services: ServicesDep
 ) -> Response:
     """Change the profile. A change of time zone counts for later runs."""
     changes = {name: value for name, value in asdict(patch).items() if value is not UNSET}

@@ -23,7 +23,8 @@ class Accounts(Protocol):
     async def claim(self, email: str, password: str, user_id: UserId | None) -> UserId:
         """Reserve the address for a new account, and return whose it is.
 
-        The same address and password again give the same user. `EmailTaken` when it is somebody else's.
+        The same address and password again give the same user. `EmailTaken`, `UserIdTaken` when it, or the id, is
+        somebody else's.
         """
         ...
 
@@ -56,6 +57,12 @@ class EmailTaken(DomainError):
     """Another account has this e-mail address."""
 
     code = "email-taken"
+
+
+class UserIdTaken(DomainError):
+    """Another account has this user_id: make a new one."""
+
+    code = "user-id-taken"
 
 
 class SignInRefused(DomainError):

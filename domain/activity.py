@@ -44,6 +44,8 @@ class Activity(Struct, frozen=True):
 
     def enter(self, recorded: ActivityRecorded, notes: str) -> list[Event]:
         """Take in a run without a recording. The same figures again change nothing, also after it was deleted."""
+        if self.user_id not in (None, recorded.user_id):
+            raise ActivityMissing
         events = self.record(recorded)
         if not events or not notes:
             return events

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from psycopg import AsyncConnection
 from psycopg.errors import UniqueViolation
 
-from domain.accounts import EmailTaken, SignedIn, SignInRefused, TokenRefused
+from domain.accounts import EmailTaken, SignedIn, SignInRefused, TokenRefused, UserIdTaken
 from domain.errors import StoreUnavailable
 from domain.measures import UserId
 from domain.streams import Streams
@@ -54,17 +54,19 @@ class PostgresAccounts:
                 if (await connection.execute(_CLAIM, row)).rowcount == 1:
                     return claimed
             found = await self._credentials(email)  # another was faster
-        if found is None:  # the user id given is another account's
-            raise EmailTaken
+        if found is None:
+            raise UserIdTaken
         holder, holders_hash, email_hash = found
         if user_id in (None, holder) and await self._passwords.verify(holders_hash, password):
             return await self._repeated(holder, user_id)
         if (await self._streams.load(User, user_stream_id(holder))).registered:
             raise EmailTaken
-        with contextlib.suppress(UniqueViolation):  # the user id given is another account's
+        try:
             async with self._database.connection() as connection:
                 if (await connection.execute(_TAKE_OVER, (*row, email_hash, holder))).rowcount == 1:
                     return claimed
+        except UniqueViolation:
+            raise UserIdTaken from None
         raise EmailTaken
 
     async def _credentials(self, email: str) -> tuple[UserId, str, bytes] | None:

@@ -70,6 +70,8 @@ async def test_an_entry_has_no_track_and_nothing_of_it_was_uploaded(anna: Runner
     ]
     assert (await anna("GET", f"{path}/original", headers={"If-None-Match": "*"})).status_code == 404
     assert "No map" in (await anna("GET", f"{path}/map.svg")).text
+    for export in ("export.gpx", "export.fit"):
+        assert "entered by hand" in (await anna("GET", f"{path}/{export}")).json()["detail"]
     state = await anna("GET", f"{path}/upload")
     assert (state.json()["status"], state.json()["activities"]) == ("ready", [answer.json()["activity_id"]])
     assert state.headers["Cairn-Position"] == position
@@ -115,6 +117,10 @@ async def test_an_entry_and_a_recording_do_not_share_an_id(anna: Runner) -> None
     position = (await entered(anna, activity_id=manual)).headers["Cairn-Position"]
     answer = await anna("PUT", f"/activities/{manual}", content=body, headers={"Prefer": "wait=20"})
     assert (answer.status_code, answer.json()["code"]) == (409, "recording-differs")
+    later = await anna("PUT", f"/activities/{manual}", content=body)  # it is known by now, whoever waits
+    assert (later.status_code, later.json()["code"]) == (409, "recording-differs")
+    assert (await anna.get(f"/activities/{manual}/upload"))["status"] == "ready"
+    assert [one["status"] for one in (await anna.get(f"/uploads?ids={manual}"))["items"]] == ["ready"]
     again = await entered(anna, activity_id=manual)
     assert (again.status_code, again.headers["Cairn-Position"]) == (201, position)
     await anna.get(f"/activities/{manual}", after=position)
@@ -123,6 +129,13 @@ async def test_an_entry_and_a_recording_do_not_share_an_id(anna: Runner) -> None
     assert await count(anna, position) == 2
     late = await entered(anna, activity_id=recorded)
     assert (late.status_code, late.json()["code"]) == (409, "recording-differs")
+
+
+async def test_the_id_of_anothers_run_is_not_found(anna: Runner, ben: Runner) -> None:
+    manual = str(uuid4())
+    assert (await entered(anna, activity_id=manual)).status_code == 201
+    answer = await entered(ben, activity_id=manual)
+    assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
 
 
 IMPOSSIBLE: list[dict[str, Any]] = [

@@ -122,6 +122,13 @@ async def test_what_failed_is_not_kept(world: World, monkeypatch: pytest.MonkeyP
     assert "Idempotency-Replayed" not in answer.headers
 
 
+async def test_a_user_id_has_one_account(world: World, anna: Runner) -> None:
+    answer = await world.http.post(
+        "/v1/users", json=registration(user_id=str(anna.user_id), email="new-one@example.com")
+    )
+    assert (answer.status_code, answer.json()["code"]) == (409, "user-id-taken")
+
+
 async def test_an_address_has_one_account(world: World, anna: Runner) -> None:
     answer = await world.http.post("/v1/users", json=registration(email=anna.email.upper()))
     assert (answer.status_code, answer.json()["code"]) == (409, "email-taken")
