@@ -244,8 +244,8 @@ def card_seen(card: Card, display_name: str) -> ActivityCard:
 )
 async def edit_activity(
     activity_id: UUID,
-    patch: Annotated[ActivityPatch, Depends(body_of(ActivityPatch))],
     user_id: CurrentUser,
+    patch: Annotated[ActivityPatch, Depends(body_of(ActivityPatch))],
     services: ServicesDep,
 ) -> Response:
     """Change an own activity's title, notes, visibility or sport. Empty notes are none."""

@@ -148,8 +148,8 @@ async def get_chunks(request: Request, activity_id: UUID, sender: RecordingBeare
 async def finish_recording(
     request: Request,
     activity_id: UUID,
-    given: Annotated[Finish, Depends(body_of(Finish))],
     sender: RecordingBearer,
+    given: Annotated[Finish, Depends(body_of(Finish))],
     services: ServicesDep,
     once: Annotated[Once, Depends(once("POST /v1/activities/{activity_id}/finish"))],
 ) -> Response:

@@ -12,7 +12,7 @@ from api.bodies import UnsupportedMediaType, read_body
 from api.encodings import PackedResponse, coding_for
 from api.front.kept import KEPT, Keep, Kept, knows, read_headers
 from api.openapi import tells
-from domain.errors import DomainError
+from domain.errors import DomainError, without_input
 
 MAX_JSON_BYTES: Final = 64 * 1024
 
@@ -70,7 +70,7 @@ def _require_distinct(raw: bytes) -> None:
         try:
             _EVERY_KEY.decode(raw.decode())
         except (ValueError, RecursionError):  # in a part that is decoded later
-            raise MalformedBody("The body is not valid JSON in UTF-8.") from None
+            raise MalformedBody(_NO_JSON) from None
 
 
 def _distinct(members: Sequence[tuple[str, object]]) -> None:
@@ -78,6 +78,8 @@ def _distinct(members: Sequence[tuple[str, object]]) -> None:
         raise MalformedBody("An object in the body has a key twice.")
 
 
+_NO_JSON: Final = "The body is not valid JSON in UTF-8."
+_ANYTHING: Final = msgspec.json.Decoder(Raw)
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _EVERY_KEY: Final = json.JSONDecoder(object_pairs_hook=_distinct)
 
@@ -87,19 +89,20 @@ def decoded(decoder: msgspec.json.Decoder[S], raw: bytes | Raw) -> S:
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
-        raise InvalidBody("A value does not fit.", [_without_input(error)]) from None
+        if not _is_json(bytes(raw)):  # further on than the value that does not fit
+            raise MalformedBody(_NO_JSON) from None
+        raise InvalidBody("A value does not fit.", [without_input(error)]) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise MalformedBody("The body is not valid JSON in UTF-8.") from None
+        raise MalformedBody(_NO_JSON) from None
 
 
-def _without_input(error: msgspec.ValidationError) -> str:
-    """A message names places, types and unknown fields. That of an enum repeats the value, and that of a pattern is
-    for machines: of those the place is left.
-    """
-    text = str(error)
-    if ("enum value" in text or "matching regex" in text) and " - at" in text:
-        return "Invalid value" + text[text.rindex(" - at") :]
-    return text[:200]
+def _is_json(raw: bytes) -> bool:
+    try:
+        _ANYTHING.decode(raw)  # which leaves texts as they are
+        raw.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def answer(

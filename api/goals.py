@@ -65,8 +65,8 @@ class GoalList(Struct, frozen=True):
 )
 async def set_goal(
     goal_id: UUID,
-    wish: Annotated[GoalWish, Depends(body_of(GoalWish))],
     user_id: CurrentUser,
+    wish: Annotated[GoalWish, Depends(body_of(GoalWish))],
     services: ServicesDep,
 ) -> Response:
     """Set or change a goal. Runs from its first day on count, also those recorded before it was set."""

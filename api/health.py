@@ -1,9 +1,10 @@
 """Whether the process lives, and what it lacks."""
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from msgspec import Struct
 
 from api.dependencies import ServicesDep
@@ -36,9 +37,20 @@ async def get_liveness() -> Response:
     return Response(b'{"status":"alive"}', 200, _NOT_KEPT, "application/json")
 
 
+@router.get("/startupz", responses={**answers(ok=Readiness), 503: _WAITING})
+async def get_startup(request: Request, services: ServicesDep) -> Response:
+    """As `/readyz` until everything was there for the first time; 200 from then on, whatever is missing later."""
+    state = request.app.state
+    state.started = getattr(state, "started", False) or not services.ready()
+    return _told({} if state.started else services.ready())
+
+
 @router.get("/readyz", responses={**answers(ok=Readiness), 503: _WAITING})
 async def get_readiness(services: ServicesDep) -> Response:
     """200 when everything that reads and commands need is there, 503 naming what is missing otherwise."""
-    missing = services.ready()
+    return _told(services.ready())
+
+
+def _told(missing: Mapping[str, str]) -> Response:
     body = msgspec.json.encode(Readiness("waiting" if missing else "ready", dict(missing)))
     return Response(body, 503 if missing else 200, _NOT_KEPT, "application/json")

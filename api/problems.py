@@ -39,6 +39,7 @@ STATUSES: Final[Mapping[str, int]] = {
     "idempotency-key-reused": 422,
     "unavailable": 503,
     "email-taken": 409,
+    "user-id-taken": 409,
     "sign-in-refused": 401,
     "token-refused": 401,
     "cannot-follow-yourself": 422,
@@ -154,7 +155,8 @@ def method_not_allowed(allowed: Iterable[str]) -> Response:
     """There is something at this path, but not for this method."""
     phrase = HTTPStatus.METHOD_NOT_ALLOWED.phrase
     found = problem("method-not-allowed", phrase, status=HTTPStatus.METHOD_NOT_ALLOWED)
-    return answer_problem(found, {"Allow": ", ".join(sorted(allowed))})
+    with_head = {*allowed, "HEAD"} if "GET" in allowed else allowed  # which is answered as a GET is
+    return answer_problem(found, {"Allow": ", ".join(sorted(with_head))})
 
 
 async def _answer(request: Request, error: Exception) -> Response:

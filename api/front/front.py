@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
+from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
 import msgspec
@@ -39,6 +40,7 @@ _MAX_TARGET: Final = 4_000  # bytes of what a kept answer is kept under: a list 
 _MAX_TOKEN: Final = 128  # bytes of a position that is remembered
 _NO_POSITION: Final = 2**63
 _GET: Final = "GET"
+_HEAD: Final = "HEAD"
 _OK: Final = 200
 _NOT_MODIFIED: Final = 304
 
@@ -51,6 +53,12 @@ class Route(NamedTuple):
     meter: Meter
     kind: Kind
     keeps: list[bool]
+
+
+class QueryNotText(DomainError):
+    """The query is no text in UTF-8."""
+
+    code = "malformed-request"
 
 
 class Front:
@@ -89,6 +97,8 @@ class Front:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
+        if scope["method"] == _HEAD:  # what a GET would be answered; the server leaves the body out
+            scope = {**scope, "method": _GET}
         headers: dict[bytes, bytes] = dict(scope["headers"])
         asked = None
         if scope["method"] == _GET:
@@ -213,9 +223,9 @@ class Front:
             return
         scope["path_params"] = dict(zip(names[method], values, strict=True))
         scope["route"] = route
-        too_old = self._too_old(headers, route.template, method)
-        if too_old is not None:
-            response = answer_error(request, too_old)
+        refusal = self._too_old(headers, route.template, method) or _no_text(scope["query_string"])
+        if refusal is not None:
+            response = answer_error(request, refusal)
             await response(scope, receive, send)
             status = response.status_code
         elif asked is not None and route.keeps[0]:
@@ -403,6 +413,15 @@ async def _deliver(
 
 
 @lru_cache(maxsize=16_384)
+def _no_text(query: bytes) -> QueryNotText | None:
+    """What is not UTF-8 would be taken for U+FFFD."""
+    try:
+        (unquote_to_bytes(query) if b"%" in query else query).decode()
+    except UnicodeDecodeError:
+        return QueryNotText()
+    return None
+
+
 def _token(authorization: bytes) -> str:
     text = authorization.decode("latin-1")
     return text[len(_BEARER) :].strip() if text[: len(_BEARER)].lower() == _BEARER.lower() else ""

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
+from domain.errors import without_input
 from domain.measures import Sport
 from domain.recordings.recording import (
     DECIMALS,
@@ -46,7 +47,7 @@ def parse_json(data: bytes) -> Recording:
     try:
         document = _DECODER.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        reason = str(error)[:200] if isinstance(error, msgspec.ValidationError) else "it is no valid JSON in UTF-8"
+        reason = without_input(error) if isinstance(error, msgspec.ValidationError) else "it is no valid JSON in UTF-8"
         raise UnreadableRecording(f"The JSON recording cannot be read: {reason}.") from None
     if _has_a_key_twice(data):
         raise UnreadableRecording("The JSON recording has a key twice: nobody knows which of them was meant.")

@@ -67,7 +67,7 @@ async def test_under_overload_runs_come_in_and_what_matters_least_is_sent_away(w
         assert (await runner("PATCH", "/me", json={"time_zone": "Europe/Berlin"})).status_code == 503
         assert (await runner("PUT", f"/activities/{uuid4()}", content=fit())).status_code == 202
         assert (await runner("PUT", f"/activities/{uuid4()}/chunks/0", content=b"a piece")).status_code == 201
-        for free in ("/livez", "/readyz", "/metrics"):
+        for free in ("/livez", "/readyz", "/startupz", "/metrics"):
             assert "overloaded" not in (await here.http.get(free)).text
         told = (await here.http.get("/metrics")).text
         assert 'cairn_refused_for_load_total{client="ios/9.4.1",kind="prefetch",why="overload"} 1.0' in told

@@ -1,9 +1,13 @@
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from uuid import uuid4
 
+import httpx
 import pytest
 
+from api.app import create_app
+from api.main import services_of
 from api.problems import STATUSES
 from domain.errors import DomainError
 from tests.api.conftest import Runner, World
@@ -36,11 +40,16 @@ def test_every_refusal_has_a_status_and_says_something(refusal: type[DomainError
         (b'{"title": "\\ud800"}', 400),
         (b'{"title": "\\u0000"}', 422),
         ('{"title": "a"}'.encode("utf-16"), 400),
-        (b"[" * 60_000, 422),
+        (b"[" * 60_000, 400),
+        (b"{} more", 400),
+        (b'{"unknown": 1', 400),
+        (b'{"unknown": 1} {}', 400),
+        (b'{"unknown": "\xff"}', 400),
+        (b'{"unknown": 1}', 422),
         (b'{"title": ' + b"9" * 5_000 + b"}", 422),
         (b'{"title": "' + b"x" * 70_000 + b'"}', 413),
     ],
-    ids=range(13),
+    ids=range(18),
 )
 async def test_bad_json_is_refused_without_an_echo(anna: Runner, body: bytes, status: int) -> None:
     answer = await anna("PATCH", f"/activities/{uuid4()}", content=body, headers=JSON)
@@ -61,6 +70,28 @@ async def test_bad_json_is_refused_without_an_echo(anna: Runner, body: bytes, st
 async def test_a_value_that_does_not_fit_is_told_by_its_place(anna: Runner, body: bytes, error: str) -> None:
     answer = await anna("PATCH", "/me", content=body, headers=JSON)
     assert (answer.status_code, answer.json()["errors"]) == (422, [error])
+
+
+async def test_who_is_not_signed_in_is_told_that_first(world: World) -> None:
+    for method, path in (("PATCH", "/me"), ("POST", "/activities"), ("PUT", f"/me/goals/{uuid4()}")):
+        answer = await world.http.request(method, f"/v1{path}", content=b"{", headers=JSON)
+        assert (answer.status_code, answer.json()["code"]) == (401, "token-refused")
+
+
+async def test_a_query_is_text(anna: Runner) -> None:
+    answer = await anna("PUT", f"/activities/{uuid4()}?title=%ff", content=b"x")
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed-request")
+
+
+@pytest.mark.parametrize("path", ["/v1/me", "/v1/me/goals", "/livez", "/v1/activities/none", "/v1/users"])
+async def test_a_head_is_that_of_a_get_without_its_body(served: str, anna: Runner, path: str) -> None:
+    headers = {"Authorization": f"Bearer {anna.tokens['access_token']}"}
+    async with httpx.AsyncClient(base_url=served, headers=headers) as http:
+        whole, head = await http.get(path), await http.head(path)
+    assert head.status_code == whole.status_code
+    assert head.content == b""
+    told = ("Content-Type", "Content-Length", "ETag", "Cache-Control")
+    assert [head.headers.get(name) for name in told] == [whole.headers.get(name) for name in told]
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "", "application/xml"])
@@ -109,3 +140,15 @@ async def test_openapi_describes_every_body_and_answer(world: World) -> None:
             assert operation["responses"], (path, method)
             if method in ("post", "patch"):
                 assert operation["requestBody"]["content"], (path, method)
+
+
+async def test_what_was_ready_once_has_started(world: World) -> None:
+    missing: dict[str, str] = {"postgres": "is away: start it"}
+    services = replace(services_of(world.parts, world.settings), ready=lambda: missing)
+    transport = httpx.ASGITransport(create_app(services))
+    async with httpx.AsyncClient(transport=transport, base_url="http://cairn") as http:
+        assert (await http.get("/startupz")).json() == {"status": "waiting", "missing": missing}
+        del missing["postgres"]
+        assert (await http.get("/startupz")).status_code == 200
+        missing["postgres"] = "is away again"
+        assert ((await http.get("/startupz")).status_code, (await http.get("/readyz")).status_code) == (200, 503)

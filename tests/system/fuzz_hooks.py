@@ -81,8 +81,8 @@ def before_call(context: HookContext, case: Case[Any], kwargs: dict[str, Any]) -
 
 @schemathesis.hook
 def filter_failure(context: HookContext, failure: Failure, case: Case[Any], response: Response) -> bool:  # noqa: ARG001 - as above
-    """Whether it is a finding. A 503 of `/readyz` is none (ST101): it says what the instance waits for."""
-    if case.operation.label == "GET /readyz" and response.status_code == 503:
+    """Whether it is a finding. A 503 of these two is none (ST101): it says what the instance waits for."""
+    if case.operation.label in ("GET /readyz", "GET /startupz") and response.status_code == 503:
         return False
     if response.status_code in _BELOW_THE_APP:
         return False
