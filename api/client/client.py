@@ -26,6 +26,7 @@ _NOT_MODIFIED: Final = 304
 _DAY: Final = 86_400.0
 _REFRESH: Final = "/sessions/refresh"
 _REFRESH_PAUSE: Final = 5.0  # the successor of a refresh token is told again for 30 s; later it ends the session
+_SOON: Final = 0.1  # seconds until it makes sense to ask again while another call of the app is asking
 # no proxy of the environment stands between this machine and itself
 _DIRECT: Final = {f"all://{host}": None for host in ("127.0.0.1", "localhost", "[::1]")}
 
@@ -277,7 +278,7 @@ class Client:
                 return self._checked(outcome)
             if isinstance(outcome, _Silence):
                 tries, last = tries + 1, outcome
-            pause = last.pause if in_time else self._wait()
+            pause = last.pause if in_time else max(self._wait(), _SOON)
             if not in_time or time.monotonic() + pause > deadline:
                 told = f"{method} {path}: no answer that counts after {tries} tries; the last: {last.reason}"
                 raise Unreachable(told, pause, broke=last.broke)
@@ -298,8 +299,9 @@ class Client:
             yield False
             return
         try:
-            in_time = time.monotonic() + self._wait() <= deadline
-            await asyncio.sleep(self._wait() if in_time else 0)
+            wait = self._wait()
+            in_time = wait <= max(0.0, deadline - time.monotonic())  # who has no patience asks once, when it may
+            await asyncio.sleep(wait if in_time else 0)
             yield in_time
         finally:
             self._one_at_a_time.release()

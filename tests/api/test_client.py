@@ -67,6 +67,23 @@ async def test_patience_ends_and_says_what_was_seen_last() -> None:
     assert len(asked) > 1
 
 
+async def test_who_has_no_patience_is_told_when_to_ask_again_and_then_is_heard() -> None:
+    pacing = Pacing(first_seconds=0.1)
+    async with (
+        network([CUT_OFF, Answer(503, {}), Answer()]) as (url, asked),
+        Client(url, patience_seconds=0, pacing=pacing) as client,
+    ):
+        for _ in range(2):
+            with pytest.raises(Unreachable) as silence:
+                await client.get("/feed")
+            with pytest.raises(Unreachable, match="after 0 tries") as too_soon:
+                await client.get("/feed")
+            assert 0 < too_soon.value.again_in <= max(silence.value.again_in, 0.1)
+            await asyncio.sleep(silence.value.again_in)
+        await client.get("/feed")
+    assert len(asked) == 3
+
+
 async def test_an_expired_token_is_renewed_once_for_all_calls() -> None:
     def script(request: Request) -> Answer:
         match request.line, request.headers.get("authorization"):
