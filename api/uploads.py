@@ -25,7 +25,7 @@ from domain.errors import DomainError, StoreUnavailable
 from domain.events.event import Event
 from domain.measures import RESERVED_VERSION, ActivityId, Sport, UserId, Visibility
 from domain.recordings.recording import EmptyRecording, Format
-from domain.uploads import Arrival, Cover, Manifest, Status, Verdict
+from domain.uploads import Arrival, Cover, Fault, Manifest, Status, Verdict
 
 router = APIRouter(tags=["activities"])
 
@@ -119,8 +119,8 @@ async def acked(request: Request, services: Services, manifest: Manifest, *, fir
     if verdict is None:
         await services.hints.add(manifest.activity_id, first=first)
         verdict = await _wait(services, manifest.activity_id, _preferred_wait(request))
-    if verdict is not None and verdict.fault is not None and _differs(verdict):
-        raise RecordingDiffers(verdict.fault.detail)
+    if (difference := _difference(verdict)) is not None:
+        raise RecordingDiffers(difference.detail)
     if verdict is not None and _preferred_wait(request) > 0:
         return await _final(services, manifest.user_id, manifest.activity_id, verdict)
     state = _state(manifest.activity_id, verdict)
@@ -137,7 +137,7 @@ async def get_upload(request: Request, activity_id: UUID, user_id: CurrentUser, 
     if manifest is not None and manifest.user_id != user_id:
         raise ActivityMissing
     verdict = None if manifest is None else await services.inbox.verdict(manifest.activity_id)
-    if manifest is None or _differs(verdict):
+    if manifest is None or _difference(verdict) is not None:
         verdict = await _entered(services, user_id, ActivityId(activity_id)) or verdict
         if manifest is None and verdict is None:
             raise ActivityMissing
@@ -161,9 +161,10 @@ async def _entered(services: Services, user_id: UserId, activity_id: ActivityId)
     return Verdict(status="ready", activities=(activity_id,), position=position)
 
 
-def _differs(verdict: Verdict | None) -> bool:
-    """Whether something else than what was sent has the id."""
-    return verdict is not None and verdict.fault is not None and verdict.fault.code == RecordingDiffers.code
+def _difference(verdict: Verdict | None) -> Fault | None:
+    """That something else than what was sent has the id."""
+    fault = None if verdict is None else verdict.fault
+    return fault if fault is not None and fault.code == RecordingDiffers.code else None
 
 
 @router.get("/uploads", responses=answers(401, 422, position=True, ok=UploadStates))
@@ -187,7 +188,7 @@ async def _told(
     if manifest is not None and manifest.user_id != user_id:
         return None, None
     verdict = None if manifest is None else await services.inbox.verdict(activity_id)
-    if manifest is None or _differs(verdict):
+    if manifest is None or _difference(verdict) is not None:
         with suppress(StoreUnavailable):  # what was uploaded is told of without Postgres
             verdict = await _entered(services, user_id, activity_id) or verdict
     return (None, None) if manifest is None and verdict is None else (activity_id, verdict)

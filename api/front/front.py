@@ -412,7 +412,6 @@ async def _deliver(
     return response.status_code
 
 
-@lru_cache(maxsize=16_384)
 def _no_text(query: bytes) -> QueryNotText | None:
     """What is not UTF-8 would be taken for U+FFFD."""
     try:
@@ -422,6 +421,7 @@ def _no_text(query: bytes) -> QueryNotText | None:
     return None
 
 
+@lru_cache(maxsize=16_384)
 def _token(authorization: bytes) -> str:
     text = authorization.decode("latin-1")
     return text[len(_BEARER) :].strip() if text[: len(_BEARER)].lower() == _BEARER.lower() else ""

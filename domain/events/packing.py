@@ -22,7 +22,7 @@ NOTHING: Final = b""  # packed: nothing was measured
 
 
 def pack(measured: Measured) -> bytes:
-    """The same as bytes."""
+    """As numbers where that gives it back as it is, else as JSON."""
     try:
         packed = _pack_numbers(measured)
         if _unpack_numbers(packed) == measured:

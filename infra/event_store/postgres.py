@@ -72,7 +72,8 @@ class PostgresLog:
         try:
             yield channel
         finally:
-            self._give_back(channel)
+            if not channel.closed:
+                self._idle.append(channel)
 
     async def _taken(self) -> Channel:
         while self._idle:
@@ -80,10 +81,6 @@ class PostgresLog:
             if not channel.closed:
                 return channel
         return await self._open()
-
-    def _give_back(self, channel: Channel) -> None:
-        if not channel.closed:
-            self._idle.append(channel)
 
     async def _open(self) -> Channel:
         try:

@@ -197,21 +197,20 @@ class Lifecycle:
         """Drop builds that nobody reads any more: those on standby and those that were retired. `Fault`."""
         if name is not None:
             self._registry.named(name)
-        for pointer in self._registry.pointers().values():
-            if pointer.shadow is not None and name in (None, pointer.name):
+        unread = [build for build in self._registry.builds(name) if build.state in {"standby", "retired"}]
+        tried = {pointer.shadow: pointer for pointer in self._registry.pointers().values()}
+        for build in unread:
+            if (pointer := tried.get(build.schema_name)) is not None:
                 raise Fault(
-                    f"{self._build(pointer.shadow)} is read by {pointer.shadow_percent} % of the users: end that first "
+                    f"{build} is read by {pointer.shadow_percent} % of the users: end that first "
                     f"(cairn projections shadow {pointer.name} --percent 0). Nothing was dropped."
                 )
-        dropped = []
-        for build in self._registry.builds(name):
-            if build.state in {"standby", "retired"}:
-                self._wait_for_readers(build)
-                with self._connection.transaction():
-                    self._connection.execute(_FORGET_STANDBY, (build.schema_name,))
-                    self._registry.drop(build)
-                dropped.append(build)
-        return dropped
+        for build in unread:
+            self._wait_for_readers(build)
+            with self._connection.transaction():
+                self._connection.execute(_FORGET_STANDBY, (build.schema_name,))
+                self._registry.drop(build)
+        return unread
 
     def _wait_for_readers(self, build: Build) -> None:
         """Readers look at the pointers once a second: some may still know a build that was read a moment ago."""
