@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from fastapi import FastAPI, Request, Response
@@ -197,11 +197,18 @@ def _http_error(error: HTTPException) -> Response:
 
 def _invalid(error: RequestValidationError) -> Response:
     """A path or query parameter. An id that is no UUID names nothing: the same 404 as a missing one."""
-    places = [(str(found["loc"][0]), str(found["loc"][-1]), str(found["msg"])) for found in error.errors()]
+    places = [(str(found["loc"][0]), str(found["loc"][-1]), _message(found)) for found in error.errors()]
     if any(where == "path" for where, _, _ in places):
         return answer_problem(NOT_FOUND)
     errors = [f"{name}: {message}" for _, name, message in places]
     return answer_problem(problem("invalid-parameter", "A query parameter or header is not valid.", errors=errors))
+
+
+def _message(found: Mapping[str, Any]) -> str:
+    """A pattern is for machines."""
+    if found["type"] == "string_pattern_mismatch":
+        return "The value is not of the form that the parameter's description has (see /docs)"
+    return str(found["msg"])
 
 
 def _bug(request: Request, error: Exception) -> Response:

@@ -32,6 +32,7 @@ router = APIRouter(tags=["activities"])
 MAX_RECORDING_BYTES: Final = 48 * 1024 * 1024  # a week at one point a second, as wordy GPX
 _MAX_WAIT_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.05
+_TITLE: Final = "What lists show: at most 200 characters, not all of them blank, none of them NUL."
 MEDIA_TYPES: Final = {
     Format.FIT: "application/vnd.ant.fit",
     Format.GPX: "application/gpx+xml",
@@ -82,7 +83,7 @@ async def upload_recording(
     sender: RecordingBearer,
     asking: AskingClient,
     services: ServicesDep,
-    title: Annotated[str | None, Query(min_length=1, max_length=200, pattern=TITLE)] = None,
+    title: Annotated[str | None, Query(min_length=1, max_length=200, pattern=TITLE, description=_TITLE)] = None,
     visibility: Visibility | None = None,
     sport: Sport | None = None,
 ) -> Response:

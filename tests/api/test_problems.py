@@ -78,6 +78,16 @@ async def test_who_is_not_signed_in_is_told_that_first(world: World) -> None:
         assert (answer.status_code, answer.json()["code"]) == (401, "token-refused")
 
 
+async def test_a_pattern_is_not_told(anna: Runner) -> None:
+    for answer in (
+        await anna("PUT", f"/activities/{uuid4()}?title=%20", content=b"x"),
+        await anna("GET", "/activities?ids=" + ",".join(str(uuid4()) for _ in range(101))),
+    ):
+        (error,) = answer.json()["errors"]
+        assert "is not of the form" in error
+        assert len(error) < 120
+
+
 async def test_a_query_is_text(anna: Runner) -> None:
     answer = await anna("PUT", f"/activities/{uuid4()}?title=%ff", content=b"x")
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed-request")

@@ -4,7 +4,7 @@ from uuid import uuid4
 import pytest
 from psycopg import Connection
 
-from domain.accounts import EmailTaken, SignInRefused, TokenRefused
+from domain.accounts import EmailTaken, SignInRefused, TokenRefused, UserIdTaken
 from domain.measures import UserId
 from domain.user import User, user_stream_id
 from infra.accounts import PostgresAccounts
@@ -81,7 +81,7 @@ async def test_a_registration_that_was_cut_off_can_be_finished_or_taken_over(ope
 
 async def test_nobody_registers_under_anothers_user_id(opened: Opened) -> None:
     await opened.register()
-    with pytest.raises(EmailTaken):
+    with pytest.raises(UserIdTaken):
         await opened.accounts.claim("ben@example.com", PASSWORD, ANNA)
 
 
