@@ -40,9 +40,9 @@ async def get_liveness() -> Response:
 @router.get("/startupz", responses={**answers(ok=Readiness), 503: _WAITING})
 async def get_startup(request: Request, services: ServicesDep) -> Response:
     """As `/readyz` until everything was there for the first time; 200 from then on, whatever is missing later."""
-    state = request.app.state
-    state.started = getattr(state, "started", False) or not services.ready()
-    return _told({} if state.started else services.ready())
+    state, missing = request.app.state, services.ready()
+    state.started = getattr(state, "started", False) or not missing
+    return _told({} if state.started else missing)
 
 
 @router.get("/readyz", responses={**answers(ok=Readiness), 503: _WAITING})

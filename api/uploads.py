@@ -134,15 +134,10 @@ async def get_upload(request: Request, activity_id: UUID, user_id: CurrentUser, 
 
     Once ready, the answer's `Cairn-Position` makes a later read see the activity.
     """
-    manifest = await services.inbox.manifest(ActivityId(activity_id))
-    if manifest is not None and manifest.user_id != user_id:
+    told = await _told(services, user_id, ActivityId(activity_id))
+    if told is None:
         raise ActivityMissing
-    verdict = None if manifest is None else await services.inbox.verdict(manifest.activity_id)
-    if manifest is None or _difference(verdict) is not None:
-        verdict = await _entered(services, user_id, ActivityId(activity_id)) or verdict
-        if manifest is None and verdict is None:
-            raise ActivityMissing
-    return answer(request, _state(ActivityId(activity_id), verdict), _position(verdict))
+    return answer(request, _state(*told), _position(told[1]))
 
 
 async def _entered(services: Services, user_id: UserId, activity_id: ActivityId) -> Verdict | None:
@@ -174,8 +169,8 @@ async def get_uploads(request: Request, user_id: CurrentUser, services: Services
 
     For a phone that comes back with many runs. `Cairn-Position` is that of the last one that is ready.
     """
-    told = await asyncio.gather(*(_told(services, user_id, ActivityId(one)) for one in ids_of(ids)))
-    found = [(activity_id, verdict) for activity_id, verdict in told if activity_id is not None]
+    asked = (_told(services, user_id, ActivityId(one), uploads_at_least=True) for one in ids_of(ids))
+    found = [told for told in await asyncio.gather(*asked) if told is not None]
     positions = [verdict.position for _, verdict in found if verdict is not None and verdict.position is not None]
     last = max(positions, key=services.read_models.position, default=None)
     states = UploadStates([_state(activity_id, verdict) for activity_id, verdict in found])
@@ -183,16 +178,22 @@ async def get_uploads(request: Request, user_id: CurrentUser, services: Services
 
 
 async def _told(
-    services: Services, user_id: UserId, activity_id: ActivityId
-) -> tuple[ActivityId | None, Verdict | None]:
+    services: Services, user_id: UserId, activity_id: ActivityId, *, uploads_at_least: bool = False
+) -> tuple[ActivityId, Verdict | None] | None:
+    """What has become of what came under this id; None when nothing did. Whether it was entered by hand, Postgres
+    knows: `StoreUnavailable`, or, with `uploads_at_least`, what is known without it.
+    """
     manifest = await services.inbox.manifest(activity_id)
     if manifest is not None and manifest.user_id != user_id:
-        return None, None
+        return None
     verdict = None if manifest is None else await services.inbox.verdict(activity_id)
     if manifest is None or _difference(verdict) is not None:
-        with suppress(StoreUnavailable):  # what was uploaded is told of without Postgres
+        try:
             verdict = await _entered(services, user_id, activity_id) or verdict
-    return (None, None) if manifest is None and verdict is None else (activity_id, verdict)
+        except StoreUnavailable:
+            if not uploads_at_least:
+                raise
+    return None if manifest is None and verdict is None else (activity_id, verdict)
 
 
 def _state(activity_id: ActivityId, verdict: Verdict | None) -> UploadState:

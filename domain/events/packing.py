@@ -82,7 +82,7 @@ def unpack_json(packed: bytes) -> bytes:
 
 _NUMBERS: Final = b"\x02"
 _SOURCES: Final = ("unknown", "recorded", "positions", "device")
-_EFFORTS: Final = (
+_EFFORTS: Final = (  # by their numbers in stored bytes, whatever is looked for today (`domain.recordings.stretches`)
     ("400 m", 400.0),
     ("1/2 mile", 804.672),
     ("1 km", 1_000.0),

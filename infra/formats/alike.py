@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from domain.recordings.recording import Column
-from infra.formats.table import Row
+from infra.formats.table import BATCH, Row
 
 _TAG: Final = re.compile(r"<([^<>]*)>([^<]*)")
 _ATTRIBUTE: Final = re.compile(r'(\s[\w:.-]+=")([^"]*)"')
@@ -21,7 +21,6 @@ _BETWEEN: Final = re.compile("(?<=>)[ \\t\\r\\n]+")
 _LONGEST: Final = 4_000  # characters of a point
 _MOST_VALUES: Final = 60
 _MOST_PATTERNS: Final = 8
-_AT_ONCE: Final = 2_048  # points whose texts are kept
 _FEW: Final = 32  # points that are not worth columns of their own
 _WORTH: Final = 50  # points that a pattern must have matched before another one is made beyond the first few
 
@@ -85,7 +84,7 @@ class AlikePoints:
         while (known := self._matching(text, at)) is not None:
             pattern, columns = known
             points: list[Sequence[str]] = []
-            while len(points) < _AT_ONCE and (match := pattern.match(text, at)) is not None:
+            while len(points) < BATCH and (match := pattern.match(text, at)) is not None:
                 points.append(match.groups())
                 at = match.end()
             self._followed += len(points)

@@ -17,7 +17,7 @@ YEARS: Final = range(1970, 2200)  # of times that a device can have meant
 _MEASURED: Final[tuple[Column, ...]] = tuple(name for name in Column if name is not Column.T)
 _NAN: Final = float("nan")
 _LARGEST: Final = 1e12  # no quantity that is read comes near
-_BATCH: Final = 2_048  # points whose texts are kept
+BATCH: Final = 2_048  # points whose texts are kept
 _FIRST, _LAST = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (YEARS.start, YEARS.stop))
 _UTC_TIMES: Final = re.compile(r"(?:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z)*", re.ASCII)
 _FASTEST_FOOT: Final = 110.0  # steps a minute: 220 of both, which nobody holds for half a run
@@ -85,7 +85,7 @@ class Points:
     def add(self, row: Row) -> None:
         """One point more; `UnreadableRecording` when there are too many."""
         self._rows.append(row)
-        if len(self._rows) >= _BATCH:
+        if len(self._rows) >= BATCH:
             self._settle()
 
     def add_alike(self, columns: Sequence[Column], points: Sequence[Sequence[str]]) -> None:
