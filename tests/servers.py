@@ -23,12 +23,17 @@ def start(server: Server) -> subprocess.Popen[bytes]:
     """Make its folder if there is none, start it, and wait until it answers."""
     server.make()
     process = subprocess.Popen(server.argv, env=dict(child_environ()), stdout=subprocess.DEVNULL)
+    await_ready(server, process)
+    return process
+
+
+def await_ready(server: Server, process: subprocess.Popen[bytes]) -> None:
+    """Wait until it answers: after a start, or after a crash that it recovers from by itself."""
     until = time.monotonic() + 30
     while not server.is_ready():
         assert process.poll() is None, f"{server.argv} ended with {process.returncode}"
         assert time.monotonic() < until, f"{server.argv} does not answer"
         time.sleep(0.02)
-    return process
 
 
 def stop(server: Server, process: subprocess.Popen[bytes]) -> None:

@@ -30,7 +30,7 @@ from infra.event_store.postgres import PostgresLog
 from infra.event_store.reader import LogReader
 from infra.event_store.rows import Save, VersionTaken
 from infra.keys import MasterKeys
-from tests.servers import kill_and_start, kill_backend, start, stop
+from tests.servers import await_ready, kill_and_start, kill_backend, start, stop
 
 POSITION = struct.Struct("!q")
 NAMESPACE = UUID("5107a000-0000-4000-8000-000000000000")
@@ -209,6 +209,7 @@ def run(seconds: float, seed: int, folder: Path) -> Report:
         storm.rage(seconds)
         storm.end_writers()
         time.sleep(0.5)  # for transactions that the server still carries out
+        await_ready(storm.server, storm.postgres)  # the last thing killed may have been a backend
         with psycopg.connect(storm.server.url, autocommit=True) as connection:
             last = connection.execute("SELECT coalesce(max(notification_id), 0) FROM stored_events").fetchone()
             assert last is not None
