@@ -16,7 +16,7 @@ from redis.retry import Retry
 
 from infra.accounts import PostgresAccounts
 from infra.chunks import ObjectChunks
-from infra.claims import PostgresAttempts, PostgresClaims, PostgresSessions
+from infra.claims import PostgresAttempts, PostgresClaims, PostgresSessions, bookkeeping
 from infra.client_settings import CachedClientSettings
 from infra.event_store.postgres import PostgresLog
 from infra.event_store.streams import EventStore
@@ -66,7 +66,7 @@ class Parts:
 
 
 @asynccontextmanager
-async def open_parts(settings: Settings, connections: int = _READ_CONNECTIONS) -> AsyncIterator[Parts]:
+async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     """Parts that connect when they are first needed: a server that is away is waited for, not required."""
     redis = AsyncRedis.from_url(
         settings.redis_url,
@@ -83,7 +83,7 @@ async def open_parts(settings: Settings, connections: int = _READ_CONNECTIONS) -
         retry=AsyncRetry(NoBackoff(), 1),
     )
     vault = Vault(settings.master_keys)
-    read_models = ReadModels(settings.database_url, connections=connections)
+    read_models = ReadModels(settings.database_url, connections=_READ_CONNECTIONS)
     master = MasterKeys(settings.master_keys)
     keys = UserKeys(read_models, master)
     streams = EventStore(PostgresLog(settings.database_url), keys, appended=Bell(redis).ring)
@@ -93,6 +93,7 @@ async def open_parts(settings: Settings, connections: int = _READ_CONNECTIONS) -
     accounts = PostgresAccounts(read_models, streams, vault, settings.cursor_key)
     client_settings = CachedClientSettings(read_models)
     limits = ValkeyLimits(redis)
+    channels = bookkeeping(settings.database_url)
     checks = ServerChecks(settings.database_url, redis, vault)
     await read_models.open()
     try:
@@ -110,9 +111,9 @@ async def open_parts(settings: Settings, connections: int = _READ_CONNECTIONS) -
             limits=limits,
             accounts=accounts,
             client_settings=client_settings,
-            claims=PostgresClaims(read_models),
-            attempts=PostgresAttempts(read_models),
-            sessions=PostgresSessions(read_models),
+            claims=PostgresClaims(channels),
+            attempts=PostgresAttempts(channels),
+            sessions=PostgresSessions(channels),
             checks=checks,
         )
     finally:
@@ -120,6 +121,7 @@ async def open_parts(settings: Settings, connections: int = _READ_CONNECTIONS) -
         await accounts.close()
         await client_settings.close()
         await streams.close()
+        channels.close()
         await read_models.close()
         await reads.aclose()
         await redis.aclose()

@@ -3,8 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -13,8 +12,8 @@ from psycopg.errors import UniqueViolation
 from psycopg.pq.abc import PGresult
 
 from domain.errors import StoreUnavailable
+from infra.channels import ANSWER_SECONDS, Channel, Channels, number_of, value_of
 from infra.event_store import arrays
-from infra.event_store.channel import Channel
 from infra.event_store.gathering import Gatherer
 from infra.event_store.rows import KeptReply, ReplyKept, Row, Save, VersionTaken, partition_of
 
@@ -22,8 +21,6 @@ _log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 500  # saves in a transaction: beyond that the gain is small, and so is the patience of the first
 _PLACES: Final = 8_192  # waiting saves or loads; beyond this, waiting longer helps nobody
-_CONNECT_SECONDS: Final = 2.0
-_ANSWER_SECONDS: Final = 10.0
 _PAUSES: Final = (0.0, 0.1, 0.4, 1.0)  # between tries to learn what became of a save: a restart takes about a second
 
 Outcome = int | Exception  # the position of a save's last event, or why there is none
@@ -33,8 +30,7 @@ class PostgresLog:
     """Connects when it is first needed. Waits in no thread, and runs nothing while nothing is asked of it."""
 
     def __init__(self, database_url: str, *, writers: int = 2, loaders: int = 2) -> None:
-        self._database_url = database_url
-        self._idle: list[Channel] = []
+        self._channels = Channels(database_url, _STATEMENTS)
         self._appends = Gatherer(self._append, flushers=writers, at_once=_AT_ONCE, places=_PLACES)
         self._loads = Gatherer(self._load, flushers=loaders, at_once=_AT_ONCE, places=_PLACES)
         self._replies = Gatherer(self._find_replies, flushers=1, at_once=_AT_ONCE, places=_PLACES)
@@ -63,39 +59,16 @@ class PostgresLog:
         """Finish what is under way, and let go of the connections."""
         for gatherer in (self._appends, self._loads, self._replies, self._snapshots):
             await gatherer.close()
-        while self._idle:
-            self._idle.pop().close()
-
-    @asynccontextmanager
-    async def _channel(self) -> AsyncIterator[Channel]:
-        channel = await self._taken()
-        try:
-            yield channel
-        finally:
-            if not channel.closed:
-                self._idle.append(channel)
-
-    async def _taken(self) -> Channel:
-        while self._idle:
-            channel = self._idle.pop()
-            if not channel.closed:
-                return channel
-        return await self._open()
-
-    async def _open(self) -> Channel:
-        try:
-            return await Channel.open(self._database_url, _STATEMENTS, _CONNECT_SECONDS)
-        except psycopg.Error as error:  # nothing was sent yet
-            raise StoreUnavailable from error
+        self._channels.close()
 
     async def _ask(self, statement: bytes, values: Sequence[bytes]) -> PGresult:
         """Run what may be run twice: once more on a new connection when the first was lost."""
         with contextlib.suppress(psycopg.OperationalError):
-            async with self._channel() as channel:
-                return await channel.run(statement, values, _ANSWER_SECONDS)
+            async with self._channels.one() as channel:
+                return await channel.run(statement, values, ANSWER_SECONDS)
         try:
-            async with self._channel() as channel:
-                return await channel.run(statement, values, _ANSWER_SECONDS)
+            async with self._channels.one() as channel:
+                return await channel.run(statement, values, ANSWER_SECONDS)
         except psycopg.Error as error:
             raise StoreUnavailable from error
 
@@ -104,7 +77,7 @@ class PostgresLog:
         found = await self._ask(b"load", [arrays.uuids(streams), arrays.int8s(afters), arrays.texts(topics)])
         rows: list[list[Row]] = [[] for _ in wanted]
         for at in range(found.ntuples):
-            rows[_number(found, at, 6) - 1].append(_row(found, at))
+            rows[number_of(found, at, 6) - 1].append(_row(found, at))
         return rows
 
     async def _find_replies(self, key_hashes: Sequence[bytes]) -> Sequence[KeptReply | None]:
@@ -126,7 +99,7 @@ class PostgresLog:
             if unsure:
                 await asyncio.sleep(pause)
             try:
-                async with self._channel() as channel:
+                async with self._channels.one() as channel:
                     if unsure:
                         todo = await self._settle(channel, todo, outcomes)
                     outcomes |= await self._insert(channel, todo)
@@ -155,7 +128,7 @@ class PostgresLog:
     async def _append_alone(self, save: Save) -> Outcome:
         """For a save whose companions kept losing races: its own loss is its own."""
         try:
-            async with self._channel() as channel:
+            async with self._channels.one() as channel:
                 return (await self._insert(channel, {0: save}))[0]
         except UniqueViolation as race:
             return ReplyKept() if race.diag.table_name == "kept_replies" else VersionTaken()
@@ -174,14 +147,14 @@ class PostgresLog:
         todo = dict(sorted(todo.items(), key=lambda item: item[1].stream_id))
         events = [(save, topic, state, i) for save in todo.values() for i, (topic, state) in enumerate(save.events)]
         if all(len(save.events) == 1 and save.reply is None for save in todo.values()):
-            found = await channel.run(b"append_single", _event_arrays(events), _ANSWER_SECONDS)
+            found = await channel.run(b"append_single", _event_arrays(events), ANSWER_SECONDS)
             positions = dict.fromkeys((save.stream_id for save in todo.values()), _VERSION_TAKEN)
         else:
             values = [*_event_arrays(events), *_reply_arrays(todo.values())]
-            found = await channel.run(b"append", values, _ANSWER_SECONDS)
+            found = await channel.run(b"append", values, ANSWER_SECONDS)
             positions = {save.stream_id: save.reply.position if save.reply else 0 for save in todo.values()}
         for at in range(found.ntuples):
-            stream_id, position = UUID(bytes=_value(found, at, 0)), _number(found, at, 1)
+            stream_id, position = UUID(bytes=value_of(found, at, 0)), number_of(found, at, 1)
             positions[stream_id] = position if position >= 0 else min(position, positions[stream_id])
         return {number: _outcome(positions[save.stream_id]) for number, save in todo.items()}
 
@@ -194,7 +167,7 @@ class PostgresLog:
         """
         lasts = {number: (save.stream_id, save.first_version + len(save.events) - 1) for number, save in todo.items()}
         asked = [arrays.uuids(stream for stream, _ in lasts.values()), arrays.int8s(last for _, last in lasts.values())]
-        found = await channel.run(b"at_versions", asked, _ANSWER_SECONDS)
+        found = await channel.run(b"at_versions", asked, ANSWER_SECONDS)
         stored = {(row.stream_id, row.version): row for row in (_row(found, at) for at in range(found.ntuples))}
         left = {}
         for number, save in todo.items():
@@ -208,7 +181,7 @@ class PostgresLog:
         return left
 
     async def _is_kept(self, channel: Channel, reply: KeptReply) -> bool:
-        found = _replies(await channel.run(b"replies", [arrays.byteas([reply.key_hash])], _ANSWER_SECONDS))
+        found = _replies(await channel.run(b"replies", [arrays.byteas([reply.key_hash])], ANSWER_SECONDS))
         return reply.key_hash in found and found[reply.key_hash].sealed == reply.sealed
 
 
@@ -217,8 +190,8 @@ async def _insert_one(channel: Channel, save: Save) -> Outcome:
     ((topic, state),) = save.events
     place = [save.stream_id.bytes, save.first_version.to_bytes(8), topic.encode(), state]
     owner = [save.owner_id.bytes, partition_of(save.owner_id).to_bytes(2)]
-    found = await channel.run(b"append_one", place + owner, _ANSWER_SECONDS)
-    return _number(found, 0, 0) if found.ntuples else VersionTaken()
+    found = await channel.run(b"append_one", place + owner, ANSWER_SECONDS)
+    return number_of(found, 0, 0) if found.ntuples else VersionTaken()
 
 
 def _event_arrays(events: Sequence[tuple[Save, str, bytes, int]]) -> list[bytes]:
@@ -273,38 +246,27 @@ def _outcome(position: int) -> Outcome:
 
 def _row(found: PGresult, at: int) -> Row:
     return Row(
-        position=_number(found, at, 0),
-        stream_id=UUID(bytes=_value(found, at, 1)),
-        version=_number(found, at, 2),
-        topic=_value(found, at, 3).decode(),
-        state=_value(found, at, 4),
-        owner_id=UUID(bytes=_value(found, at, 5)),
+        position=number_of(found, at, 0),
+        stream_id=UUID(bytes=value_of(found, at, 1)),
+        version=number_of(found, at, 2),
+        topic=value_of(found, at, 3).decode(),
+        state=value_of(found, at, 4),
+        owner_id=UUID(bytes=value_of(found, at, 5)),
     )
 
 
 def _replies(found: PGresult) -> Mapping[bytes, KeptReply]:
     replies = [
         KeptReply(
-            key_hash=_value(found, at, 0),
-            fingerprint=_value(found, at, 1),
-            owner_id=UUID(bytes=_value(found, at, 2)),
-            sealed=_value(found, at, 3),
-            position=_number(found, at, 4),
+            key_hash=value_of(found, at, 0),
+            fingerprint=value_of(found, at, 1),
+            owner_id=UUID(bytes=value_of(found, at, 2)),
+            sealed=value_of(found, at, 3),
+            position=number_of(found, at, 4),
         )
         for at in range(found.ntuples)
     ]
     return {reply.key_hash: reply for reply in replies}
-
-
-def _value(found: PGresult, row: int, column: int) -> bytes:
-    value = found.get_value(row, column)
-    if value is None:
-        raise psycopg.DataError(f"column {column} is NULL")  # none that is asked for here can be
-    return value
-
-
-def _number(found: PGresult, row: int, column: int) -> int:
-    return int.from_bytes(_value(found, row, column), signed=True)
 
 
 _VERSION_TAKEN: Final = -1

@@ -1,5 +1,6 @@
 """Whose bytes are whose, in a real Postgres."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -8,11 +9,13 @@ from uuid import uuid4
 import pytest
 from psycopg import Connection
 
+from domain.errors import StoreUnavailable
 from domain.measures import ActivityId, UserId
 from domain.recordings.similarity import Span
+from domain.uploads import Fault, Manifest, Verdict
 from infra import migrations
-from infra.claims import PostgresClaims
-from infra.views import ReadModels
+from infra.channels import Channels
+from infra.claims import PostgresAttempts, PostgresClaims, PostgresSessions, bookkeeping
 from tests.scenarios import MAY_1
 
 ANNA, BEN = UserId(uuid4()), UserId(uuid4())
@@ -20,11 +23,23 @@ BYTES, OTHERS = (hashlib.sha256(name).hexdigest() for name in (b"a run", b"anoth
 
 
 @pytest.fixture
-async def claims(database_url: str) -> AsyncIterator[PostgresClaims]:
-    models = ReadModels(database_url, connections=1)
-    await models.open()
-    yield PostgresClaims(models)
-    await models.close()
+async def channels(database_url: str) -> AsyncIterator[Channels]:
+    opened = bookkeeping(database_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def claims(channels: Channels) -> PostgresClaims:
+    return PostgresClaims(channels)
+
+
+def verdict(fault: Fault | None = None) -> Verdict:
+    return Verdict(status="failed" if fault else "ready", fault=fault)
+
+
+def manifest(activity_id: ActivityId) -> Manifest:
+    return Manifest(activity_id=activity_id, user_id=ANNA, sha256=BYTES, size=1, received_at=MAY_1)
 
 
 async def test_the_first_upload_has_the_bytes_of_its_runner_until_it_hands_them_over(claims: PostgresClaims) -> None:
@@ -49,6 +64,86 @@ async def test_activities_at_the_same_time_are_found_each_once(claims: PostgresC
     assert await claims.around(BEN, run) == []
 
 
+async def test_one_is_alone_with_a_runners_recordings_and_the_next_waits(claims: PostgresClaims) -> None:
+    order = []
+
+    async def take(name: str, user_id: UserId) -> None:
+        async with claims.alone(user_id):
+            order.append(f"{name} begins")
+            await asyncio.sleep(0.05)
+            order.append(f"{name} ends")
+
+    await asyncio.gather(take("one", ANNA), take("two", ANNA))
+    assert [line.partition(" ")[2] for line in order] == ["begins", "ends"] * 2
+    order.clear()
+    await asyncio.gather(take("one", ANNA), take("two", BEN))
+    assert [line.partition(" ")[2] for line in order] == ["begins"] * 2 + ["ends"] * 2
+
+
+async def test_an_upload_is_tried_by_one_at_a_time_and_by_the_next_when_that_one_is_gone(
+    channels: Channels, database: Connection
+) -> None:
+    attempts, activity_id = PostgresAttempts(channels), ActivityId(uuid4())
+
+    async def hold_until_the_connection_is_gone() -> None:
+        async with attempts.alone(activity_id) as alone:
+            async with attempts.alone(activity_id) as two, attempts.alone(ActivityId(uuid4())) as other:
+                assert (alone, two, other) == (True, False, True)
+            database.execute(_END_HOLDERS)
+
+    with pytest.raises(StoreUnavailable):
+        await hold_until_the_connection_is_gone()
+    async with attempts.alone(activity_id) as alone:
+        assert alone
+    with pytest.raises(KeyError):
+        async with attempts.alone(activity_id):
+            raise KeyError
+    async with attempts.alone(activity_id) as alone:
+        assert alone
+
+
+async def test_tries_are_counted_and_what_was_given_up_is_kept_with_the_reason(
+    channels: Channels, database: Connection
+) -> None:
+    attempts, activity_id = PostgresAttempts(channels), ActivityId(uuid4())
+    dead = "SELECT user_id, code, reason, attempts, received_at FROM dead_letters"
+    assert [await attempts.begin(activity_id) for _ in range(3)] == [1, 2, 3]
+    await attempts.take_back(activity_id)
+    await attempts.failed(activity_id, "OSError: a\0b\udcff" + "c" * 600)
+    await attempts.end(manifest(activity_id), verdict(Fault("processing-failed", "It failed.")))
+    ((user_id, code, reason, tries, received_at),) = database.execute(dead).fetchall()
+    assert (user_id, code, tries, received_at) == (ANNA, "processing-failed", 2, MAY_1)
+    assert reason.startswith("OSError: ab?ccc")
+    assert await attempts.begin(activity_id) == 1
+    await attempts.end(manifest(activity_id), verdict())
+    assert database.execute(dead).fetchall() == []
+    assert await attempts.begin(activity_id) == 1
+    await attempts.end(manifest(activity_id), verdict(Fault("empty-recording", "Nothing in it.")))
+    assert database.execute(dead).fetchall() == [(ANNA, "empty-recording", "Nothing in it.", 1, MAY_1)]
+    await attempts.let_go(activity_id)
+    assert database.execute(dead).fetchall() == []
+
+
+async def test_a_session_had_ended_from_its_end_on(channels: Channels, database: Connection) -> None:
+    sessions, ended, open_still = PostgresSessions(channels), uuid4(), uuid4()
+    database.execute("INSERT INTO sessions VALUES (%s, %s, %s, %s)", (ended, ANNA, MAY_1, MAY_1 + timedelta(hours=1)))
+    database.execute("INSERT INTO sessions VALUES (%s, %s, %s)", (open_still, ANNA, MAY_1))
+    before, after = MAY_1 + timedelta(minutes=59), MAY_1 + timedelta(minutes=61)
+    assert [await sessions.had_ended(ended, at) for at in (before, after)] == [False, True]
+    assert not await sessions.had_ended(open_still, after)
+
+
+async def test_a_server_that_is_away_is_said_to_be(claims: PostgresClaims) -> None:
+    away = PostgresClaims(bookkeeping("host=127.0.0.1 port=1"))
+    with pytest.raises(StoreUnavailable):
+        await away.claim(ANNA, BYTES, ActivityId(uuid4()))
+    with pytest.raises(StoreUnavailable):
+        async with away.alone(ANNA):
+            pass
+    async with claims.alone(ANNA):
+        pass
+
+
 async def test_what_was_noted_before_rows_were_made_smaller_is_known_still(
     database_url: str, database: Connection, claims: PostgresClaims
 ) -> None:
@@ -71,3 +166,9 @@ async def test_what_was_noted_before_rows_were_made_smaller_is_known_still(
     assert await claims.holder(ANNA, BYTES) == holder
     assert await claims.holder(ANNA, OTHERS) is None
     assert await claims.around(ANNA, Span(MAY_1, 10.0, 0.0)) == [(activity_id, Span(MAY_1, 60.5, 200.0))]
+
+
+_END_HOLDERS = """
+    SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+    WHERE locktype = 'advisory' AND datname = current_database()
+"""

@@ -49,7 +49,6 @@ _log = logging.getLogger(__name__)
 
 _KINDS: Final = ("projector", "reactor", "ingest")
 _READERS: Final = min(os.cpu_count() or 1, 4)  # recordings that one ingest worker reads at once
-_CONNECTIONS_A_READER: Final = 4  # an upload holds two while it asks by a third
 _POLL_SECONDS: Final = 0.1  # of the log, when the bell stays silent
 _RETRY_SECONDS: Final = 1.0
 _AUDIT_SECONDS: Final = 3_600.0
@@ -149,7 +148,7 @@ async def run_ingest(settings: Settings) -> None:
     """Take uploads in until cancelled. Servers that are away are waited for."""
     reader = ProcessReader(_READERS)
     try:
-        async with open_parts(settings, _CONNECTIONS_A_READER * _READERS) as parts:
+        async with open_parts(settings) as parts:
             ingest = Ingest(
                 parts.inbox,
                 parts.streams,

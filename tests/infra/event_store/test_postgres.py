@@ -11,7 +11,7 @@ import pytest
 from psycopg import Connection
 
 from domain.errors import StoreUnavailable
-from infra.event_store.channel import _SETTINGS, Channel
+from infra.channels import _SETTINGS, Channel
 from infra.event_store.postgres import _STATEMENTS, PostgresLog
 from infra.event_store.rows import KeptReply, ReplyKept, Save, VersionTaken
 from tests.infra.event_store.proxy import Proxy
@@ -201,12 +201,12 @@ async def test_while_the_server_is_away_it_is_said_so_and_afterwards_all_goes_on
 ) -> None:
     given = save()
     await log.append(given)
-    url, log._database_url = log._database_url, "host=127.0.0.1 port=1"
+    url, log._channels._database_url = log._channels._database_url, "host=127.0.0.1 port=1"
     proxy.cut_request = lambda _data: True
     assert await outcome(log, save()) == "StoreUnavailable"
     with pytest.raises(StoreUnavailable):
         await log.load(given.stream_id)
-    log._database_url = url
+    log._channels._database_url = url
     assert await outcome(log, save()) == "stored"
     assert len(await log.load(given.stream_id)) == 1
 

@@ -1,18 +1,24 @@
-"""One connection that runs prepared statements on the event loop, one at a time.
+"""Connections that run prepared statements on the event loop, each one at a time.
 
 psycopg's cursors convert each value and wait by way of a generator: for a single append that took longer than the
 server did (docs/decisions/0005). Values go and come here in Postgres' binary form, and libpq is asked directly.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
+import psycopg
 from psycopg import AsyncConnection, OperationalError
 from psycopg.errors import error_from_result
 from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
+from domain.errors import StoreUnavailable
+
+ANSWER_SECONDS: Final = 10.0
+_CONNECT_SECONDS: Final = 2.0
 _BINARY: Final = 1
 _FINE: Final = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 _SETTINGS: Final = (
@@ -131,3 +137,50 @@ class Channel:
             self._loop.remove_reader(self._socket)
             self._loop.remove_writer(self._socket)
             self._pgconn.finish()
+
+
+class Channels:
+    """As many as are wanted at the same time, opened when they first are, for these statements."""
+
+    def __init__(self, database_url: str, statements: Mapping[bytes, bytes]) -> None:
+        self._database_url = database_url
+        self._statements = statements
+        self._idle: list[Channel] = []
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[Channel]:
+        """One for the caller alone. `StoreUnavailable` when there is none to be had: nothing was sent."""
+        channel = await self._taken()
+        try:
+            yield channel
+        finally:
+            if not channel.closed:
+                self._idle.append(channel)
+
+    async def _taken(self) -> Channel:
+        while self._idle:
+            channel = self._idle.pop()
+            if not channel.closed:
+                return channel
+        try:
+            return await Channel.open(self._database_url, self._statements, _CONNECT_SECONDS)
+        except psycopg.Error as error:
+            raise StoreUnavailable from error
+
+    def close(self) -> None:
+        """Let go of those that nobody has."""
+        while self._idle:
+            self._idle.pop().close()
+
+
+def value_of(found: PGresult, row: int, column: int) -> bytes:
+    """A value that cannot be NULL, as it came."""
+    value = found.get_value(row, column)
+    if value is None:
+        raise psycopg.DataError(f"column {column} is NULL")
+    return value
+
+
+def number_of(found: PGresult, row: int, column: int) -> int:
+    """A whole number, of any width."""
+    return int.from_bytes(value_of(found, row, column), signed=True)
