@@ -3,8 +3,8 @@
 from typing import Final
 
 import numpy as np
-import polyline
 from numpy.typing import NDArray
+from pypolyline.cutil import decode_polyline
 
 from api.drawing.absence import draw_absence
 from api.drawing.frame import FOOT_M, KILOMETRE_M, MILE_M, Frame, Units
@@ -23,7 +23,7 @@ Path = NDArray[np.float64]  # rows of x, y in pixels
 
 def draw_route(encoded: str | None, distance_m: float, frame: Frame) -> bytes:
     """The route of a polyline (Google's encoding, precision 5); None: a picture that says that there is no map."""
-    positions = np.array(polyline.decode(encoded, 5) if encoded else [], np.float64).reshape(-1, 2)
+    positions = np.array(decode_polyline(encoded, 5) if encoded else [], np.float64).reshape(-1, 2)[:, ::-1]
     if len(positions) == 0:
         return draw_absence("No map for this activity", frame)
     svg = Svg(frame.width, frame.height, "Map of the route", frame.colours.background)

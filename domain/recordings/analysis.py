@@ -12,7 +12,7 @@ from domain.measures import Sport
 from domain.recordings.cleaning import CleanTrack, clean, max_possible_speed
 from domain.recordings.distance import Distance, DistanceSource, distance_of
 from domain.recordings.motion import climb, max_speed, moving_time
-from domain.recordings.preview import bounding_box, preview, previews
+from domain.recordings.preview import Route, bounding_box
 from domain.recordings.recording import Column, FloatColumn, Session
 from domain.recordings.stretches import KILOMETRE_M, MILE_M, Split, Sums, best_efforts, splits
 
@@ -59,18 +59,19 @@ def analyse(session: Session, warnings: Sequence[str] = ()) -> Analysis:
     total_m = float(session.device.distance_m or 0.0) if only_device else distance.total_m
     moving_s = min(elapsed_s, (session.device.timer_s or elapsed_s) if only_device else float(moving.sum()))
     moved = np.concatenate([[0.0], np.cumsum(moving)])[: len(track.t)]
+    route = Route(track.lat, track.lon)
     sums = Sums(track.t, distance.column, moved, climbed, session.columns.get(Column.HEART_RATE))
     return Analysis(
         distance_m=round(total_m, 2),
         elapsed_s=round(elapsed_s, 3),
         moving_s=round(moving_s, 3),
         elevation_gain_m=round(float(climbed[-1]), 1) if len(climbed) else 0.0,
-        measured=_measured(session, track, distance, total_m, moving_s, warnings),
+        measured=_measured(session, track, route, distance, total_m, moving_s, warnings),
         details=Details(
             splits_km=splits(sums, KILOMETRE_M),
             splits_mi=splits(sums, MILE_M),
             laps=[LapSeen(lap.started_at, lap.elapsed_s, lap.distance_m) for lap in session.laps],
-            previews=previews(track.lat, track.lon),
+            previews=route.previews(),
         ),
     )
 
@@ -78,6 +79,7 @@ def analyse(session: Session, warnings: Sequence[str] = ()) -> Analysis:
 def _measured(
     session: Session,
     track: CleanTrack,
+    route: Route,
     distance: Distance,
     total_m: float,
     moving_s: float,
@@ -95,7 +97,7 @@ def _measured(
         max_heart_rate_bpm=round(float(heart_rate.max()), 1) if len(heart_rate) else None,
         avg_cadence_spm=_mean(session.columns.get(Column.CADENCE)),
         calories_kcal=device.calories_kcal,
-        polyline=preview(track.lat, track.lon),
+        polyline=route.preview(),
         bbox=bounding_box(track.lat, track.lon),
         best_efforts=best_efforts(track, distance.column, max_possible_speed(session.sport)) if trusted else (),
         device=DeviceTotals(

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-import polyline
-from shapely import LineString, get_coordinates, linestrings, simplify
+from pypolyline.cutil import encode_coordinates
+from shapely import LineString, get_coordinates, get_num_coordinates, linestrings, simplify
 
 from domain.recordings.recording import FloatColumn
 
@@ -19,57 +19,55 @@ _TAME_VERTICES: Final = 3_000  # left at the finest tolerance: more than the fin
 _TAME_POINTS: Final = 10_000
 _COARSER_TIMES: Final = 5
 _METRES_A_DEGREE: Final = 111_320.0  # of latitude, about
+_GLOBE: Final = ((-180.0, -90.0), (180.0, 90.0))
 
 
-def preview(lat: FloatColumn, lon: FloatColumn) -> str | None:
-    """Google's encoded polyline (precision 5) of at most 120 vertices; None without two positions.
-
-    Simplified after Douglas and Peucker (1973) on a plane in metres, ever more coarsely until it is short enough.
-    """
-    placed = ~np.isnan(lat) & ~np.isnan(lon)
-    if np.count_nonzero(placed) < 2:
-        return None
-    plane = _Plane(lat[placed], lon[placed])
-    tolerance = _FIRST_TOLERANCE_M
-    while True:
-        line = simplify(plane.line, tolerance, preserve_topology=False)
-        if len(line.coords) <= _VERTICES:
-            return plane.encoded(line)
-        tolerance *= _COARSER
-
-
-def previews(lat: FloatColumn, lon: FloatColumn) -> Sequence[str]:
-    """The same at three resolutions: at most 60, 250 and 1,000 vertices; empty without two positions.
-
-    Each is simplified from the finer one: what the steps leave out adds up to less than three times the last.
-    """
-    placed = ~np.isnan(lat) & ~np.isnan(lon)
-    if np.count_nonzero(placed) < 2:
-        return ()
-    plane = _Plane(lat[placed], lon[placed])
-    found, line, tolerance = [], plane.line, _FINEST_TOLERANCE_M
-    for vertices in reversed(RESOLUTIONS):
-        while len((line := simplify(line, tolerance, preserve_topology=False)).coords) > vertices:
-            tolerance *= _COARSER
-        found.append(plane.encoded(line))
-    return found[::-1]
-
-
-class _Plane:
-    """Around a route, in metres."""
+class Route:
+    """Where a run went, on a plane in metres around it. Simplified after Douglas and Peucker (1973)."""
 
     def __init__(self, lat: FloatColumn, lon: FloatColumn) -> None:
-        self._narrowing = max(0.01, float(np.cos(np.radians(lat.mean()))))
-        metres = np.column_stack([lon * self._narrowing, lat]) * _METRES_A_DEGREE
-        self.line = LineString(
-            _tamed(metres.round(2))
-        )  # the tiniest floats would make the simplification divide by zero
+        placed = ~np.isnan(lat) & ~np.isnan(lon)
+        self._line: LineString | None = None  # without two positions
+        if np.count_nonzero(placed) >= 2:
+            lat, lon = lat[placed], lon[placed]
+            self._narrowing = max(0.01, float(np.cos(np.radians(lat.mean()))))
+            metres = np.column_stack([lon * self._narrowing, lat]) * _METRES_A_DEGREE
+            # the tiniest floats would make the simplification divide by zero
+            self._line = LineString(_tamed(metres.round(2)))
 
-    def encoded(self, line: LineString) -> str:
-        """Of a line on the plane."""
-        x, y = (np.asarray(line.coords) / _METRES_A_DEGREE).T
-        encoded: str = polyline.encode(list(zip(y.tolist(), (x / self._narrowing).tolist(), strict=True)), 5)
-        return encoded
+    def preview(self) -> str | None:
+        """Google's encoded polyline (precision 5) of at most 120 vertices; None without two positions.
+
+        Simplified ever more coarsely until it is short enough.
+        """
+        if self._line is None:
+            return None
+        tolerance = _FIRST_TOLERANCE_M
+        while True:
+            line = simplify(self._line, tolerance, preserve_topology=False)
+            if get_num_coordinates(line) <= _VERTICES:
+                return self._encoded(line)
+            tolerance *= _COARSER
+
+    def previews(self) -> Sequence[str]:
+        """The same at three resolutions: at most 60, 250 and 1,000 vertices; empty without two positions.
+
+        Each is simplified from the finer one: what the steps leave out adds up to less than three times the last.
+        """
+        if self._line is None:
+            return ()
+        found, line, tolerance = [], self._line, _FINEST_TOLERANCE_M
+        for vertices in reversed(RESOLUTIONS):
+            line = simplify(line, tolerance, preserve_topology=False)
+            while get_num_coordinates(line) > vertices:
+                tolerance *= _COARSER
+                line = simplify(line, tolerance, preserve_topology=False)
+            found.append(self._encoded(line))
+        return found[::-1]
+
+    def _encoded(self, line: LineString) -> str:
+        degrees = get_coordinates(line) / _METRES_A_DEGREE / (self._narrowing, 1.0)
+        return encode_coordinates(np.clip(degrees, *_GLOBE).data, 5).decode()  # rounding may have led off it
 
 
 def _tamed(metres: FloatColumn) -> FloatColumn:

@@ -17,7 +17,7 @@ from api.drawing.route_map import draw_route
 from api.drawing.svg import line, number
 from api.drawing.ticks import clock, decimal_step, plain, seconds_step, ticks
 from domain.measures import Sport
-from domain.recordings.preview import preview
+from domain.recordings.preview import Route
 from domain.recordings.profiles import Curve, elevation_curve, speed_curve
 from domain.recordings.recording import Column, FloatColumn, Session
 from tests.recordings import session
@@ -73,14 +73,14 @@ def encoded(*positions: tuple[float, float]) -> str:
 @pytest.mark.parametrize("frame", FRAMES, ids=str)
 def test_a_route_fills_the_picture_and_stays_inside(frame: Frame) -> None:
     run = session(1, kilometres=8)
-    svg = draw_route(preview(run.columns[Column.LAT], run.columns[Column.LON]), 8_000, frame)
+    svg = draw_route(Route(run.columns[Column.LAT], run.columns[Column.LON]).preview(), 8_000, frame)
     xs, ys = zip(*route(read(svg)), strict=True)
     assert min(xs) > 5
     assert max(xs) < frame.width - 5
     assert min(ys) > 5
     assert max(ys) < frame.height - 5
     assert max((max(xs) - min(xs)) / frame.width, (max(ys) - min(ys)) / frame.height) > 0.6
-    assert svg == draw_route(preview(run.columns[Column.LAT], run.columns[Column.LON]), 8_000, frame)
+    assert svg == draw_route(Route(run.columns[Column.LAT], run.columns[Column.LON]).preview(), 8_000, frame)
 
 
 def test_a_square_on_the_ground_is_a_square_in_the_picture() -> None:
