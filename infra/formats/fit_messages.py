@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import numpy as np
+from fastcrc.crc16 import arc
 
 from domain.recordings.recording import FloatColumn, UnreadableRecording
-from infra.formats.fit_crc import crc
 from infra.formats.fit_profile import TIMESTAMP, Field
 
 _MAX_MESSAGES: Final = 2_000_000
@@ -213,7 +213,7 @@ def walk(data: bytes) -> Walk:
         stopped = _walk_file(data, begin, min(end, len(data)), found)
         if stopped is not None:
             found.warnings.append(f"damaged: {stopped}; what comes before was kept")
-        elif end + 2 <= len(data) and crc(data[at:end]) != struct.unpack_from("<H", data, end)[0]:
+        elif end + 2 <= len(data) and arc(data[at:end]) != struct.unpack_from("<H", data, end)[0]:
             found.warnings.append("checksum: the file's checksum does not match; all of it was read")
         at = end + 2
     return found

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
+from fastcrc.crc16 import arc
 
 from domain.measures import Sport
 from domain.recordings.cleaning import clean
@@ -12,7 +13,6 @@ from domain.recordings.distance import distance_of
 from domain.recordings.exports import ExportNeedsTimes
 from domain.recordings.recording import Column, FloatColumn, Session
 from infra.formats import fit_profile as profile
-from infra.formats.fit_crc import crc
 
 _U8, _ENUM, _S8, _U16, _S32, _U32 = 0x02, 0x00, 0x01, 0x84, 0x85, 0x86  # base types
 _CODES: Final = {_U8: "B", _ENUM: "B", _S8: "b", _U16: "H", _S32: "i", _U32: "I"}
@@ -80,8 +80,8 @@ def write_fit(session: Session) -> bytes:
         ]
     )
     header = struct.pack("<BBHI4s", 14, 0x20, 2195, len(body), b".FIT")
-    head = header + struct.pack("<H", crc(header))
-    return head + body + struct.pack("<H", crc(head + body))
+    head = header + struct.pack("<H", arc(header))
+    return head + body + struct.pack("<H", arc(head + body))
 
 
 def _file_id(created: int) -> list[tuple[_Out, int]]:

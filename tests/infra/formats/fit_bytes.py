@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Sequence
 
-from infra.formats.fit_crc import crc
+from fastcrc.crc16 import arc
 
 U8, U16, S32, U32, F64 = 0x02, 0x84, 0x85, 0x86, 0x89
 _CODES = {0x00: "B", U8: "B", 0x83: "h", U16: "H", S32: "i", U32: "I", F64: "d"}
@@ -53,5 +53,5 @@ def fit_file(*messages: bytes) -> bytes:
     """Header, messages, checksum."""
     body = b"".join(messages)
     head = struct.pack("<BBHI4s", 14, 0x20, 2195, len(body), b".FIT")
-    head += struct.pack("<H", crc(head))
-    return head + body + struct.pack("<H", crc(head + body))
+    head += struct.pack("<H", arc(head))
+    return head + body + struct.pack("<H", arc(head + body))

@@ -7,7 +7,6 @@ import pytest
 from domain.measures import Sport
 from domain.recordings.recording import Column, EmptyRecording, Recording, UnreadableRecording
 from infra.formats import parse
-from infra.formats.fit_crc import crc
 from tests.infra.formats.fit_bytes import BEGIN, F64, RECORD, U8, U16, U32, data, define, fit_file, records, session
 
 STARTED = datetime(2021, 9, 8, 1, 46, 40, tzinfo=UTC)
@@ -167,14 +166,3 @@ def test_of_laps_by_the_hundred_thousand_the_first_thousand_count() -> None:
 def test_a_chain_of_empty_files_is_refused() -> None:
     with pytest.raises(UnreadableRecording, match="one by one"):
         parse(fit_file(b"\x05") * 200)
-
-
-@pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 5_000])
-def test_the_checksum_in_lanes_is_the_one_bit_by_bit(size: int) -> None:
-    content = np.random.default_rng(size).bytes(size)
-    value = 0
-    for byte in content:
-        value ^= byte
-        for _ in range(8):
-            value = value >> 1 ^ (0xA001 if value & 1 else 0)
-    assert crc(content) == value
