@@ -9,8 +9,9 @@ from enum import Enum
 from typing import Any, Final
 
 import httptools
-from uvicorn._types import ASGIReceiveEvent
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -21,6 +22,8 @@ _log = logging.getLogger(__name__)
 
 _LOOKED_AT: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 _SLASH: Final = ord("/")
+_PIECE_BYTES: Final = 16 * 1024  # of a body that is not whole: as many at least are worth waking its reader for
+_SENT_BYTES: Final = 32 * 1024  # of an answer at once
 _UPGRADE: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
 
 
@@ -37,8 +40,21 @@ class Owed(Enum):
 
 class Request(RequestResponseCycle):
     """A request that came whole is read whole, though its client hung up before somebody came to read it: what a phone
-    has sent over a bad network shall not be lost for that.
+    has sent over a bad network shall not be lost for that. And its answer goes out in pieces: of a large one that the
+    client does not take, little waits here.
     """
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """The head, or so much of the body; waits for a client that takes nothing."""
+        if message["type"] == "http.response.body":
+            body = message.get("body", b"")
+            last = max(0, len(body) - 1) // _SENT_BYTES * _SENT_BYTES
+            for at in range(0, last, _SENT_BYTES):
+                piece = body[at : at + _SENT_BYTES]
+                await super().send({"type": "http.response.body", "body": piece, "more_body": True})
+            if last:
+                message = {**message, "body": body[last:]}
+        await super().send(message)
 
     async def receive(self) -> ASGIReceiveEvent:
         """The next piece of the body, or that there will be none."""
@@ -79,6 +95,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Taken, unless there are too many."""
         super().connection_made(transport)
+        self._state.queue.append(self)
         if len(self.connections) > self.limits.connections:
             self._state.count("crowded")
             transport.close()
@@ -217,10 +234,17 @@ class Connection(HttpToolsProtocol):
         self.data_received(b"".join([*lines, b"\r\n", rest]))
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body; after the answer, nobody reads it."""
+        """A piece of the body; after the answer, nobody reads it. Whoever does is woken for some of them together."""
         self.unfinished = 0
         self.payload += len(body)
-        super().on_body(body)
+        cycle = self.cycle
+        if cycle.response_complete:
+            return
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        if len(cycle.body) >= _PIECE_BYTES:
+            cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """The body is whole."""

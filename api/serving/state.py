@@ -1,11 +1,16 @@
 """What the connections of one server share."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from uvicorn.server import ServerState
 
 from api.serving.limits import Limits
 from api.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from api.serving.connection import Connection
 
 # The answer to a GET, by its target and header lines, if it is known by heart: what follows the status code, the header
 # lines with the empty one behind them, and the body.
@@ -22,6 +27,9 @@ class State(ServerState):
     def __init__(self, limits: Limits, telemetry: Telemetry, at_once: AtOnce = nothing_at_once) -> None:
         super().__init__()
         self.limits = limits
+        # Connections, to be looked at in turn. One list for good: a new one each time would be young, and each of the
+        # collector's many looks at what is young would touch thousands of connections.
+        self.queue: deque[Connection] = deque()
         self.at_once = at_once
         self.telemetry = telemetry
         self._common_of: list[tuple[bytes, bytes]] = []

@@ -1,8 +1,13 @@
-"""Looks at all connections once a second, and ends those whose clients are too slow."""
+"""Looks at all connections once a second, and ends those whose clients are too slow.
+
+Some at a time, spread over the second: who is ended comes again, and those that are ended together would from then on
+do all that they do together, which is a burst of work in each second.
+"""
 
 import asyncio
 import fcntl
 import logging
+import math
 import struct
 import termios
 import time
@@ -15,12 +20,13 @@ from api.serving.state import State
 
 _log = logging.getLogger(__name__)
 
-_AT_A_TIME: Final = 50  # connections, some 0.2 ms, before requests have their turn again
+_AT_A_TIME: Final = 50  # connections, some 0.2 ms; more where there would be over
+_PARTS: Final = 100  # of a second
 _CROWDED: Final = 0.8  # of the connections that there may be
 
 
-class _Seen(Struct):
-    """How a connection stood when it was last looked at."""
+class _Seen(Struct, gc=False):
+    """How a connection stood when it was last looked at. Plain values: nothing for the collector."""
 
     owed: Owed
     requests: int
@@ -29,6 +35,7 @@ class _Seen(Struct):
     window_at: int  # of its payload, when the window of a body began
     window_since: float
     unread: int = 0  # bytes of answers that the client has not taken
+    held: int = 0  # of these, in this process
     stuck_since: float = 0.0  # it has taken none of them
 
 
@@ -39,7 +46,10 @@ class Watch:
         self._state = state
         self._limits = state.limits
         self._seen: dict[Connection, _Seen] = {}
+        self._reading: dict[Connection, None] = {}  # an answer; those first that have taken nothing for longest
+        self._held = 0  # bytes of these answers in this process
         self._now = 0.0  # a clock that stands still while the process does: no client is late for that
+        self._looked_at = 0.0
         self._seconds = {
             Owed.FIRST: self._limits.head_seconds,
             Owed.HEAD: self._limits.head_seconds,
@@ -50,35 +60,41 @@ class Watch:
 
     async def run(self) -> None:
         """Look, until cancelled."""
-        looked_at = time.monotonic()
+        self._looked_at = time.monotonic()
         while True:
-            await asyncio.sleep(self._limits.tick_seconds)
-            now = time.monotonic()
-            self._now += min(now - looked_at, 2 * self._limits.tick_seconds)
-            looked_at = now
+            size = max(_AT_A_TIME, math.ceil(len(self._state.queue) / _PARTS))
+            await asyncio.sleep(self._limits.tick_seconds * size / max(size, len(self._state.queue)))
+            self._wind()
             try:
-                await self._look_at_all()
+                self._look_at_some(size)
             except Exception:  # noqa: BLE001 - the loop's edge: no fault may end all deadlines
                 _log.exception("looking at the connections failed")
 
-    async def _look_at_all(self) -> None:
-        connections = [one for one in self._state.connections if isinstance(one, Connection)]
-        self._state.telemetry.connections.set(len(connections))
-        crowded = len(connections) > _CROWDED * self._limits.connections
+    def _look_at_some(self, size: int) -> None:
+        """So many, in turn: each is looked at after the same while."""
+        there, queue = self._state.connections, self._state.queue
+        self._state.telemetry.connections.set(len(there))
+        crowded = len(there) > _CROWDED * self._limits.connections
         self._seconds[Owed.NEXT] = self._limits.crowded_idle_seconds if crowded else self._limits.idle_seconds
-        before, self._seen = self._seen, {}
-        for number, connection in enumerate(connections, 1):
-            if connection in self._state.connections:  # it may have ended while others had their turn
-                self._seen[connection] = self._look(connection, before.get(connection))
-            if number % _AT_A_TIME == 0:
-                await asyncio.sleep(0)
+        for _ in range(min(size, len(queue))):
+            connection = queue.popleft()
+            if connection not in there:
+                self._forget(connection)
+                continue
+            queue.append(connection)
+            self._seen[connection] = self._look(connection, self._seen.get(connection))
         self._bound_memory()
+
+    def _wind(self) -> None:
+        now = time.monotonic()
+        self._now += min(now - self._looked_at, 2 * self._limits.tick_seconds)
+        self._looked_at = now
 
     def _look(self, connection: Connection, seen: _Seen | None) -> _Seen:
         owed, requests, payload = connection.owed(), connection.requests, connection.payload
         if seen is None or seen.owed is not owed or seen.requests != requests:
-            unread, stuck_since = (seen.unread, seen.stuck_since) if seen else (0, 0.0)
-            seen = _Seen(owed, requests, self._now, payload, payload, self._now, unread, stuck_since)
+            answer = (seen.unread, seen.held, seen.stuck_since) if seen else (0, 0, 0.0)
+            seen = _Seen(owed, requests, self._now, payload, payload, self._now, *answer)
         elif owed is not Owed.NOTHING and self._now - seen.window_since >= self._seconds[owed]:
             self._late(connection, seen)
         if seen.unread or connection.transport.get_write_buffer_size():
@@ -114,22 +130,30 @@ class Watch:
         seen.window_at, seen.window_since = connection.payload, self._now
 
     def _look_at_answer(self, connection: Connection, seen: _Seen) -> None:
-        unread = connection.transport.get_write_buffer_size() + _unsent(connection)
+        held = connection.transport.get_write_buffer_size()
+        unread = held + _unsent(connection)
         if unread < seen.unread or not seen.unread:
             seen.stuck_since = self._now
-        seen.unread = unread
-        if unread and self._now - seen.stuck_since >= self._limits.answer_seconds:
-            connection.drop("answer")
+            self._reading.pop(connection, None)
+        self._held += held - seen.held
+        seen.unread, seen.held = unread, held
+        if unread:
+            self._reading.setdefault(connection)
+            if self._now - seen.stuck_since >= self._limits.answer_seconds:
+                connection.drop("answer")
+
+    def _forget(self, connection: Connection) -> None:
+        seen = self._seen.pop(connection, None)
+        self._reading.pop(connection, None)
+        self._held -= seen.held if seen is not None else 0
 
     def _bound_memory(self) -> None:
-        """All answers together that wait for their clients: beyond the limit, those that have waited longest go."""
-        slow = [(seen, one) for one, seen in self._seen.items() if seen.unread and not one.transport.is_closing()]
-        held = sum(connection.transport.get_write_buffer_size() for _, connection in slow)
-        for _, connection in sorted(slow, key=lambda pair: pair[0].since):
-            if held <= self._limits.unread_bytes:
-                return
-            held -= connection.transport.get_write_buffer_size()
-            connection.drop("memory")
+        """All answers that wait for their clients: beyond the limit, those go that have taken nothing for longest."""
+        while self._held > self._limits.unread_bytes and self._reading:
+            connection = next(iter(self._reading))
+            if connection in self._state.connections:
+                connection.drop("memory")
+            self._forget(connection)
 
 
 def _unsent(connection: Connection) -> int:
