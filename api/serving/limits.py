@@ -50,4 +50,4 @@ class Limits:
     unread_bytes: int = 128 * 1024 * 1024  # of answers that wait for their clients, in all connections together
     kernel_bytes: int = 256 * 1024  # of answers, in the kernel for each connection: enough for 1 MB/s at 200 ms
     connections: int = field(default_factory=connections_allowed)
-    tick_seconds: float = 1.0  # how often connections are looked at: a deadline may be three of that late
+    tick_seconds: float = 1.0  # how often connections are looked at: a deadline may be two of that late
