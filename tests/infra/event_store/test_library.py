@@ -169,7 +169,7 @@ def test_the_mapper_goes_there_and_back() -> None:
 
 
 def test_a_server_that_is_away_is_the_librarys_error(recorder: Recorder) -> None:
-    recorder._log._database_url = "host=127.0.0.1 port=1"
+    recorder._log._channels._database_url = "host=127.0.0.1 port=1"
     with pytest.raises(OperationalError):
         recorder.insert_events([started(uuid4())])
 
