@@ -56,9 +56,13 @@ class Channel:
         except TimeoutError:
             raise OperationalError(f"Postgres did not answer in {timeout_seconds} s") from None
         channel = cls(connection)
-        for name, text in statements.items():
-            channel._pgconn.send_prepare(name, text)
-            await channel._answer(timeout_seconds)
+        try:
+            for name, text in statements.items():
+                channel._pgconn.send_prepare(name, text)
+                await channel._answer(timeout_seconds)
+        except BaseException:
+            channel.close()  # as where the tables are not there yet: the loop would hold it for good
+            raise
         return channel
 
     @property

@@ -7,7 +7,7 @@ import hashlib
 import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -19,12 +19,11 @@ from domain.measures import ActivityId, UserId
 from domain.recordings.similarity import Span
 from domain.uploads import Manifest, Verdict
 from infra.channels import ANSWER_SECONDS, Channels, number_of, value_of
+from infra.timestamps import EPOCH, MICROSECOND
 
 _LONGEST: Final = timedelta(days=15)  # longer than any recording may be
 _REASON_LENGTH: Final = 500
 _LOCK_SECONDS: Final = 60.0  # another upload of the same runner has it, for as long as it stores what was read
-_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)  # of Postgres
-_MICROSECOND: Final = timedelta(microseconds=1)
 _REAL: Final = struct.Struct("!f")
 
 
@@ -167,7 +166,7 @@ def _text(value: str) -> bytes:
 
 def _time(value: datetime) -> bytes:
     """`timestamptz`"""
-    return ((value - _EPOCH) // _MICROSECOND).to_bytes(8, signed=True)
+    return ((value - EPOCH) // MICROSECOND).to_bytes(8, signed=True)
 
 
 def _id_of(found: PGresult, at: int) -> ActivityId:
@@ -176,7 +175,7 @@ def _id_of(found: PGresult, at: int) -> ActivityId:
 
 def _span_of(found: PGresult, at: int) -> Span:
     elapsed_s, distance_m = (_REAL.unpack(value_of(found, at, column))[0] for column in (2, 3))
-    return Span(_EPOCH + number_of(found, at, 1) * _MICROSECOND, elapsed_s, distance_m)
+    return Span(EPOCH + number_of(found, at, 1) * MICROSECOND, elapsed_s, distance_m)
 
 
 _FALSE: Final = b"\0"

@@ -7,7 +7,7 @@ NULL (PostgreSQL manual, COPY, "Binary Format"; `array_send` in its source). So 
 import struct
 import types
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from enum import Enum
 from itertools import chain, groupby, repeat
 from operator import attrgetter
@@ -19,13 +19,13 @@ from msgspec import Raw, Struct
 from psycopg.adapt import Buffer, Dumper, Loader
 from psycopg.pq import Format
 
+from infra.timestamps import EPOCH, MICROSECOND
+
 _HEADER: Final = struct.Struct("!IIIII")
 _LENGTH: Final = struct.Struct("!I")
 _COUNT: Final = struct.Struct("!H")
 _NULL: Final = b"\xff\xff\xff\xff"
-_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)  # of Postgres' timestamps and dates
-_EPOCH_DAY: Final = date(2000, 1, 1).toordinal()
-_MICROSECOND: Final = timedelta(microseconds=1)
+_EPOCH_DAY: Final = EPOCH.date().toordinal()
 
 
 class Fixed(Struct, frozen=True):
@@ -174,7 +174,7 @@ def _bytes(values: Iterable[UUID]) -> Iterable[bytes]:
 
 
 def _microseconds(values: Iterable[datetime]) -> Iterable[int]:
-    epoch, microsecond = _EPOCH, _MICROSECOND
+    epoch, microsecond = EPOCH, MICROSECOND
     return [(value - epoch) // microsecond for value in values]
 
 

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from psycopg import Connection
+from psycopg.errors import UndefinedTable
 
 from domain.errors import StoreUnavailable
 from infra.channels import _SETTINGS, Channel
@@ -245,6 +246,19 @@ async def test_a_statement_that_fails_leaves_the_channel_usable(database_url: st
     channel.close()
     channel.close()
     assert channel.closed
+
+
+async def test_of_a_channel_that_cannot_be_prepared_nothing_is_left(database_url: str, database: Connection) -> None:
+    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    before = database.execute(others).fetchone()
+    for _ in range(3):
+        with pytest.raises(UndefinedTable):
+            await Channel.open(database_url, {b"early": b"SELECT * FROM not_there_yet"}, 5.0)
+    for _ in range(200):  # the server needs a moment to let go
+        if database.execute(others).fetchone() == before:
+            break
+        await asyncio.sleep(0.01)
+    assert database.execute(others).fetchone() == before
 
 
 async def test_a_statement_that_takes_too_long_closes_the_channel(database_url: str) -> None:
