@@ -11,7 +11,7 @@ from typing import Any, Final
 import httptools
 from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.config import Config
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -38,23 +38,33 @@ class Owed(Enum):
     END = "end"  # it was refused, and should hang up
 
 
+class Flow(FlowControl):
+    """A connection's, which knows how much was given to its transport: the less of it waits, the more was taken."""
+
+    given = 0  # bytes of answers' bodies
+
+
 class Request(RequestResponseCycle):
     """A request that came whole is read whole, though its client hung up before somebody came to read it: what a phone
     has sent over a bad network shall not be lost for that. And its answer goes out in pieces: of a large one that the
     client does not take, little waits here.
     """
 
+    flow: Flow
+
     async def send(self, message: ASGISendEvent) -> None:
         """The head, or so much of the body; waits for a client that takes nothing."""
-        if message["type"] == "http.response.body":
-            body = message.get("body", b"")
-            last = max(0, len(body) - 1) // _SENT_BYTES * _SENT_BYTES
-            for at in range(0, last, _SENT_BYTES):
-                piece = body[at : at + _SENT_BYTES]
-                await super().send({"type": "http.response.body", "body": piece, "more_body": True})
-            if last:
-                message = {**message, "body": body[last:]}
-        await super().send(message)
+        if message["type"] != "http.response.body":
+            await super().send(message)
+            return
+        body = message.get("body", b"")
+        last = max(0, len(body) - 1) // _SENT_BYTES * _SENT_BYTES
+        for at in range(0, last, _SENT_BYTES):
+            piece = body[at : at + _SENT_BYTES]
+            await super().send({"type": "http.response.body", "body": piece, "more_body": True})
+            self.flow.given += len(piece)
+        await super().send({**message, "body": body[last:]})
+        self.flow.given += len(body) - last
 
     async def receive(self) -> ASGIReceiveEvent:
         """The next piece of the body, or that there will be none."""
@@ -67,6 +77,7 @@ class Request(RequestResponseCycle):
 class Connection(HttpToolsProtocol):
     """Costs a request a few counters: whether it is slow, the watch finds out, for all connections once a second."""
 
+    flow: Flow
     _start = HttpToolsProtocol.on_headers_complete
 
     def __init__(
@@ -95,6 +106,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Taken, unless there are too many."""
         super().connection_made(transport)
+        self.flow = Flow(transport)
         self._state.queue.append(self)
         if len(self.connections) > self.limits.connections:
             self._state.count("crowded")
@@ -198,6 +210,7 @@ class Connection(HttpToolsProtocol):
             return False
         status, head, body = known
         self.transport.write(b"".join((b"HTTP/1.1 ", status, state.common, head, body)))
+        self.flow.given += len(body)
         state.total_requests += 1
         self._at_once = True
         return True

@@ -36,6 +36,7 @@ class _Seen(Struct, gc=False):
     window_since: float
     unread: int = 0  # bytes of answers that the client has not taken
     held: int = 0  # of these, in this process
+    taken: int = 0  # bytes of answers that it has, about: their heads are not counted
     stuck_since: float = 0.0  # it has taken none of them
 
 
@@ -93,7 +94,7 @@ class Watch:
     def _look(self, connection: Connection, seen: _Seen | None) -> _Seen:
         owed, requests, payload = connection.owed(), connection.requests, connection.payload
         if seen is None or seen.owed is not owed or seen.requests != requests:
-            answer = (seen.unread, seen.held, seen.stuck_since) if seen else (0, 0, 0.0)
+            answer = (seen.unread, seen.held, seen.taken, seen.stuck_since) if seen else (0, 0, 0, 0.0)
             seen = _Seen(owed, requests, self._now, payload, payload, self._now, *answer)
         elif owed is not Owed.NOTHING and self._now - seen.window_since >= self._seconds[owed]:
             self._late(connection, seen)
@@ -132,11 +133,12 @@ class Watch:
     def _look_at_answer(self, connection: Connection, seen: _Seen) -> None:
         held = connection.transport.get_write_buffer_size()
         unread = held + _unsent(connection)
-        if unread < seen.unread or not seen.unread:
+        taken = connection.flow.given - unread  # what is taken makes room for more: as much may wait as before
+        if taken > seen.taken or not seen.unread:
             seen.stuck_since = self._now
             self._reading.pop(connection, None)
         self._held += held - seen.held
-        seen.unread, seen.held = unread, held
+        seen.unread, seen.held, seen.taken = unread, held, taken
         if unread:
             self._reading.setdefault(connection)
             if self._now - seen.stuck_since >= self._limits.answer_seconds:
