@@ -5,8 +5,9 @@ server did (docs/decisions/0005). Values go and come here in Postgres' binary fo
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import psycopg
@@ -21,6 +22,7 @@ ANSWER_SECONDS: Final = 10.0
 _CONNECT_SECONDS: Final = 2.0
 _BINARY: Final = 1
 _FINE: Final = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
+_FORMATS: Final = [[_BINARY] * count for count in range(20)]  # by how many values there are
 _SETTINGS: Final = (
     "SET idle_in_transaction_session_timeout = '30s'",
     "SET plan_cache_mode = force_generic_plan",  # planning costs what running does
@@ -29,6 +31,8 @@ _SETTINGS: Final = (
     "SET enable_seqscan = off",
     "SET enable_mergejoin = off",
 )
+
+Told = Callable[[PGresult | psycopg.Error], None]
 
 
 class Channel:
@@ -39,8 +43,11 @@ class Channel:
         self._pgconn: PGconn = connection.pgconn
         self._socket = self._pgconn.socket
         self._loop = asyncio.get_running_loop()
-        self._waiting: asyncio.Future[PGresult] | None = None
+        self._told: Told | None = None
         self._result: PGresult | None = None
+        self._deadline = 0.0  # of the answer that is waited for
+        self._timer: asyncio.TimerHandle | None = None  # due at the deadline or before it
+        self._unsent = False
         self._closed = False
         self._pgconn.nonblocking = 1
         self._loop.add_reader(self._socket, self._readable)
@@ -58,8 +65,7 @@ class Channel:
         channel = cls(connection)
         try:
             for name, text in statements.items():
-                channel._pgconn.send_prepare(name, text)
-                await channel._answer(timeout_seconds)
+                await channel._answer(partial(channel._pgconn.send_prepare, name, text), timeout_seconds)
         except BaseException:
             channel.close()  # as where the tables are not there yet: the loop would hold it for good
             raise
@@ -72,27 +78,35 @@ class Channel:
 
     async def run(self, statement: bytes, values: Sequence[bytes | None], timeout_seconds: float) -> PGresult:
         """Run a prepared statement. What the server refuses is raised as psycopg's error for it."""
-        try:
-            self._pgconn.send_query_prepared(statement, values, [_BINARY] * len(values), _BINARY)
-        except OperationalError:
-            self.close()
-            raise
-        return await self._answer(timeout_seconds)
+        return await self._answer(self._sending(statement, values), timeout_seconds)
 
-    async def _answer(self, timeout_seconds: float) -> PGresult:
-        self._waiting = self._loop.create_future()
-        timer = self._loop.call_later(timeout_seconds, self._give_up, timeout_seconds)
+    def begin(self, statement: bytes, values: Sequence[bytes | None], timeout_seconds: float, told: Told) -> None:
+        """The same for who is told, once, instead of waiting: no future, no turn of the event loop in between."""
+        self._begin(self._sending(statement, values), timeout_seconds, told)
+
+    def _sending(self, statement: bytes, values: Sequence[bytes | None]) -> Callable[[], None]:
+        return partial(self._pgconn.send_query_prepared, statement, values, _FORMATS[len(values)], _BINARY)
+
+    async def _answer(self, send: Callable[[], None], timeout_seconds: float) -> PGresult:
+        answer: asyncio.Future[PGresult] = self._loop.create_future()
+        self._begin(send, timeout_seconds, partial(_settle, answer))
         try:
-            self._flush()
-            result = await self._waiting
-        except BaseException:
+            return await answer
+        except asyncio.CancelledError:
             self.close()  # cut off in the middle: what is still to come would be taken for the next answer
             raise
-        finally:
-            timer.cancel()
-        if result.status not in _FINE:
-            raise error_from_result(result)
-        return result
+
+    def _begin(self, send: Callable[[], None], timeout_seconds: float, told: Told) -> None:
+        self._told = told
+        self._deadline = self._loop.time() + timeout_seconds
+        if self._timer is None or self._deadline < self._timer.when():
+            self._look_at(self._deadline)
+        try:
+            send()
+        except OperationalError as lost:
+            self._fail(lost)
+        else:
+            self._flush()
 
     def _flush(self) -> None:
         try:
@@ -100,10 +114,12 @@ class Channel:
         except OperationalError as lost:
             self._fail(lost)
             return
-        if unsent:
-            self._loop.add_writer(self._socket, self._flush)
-        else:
-            self._loop.remove_writer(self._socket)
+        if unsent != self._unsent:
+            self._unsent = unsent
+            if unsent:
+                self._loop.add_writer(self._socket, self._flush)
+            else:
+                self._loop.remove_writer(self._socket)
 
     def _readable(self) -> None:
         try:
@@ -113,26 +129,41 @@ class Channel:
                 if result is None:
                     break
                 self._result = result
+            else:
+                return  # there is more to come
         except OperationalError as lost:
             self._fail(lost)
             return
         if self._pgconn.status != ConnStatus.OK:
             self._fail(OperationalError("the connection was lost"))
-        elif not self._pgconn.is_busy():
-            self._deliver()
-
-    def _deliver(self) -> None:
+            return
         result, self._result = self._result, None
-        if result is not None and self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(result)
+        if result is not None:
+            self._tell(result if result.status in _FINE else error_from_result(result))
 
-    def _give_up(self, timeout_seconds: float) -> None:
-        self._fail(OperationalError(f"Postgres did not answer in {timeout_seconds} s"))
+    def _tell(self, answer: PGresult | psycopg.Error) -> None:
+        told, self._told = self._told, None
+        if told is not None:
+            told(answer)
+
+    def _look_at(self, deadline: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(deadline, self._look)
+
+    def _look(self) -> None:
+        """One timer serves many answers: setting one for each would cost as much as reading it."""
+        self._timer = None
+        if self._told is None:
+            return
+        if self._loop.time() < self._deadline:
+            self._look_at(self._deadline)
+        else:
+            self._fail(OperationalError("Postgres did not answer in time"))
 
     def _fail(self, error: OperationalError) -> None:
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_exception(error)
         self.close()
+        self._tell(error)
 
     def close(self) -> None:
         """Close the connection. Closing twice changes nothing."""
@@ -140,6 +171,8 @@ class Channel:
             self._closed = True
             self._loop.remove_reader(self._socket)
             self._loop.remove_writer(self._socket)
+            if self._timer is not None:
+                self._timer.cancel()
             self._pgconn.finish()
 
 
@@ -154,18 +187,26 @@ class Channels:
     @asynccontextmanager
     async def one(self) -> AsyncIterator[Channel]:
         """One for the caller alone. `StoreUnavailable` when there is none to be had: nothing was sent."""
-        channel = await self._taken()
+        channel = self.idle() or await self._opened()
         try:
             yield channel
         finally:
-            if not channel.closed:
-                self._idle.append(channel)
+            self.give_back(channel)
 
-    async def _taken(self) -> Channel:
+    def idle(self) -> Channel | None:
+        """One that nobody has, for the caller alone, who gives it back; None when there is none."""
         while self._idle:
             channel = self._idle.pop()
             if not channel.closed:
                 return channel
+        return None
+
+    def give_back(self, channel: Channel) -> None:
+        """Others may have it, unless it is closed."""
+        if not channel.closed:
+            self._idle.append(channel)
+
+    async def _opened(self) -> Channel:
         try:
             return await Channel.open(self._database_url, self._statements, _CONNECT_SECONDS)
         except psycopg.Error as error:
@@ -175,6 +216,15 @@ class Channels:
         """Let go of those that nobody has."""
         while self._idle:
             self._idle.pop().close()
+
+
+def _settle(waiting: "asyncio.Future[PGresult]", answer: PGresult | psycopg.Error) -> None:
+    if waiting.done():
+        return
+    if isinstance(answer, psycopg.Error):
+        waiting.set_exception(answer)
+    else:
+        waiting.set_result(answer)
 
 
 def value_of(found: PGresult, row: int, column: int) -> bytes:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from psycopg.pq.abc import PGresult
 from domain.errors import StoreUnavailable
 from infra.channels import ANSWER_SECONDS, Channel, Channels, number_of, value_of
 from infra.event_store import arrays
-from infra.event_store.gathering import Gatherer
+from infra.event_store.gathering import Gatherer, Landed
 from infra.event_store.rows import KeptReply, ReplyKept, Row, Save, VersionTaken, partition_of
 
 _log = logging.getLogger(__name__)
@@ -31,7 +32,8 @@ class PostgresLog:
 
     def __init__(self, database_url: str, *, writers: int = 2, loaders: int = 2) -> None:
         self._channels = Channels(database_url, _STATEMENTS)
-        self._appends = Gatherer(self._append, flushers=writers, at_once=_AT_ONCE, places=_PLACES)
+        self._appends = Gatherer(self._append, flushers=writers, at_once=_AT_ONCE, places=_PLACES, begin=self._begin)
+        self._unsettled: set[asyncio.Task[None]] = set()
         self._loads = Gatherer(self._load, flushers=loaders, at_once=_AT_ONCE, places=_PLACES)
         self._replies = Gatherer(self._find_replies, flushers=1, at_once=_AT_ONCE, places=_PLACES)
         self._snapshots = Gatherer(self._put_snapshots, flushers=1, at_once=1, places=_PLACES)
@@ -90,11 +92,39 @@ class PostgresLog:
             await self._ask(b"snapshot", [*values, row.position.to_bytes(8), row.owner_id.bytes])
         return [None] * len(rows)
 
-    async def _append(self, saves: Sequence[Save]) -> Sequence[Outcome]:
-        """Saves win or lose alone. Of several that go for the same stream or request, the first to come is tried."""
+    def _begin(self, save: Save, landed: Landed[int]) -> bool:
+        """Begin a save of one event at once, on a connection that is there."""
+        channel = self._channels.idle() if len(save.events) == 1 and save.reply is None else None
+        if channel is None:
+            return False
+        told = partial(self._told, channel, save, landed)
+        channel.begin(b"append_one", _single(save), ANSWER_SECONDS, told)
+        return True
+
+    def _told(self, channel: Channel, save: Save, landed: Landed[int], found: PGresult | psycopg.Error) -> None:
+        self._channels.give_back(channel)
+        if isinstance(found, psycopg.Error):
+            task = asyncio.create_task(self._go_on(save, landed, unsure=isinstance(found, psycopg.OperationalError)))
+            self._unsettled.add(task)
+            task.add_done_callback(self._unsettled.discard)
+        else:
+            landed(_outcome_of_one(found))
+
+    async def _go_on(self, save: Save, landed: Landed[int], *, unsure: bool) -> None:
+        """What `_begin` began was refused, or lost on its way."""
+        try:
+            (outcome,) = await self._append([save], unsure=unsure)
+        except Exception as fault:  # noqa: BLE001 - whatever it is, who waits must hear of it
+            outcome = fault
+        landed(outcome)
+
+    async def _append(self, saves: Sequence[Save], *, unsure: bool = False) -> Sequence[Outcome]:
+        """Saves win or lose alone. Of several that go for the same stream or request, the first to come is tried.
+
+        `unsure`: whether a save may be there already.
+        """
         outcomes: dict[int, Outcome] = {}
         todo = _first_of_each(saves, outcomes)
-        unsure = False  # whether a save may be there already
         for pause in _PAUSES:
             if unsure:
                 await asyncio.sleep(pause)
@@ -142,7 +172,7 @@ class PostgresLog:
         if len(todo) == 1:
             ((number, save),) = todo.items()
             if len(save.events) == 1 and save.reply is None:
-                return {number: await _insert_one(channel, save)}
+                return {number: _outcome_of_one(await channel.run(b"append_one", _single(save), ANSWER_SECONDS))}
         # In one order everywhere: otherwise two processes that want the same streams could wait for each other.
         todo = dict(sorted(todo.items(), key=lambda item: item[1].stream_id))
         events = [(save, topic, state, i) for save in todo.values() for i, (topic, state) in enumerate(save.events)]
@@ -185,12 +215,15 @@ class PostgresLog:
         return reply.key_hash in found and found[reply.key_hash].sealed == reply.sealed
 
 
-async def _insert_one(channel: Channel, save: Save) -> Outcome:
-    """A single event waits for nobody else's row to be packed."""
+def _single(save: Save) -> Sequence[bytes]:
+    """The values of a save of one event, which waits for nobody else's row to be packed."""
     ((topic, state),) = save.events
-    place = [save.stream_id.bytes, save.first_version.to_bytes(8), topic.encode(), state]
-    owner = [save.owner_id.bytes, partition_of(save.owner_id).to_bytes(2)]
-    found = await channel.run(b"append_one", place + owner, ANSWER_SECONDS)
+    owner = save.owner_id.bytes
+    version, partition = save.first_version.to_bytes(8), partition_of(save.owner_id).to_bytes(2)
+    return [save.stream_id.bytes, version, topic.encode(), state, owner, partition]
+
+
+def _outcome_of_one(found: PGresult) -> Outcome:
     return number_of(found, 0, 0) if found.ntuples else VersionTaken()
 
 

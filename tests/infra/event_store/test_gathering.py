@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import pytest
 
 from domain.errors import StoreUnavailable
-from infra.event_store.gathering import Gatherer
+from infra.event_store.gathering import Gatherer, Landed
 
 
 class Flushes:
@@ -20,8 +20,28 @@ class Flushes:
         return [ValueError(item) if item < 0 else item * 10 for item in items]
 
 
-def gatherer(flush: Flushes, **limits: int) -> Gatherer[int, int]:
-    return Gatherer(flush, **{"flushers": 1, "at_once": 100, "places": 1_000} | limits)
+class Begun:
+    """Notes what is begun alone, but what is refused; each lands when the test says so."""
+
+    def __init__(self, *refused: int) -> None:
+        self._refused = refused
+        self.items: list[int] = []
+        self._landed: list[Landed[int]] = []
+
+    def __call__(self, item: int, landed: Landed[int]) -> bool:
+        if item in self._refused:
+            return False
+        self.items.append(item)
+        self._landed.append(landed)
+        return True
+
+    def land(self, found: int | Exception) -> None:
+        self._landed.pop(0)(found)
+
+
+def gatherer(flush: Flushes, begun: Begun | None = None, **limits: int) -> Gatherer[int, int]:
+    given = {"flushers": 1, "at_once": 100, "places": 1_000} | limits
+    return Gatherer(flush, **given, begin=begun or Begun(*range(-10, 10_000)))
 
 
 async def test_what_comes_while_a_flush_is_under_way_goes_out_with_the_next() -> None:
@@ -113,3 +133,57 @@ async def test_who_puts_the_moment_that_a_flush_ends_waits_for_nobody(flushers: 
 
     async with asyncio.timeout(5):
         await asyncio.gather(*(put_often() for _ in range(flushers)))
+
+
+async def test_what_comes_alone_is_begun_at_once_and_the_others_gather_behind_it() -> None:
+    flush, begun = Flushes(), Begun()
+    it = gatherer(flush, begun)
+    waiting = [it.put(number) for number in range(4)]
+    assert begun.items == [0]
+    await asyncio.sleep(0.01)
+    assert flush.lists == []
+    flush.go.set()
+    begun.land(7)
+    assert await asyncio.gather(*waiting) == [7, 10, 20, 30]
+    assert flush.lists == [[1, 2, 3]]
+
+
+async def test_after_a_flush_of_several_what_comes_is_gathered_until_one_comes_alone() -> None:
+    flush, begun = Flushes(), Begun()
+    flush.go.set()
+    it = gatherer(flush, begun)
+    first = [it.put(number) for number in range(3)]
+    begun.land(0)
+    await asyncio.gather(*first)
+    assert await asyncio.gather(*(it.put(number) for number in (3, 4))) == [30, 40]
+    assert await it.put(5) == 50
+    last = it.put(6)
+    assert (begun.items, flush.lists) == ([0, 6], [[1, 2], [3, 4], [5]])
+    begun.land(ValueError(6))
+    with pytest.raises(ValueError, match="6"):
+        await last
+
+
+async def test_what_cannot_be_begun_at_once_is_flushed() -> None:
+    flush, begun = Flushes(), Begun(1)
+    flush.go.set()
+    assert await gatherer(flush, begun).put(1) == 10
+    assert (begun.items, flush.lists) == ([], [[1]])
+
+
+async def test_closing_waits_for_what_was_begun_alone_and_for_what_gathered_behind_it() -> None:
+    flush, begun = Flushes(), Begun()
+    flush.go.set()
+    it = gatherer(flush, begun)
+    first, second = it.put(1), it.put(2)
+    first.cancel()  # its caller has gone: it is under way nevertheless
+    closings = [asyncio.create_task(it.close()) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    assert not any(closing.done() for closing in closings)
+    begun.land(1)
+    await asyncio.gather(*closings)
+    assert second.result() == 20
+    again = it.put(3)
+    asyncio.get_running_loop().call_later(0.01, begun.land, 3)
+    await it.close()
+    assert again.result() == 3

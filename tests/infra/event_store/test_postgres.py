@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping
+import struct
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import UUID, uuid4
@@ -119,13 +120,19 @@ KINDS = {
 }
 
 
+async def busy(log: PostgresLog, saves: Sequence[Save]) -> None:
+    """Connected, prepared, and used to so many at once: a single one is then begun at once, others are flushed."""
+    many = 1 if len(saves) == 1 else 10
+    await asyncio.gather(*(log.append(save()) for _ in range(many)))
+
+
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_connection_that_is_lost_in_the_middle_of_a_save_leaves_it_stored_once(
     kind: str, cut: str, log: PostgresLog, proxy: Proxy, database: Connection
 ) -> None:
-    await log.append(save())  # connected, and prepared
     saves = KINDS[kind]()
+    await busy(log, saves)
     if cut == "the request":
         proxy.cut_request = lambda data: b"\0append" in data
     else:
@@ -164,7 +171,8 @@ async def test_a_transaction_that_ends_after_it_was_looked_for_is_found_in_the_e
 ) -> None:
     """Cut off, the first request still reaches the server, between the look and the second attempt."""
     log = PostgresLog(proxy.url)
-    await log.append(save())
+    saves = KINDS[kind]()
+    await busy(log, saves)
     proxy.late = asyncio.Event()
     proxy.cut_request = lambda data: b"\0append" in data
     settle = log._settle
@@ -179,7 +187,6 @@ async def test_a_transaction_that_ends_after_it_was_looked_for_is_found_in_the_e
         return left
 
     monkeypatch.setattr(log, "_settle", then_late)
-    saves = KINDS[kind]()
     positions = await asyncio.gather(*(log.append(one) for one in saves))
     stored = rows(database)
     for one, position in zip(saves, positions, strict=True):
@@ -264,8 +271,17 @@ async def test_of_a_channel_that_cannot_be_prepared_nothing_is_left(database_url
 async def test_a_statement_that_takes_too_long_closes_the_channel(database_url: str) -> None:
     channel = await Channel.open(database_url, {b"sleep": b"SELECT pg_sleep($1::float8)"}, 5.0)
     with pytest.raises(Exception, match="did not answer"):
-        await channel.run(b"sleep", [b"\x40\x14" + bytes(6)], 0.1)  # five seconds
+        await channel.run(b"sleep", [struct.pack("!d", 5.0)], 0.1)
     assert channel.closed
+
+
+async def test_each_statement_has_its_own_time(database_url: str) -> None:
+    channel = await Channel.open(database_url, {b"sleep": b"SELECT pg_sleep($1::float8)"}, 5.0)
+    await channel.run(b"sleep", [struct.pack("!d", 0.0)], 0.2)
+    await asyncio.sleep(0.1)
+    await channel.run(b"sleep", [struct.pack("!d", 0.3)], 5.0)  # beyond the time of the one before
+    assert not channel.closed
+    channel.close()
 
 
 async def test_answers_and_requests_larger_than_any_buffer_pass(log: PostgresLog) -> None:
