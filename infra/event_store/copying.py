@@ -4,8 +4,7 @@ Lines are taken apart here: psycopg's general way takes longer than the server n
 """
 
 import struct
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from operator import attrgetter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 from uuid import UUID, SafeUUID
 
@@ -20,23 +19,23 @@ from domain.events.event import Event, Recorded
 from domain.measures import UserId
 from infra.event_store.mapper import SEALED, Decode, in_the_clear
 from infra.event_store.rows import Row
-from infra.keys import KeyUnusable, UserCipher
+from infra.keys import UserCipher
 
 # A line: the number of fields, then each with its length. This is up to the length of the topic; behind it come the
 # topic, the state with its length, and the owner with its.
 _HEAD: Final = struct.Struct("!hiqi16siqi")
+_VERSION: Final = slice(38, 46)
 _UNDECODABLE: Final = (KeyError, IndexError, msgspec.DecodeError, ValueError, TypeError, RecursionError, InvalidTag)
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # with flags and no extension, before the first line
 _OWNERS: Final = 100_000  # whose ids are kept
 _UUIDS: Final = msgspec.msgpack.Decoder(list[UUID])
 
 
-class Page(Struct, frozen=True):
-    """Events of a page, as far as they are decoded, and the rows of the others. Where it ends; how long it is."""
+class Events(Struct, frozen=True):
+    """Of some lines the events, as far as they are decoded, and the rows of the others. The position of the last."""
 
     events: Sequence[Recorded]
     left: Sequence[Row]
-    count: int
     last: int
 
 
@@ -51,70 +50,53 @@ def rows_of(connection: Connection, statement: Composed, owners: "Ids") -> Seque
     return rows
 
 
-_Sealed = tuple[int, bytes, int, bytes, bytes, bytes]  # position, stream, version, topic, state, owner
+def lines_of(connection: Connection, statement: Composed) -> Sequence[bytes]:
+    """What the statement copies, as it came: for `owners_of` and `events_of`."""
+    return list(_lines(connection, statement))
 
 
-class Opening(Struct, frozen=True):
-    """Topics whose sealed part is opened, and how the keys of a page's owners are found."""
-
-    topics: Collection[bytes]
-    keys: Callable[[Collection[UUID]], Mapping[UUID, UserCipher | KeyUnusable | None]]
+def position_of(line: bytes) -> int:
+    """That of the line's event."""
+    return int(_HEAD.unpack_from(line)[2])
 
 
-def page_of(
-    connection: Connection, statement: Composed, owners: "Ids", decoders: Mapping[bytes, Decode], opening: Opening
-) -> Page:
-    """What the statement copies, decoded at once. Rows without a decoder and rows that do not decode are left.
+def owners_of(lines: Sequence[bytes]) -> set[bytes]:
+    """Whose events they are, as bytes of ids."""
+    return {line[-16:] for line in lines}
 
-    Values are gathered in columns, from which ids and events are then made by the page. What is to be opened waits for
-    its keys, which are asked for when all lines are there.
+
+def events_of(
+    lines: Sequence[bytes],
+    owners: "Ids",
+    decoders: Mapping[bytes, Decode],
+    opened: Collection[bytes],
+    ciphers: Mapping[bytes, UserCipher],
+) -> Events:
+    """The events of some lines. Rows without a decoder and rows that do not decode are left.
+
+    What is sealed is opened for topics in `opened`, by the owners' ciphers. Values are gathered in columns, from which
+    ids and events are then made together.
     """
-    unpack, head, opened = _HEAD.unpack_from, _HEAD.size, opening.topics
+    unpack, head, position = _HEAD.unpack_from, _HEAD.size, 0
     events, streams, versions, positions, whose = list[Event](), list[bytes](), list[int](), list[int](), list[UserId]()
-    left, sealed, position = list[Row](), list[_Sealed](), 0
-    for line in _lines(connection, statement):
+    left = list[Row]()
+    for line in lines:
         _, _, position, _, stream, _, version, size = unpack(line)
         begin = head + size
-        topic, state = line[head:begin], line[begin + 4 : -20]
-        if topic in opened and state[:1] == SEALED:
-            sealed.append((position, stream, version, topic, state, line[-16:]))
-            continue
-        owner, decode = owners[line[-16:]], decoders.get(topic)
+        topic, state, owner = line[head:begin], line[begin + 4 : -20], line[-16:]
         try:
-            event = None if decode is None else decode(state)
+            if topic in opened and state[0] == SEALED:
+                state = in_the_clear(state, ciphers[owner], owner + stream + line[_VERSION])
+            events.append(decoders[topic](state))
         except _UNDECODABLE:
-            event = None
-        if event is None:
-            left.append(Row(position, _id(stream), version, topic.decode(), state, owner))
+            state = line[begin + 4 : -20]
+            left.append(Row(position, _id(stream), version, topic.decode(), state, owners[owner]))
             continue
-        events.append(event)
         streams.append(stream)
         versions.append(version)
         positions.append(position)
-        whose.append(owner)
-    found = list(map(Recorded, events, _ids(streams), versions, positions, whose))
-    if sealed:
-        found = sorted([*found, *_opened(sealed, owners, decoders, opening, left)], key=attrgetter("position"))
-    return Page(found, left, len(found) + len(left), position)
-
-
-def _opened(
-    lines: Sequence[_Sealed], owners: "Ids", decoders: Mapping[bytes, Decode], opening: Opening, left: list[Row]
-) -> Iterator[Recorded]:
-    """The events of lines with a sealed part, opened. Rows that do not open are left."""
-    keys = opening.keys({owners[owner] for *_, owner in lines})
-    streams = _ids([stream for _, stream, *_ in lines])
-    for (position, stream, version, topic, state, owner_bytes), stream_id in zip(lines, streams, strict=True):
-        owner, place = owners[owner_bytes], owner_bytes + stream + version.to_bytes(8)  # as `associated` has it
-        key = keys[owner]
-        try:
-            event = decoders[topic](in_the_clear(state, key, place)) if isinstance(key, UserCipher) else None
-        except _UNDECODABLE:
-            event = None
-        if event is None:
-            left.append(Row(position, stream_id, version, topic.decode(), state, owner))
-        else:
-            yield Recorded(event, stream_id, version, position, owner)
+        whose.append(owners[owner])
+    return Events(list(map(Recorded, events, _ids(streams), versions, positions, whose)), left, position)
 
 
 def _lines(connection: Connection, statement: Composed) -> Iterator[bytes]:

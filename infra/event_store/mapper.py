@@ -20,11 +20,12 @@ from domain.events import EVENTS, UPCASTS
 from domain.events.event import Event
 from infra.event_store.rows import Row
 
-SEALED: Final = b"\x02"  # the first byte of a state with a sealed part
+SEALED: Final = 2  # the first byte of a state with a sealed part
 HEAD: Final = 4  # bytes: that one, and the length of what is public
-_JSON: Final = b"{"
+_JSON: Final = 0x7B  # that of JSON, a brace
 _JSON_SEALED: Final = b',"sealed":"'  # the last field; quotes within strings are escaped, so it stands nowhere else
 _MOST_FIELDS: Final = 15  # of a map whose head is one byte, 0x80 and the number of fields
+_BYTES: Final = tuple(bytes((value,)) for value in range(256))
 _ENCODER: Final = msgspec.msgpack.Encoder(uuid_format="bytes")
 
 Decode = Callable[[bytes], Event]
@@ -57,7 +58,8 @@ def associated(owner_id: UUID, stream_id: UUID, version: int) -> bytes:
 
 def is_sealed(state: bytes) -> bool:
     """Whether the state has a sealed part."""
-    return state[:1] == SEALED or (state[:1] == _JSON and state.rfind(_JSON_SEALED) >= 0)
+    kind = state[0] if state else None
+    return kind == SEALED or (kind == _JSON and state.rfind(_JSON_SEALED) >= 0)
 
 
 class Mapper:
@@ -109,7 +111,7 @@ class Mapper:
             return event.TOPIC, _ENCODER.encode(event)
         private = {name: getattr(event, name) for name in event.PRIVATE}
         public = _ENCODER.encode(msgspec.structs.replace(event, **dict.fromkeys(event.PRIVATE, msgspec.UNSET)))
-        head = SEALED + len(public).to_bytes(HEAD - 1)
+        head = _BYTES[SEALED] + len(public).to_bytes(HEAD - 1)
         return event.TOPIC, head + public + cipher.seal(_ENCODER.encode(private), place)
 
     def decode(self, topic: str, state: bytes) -> Event:
@@ -118,7 +120,7 @@ class Mapper:
         `UndecodableEvent` when this code does not know the topic, or the state does not fit it.
         """
         try:
-            kind = state[:1]
+            kind = state[0] if state else None
             if kind == SEALED:
                 state = state[HEAD : HEAD + int.from_bytes(state[1:HEAD])]
             elif kind == _JSON:
@@ -138,6 +140,8 @@ class Mapper:
     def event(self, row: Row, cipher: Cipher | None) -> Event:
         """The event of a row, opened. `UndecodableEvent` names the row."""
         try:
+            if cipher is None or not is_sealed(row.state):
+                return self.decode(row.topic, row.state)
             return self.open(row.topic, row.state, cipher, associated(row.owner_id, row.stream_id, row.version))
         except UndecodableEvent as fault:
             raise UndecodableEvent(f"{place_of(row)}: {fault}") from fault.__cause__
@@ -146,7 +150,7 @@ class Mapper:
 def _opened(topic: str, state: bytes, cipher: Cipher, place: bytes) -> bytes:
     """The state with its sealed part in the clear."""
     try:
-        if state[:1] == SEALED:
+        if state[0] == SEALED:
             return in_the_clear(state, cipher, place)
         begin = state.rfind(_JSON_SEALED)
         box = pybase64.b64decode(state[begin + len(_JSON_SEALED) : -2], validate=True)
@@ -161,7 +165,7 @@ def in_the_clear(state: bytes, cipher: Cipher, place: bytes) -> bytes:
     """A state that begins with `SEALED` as one map. `InvalidTag`, `IndexError`, `ValueError`: it does not open."""
     ends = HEAD + int.from_bytes(state[1:HEAD])
     private = cipher.open(state[ends:], place)
-    return bytes((state[HEAD] + private[0] - 0x80,)) + state[HEAD + 1 : ends] + private[1:]
+    return _BYTES[state[HEAD] + private[0] - 0x80] + state[HEAD + 1 : ends] + private[1:]
 
 
 def place_of(row: Row) -> str:

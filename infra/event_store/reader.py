@@ -16,7 +16,7 @@ from psycopg.sql import SQL, Composable, Composed, Literal
 from domain.errors import StoreUnavailable
 from domain.events.event import Recorded
 from domain.measures import UserId
-from infra.event_store.copying import Ids, Opening, Page, page_of, rows_of
+from infra.event_store.copying import Events, Ids, events_of, lines_of, owners_of, position_of, rows_of
 from infra.event_store.fence import Fence
 from infra.event_store.mapper import HEAD, MAPPER, SEALED, UndecodableEvent, is_sealed, place_of
 from infra.event_store.rows import Row, partition_of
@@ -25,6 +25,7 @@ from infra.keys import KeyUnusable, MasterKeys, PageKeys, UserCipher
 _log = logging.getLogger(__name__)
 
 _PAGE: Final = 5_000  # rows of a scan at once
+_AT_ONCE: Final = 128  # events of a replay: so many stay in a core's cache until they are folded, and freed
 
 T = TypeVar("T")
 
@@ -117,27 +118,36 @@ class LogReader:
     def replay(
         self, after: int, upto: int, of: "Selection", opened: Collection[str]
     ) -> Iterator[tuple[Sequence[Recorded], int, int]]:
-        """The same as events: of each page what its rows hold, how many they were, and the position of the last.
+        """The same as events, some at once: what they are, how many rows that were, and the position of the last.
 
         What is sealed is opened for these topics. For others it does not even leave the server, which halves the time.
         """
         decoders = {topic.encode(): decode for topic, decode in MAPPER.decoders.items()}
-        opening = Opening({topic.encode() for topic in opened}, self._keys.of)
-        state = _CUT.format(opened=Literal(sorted(opened)), sealed=Literal(SEALED[0]), head=Literal(HEAD))
-        condition, owners = of.condition(), Ids()
+        topics, owners = frozenset(topic.encode() for topic in opened), Ids()
+        state = _CUT.format(opened=Literal(sorted(opened)), sealed=Literal(SEALED), head=Literal(HEAD))
+        condition = of.condition()
 
-        def page(after: int, upto: int) -> tuple[Page, int, int]:
-            found = page_of(self._connection, _copy(state, after, upto, condition), owners, decoders, opening)
-            return found, found.count, found.last
+        def page(after: int, upto: int) -> tuple[Sequence[bytes], int, int]:
+            lines = lines_of(self._connection, _copy(state, after, upto, condition))
+            return lines, len(lines), position_of(lines[-1]) if lines else after
 
-        for found in self._windows(after, upto, page):
-            yield self._whole(found, opened), found.count, found.last
+        for lines in self._windows(after, upto, page):
+            ciphers = self._ciphers(owners_of(lines)) if topics else {}
+            for begin in range(0, len(lines) or 1, _AT_ONCE):
+                some = lines[begin : begin + _AT_ONCE]
+                found = events_of(some, owners, decoders, topics, ciphers)
+                yield self._whole(found, opened), len(some), found.last
 
-    def _whole(self, page: Page, opened: Collection[str]) -> Sequence[Recorded]:
+    def _ciphers(self, owners: Collection[bytes]) -> dict[bytes, UserCipher]:
+        """Of those owners whose key is there and fine. A row without one is left, and looked at by itself."""
+        keys = self._keys.of_bytes(owners).items()
+        return {owner: cipher for owner, cipher in keys if isinstance(cipher, UserCipher)}
+
+    def _whole(self, found: Events, opened: Collection[str]) -> Sequence[Recorded]:
         """With the events of the rows that were left, and without those of parked streams."""
-        events = page.events
-        if page.left:
-            events = sorted([*events, *self.events(page.left, opened=opened)], key=attrgetter("position"))
+        events = found.events
+        if found.left:
+            events = sorted([*events, *self.events(found.left, opened=opened)], key=attrgetter("position"))
         parked = self.parked()
         if not parked:
             return events

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import random
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar
 from uuid import UUID
@@ -98,7 +99,7 @@ class EventStore:
         self._log = log
         self._keys = keys
         self._appended = appended
-        self._cache: dict[tuple[type, UUID], _Held[Any]] = {}
+        self._cache: OrderedDict[tuple[type, UUID], _Held[Any]] = OrderedDict()
         self._summing: set[asyncio.Task[None]] = set()
 
     async def load(self, aggregate: type[A], stream_id: UUID) -> A:
@@ -242,7 +243,7 @@ class EventStore:
     def _keep(self, aggregate: type[A], stream_id: UUID, owner_id: UserId, held: _Held[A]) -> None:
         self._cache.pop((aggregate, stream_id), None)
         while len(self._cache) >= _CACHED:
-            del self._cache[next(iter(self._cache))]  # the one that was not used for longest
+            self._cache.popitem(last=False)  # the one that was not used for longest
         due = held.version - held.summed >= _SNAPSHOT_EVENTS
         summed = held.version if due else held.summed
         self._cache[aggregate, stream_id] = msgspec.structs.replace(held, held_at=time.monotonic(), summed=summed)

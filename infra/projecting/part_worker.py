@@ -28,6 +28,7 @@ from projections import PROJECTIONS
 from projections.projection import Key, Projection
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+_LOOK_EVENTS: Final = 5_000  # after so many, whether they still fit: a page of theirs takes a few megabytes
 _TELL_SECONDS: Final = 0.2
 
 
@@ -160,12 +161,16 @@ class _Progress:
     def __init__(self, memory_bytes: int) -> None:
         self._memory_bytes = memory_bytes
         self._told_at = 0.0
+        self._unlooked = _LOOK_EVENTS  # events since memory was looked at
         self.events = 0
 
     def page(self, events: int, position: int) -> None:
         self.events += events
-        if _resident() > self._memory_bytes:
-            raise _TooBig
+        self._unlooked += events
+        if self._unlooked >= _LOOK_EVENTS:
+            self._unlooked = 0
+            if _resident() > self._memory_bytes:
+                raise _TooBig
         if time.monotonic() - self._told_at > _TELL_SECONDS:
             _tell(Told(events=self.events, position=position))
             self._told_at = time.monotonic()
