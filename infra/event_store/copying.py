@@ -21,10 +21,11 @@ from infra.event_store.mapper import SEALED, Decode, in_the_clear
 from infra.event_store.rows import Row
 from infra.keys import UserCipher
 
-# A line: the number of fields, then each with its length. This is up to the length of the topic; behind it come the
-# topic, the state with its length, and the owner with its.
-_HEAD: Final = struct.Struct("!hiqi16siqi")
+# A line: the number of fields, then each with its length. This is position, stream and version, and the topic's length;
+# behind it come the topic, the state with its length, and the owner with its.
+_HEAD: Final = struct.Struct("!6xq4x16s4xqi")
 _VERSION: Final = slice(38, 46)
+_TOPIC_SIZE: Final = 46  # where the topic's length is
 _UNDECODABLE: Final = (KeyError, IndexError, msgspec.DecodeError, ValueError, TypeError, RecursionError, InvalidTag)
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # with flags and no extension, before the first line
 _OWNERS: Final = 100_000  # whose ids are kept
@@ -43,7 +44,7 @@ def rows_of(connection: Connection, statement: Composed, owners: "Ids") -> Seque
     """What the statement copies. Its columns are those of a row."""
     unpack, head, topics, rows = _HEAD.unpack_from, _HEAD.size, _Topics(), list[Row]()
     for line in _lines(connection, statement):
-        _, _, position, _, stream, _, version, size = unpack(line)
+        position, stream, version, size = unpack(line)
         begin = head + size
         topic, owner = topics[line[head:begin]], owners[line[-16:]]
         rows.append(Row(position, _id(stream), version, topic, line[begin + 4 : -20], owner))
@@ -57,12 +58,13 @@ def lines_of(connection: Connection, statement: Composed) -> Sequence[bytes]:
 
 def position_of(line: bytes) -> int:
     """That of the line's event."""
-    return int(_HEAD.unpack_from(line)[2])
+    return int(_HEAD.unpack_from(line)[0])
 
 
-def owners_of(lines: Sequence[bytes]) -> set[bytes]:
-    """Whose events they are, as bytes of ids."""
-    return {line[-16:] for line in lines}
+def owners_of(lines: Sequence[bytes], topics: Collection[bytes]) -> set[bytes]:
+    """Whose the events of these topics are, as bytes of ids."""
+    topic = tuple(len(topic).to_bytes(4) + topic for topic in topics)
+    return {line[-16:] for line in lines if line.startswith(topic, _TOPIC_SIZE)}
 
 
 def events_of(
@@ -81,7 +83,7 @@ def events_of(
     events, streams, versions, positions, whose = list[Event](), list[bytes](), list[int](), list[int](), list[UserId]()
     left = list[Row]()
     for line in lines:
-        _, _, position, _, stream, _, version, size = unpack(line)
+        position, stream, version, size = unpack(line)
         begin = head + size
         topic, state, owner = line[head:begin], line[begin + 4 : -20], line[-16:]
         try:

@@ -132,7 +132,7 @@ class LogReader:
             return lines, len(lines), position_of(lines[-1]) if lines else after
 
         for lines in self._windows(after, upto, page):
-            ciphers = self._ciphers(owners_of(lines)) if topics else {}
+            ciphers = self._ciphers(owners_of(lines, topics))
             for begin in range(0, len(lines) or 1, _AT_ONCE):
                 some = lines[begin : begin + _AT_ONCE]
                 found = events_of(some, owners, decoders, topics, ciphers)
