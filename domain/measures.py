@@ -1,8 +1,9 @@
 """Units and identities as types, so that a distance is never taken for a duration."""
 
 from enum import StrEnum
+from hashlib import sha1
 from typing import Final, NewType
-from uuid import UUID, uuid5
+from uuid import UUID
 
 UserId = NewType("UserId", UUID)
 ActivityId = NewType("ActivityId", UUID)
@@ -57,6 +58,8 @@ class Period(StrEnum):
 
 _DERIVED: Final = UUID("6e7b0a52-2f0c-5a37-9c55-0c3a8f6f1d00")  # namespace of stream ids; never changes
 RESERVED_VERSION: Final = 8  # RFC 9562, section 5.8: custom
+_MARKS: Final = 0xF << 76 | 0x3 << 62  # where an id says which version and variant it is of
+_MARKED: Final = RESERVED_VERSION << 76 | 0x2 << 62
 
 
 def derived_id(kind: str, *parts: UUID | str) -> UUID:
@@ -65,5 +68,6 @@ def derived_id(kind: str, *parts: UUID | str) -> UUID:
     The name-based hash of RFC 9562, section 5.5, marked as version 8: clients may not choose such an id, so no
     activity of theirs can stand in the place of a stream of another kind.
     """
-    hashed = uuid5(_DERIVED, "/".join([kind, *map(str, parts)]))
-    return UUID(int=hashed.int & ~(0xF << 76) | RESERVED_VERSION << 76)
+    name = "/".join([kind, *map(str, parts)])
+    hashed = sha1(_DERIVED.bytes + name.encode(), usedforsecurity=False).digest()[:16]
+    return UUID(int=int.from_bytes(hashed) & ~_MARKS | _MARKED)

@@ -170,15 +170,15 @@ class EventStore:
         self, aggregate: type[A], stream_id: UUID, owner_id: UserId, decide: Decision[A], keep: KeptReply | None
     ) -> int:
         for attempt in range(_ATTEMPTS):
-            held, events = await self._decided(aggregate, stream_id, decide)
+            held, events = await self._decided(aggregate, stream_id, decide, guess=attempt == 0)
             if not events and keep is None:
                 return held.position  # covers whatever made this decide nothing
             save = await self._save(held, stream_id, owner_id, events, keep)
             try:
                 position = await self._log.append(save)
             except VersionTaken:
-                self._cache.pop((aggregate, stream_id), None)
-                await asyncio.sleep(random.uniform(0, _JITTER_SECONDS * 2**attempt))  # noqa: S311 - no secret
+                if self._cache.pop((aggregate, stream_id), None) is not None or attempt:
+                    await asyncio.sleep(random.uniform(0, _JITTER_SECONDS * 2**attempt))  # noqa: S311 - no secret
                 continue
             self._keep(aggregate, stream_id, owner_id, _folded(held, events, position))
             self._appended()
@@ -186,15 +186,17 @@ class EventStore:
         raise StreamContended
 
     async def _decided(
-        self, aggregate: type[A], stream_id: UUID, decide: Decision[A]
+        self, aggregate: type[A], stream_id: UUID, decide: Decision[A], *, guess: bool
     ) -> tuple[_Held[A], Sequence[Event]]:
-        """What is decided, and on what. Only what will be checked by an append is decided on a cached state."""
-        cached = self._cached(aggregate, stream_id)
-        if cached is not None:
+        """What is decided, and on what. Only what will be checked by an append is decided on a cached state, or on the
+        guess that a stream that is not cached is a new one, which spares most new ones a round trip.
+        """
+        known = self._cached(aggregate, stream_id) or (_Held(aggregate()) if guess else None)
+        if known is not None:
             with contextlib.suppress(DomainError):
-                events = decide(cached.state)
+                events = decide(known.state)
                 if events:
-                    return cached, events
+                    return known, events
         held = await self._fresh(aggregate, stream_id)
         return held, decide(held.state)
 
