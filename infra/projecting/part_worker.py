@@ -4,6 +4,7 @@
 """
 
 import base64
+import ctypes
 import gc
 import os
 import resource
@@ -80,6 +81,19 @@ def main() -> None:
             _tell(Told(too_big=True))
         except Exception as error:  # noqa: BLE001 - whatever it is, the command tells it and fails
             _tell(Told(fault=f"{type(error).__name__}: {error}".strip()))
+        give_back()
+
+
+def give_back() -> None:
+    """Let go of the memory of what is no more, so that the next part is not taken for too big because of the last one.
+
+    Python keeps thousands of freed tuples for later, each of which holds an arena of a megabyte; a collection frees
+    them too. The C library keeps what lies between pieces in use until it is told (glibc; others have no such call).
+    """
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _work(begin: Begin, master: MasterKeys, task: Task) -> None:
