@@ -49,11 +49,11 @@ class ConditionNotTaken(DomainError):
 
 async def unconditional(request: Request) -> None:
     """A write whose condition nobody looks at is not done (RFC 9110, 13.2); that of a read is its own affair."""
-    if request.method not in ("GET", "HEAD") and not _CONDITIONS.isdisjoint(request.headers.keys()):
+    if request.method not in ("GET", "HEAD") and any(name in _CONDITIONS for name, _ in request.scope["headers"]):
         raise ConditionNotTaken
 
 
-_CONDITIONS: Final = frozenset({"if-match", "if-none-match", "if-unmodified-since"})
+_CONDITIONS: Final = frozenset({b"if-match", b"if-none-match", b"if-unmodified-since"})
 
 
 def _bearer(request: Request, services: Services, late: timedelta) -> Bearer:

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -17,6 +18,7 @@ _LEEWAY: Final = 60.0  # seconds between the clocks of servers
 _ALGORITHM: Final = "HS256"
 _AUDIENCE: Final = "cairn"
 _MAX_LENGTH: Final = 4_096  # characters; ours have about 300
+_BEARER: Final = "bearer "
 _KNOWN: Final = 50_000  # checked tokens that are remembered: some 25 MB
 
 
@@ -33,6 +35,13 @@ class Known(NamedTuple):
     bearer: Bearer
     issued_at: float
     expires_at: float
+
+
+@lru_cache(maxsize=16_384)
+def token_of(authorization: bytes) -> str:
+    """The token in the header; empty where there is none."""
+    text = authorization.decode("latin-1")
+    return text[len(_BEARER) :].strip() if text[: len(_BEARER)].lower() == _BEARER else ""
 
 
 class Tokens:

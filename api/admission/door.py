@@ -14,7 +14,7 @@ from api.admission.gcra import Claim
 from api.admission.kinds import Kind, lowered, sort_of
 from api.clients import MAX_LENGTH, client_of
 from api.services import Services
-from api.tokens import LATE_UPLOAD
+from api.tokens import LATE_UPLOAD, token_of
 from domain.accounts import TokenRefused
 from domain.measures import UserId
 
@@ -35,7 +35,7 @@ class Door:
         def identified(ask: Ask) -> Ask:
             if _PUBLIC.match(scope["path"]):
                 return ask
-            return replace(ask, user_id=self._user(headers.get(b"authorization", b"").decode("latin-1")))
+            return replace(ask, user_id=self._user(headers.get(b"authorization", b"")))
 
         ticket = await self._services.admission.enter(self._ask(scope, headers, None), identified)
         if b"cairn-min-position" in headers:
@@ -61,13 +61,13 @@ class Door:
             address = self._services.addresses.of(peer, headers.get(b"x-forwarded-for", b"").decode("latin-1"))
         return Ask(kind, user_id, client.device, client.label, address, sort.anonymous)
 
-    def _user(self, authorization: str) -> UserId | None:
+    def _user(self, authorization: bytes) -> UserId | None:
         """Whose requests to count, also with a token that has expired: what it opens is not decided here."""
-        scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer":
-            return None
+        token = token_of(authorization)
         try:
-            return self._services.tokens.read(token.strip(), self._services.clock(), late=LATE_UPLOAD).user_id
+            return (
+                self._services.tokens.read(token, self._services.clock(), late=LATE_UPLOAD).user_id if token else None
+            )
         except TokenRefused:
             return None
 

@@ -31,9 +31,9 @@ from api.front.table import Table
 from api.minimum import Minimum
 from api.problems import answer_error, answer_refusal, method_not_allowed
 from api.services import Services
+from api.tokens import token_of
 from domain.errors import DomainError
 
-_BEARER: Final = "Bearer "
 _OTHERS: Final = "other"  # what FastAPI answers: documentation, and paths that there are not
 _SUCCESS: Final = range(200, 300)
 _MAX_TARGET: Final = 4_000  # bytes of what a kept answer is kept under: a list of a hundred ids has 3,700
@@ -162,7 +162,7 @@ class Front:
         if authorization is None:
             return None, None
         services = self._services
-        bearer = services.tokens.known(_token(authorization), time.time())
+        bearer = services.tokens.known(token_of(authorization), time.time())
         client = b""
         if path in self._by_client:
             client = b"%d %b" % (services.client_settings.current.version, headers.get(b"cairn-client", b""))
@@ -340,9 +340,9 @@ class Front:
         position = next((value for name, value in response.raw_headers if name == b"cairn-position"), None)
         if position is None:
             return
-        bearer = self._services.tokens.known(_token(headers.get(b"authorization", b"")), time.time())
+        bearer = self._services.tokens.known(token_of(headers.get(b"authorization", b"")), time.time())
         if bearer is not None:
-            self._cache.changed([bearer.user_id], self._position(position))
+            self._cache.changed([bearer.user_id], self._services.read_models.position(position.decode()))
 
     def _changed(self, users: Collection[UUID], position: int) -> None:
         if users:
@@ -419,12 +419,6 @@ def _no_text(query: bytes) -> QueryNotText | None:
     except UnicodeDecodeError:
         return QueryNotText()
     return None
-
-
-@lru_cache(maxsize=16_384)
-def _token(authorization: bytes) -> str:
-    text = authorization.decode("latin-1")
-    return text[len(_BEARER) :].strip() if text[: len(_BEARER)].lower() == _BEARER.lower() else ""
 
 
 @lru_cache(maxsize=1_024)

@@ -1,6 +1,7 @@
 import asyncio
+from collections.abc import Sequence
 from functools import partial
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from psycopg import Connection
@@ -81,6 +82,35 @@ async def test_every_one_of_many_changes_at_the_same_time_is_kept(opened: Store,
         (ProfileChanged.TOPIC,),
     ).fetchall()
     assert versions == [(2,), (3,), (4,), (5,), (6,)]
+
+
+async def test_a_new_stream_is_not_looked_for_and_one_that_is_there_is_found(
+    opened: Store, database: Connection, database_url: str
+) -> None:
+    loads = 0
+
+    class Counting(PostgresLog):
+        async def load(self, stream_id: UUID, after: int = 0, state_topic: str = "") -> Sequence[Row]:
+            nonlocal loads
+            loads += 1
+            return await super().load(stream_id, after, state_topic)
+
+    first, second = (EventStore(Counting(database_url), opened.keys) for _ in range(2))
+    record = partial(Activity.record, recorded=RUN)
+    position = await first.transact(Activity, RUN.activity_id, ANNA, record)
+    assert loads == 0
+    assert await second.transact(Activity, RUN.activity_id, ANNA, record) == position
+    with pytest.raises(RecordingDiffers):
+        await EventStore(second._log, opened.keys).transact(
+            Activity,
+            RUN.activity_id,
+            ANNA,
+            partial(Activity.record, recorded=run(ANNA, activity_id=RUN.activity_id, sha256="01")),
+        )
+    assert loads == 2
+    assert database.execute("SELECT count(*) FROM stored_events").fetchone() == (1,)
+    await first.close()
+    await second.close()
 
 
 async def test_what_another_process_appended_is_seen(opened: Store, database_url: str) -> None:
