@@ -59,7 +59,12 @@ class Gatherer(Generic[I, R]):
             self._waiting.append((item, result))
             return result
         self._flushing += 1
-        if not self._alone or self._waiting or not self._begin(item, partial(self._landed, result)):
+        try:
+            begun = self._alone and not self._waiting and self._begin(item, partial(self._landed, result))
+        except BaseException:
+            self._end()
+            raise
+        if not begun:
             self._waiting.append((item, result))
             self._start()
         return result

@@ -171,6 +171,19 @@ async def test_what_cannot_be_begun_at_once_is_flushed() -> None:
     assert (begun.items, flush.lists) == ([], [[1]])
 
 
+async def test_what_fails_to_begin_fails_alone() -> None:
+    def begin(item: int, _landed: Landed[int]) -> bool:
+        raise OverflowError(item)
+
+    flush = Flushes()
+    flush.go.set()
+    it = Gatherer(flush, flushers=1, at_once=100, places=1_000, begin=begin)
+    for _ in range(3):
+        with pytest.raises(OverflowError):
+            it.put(1)
+    await it.close()
+
+
 async def test_closing_waits_for_what_was_begun_alone_and_for_what_gathered_behind_it() -> None:
     flush, begun = Flushes(), Begun()
     flush.go.set()
