@@ -20,6 +20,7 @@ from domain.measures import UserId
 from domain.streams import (
     Aggregate,
     Decision,
+    OwnerErased,
     Replied,
     Request,
     RequestDiffers,
@@ -173,9 +174,12 @@ class EventStore:
             held, events = await self._decided(aggregate, stream_id, decide, guess=attempt == 0)
             if not events and keep is None:
                 return held.position  # covers whatever made this decide nothing
-            save = await self._save(held, stream_id, owner_id, events, keep)
             try:
-                position = await self._log.append(save)
+                position = await self._log.append(await self._save(held, stream_id, owner_id, events, keep))
+            except (OwnerErased, KeyUnusable):
+                if attempt:
+                    raise
+                continue  # it may have been a guess, and nothing to write
             except VersionTaken:
                 if self._cache.pop((aggregate, stream_id), None) is not None or attempt:
                     await asyncio.sleep(random.uniform(0, _JITTER_SECONDS * 2**attempt))  # noqa: S311 - no secret

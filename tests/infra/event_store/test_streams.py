@@ -16,8 +16,9 @@ from infra.event_store.memory import MemoryKeys, MemoryLog
 from infra.event_store.postgres import PostgresLog
 from infra.event_store.rows import Row, Save
 from infra.event_store.streams import EventStore
+from infra.keys import UserKeys
 from infra.positions import from_token, to_token
-from tests.infra.event_store.conftest import Store
+from tests.infra.event_store.conftest import MASTER, Store
 from tests.scenarios import ANNA, BEN, MAY_1, run
 
 RUN = run(ANNA)
@@ -111,6 +112,31 @@ async def test_a_new_stream_is_not_looked_for_and_one_that_is_there_is_found(
     assert database.execute("SELECT count(*) FROM stored_events").fetchone() == (1,)
     await first.close()
     await second.close()
+
+
+async def test_of_an_erased_owner_a_repeat_is_a_repeat_and_what_is_new_is_refused(
+    opened: Store, database_url: str
+) -> None:
+    record = partial(Activity.record, recorded=RUN)
+    position = await opened.streams.transact(Activity, RUN.activity_id, ANNA, record)
+    await opened.keys.destroy(ANNA)
+    again, other = EventStore(PostgresLog(database_url), opened.keys), run(ANNA)
+    assert await again.transact(Activity, RUN.activity_id, ANNA, record) == position
+    with pytest.raises(OwnerErased):
+        await again.transact(Activity, other.activity_id, ANNA, partial(Activity.record, recorded=other))
+    await again.close()
+
+
+async def test_of_an_owner_whose_key_is_damaged_a_stream_that_is_there_cannot_be_read(
+    opened: Store, database: Connection, database_url: str
+) -> None:
+    record = partial(Activity.record, recorded=RUN)
+    await opened.streams.transact(Activity, RUN.activity_id, ANNA, record)
+    database.execute("UPDATE user_keys SET wrapped = '\\x00'")
+    again = EventStore(PostgresLog(database_url), UserKeys(opened.keys._database, MASTER))
+    with pytest.raises(StreamUnreadable):
+        await again.transact(Activity, RUN.activity_id, ANNA, record)
+    await again.close()
 
 
 async def test_what_another_process_appended_is_seen(opened: Store, database_url: str) -> None:
