@@ -17,6 +17,7 @@ from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
 from domain.errors import StoreUnavailable
+from infra.futures import settle
 
 ANSWER_SECONDS: Final = 10.0
 _CONNECT_SECONDS: Final = 2.0
@@ -89,7 +90,7 @@ class Channel:
 
     async def _answer(self, send: Callable[[], None], timeout_seconds: float) -> PGresult:
         answer: asyncio.Future[PGresult] = self._loop.create_future()
-        self._begin(send, timeout_seconds, partial(_settle, answer))
+        self._begin(send, timeout_seconds, partial(settle, answer))
         try:
             return await answer
         except asyncio.CancelledError:
@@ -216,15 +217,6 @@ class Channels:
         """Let go of those that nobody has."""
         while self._idle:
             self._idle.pop().close()
-
-
-def _settle(waiting: "asyncio.Future[PGresult]", answer: PGresult | psycopg.Error) -> None:
-    if waiting.done():
-        return
-    if isinstance(answer, psycopg.Error):
-        waiting.set_exception(answer)
-    else:
-        waiting.set_result(answer)
 
 
 def value_of(found: PGresult, row: int, column: int) -> bytes:

@@ -37,7 +37,6 @@ class UserCipher:
 
     def __init__(self, key: bytes) -> None:
         self._aead = AESGCM(key)
-        self._decrypt = self._aead.decrypt
 
     def seal(self, plain: bytes, associated: bytes) -> bytes:
         """Nonce and ciphertext."""
@@ -48,7 +47,7 @@ class UserCipher:
         """What was sealed; `InvalidTag` when anything is other than it was."""
         if len(sealed) < _NONCE_BYTES:
             raise InvalidTag
-        return self._decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], associated)
+        return self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], associated)
 
     def seal_parts(self, parts: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, list[bytes]]:
         """Up to 256 parts of one thing, each with what it is bound to: a stem, then the parts, each 16 bytes longer.

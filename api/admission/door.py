@@ -64,10 +64,10 @@ class Door:
     def _user(self, authorization: bytes) -> UserId | None:
         """Whose requests to count, also with a token that has expired: what it opens is not decided here."""
         token = token_of(authorization)
+        if not token:
+            return None
         try:
-            return (
-                self._services.tokens.read(token, self._services.clock(), late=LATE_UPLOAD).user_id if token else None
-            )
+            return self._services.tokens.read(token, self._services.clock(), late=LATE_UPLOAD).user_id
         except TokenRefused:
             return None
 

@@ -5,6 +5,7 @@ what it last heard. So many more may come in by each further process.
 """
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
@@ -47,7 +48,7 @@ class Limiter:
         self._shared = shared
         self._clock = clock
         self._local = LocalLimits()
-        self._tabs: dict[str, _Tab] = {}  # by the first limit's key
+        self._tabs: OrderedDict[str, _Tab] = OrderedDict()  # by the first limit's key
 
     @property
     def alone(self) -> bool:
@@ -92,7 +93,7 @@ class Limiter:
         tabs = self._tabs
         tabs.pop(claims[0][0], None)
         while len(tabs) >= _ROOM:
-            del tabs[next(iter(tabs))]  # the one that was opened first
+            tabs.popitem(last=False)  # the one that was opened first
         tabs[claims[0][0]] = _Tab(now, 0, min(depth // interval for _, interval, depth in claims) // _SHARE)
 
     def take_here(self, claims: Sequence[Claim]) -> Taken:

@@ -11,6 +11,7 @@ import math
 import struct
 import termios
 import time
+from collections import OrderedDict
 from typing import Final
 
 from msgspec import Struct
@@ -47,7 +48,9 @@ class Watch:
         self._state = state
         self._limits = state.limits
         self._seen: dict[Connection, _Seen] = {}
-        self._reading: dict[Connection, None] = {}  # an answer; those first that have taken nothing for longest
+        self._reading: OrderedDict[Connection, None] = (
+            OrderedDict()
+        )  # an answer; those first that have taken nothing for longest
         self._held = 0  # bytes of these answers in this process
         self._now = 0.0  # a clock that stands still while the process does: no client is late for that
         self._looked_at = 0.0

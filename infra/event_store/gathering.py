@@ -12,6 +12,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from domain.errors import StoreUnavailable
+from infra.futures import settle
 
 I = TypeVar("I")  # noqa: E741 - an item
 R = TypeVar("R")
@@ -70,7 +71,7 @@ class Gatherer(Generic[I, R]):
         return result
 
     def _landed(self, result: asyncio.Future[R], found: R | Exception) -> None:
-        _settle(result, found)
+        settle(result, found)
         if self._waiting:
             self._start()
         else:
@@ -90,7 +91,7 @@ class Gatherer(Generic[I, R]):
             except Exception as fault:  # noqa: BLE001 - whatever it is, those who wait must hear of it
                 results = [fault] * len(taken)
             for (_, future), result in zip(taken, results, strict=True):
-                _settle(future, result)
+                settle(future, result)
         self._end()  # here, not when the task is done: whoever puts in between would wait for nobody
 
     def _end(self) -> None:
@@ -104,12 +105,3 @@ class Gatherer(Generic[I, R]):
             if self._ended is None or self._ended.done():
                 self._ended = asyncio.get_running_loop().create_future()
             await self._ended
-
-
-def _settle(future: asyncio.Future[R], result: R | Exception) -> None:
-    if future.done():  # its caller has gone
-        return
-    if isinstance(result, Exception):
-        future.set_exception(result)
-    else:
-        future.set_result(result)

@@ -142,7 +142,8 @@ class Mapper:
         try:
             if cipher is None or not is_sealed(row.state):
                 return self.decode(row.topic, row.state)
-            return self.open(row.topic, row.state, cipher, associated(row.owner_id, row.stream_id, row.version))
+            place = associated(row.owner_id, row.stream_id, row.version)
+            return self.decode(row.topic, _opened(row.topic, row.state, cipher, place))
         except UndecodableEvent as fault:
             raise UndecodableEvent(f"{place_of(row)}: {fault}") from fault.__cause__
 

@@ -94,7 +94,7 @@ class PostgresLog:
 
     def _begin(self, save: Save, landed: Landed[int]) -> bool:
         """Begin a save of one event at once, on a connection that is there."""
-        channel = self._channels.idle() if len(save.events) == 1 and save.reply is None else None
+        channel = self._channels.idle() if _is_single(save) else None
         if channel is None:
             return False
         told = partial(self._told, channel, save, landed)
@@ -171,12 +171,12 @@ class PostgresLog:
             return {}
         if len(todo) == 1:
             ((number, save),) = todo.items()
-            if len(save.events) == 1 and save.reply is None:
+            if _is_single(save):
                 return {number: _outcome_of_one(await channel.run(b"append_one", _single(save), ANSWER_SECONDS))}
         # In one order everywhere: otherwise two processes that want the same streams could wait for each other.
         todo = dict(sorted(todo.items(), key=lambda item: item[1].stream_id))
         events = [(save, topic, state, i) for save in todo.values() for i, (topic, state) in enumerate(save.events)]
-        if all(len(save.events) == 1 and save.reply is None for save in todo.values()):
+        if all(map(_is_single, todo.values())):
             found = await channel.run(b"append_single", _event_arrays(events), ANSWER_SECONDS)
             positions = dict.fromkeys((save.stream_id for save in todo.values()), _VERSION_TAKEN)
         else:
@@ -213,6 +213,10 @@ class PostgresLog:
     async def _is_kept(self, channel: Channel, reply: KeptReply) -> bool:
         found = _replies(await channel.run(b"replies", [arrays.byteas([reply.key_hash])], ANSWER_SECONDS))
         return reply.key_hash in found and found[reply.key_hash].sealed == reply.sealed
+
+
+def _is_single(save: Save) -> bool:
+    return len(save.events) == 1 and save.reply is None
 
 
 def _single(save: Save) -> Sequence[bytes]:
