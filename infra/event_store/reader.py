@@ -14,6 +14,7 @@ from psycopg import Connection
 from psycopg.sql import SQL, Composable, Composed, Literal
 
 from domain.errors import StoreUnavailable
+from domain.events import EVENTS
 from domain.events.event import Recorded
 from domain.measures import UserId
 from infra.event_store.copying import Events, Ids, events_of, lines_of, owners_of, position_of, rows_of
@@ -26,6 +27,9 @@ _log = logging.getLogger(__name__)
 
 _PAGE: Final = 5_000  # rows of a scan at once
 _AT_ONCE: Final = 128  # events of a replay: so many stay in a core's cache until they are folded, and freed
+
+PRIVATE: Final = frozenset(MAPPER.topics_of(event for event in EVENTS if event.PRIVATE))  # topics
+_ANY: Final = SQL("")
 
 T = TypeVar("T")
 
@@ -48,16 +52,23 @@ class LogReader:
         self._fence = Fence(connection)
         self._keys = PageKeys(connection, master)
         self._parked: dict[UUID, Parked] | None = None
+        self._owners = Ids()
 
-    def page(self, after: int, limit: int) -> tuple[Sequence[Recorded], int]:
-        """The next decided events after a position, opened, and the position up to which they are all there is.
+    def page(self, after: int, limit: int, opened: Collection[str] = PRIVATE) -> tuple[Sequence[Recorded], int]:
+        """The next decided events after a position, and the position up to which they are all there is.
 
+        What is sealed is opened for topics in `opened`; for others it does not even leave the server.
         Streams with an event that cannot be read are parked: from it on, their events are left out, and it is told.
         The position is never past the last committed event: a value that was drawn and rolled back may be drawn again
         after a crash of the server.
         """
-        rows = self._asked(lambda: self._rows(after, limit))
-        return self.events(rows), rows[-1].position if rows else after
+        decided = self._asked(self._fence.decided)
+        if decided <= after:
+            return [], after
+        statement = _copy(_unsealed_of(opened), after, decided, limit=limit)
+        lines = self._asked(partial(lines_of, self._connection, statement))
+        events = [event for some, *_ in self._decoded(lines, opened) for event in some]
+        return events, position_of(lines[-1]) if lines else after
 
     def events(self, rows: Sequence[Row], *, opened: Collection[str] | None = None) -> Sequence[Recorded]:
         """What the rows hold, without those of parked streams. What is sealed is opened for these topics; None: all."""
@@ -107,10 +118,10 @@ class LogReader:
         Each page is a command of its own: between two of them the connection is free for others, and no snapshot holds
         vacuum up.
         """
-        condition, owners = (of or Selection()).condition(), Ids()
+        condition = (of or Selection()).condition()
 
         def page(after: int, upto: int) -> tuple[Sequence[Row], int, int]:
-            rows = rows_of(self._connection, _copy(_AS_IT_IS, after, upto, condition), owners)
+            rows = rows_of(self._connection, _copy(_AS_IT_IS, after, upto, condition), self._owners)
             return rows, len(rows), rows[-1].position if rows else after
 
         return self._windows(after, upto, page)
@@ -122,21 +133,26 @@ class LogReader:
 
         What is sealed is opened for these topics. For others it does not even leave the server, which halves the time.
         """
-        decoders = {topic.encode(): decode for topic, decode in MAPPER.decoders.items()}
-        topics, owners = frozenset(topic.encode() for topic in opened), Ids()
-        state = _CUT.format(opened=Literal(sorted(opened)), sealed=Literal(SEALED), head=Literal(HEAD))
-        condition = of.condition()
+        state, condition = _unsealed_of(opened), of.condition()
 
         def page(after: int, upto: int) -> tuple[Sequence[bytes], int, int]:
             lines = lines_of(self._connection, _copy(state, after, upto, condition))
             return lines, len(lines), position_of(lines[-1]) if lines else after
 
         for lines in self._windows(after, upto, page):
-            ciphers = self._ciphers(owners_of(lines, topics))
-            for begin in range(0, len(lines) or 1, _AT_ONCE):
-                some = lines[begin : begin + _AT_ONCE]
-                found = events_of(some, owners, decoders, topics, ciphers)
-                yield self._whole(found, opened), len(some), found.last
+            yield from self._decoded(lines, opened)
+
+    def _decoded(
+        self, lines: Sequence[bytes], opened: Collection[str]
+    ) -> Iterator[tuple[Sequence[Recorded], int, int]]:
+        """What the lines hold, some at once; once where there are none."""
+        decoders = {topic.encode(): decode for topic, decode in MAPPER.decoders.items()}
+        topics = frozenset(topic.encode() for topic in opened)
+        ciphers = self._ciphers(owners_of(lines, topics))
+        for begin in range(0, len(lines) or 1, _AT_ONCE):
+            some = lines[begin : begin + _AT_ONCE]
+            found = events_of(some, self._owners, decoders, topics, ciphers)
+            yield self._whole(found, opened), len(some), found.last
 
     def _ciphers(self, owners: Collection[bytes]) -> dict[bytes, UserCipher]:
         """Of those owners whose key is there and fine. A row without one is left, and looked at by itself."""
@@ -168,13 +184,6 @@ class LogReader:
                 after, window = ended, max(_PAGE, window // 2)
             else:
                 after, window = end, window * 2 if count < _PAGE // 2 else window
-
-    def _rows(self, after: int, limit: int) -> Sequence[Row]:
-        decided = self._fence.decided()
-        if decided <= after:
-            return []
-        with self._connection.cursor(binary=True) as cursor:
-            return [Row(*row) for row in cursor.execute(_NEXT, (after, decided, limit), prepare=True)]
 
     def _asked(self, work: Callable[[], T]) -> T:
         try:
@@ -231,10 +240,14 @@ def _ranges(partitions: Sequence[int] | None) -> Iterator[Composable]:
 _ARRAYS: Final[Mapping[str, LiteralString]] = {"owner_id": "uuid[]", "topic": "text[]"}
 
 
-def _copy(state: Composable, after: int, last: int, condition: Composable) -> Composed:
+def _unsealed_of(opened: Collection[str]) -> Composable:
+    return _CUT.format(opened=Literal(sorted(opened)), sealed=Literal(SEALED), head=Literal(HEAD))
+
+
+def _copy(state: Composable, after: int, last: int, condition: Composable = _ANY, limit: int = _PAGE) -> Composed:
     """COPY takes no parameters: they are written as literals."""
     return _COPY.format(
-        state=state, after=Literal(after), last=Literal(last), condition=condition, limit=Literal(_PAGE)
+        state=state, after=Literal(after), last=Literal(last), condition=condition, limit=Literal(limit)
     )
 
 
@@ -253,10 +266,6 @@ _CUT: Final = SQL("""
         state, {head} + 1, get_byte(state, 1) * 65536 + get_byte(state, 2) * 256 + get_byte(state, 3)
     ) ELSE state END
 """)
-_NEXT: Final = """
-    SELECT notification_id, originator_id, originator_version, topic, state, owner_id FROM stored_events
-    WHERE notification_id > %s AND notification_id <= %s ORDER BY notification_id LIMIT %s
-"""
 _PARKED: Final = "SELECT stream_id, owner_id, version, position, reason FROM parked_streams"
 _PARK: Final = """
     INSERT INTO parked_streams (stream_id, owner_id, version, position, reason) VALUES (%s, %s, %s, %s, %s)

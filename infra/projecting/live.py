@@ -12,8 +12,9 @@ from psycopg import Connection
 
 from domain.errors import StoreUnavailable
 from domain.events.event import Recorded
+from infra.event_store.reader import LogReader
 from infra.projecting.pages import Pages
-from infra.projecting.refold import skipped_positions
+from infra.projecting.refold import private_topics, skipped_positions
 from infra.projecting.shards import LeaseLost, Leases, Shard, stop
 from infra.shared_reads import Changes
 from projections import PROJECTIONS
@@ -32,14 +33,14 @@ class LiveTables:
     def __init__(
         self,
         connection: Connection,
+        reader: LogReader,
         holder: UUID,
-        renewing: Callable[[], None] = lambda: None,
         changes: Changes | None = None,
         defined: Mapping[tuple[str, int], Projection] = _DEFINED,
     ) -> None:
         self._connection = connection
         self._leases = Leases(connection, holder, defined)
-        self._renewing = renewing
+        self._reader = reader
         self._changes = changes
         self._held: frozenset[tuple[str, int]] = frozenset()
         self._defined = defined
@@ -49,7 +50,7 @@ class LiveTables:
     def renew(self) -> Sequence[Shard]:
         """The shards that this worker has from now on."""
         self._pages.clear()
-        self._renewing()
+        self._reader.look_again()
         self._skipped = self._asked(partial(skipped_positions, self._connection))
         shards = self._asked(self._leases.renew)
         held = frozenset((shard.schema_name, shard.shard) for shard in shards)
@@ -61,6 +62,12 @@ class LiveTables:
     def release(self) -> None:
         """Give all of them back."""
         self._asked(self._leases.release)
+
+    def page(self, shards: Sequence[Shard], after: int, limit: int) -> tuple[Sequence[Recorded], int]:
+        """The next events, as `LogReader.page` gives them, with what is private where one of these builds reads it."""
+        projections = {self._defined[shard.name, shard.version] for shard in shards}
+        opened = private_topics(fold for projection in projections for fold in projection.folds)
+        return self._reader.page(after, limit, opened)
 
     def apply(self, shards: Sequence[Shard], page: Sequence[Recorded], ceiling: int) -> Sequence[Shard]:
         """Bring the shards, which are at one position, to the ceiling, and give them. `LeaseLost`, `StoreUnavailable`.

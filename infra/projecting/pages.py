@@ -54,8 +54,7 @@ class Pages:
                 touched[number][key] = recorded
         rows, before = self._loaded(touched)
         faults = self._folder.run(steps, rows, held)
-        changes = self._write(steps, touched, before, rows, faults, row_by_row=row_by_row)
-        owners = self._owners(changes)
+        changes, owners = self._write(steps, touched, before, rows, faults, row_by_row=row_by_row)
         if self._projection.derived is not None:
             owners.update(self._projection.derived.update(changes, self._rows, self._schema))
         if held:
@@ -65,15 +64,6 @@ class Pages:
             owners.update(fault.owner_id for fault in faults)  # their rows are others than they should be from now on
         self._held = dict.fromkeys([*held, *((fault.table, fault.key) for fault in faults)], 0)
         return owners
-
-    def _owners(self, changes: Mapping[str, Sequence[Change]]) -> set[UUID]:
-        return {
-            store.owner_of(row)
-            for store in self._stores
-            for change in changes[store.table.name]
-            for row in change
-            if row
-        }
 
     def _loaded(self, touched: Sequence[Mapping[Key, Recorded]]) -> tuple[Rows, list[dict[Key, Any]]]:
         rows, before = self._folder.none(), []
@@ -93,11 +83,12 @@ class Pages:
         faults: list[Fault],
         *,
         row_by_row: bool,
-    ) -> dict[str, list[Change]]:
-        gone, changes = erased(steps), dict[str, list[Change]]()
+    ) -> tuple[dict[str, list[Change]], set[UUID]]:
+        """What is written, by table, and the owners of it."""
+        gone, changes, owners = erased(steps), dict[str, list[Change]](), set[UUID]()
+        owners.update(gone)
         for store, keys, old, owned in zip(self._stores, touched, before, rows, strict=True):
-            new = {key: row for rows_of in owned.values() for key, row in rows_of.items()}
-            changed = [(old.get(key), new.get(key)) for key in keys if old.get(key) is not new.get(key)]
+            changed = _changed(store, old, owned, owners)
             if gone:
                 erased_rows = store.of_owners(self._rows, gone)
                 changed += [(row, None) for row in erased_rows if store.key_of(row) not in keys]
@@ -114,7 +105,7 @@ class Pages:
                     written = [now for was, now in changed if was is not None and now is not None]
                 store.upsert(self._rows, written)
             changes[store.table.name] = changed
-        return changes
+        return changes, owners
 
     def _write_singly(
         self, store: Store, written: Sequence[Any], keys: Mapping[Key, Recorded], faults: list[Fault]
@@ -130,3 +121,28 @@ class Pages:
                 reason = f"{type(error).__name__}: {str(error).strip()}"
                 faults.append(Fault(store.table.name, key, UserId(store.owner_of(row)), keys[key], reason))
         return refused
+
+
+def _changed(
+    store: Store, before: Mapping[Key, Any], rows: Mapping[UserId, Mapping[Key, Any]], owners: set[UUID]
+) -> list[Change]:
+    """The rows that are others now, are new, or are gone; whose they are is added to `owners`."""
+    changed: list[Change] = []
+    count = fresh = 0
+    for owner, owned in rows.items():
+        others = len(changed)
+        for key, row in owned.items():
+            was = before.get(key) if before else None
+            if was is not row:
+                changed.append((was, row))
+                fresh += was is None
+        if len(changed) > others:
+            owners.add(owner)
+        count += len(owned)
+    if count - fresh < len(before):
+        for key, was in before.items():
+            owner = UserId(store.owner_of(was))
+            if key not in rows.get(owner, ()):
+                changed.append((was, None))
+                owners.add(owner)
+    return changed

@@ -1,6 +1,6 @@
 """Rows as the log has them: what a rebuild writes, what heals a key, and what live rows are checked against."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,6 +13,11 @@ from infra.event_store.mapper import MAPPER
 from infra.event_store.reader import LogReader, Selection
 from infra.projecting.folding import Fault, Folder, Held, Rows
 from projections.projection import Fold, Key, Projection
+
+
+def private_topics(folds: Iterable[Fold[Any]]) -> set[str]:
+    """Topics of which one of the folds reads what is private."""
+    return MAPPER.topics_of(event for fold in folds if fold.reads_private for event in fold.events if event.PRIVATE)
 
 
 class Part(Struct, frozen=True):
@@ -35,8 +40,7 @@ class Part(Struct, frozen=True):
 
     def opened(self, projections: Sequence[Projection]) -> set[str]:
         """Topics of which somebody reads what is private."""
-        folds = [fold for projection in projections for fold in self.folds(projection) if fold.reads_private]
-        return MAPPER.topics_of(event for fold in folds for event in fold.events if event.PRIVATE)
+        return private_topics(fold for projection in projections for fold in self.folds(projection))
 
     def pages(
         self, reader: LogReader, projections: Sequence[Projection], after: int, upto: int

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -41,7 +42,7 @@ from workers.cli.options import data_option
 from workers.ingest.abandoned import Abandoned
 from workers.ingest.ingest import Ingest
 from workers.ingest.loop import IngestLoop
-from workers.projector import Projector
+from workers.projector import COLLECTIONS, Projector
 from workers.purger import Purger
 from workers.reactor import Reactor
 
@@ -81,8 +82,8 @@ def run_projector(settings: Settings, stop: threading.Event) -> None:
 
     def project(reader: LogReader, writing: Connection, ear: Ear) -> None:
         Registry(writing).register()
-        tables = LiveTables(prepare(writing, live=True), uuid4(), reader.look_again, open_changes(settings))
-        projector = Projector(reader.page, tables, LeaseLost)
+        tables = LiveTables(prepare(writing, live=True), reader, uuid4(), open_changes(settings))
+        projector = Projector(tables, LeaseLost)
         _log.info("ready")
         try:
             _turn(lambda: projector.turn() > 0, ear, stop)
@@ -242,6 +243,9 @@ async def recompact_once(settings: Settings, parts: Parts) -> tuple[int, int]:
 
 async def run_workers(settings: Settings, kinds: frozenset[str]) -> None:
     """Run these loops until SIGTERM or Ctrl-C. A wrong key or an unsafe server ends them all, and is raised."""
+    gc.collect()
+    gc.freeze()  # what start-up made is never garbage
+    gc.set_threshold(*COLLECTIONS)
     stop, told = threading.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)

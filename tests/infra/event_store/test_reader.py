@@ -227,6 +227,21 @@ async def test_a_stream_that_cannot_be_read_is_parked_told_and_passed(
     assert re.search(reason, parked[2])
 
 
+async def test_a_page_opens_what_is_asked_for_and_nothing_else(
+    opened: Store, reader: LogReader, database: Connection, database_url: str
+) -> None:
+    await append(opened, ANNA, UserRegistered(display_name="x", at=MAY_1), run(ANNA))
+    (user, activity), last = reader.page(0, 10, MAPPER.topics_of([UserRegistered]))
+    assert isinstance(user.event, UserRegistered)
+    assert isinstance(activity.event, ActivityRecorded)
+    assert (user.event.display_name, activity.event.title) == ("x", "")
+    assert activity.event.tally == run(ANNA).tally
+    assert last == activity.position
+    database.execute("UPDATE user_keys SET wrapped = '\\x00'")
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        assert len(LogReader(connection, MASTER).page(0, 10, ())[0]) == 2  # what stays sealed needs no key
+
+
 async def test_a_replay_gives_what_pages_give(opened: Store, reader: LogReader) -> None:
     for owner in (ANNA, BEN, ANNA):
         await append(opened, owner, UserRegistered(display_name="x", at=MAY_1), run(owner))

@@ -26,14 +26,12 @@ class Worker:
         self.reader = LogReader(self._connections[0], MASTER)
         self.tables = LiveTables(
             prepare(self._connections[1], live=True),
+            self.reader,
             uuid4(),
-            self.reader.look_again,
             defined={(projection.name, projection.version): projection for projection in projections},
         )
         self._now = 0.0
-        self._projector = Projector(
-            lambda after, _limit: self.reader.page(after, page), self.tables, LeaseLost, clock=lambda: self._now
-        )
+        self._projector = Projector(self.tables, LeaseLost, page, clock=lambda: self._now)
 
     def turn(self, *, renew: bool = True) -> int:
         """One page wherever one is waiting; how many events that was."""

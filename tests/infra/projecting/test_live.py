@@ -10,6 +10,9 @@ from infra.projecting.pages import Pages
 from infra.projecting.shards import LeaseLost, Leases
 from infra.projecting.tables import prepare
 from projections import PROJECTIONS
+from projections.activities import ACTIVITIES
+from projections.projection import Projection
+from projections.summaries import SUMMARIES
 from tests.infra.projecting.conftest import Operator
 from tests.infra.projecting.histories import History, append
 from tests.infra.projecting.live import Worker, expire_leases
@@ -141,6 +144,21 @@ def test_builds_that_this_code_does_not_declare_are_left_to_others(
             new.catch_up()  # it takes what only it knows, while the other keeps the rest
             assert held(database) == [4, SHARDS - 4]
         assert operator.positions("summaries_v1") == {end}
+
+
+@pytest.mark.parametrize(
+    ("projection", "opens"), [(SUMMARIES, False), (ACTIVITIES, True)], ids=["summaries", "activities"]
+)
+def test_a_worker_opens_what_one_of_its_builds_reads(
+    *, projection: Projection, opens: bool, database_url: str, database: Connection, operator: Operator
+) -> None:
+    append(database, History(3).take(200))
+    database.execute("UPDATE user_keys SET wrapped = '\\x00' WHERE wrapped IS NOT NULL")
+    with Worker(database_url, [projection]) as worker:
+        worker.catch_up()
+        assert bool(worker.reader.parked()) is opens
+    rows = [count for count, _ in operator.digests(operator.active(projection.name)).values()]
+    assert any(rows) is not opens
 
 
 def test_a_page_is_applied_once_by_shards_of_any_number(database_url: str, database: Connection) -> None:
