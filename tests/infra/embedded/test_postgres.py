@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from infra.embedded.postgres import EmbeddedPostgres
+from infra.embedded.postgres import EmbeddedPostgres, buffers_mib
 from infra.faults import Fault
 from infra.processes import IN_NAMESPACE, can_drop_root, child_command, child_environ
 from tests.servers import running, start, stop
@@ -45,6 +45,18 @@ def test_text_is_unicode_and_sorts_alike_on_every_machine(postgres_url: str) -> 
             "SELECT pg_encoding_to_char(encoding), datcollate FROM pg_database WHERE datname = 'cairn'"
         ).fetchone()
     assert row == ("UTF8", "C.UTF-8")
+
+
+@pytest.mark.parametrize(("gib", "mib"), [(0.25, 128), (2, 512), (4, 1_024), (64, 1_024)])
+def test_a_quarter_of_the_memory_at_most_a_gigabyte_is_for_pages(gib: float, mib: int) -> None:
+    assert buffers_mib(int(gib * 1024**3)) == mib
+
+
+def test_the_server_has_so_much_of_this_machine(postgres_url: str) -> None:
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with psycopg.connect(postgres_url) as connection:
+        row = connection.execute("SELECT setting::int * 8 / 1024 FROM pg_settings WHERE name = 'shared_buffers'")
+        assert 128 <= row.fetchone()[0] <= buffers_mib(machine)  # type: ignore[index]  # less in a container
 
 
 def test_only_the_owner_may_use_the_socket(folder: Path) -> None:
