@@ -6,7 +6,9 @@ A row for each week, month and year too would make one run rewrite ten rows; ten
 
 from collections.abc import Iterable
 from datetime import date
+from math import floor
 from typing import Final
+from uuid import UUID
 
 import msgspec
 from msgspec import Struct
@@ -28,6 +30,9 @@ class Day(Struct, frozen=True, kw_only=True, gc=False):
     elapsed_s: float = 0.0
     moving_s: float = 0.0
     elevation_gain_m: float = 0.0
+
+
+_NOTHING: Final = Day(user_id=UserId(UUID(int=0)), local_date=date.min, sport=Sport.OTHER)  # before the first activity
 
 
 class Days(Fold[Day]):
@@ -62,20 +67,20 @@ class Days(Fold[Day]):
 def _with(key: Key, row: Day | None, tally: Tally, count: int) -> Day | None:
     """With one activity more (count 1) or less (count -1). No row is left of a day without activities."""
     if row is None:
-        row = Day(user_id=key[0], local_date=key[1], sport=key[2])
+        row = _NOTHING
     if row.count + count <= 0:
         return None
     return Day(
-        user_id=row.user_id,
-        local_date=row.local_date,
-        sport=row.sport,
+        user_id=key[0],
+        local_date=key[1],
+        sport=key[2],
         count=row.count + count,
         # to the millimetre and millisecond: the order of additions and what deletions leave must not show
-        # (`round` goes by way of a decimal text, which takes twice as long)
-        distance_m=int((row.distance_m + count * tally.distance_m) * 1_000 + 0.5) / 1_000,
-        elapsed_s=int((row.elapsed_s + count * tally.elapsed_s) * 1_000 + 0.5) / 1_000,
-        moving_s=int((row.moving_s + count * tally.moving_s) * 1_000 + 0.5) / 1_000,
-        elevation_gain_m=int((row.elevation_gain_m + count * tally.elevation_gain_m) * 1_000 + 0.5) / 1_000,
+        # (`round` goes by way of a decimal text, which takes four times as long)
+        distance_m=floor((row.distance_m + count * tally.distance_m) * 1_000.0 + 0.5) / 1_000.0,
+        elapsed_s=floor((row.elapsed_s + count * tally.elapsed_s) * 1_000.0 + 0.5) / 1_000.0,
+        moving_s=floor((row.moving_s + count * tally.moving_s) * 1_000.0 + 0.5) / 1_000.0,
+        elevation_gain_m=floor((row.elevation_gain_m + count * tally.elevation_gain_m) * 1_000.0 + 0.5) / 1_000.0,
     )
 
 

@@ -41,8 +41,8 @@ _SETTINGS: Final = {
 def buffers_mib(memory: int) -> int:
     """A quarter of so many bytes (PostgreSQL manual, "Resource Consumption"), at most a gigabyte, at least 128 MiB.
 
-    Each part of a rebuild reads the log's pages again: where they fit, that is a seventh faster than from the
-    system's cache. Memory is taken only as pages come in.
+    Each part of a rebuild reads the log's pages again: a little faster than from the system's cache where they fit.
+    Memory is taken only as pages come in.
     """
     return max(128, min(1_024, memory // 4 // 1024**2))
 

@@ -127,7 +127,7 @@ class LogReader:
         return self._windows(after, upto, page)
 
     def replay(
-        self, after: int, upto: int, of: "Selection", opened: Collection[str]
+        self, after: int, upto: int, of: "Selection | AnyOf", opened: Collection[str]
     ) -> Iterator[tuple[Sequence[Recorded], int, int]]:
         """The same as events, some at once: what they are, how many rows that were, and the position of the last.
 
@@ -224,6 +224,17 @@ class Selection(Struct, frozen=True):
                 ),
             ]
         )
+
+
+class AnyOf(Struct, frozen=True):
+    """Of the log, what is in one of these."""
+
+    selections: Sequence[Selection]
+
+    def condition(self) -> Composable:
+        """As `Selection.condition`."""
+        found = [SQL("(true{})").format(selection.condition()) for selection in self.selections]
+        return SQL(" AND ({})").format(SQL(" OR ").join(found))
 
 
 def _ranges(partitions: Sequence[int] | None) -> Iterator[Composable]:

@@ -87,12 +87,12 @@ def _audit(
     reading.execute("ROLLBACK")
     found: list[tuple[UUID, Drift]] = []
     skipped = skipped_positions(reading)
-    for foreign in sorted({fold.foreign for fold in projection.folds}):
-        for one in refold(LogReader(reading, master), [projection], Part(foreign, partitions), position, skipped):
-            for table in one.tables:
-                store = stores(projection, build.schema_name)[table]
-                folded = {store.key_of(row): row for row in one.of_table(table)}
-                found += _drift(store, folded, live[table], held)
+    parts = [(projection, Part(foreign, partitions)) for foreign in (False, True)]
+    for one in refold(LogReader(reading, master), parts, position, skipped):
+        for table in one.tables:
+            store = stores(projection, build.schema_name)[table]
+            folded = {store.key_of(row): row for row in one.of_table(table)}
+            found += _drift(store, folded, live[table], held)
     gone = {*leaving(reading, position)}
     drift = [one for owner, one in found if owner not in gone]
     return Audited(str(build), position, len(partitions), sum(map(len, live.values())), drift[:_SHOWN])

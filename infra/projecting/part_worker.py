@@ -10,7 +10,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +26,7 @@ from infra.projecting.quarantine import note_faults
 from infra.projecting.refold import Part, Refold, refold, skipped_positions
 from infra.projecting.tables import Store, prepare, stores
 from projections import PROJECTIONS
-from projections.projection import Key, Projection
+from projections.projection import Key
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _LOOK_EVENTS: Final = 5_000  # after so many, whether they still fit: a page of theirs takes a few megabytes
@@ -41,13 +41,19 @@ class Begin(Struct, frozen=True):
     memory_bytes: int  # of this process
 
 
-class Task(Struct, frozen=True):
+class Share(Struct, frozen=True):
     """A part, for builds by their schema, name and version."""
 
     foreign: bool
     first: int
     last: int
     builds: list[tuple[str, str, int]]
+
+
+class Task(Struct, frozen=True):
+    """What is made in one pass of the log."""
+
+    shares: list[Share]
     upto: int
 
 
@@ -98,8 +104,11 @@ def give_back() -> None:
 
 def _work(begin: Begin, master: MasterKeys, task: Task) -> None:
     projections = {(projection.name, projection.version): projection for projection in PROJECTIONS}
-    own = {schema: projections[name, version] for schema, name, version in task.builds}
-    part = Part(task.foreign, frozenset(range(task.first, task.last + 1)))
+    wanted = {
+        (share.foreign, schema): (projections[name, version], _part(share))
+        for share in task.shares
+        for schema, name, version in share.builds
+    }
     began, progress = time.perf_counter(), _Progress(begin.memory_bytes)
     with (
         psycopg.connect(begin.database_url, autocommit=True) as reading,
@@ -109,39 +118,47 @@ def _work(begin: Begin, master: MasterKeys, task: Task) -> None:
         reading.execute("SET enable_seqscan = off")  # the window is known, its size is not
         skipped = skipped_positions(writing)
         reader = LogReader(reading, master)
-        made = refold(reader, list(own.values()), part, task.upto, skipped, progress.page)
-        count = _write(prepare(writing), reader, dict(_by_schema(own, made)), task, progress.events, began)
+        folded = refold(reader, list(wanted.values()), task.upto, skipped, progress.page)
+        made = {place: one for place, pair in wanted.items() for one in folded if (one.projection, one.part) == pair}
+        count = _write(prepare(writing), reader, made, task, progress.events, began)
     _tell(Told(done=True, events=progress.events, rows=count, peak_bytes=_peak()))
 
 
-def _by_schema(own: dict[str, Projection], made: Sequence[Refold]) -> Iterator[tuple[str, Refold]]:
-    """Each build with its fold, if it has any in this kind of part."""
-    for schema, projection in own.items():
-        for one in made:
-            if one.projection is projection:
-                yield schema, one
+def _part(share: Share) -> Part:
+    return Part(share.foreign, frozenset(range(share.first, share.last + 1)))
 
 
 def _write(
-    connection: Connection, reader: LogReader, made: dict[str, Refold], task: Task, events: int, began: float
+    connection: Connection,
+    reader: LogReader,
+    made: Mapping[tuple[bool, str], Refold],  # by schema; a build may have no fold in this kind of part
+    task: Task,
+    events: int,
+    began: float,
 ) -> int:
-    """All rows of the part and that it is done, in one transaction: a part that was cut off has left nothing."""
+    """All rows of the task and that it is done, in one transaction: one that was cut off has left nothing."""
     total = 0
     with connection.transaction():
-        for schema, *_ in task.builds:
-            count = 0
-            one = made.get(schema)
-            if one is not None:
-                faults = list(one.faults)
-                for name in one.tables:
-                    copied, refused = _copied(connection, stores(one.projection, schema)[name], one, name)
-                    count += copied
-                    if refused:
-                        faults += one.blamed(reader, name, refused, task.upto)
-                if faults:
-                    note_faults(connection, schema, faults)
-            connection.execute(_DONE, (events, count, time.perf_counter() - began, schema, task.foreign, task.first))
-            total += count
+        for share in task.shares:
+            for schema, *_ in share.builds:
+                one = made.get((share.foreign, schema))
+                count = 0 if one is None else _written(connection, reader, one, schema, task.upto)
+                total += count
+                seconds = time.perf_counter() - began
+                connection.execute(_DONE, (events, count, seconds, schema, share.foreign, share.first))
+    return total
+
+
+def _written(connection: Connection, reader: LogReader, one: Refold, schema: str, upto: int) -> int:
+    """How many rows went in. What is wrong with the others is noted."""
+    total, faults = 0, list(one.faults)
+    for name in one.tables:
+        copied, refused = _copied(connection, stores(one.projection, schema)[name], one, name)
+        total += copied
+        if refused:
+            faults += one.blamed(reader, name, refused, upto)
+    if faults:
+        note_faults(connection, schema, faults)
     return total
 
 

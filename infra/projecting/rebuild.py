@@ -15,6 +15,7 @@ from typing import Any, Final, LiteralString
 
 import psycopg
 from msgspec import Struct
+from msgspec.structs import replace
 from psycopg import Connection
 from psycopg.sql import SQL, Identifier
 
@@ -26,12 +27,13 @@ from infra.projecting.builds import Build, Registry
 from infra.projecting.columns import columns_of
 from infra.projecting.lag import live_lag_seconds
 from infra.projecting.part_pool import PartPool
-from infra.projecting.part_worker import Task, Told
+from infra.projecting.part_worker import Share, Task, Told
 from infra.projecting.tables import fingerprint, index_table, make_tables, prepare
 from projections.projection import Fold, Projection
 
 _WORKER_BYTES: Final = 72 * 1024**2  # of a process before it has rows
 _ROW_BYTES: Final = 450  # of a row in memory, with its key, beside what it holds of an event as it is stored
+_WIDE_BYTES: Final = 150  # more, of a row with bytes: it has other fields too, an id, times and texts
 _SAMPLED_PAGES: Final = 4_000  # of the log, to see what is in it
 _FOREIGN_EVENTS: Final = 1.5  # what one of another's stream takes, in events of the owner's: it touches two rows
 _TICK_SECONDS: Final = 0.2
@@ -149,12 +151,13 @@ class Rebuild:
 
     def _parts(self, projections: Sequence[Projection], options: Options) -> list[tuple[int, int]]:
         """First and last partition of each: so many that each fits into a worker, and of such sizes that all workers
-        end at the same time, one of which has done the part of foreign rows before.
+        end at the same time, one of which makes what is foreign too.
         """
         seen = self._seen()
         folds = [fold for projection in projections for fold in projection.folds]
+        wide = [fold for fold in folds if any(column.sql == "bytea" for column in columns_of(fold.table.row))]
         state = sum(
-            count * (_ROW_BYTES + (size if any(column.sql == "bytea" for column in columns_of(fold.table.row)) else 0))
+            count * (_ROW_BYTES + (size + _WIDE_BYTES if fold in wide else 0))
             for fold in folds
             for count, size in (seen.get(topic, (0.0, 0.0)) for topic in MAPPER.topics_of(fold.events))
         )
@@ -188,7 +191,10 @@ class Rebuild:
             self._told(meter.progress(throttled=pool.throttled))
 
     def _tasks(self, builds: Sequence[Build]) -> list[Task]:
-        """Parts that are not done: builds with the same part and position go through the log together."""
+        """Parts that are not done: builds with the same part and position go through the log together.
+
+        What is foreign is made by who makes the smallest of the others: the parts were cut for that.
+        """
         by_schema = {build.schema_name: build for build in builds}
         found: dict[tuple[bool, int, int, int], list[tuple[str, str, int]]] = {}
         rows = self._connection.execute(_UNDONE, (list(by_schema),))
@@ -196,35 +202,38 @@ class Rebuild:
             build = by_schema[schema]
             place = (foreign, first, last, build.built_to or 0)
             found.setdefault(place, []).append((schema, build.name, build.version))
-        # what is foreign first: the parts were cut to be taken in this order
-        order = sorted(found.items(), key=lambda item: (not item[0][0], *item[0][1:]))
-        return [Task(foreign, first, last, own, upto) for (foreign, first, last, upto), own in order]
+        parts = sorted(found.items())
+        return _together(
+            [Task([Share(foreign, first, last, own)], upto) for (foreign, first, last, upto), own in parts]
+        )
 
     def _heard(self, pool: PartPool, task: Task, told: Told, meter: "_Meter") -> None:
         if told.fault:
             raise Fault(f"a part of the rebuild failed: {told.fault}. Run the same command again to go on from there.")
         if told.too_big:
-            halves = self._halved(task)
-            meter.more(len(halves) - 1)
-            pool.add(halves)
+            smaller = self._smaller(task)
+            meter.more(len(smaller) - 1)
+            pool.add(smaller)
         self.peak_bytes = max(self.peak_bytes, told.peak_bytes)
         meter.heard(task, told)
 
-    def _halved(self, task: Task) -> list[Task]:
-        if task.first == task.last:
+    def _smaller(self, task: Task) -> list[Task]:
+        """Each of its parts alone, or its only one in halves."""
+        if len(task.shares) > 1:
+            return [Task([share], task.upto) for share in task.shares]
+        [share] = task.shares
+        if share.first == share.last:
             raise Fault(
-                f"the rows of partition {task.first} alone do not fit into the memory given: give more by --memory, or "
-                f"fewer --workers."
+                f"the rows of partition {share.first} alone do not fit into the memory given: give more by --memory, "
+                f"or fewer --workers."
             )
-        middle = (task.first + task.last) // 2
+        middle = (share.first + share.last) // 2
         with self._connection.transaction():
-            for schema, *_ in task.builds:
-                self._connection.execute(_SHORTEN, (middle, schema, task.foreign, task.first))
-                self._connection.execute(_ADD_PART, (schema, task.foreign, middle + 1, task.last))
-        return [
-            Task(task.foreign, first, last, task.builds, task.upto)
-            for first, last in ((task.first, middle), (middle + 1, task.last))
-        ]
+            for schema, *_ in share.builds:
+                self._connection.execute(_SHORTEN, (middle, schema, share.foreign, share.first))
+                self._connection.execute(_ADD_PART, (schema, share.foreign, middle + 1, share.last))
+        halves = replace(share, last=middle), replace(share, first=middle + 1)
+        return [Task([half], task.upto) for half in halves]
 
     def _index_all(self, builds: Sequence[Build], at_once: int) -> None:
         """So many builds at once: each is work of one core of the server's."""
@@ -269,6 +278,17 @@ def _topics(folds: Sequence[Fold[Any]], *, foreign: bool) -> set[str]:
     return MAPPER.topics_of(event for fold in folds if fold.foreign is foreign for event in fold.events)
 
 
+def _together(tasks: Sequence[Task]) -> list[Task]:
+    """The first task with foreign rows and the smallest of the others as one, before the others."""
+    foreign = next((task for task in tasks if task.shares[0].foreign), None)
+    others = [task for task in tasks if not task.shares[0].foreign and foreign and task.upto == foreign.upto]
+    if foreign is None or not others:
+        return list(tasks)
+    smallest = min(others, key=lambda task: task.shares[0].last - task.shares[0].first)
+    left = [task for task in tasks if task not in (foreign, smallest)]
+    return [Task([*smallest.shares, *foreign.shares], foreign.upto), *left]
+
+
 def _cut(weights: Sequence[float]) -> list[tuple[int, int]]:
     """All partitions in parts of these weights: the first and the last of each."""
     total = sum(weights)
@@ -303,7 +323,7 @@ class _Meter:
         self._parts += parts
 
     def heard(self, task: Task, told: Told) -> None:
-        place = (task.foreign, task.first)
+        place = (task.shares[0].foreign, task.shares[0].first)
         if told.done:
             self._done += 1
             self._events += told.events

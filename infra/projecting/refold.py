@@ -10,7 +10,7 @@ from psycopg import Connection
 from domain.events.event import Recorded
 from domain.events.user import UserErased
 from infra.event_store.mapper import MAPPER
-from infra.event_store.reader import LogReader, Selection
+from infra.event_store.reader import AnyOf, LogReader, Selection
 from infra.projecting.folding import Fault, Folder, Held, Rows
 from projections.projection import Fold, Key, Projection
 
@@ -56,11 +56,14 @@ class Part(Struct, frozen=True):
 class Refold:
     """Folds pages for one projection, and keeps what is of the part."""
 
-    def __init__(self, projection: Projection, part: Part, skipped: Collection[int]) -> None:
+    def __init__(
+        self, projection: Projection, part: Part, skipped: Collection[int], *, among_others: bool = False
+    ) -> None:
+        """`among_others`: it is given what is of other parts too."""
         self.projection: Final = projection
         self.part: Final = part
         self._numbers = {number for number, fold in enumerate(projection.folds) if fold.foreign is part.foreign}
-        partitions = part.partitions if part.foreign else None  # others are given no more than those of their part
+        partitions = part.partitions if part.foreign or among_others else None
         self._folder = Folder(projection, partitions, frozenset(skipped), self._numbers)
         self._held: Held = {}
         self.rows: Final[Rows] = self._folder.none()
@@ -102,18 +105,25 @@ class Refold:
 
 def refold(
     reader: LogReader,
-    projections: Sequence[Projection],
-    part: Part,
+    wanted: Sequence[tuple[Projection, Part]],
     upto: int,
     skipped: Callable[[str], Collection[int]],
     after_page: Callable[[int, int], None] = lambda _events, _position: None,
 ) -> list[Refold]:
-    """One pass of the log for all of these projections; `after_page` hears how many events, and up to where."""
-    made = [Refold(projection, part, skipped(projection.name)) for projection in projections if part.folds(projection)]
-    for page, count, position in part.pages(reader, projections, 0, upto) if made else ():
-        for one in made:
-            one.take(page)
-        after_page(count, position)
+    """One pass of the log for all of these; `after_page` hears how many events, and up to where."""
+    wanted = [(projection, part) for projection, part in wanted if part.folds(projection)]
+    parts: dict[Part, list[Projection]] = {}
+    for projection, part in wanted:
+        parts.setdefault(part, []).append(projection)
+    mixed = len(parts) > 1
+    made = [Refold(projection, part, skipped(projection.name), among_others=mixed) for projection, part in wanted]
+    if made:
+        selection = AnyOf([part.selection(projections) for part, projections in parts.items()])
+        opened = {topic for part, projections in parts.items() for topic in part.opened(projections)}
+        for page, count, position in reader.replay(0, upto, selection, opened):
+            for one in made:
+                one.take(page)
+            after_page(count, position)
     return made
 
 

@@ -72,20 +72,37 @@ def test_another_start_is_made_when_it_is_asked_for(operator: Operator, database
 
 
 @pytest.mark.usefixtures("history")
+@pytest.mark.parametrize("name", ["activities", "feed"])  # of the feed, rows of others' streams are made beside
 def test_parts_that_do_not_fit_are_halved_and_then_it_says_so(
-    operator: Operator, database: Connection, monkeypatch: pytest.MonkeyPatch
+    name: str, operator: Operator, database: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Fault, match=r"--memory is too little for 4 workers: give at least \d+M, or fewer"):
-        _fill(operator, ["activities"], Options(4, 100 * 1024**2, 60.0))
+        _fill(operator, [name], Options(4, 100 * 1024**2, 60.0))
     with monkeypatch.context() as patched:
         patched.setattr(rebuilds, "_WORKER_BYTES", 1024**2)  # it takes its workers for smaller than they are
         with pytest.raises(Fault, match=r"rows of partition \d+ alone do not fit into the memory given"):
-            _fill(operator, ["activities"], Options(1, 20 * 1024**2, 60.0))
-    parts = database.execute("SELECT count(*) FROM rebuild_parts WHERE schema_name = 'activities_v3_b2'").fetchone()
+            _fill(operator, [name], Options(1, 20 * 1024**2, 60.0))
+    [begun] = [build for build in operator.registry.builds() if build.name == name and build.state == "building"]
+    parts = database.execute(
+        "SELECT count(*) FROM rebuild_parts WHERE schema_name = %s", (begun.schema_name,)
+    ).fetchone()
     assert parts is not None
-    assert parts[0] > 1
-    (built,) = operator.rebuild("activities")
-    assert operator.digests(built.schema_name) == operator.digests("activities_v3")
+    assert parts[0] > 2
+    (built,) = operator.rebuild(name)
+    assert operator.digests(built.schema_name) == operator.digests(operator.active(name))
+
+
+@pytest.mark.usefixtures("history")
+def test_what_others_streams_say_is_read_together_with_the_smallest_part(
+    operator: Operator, database: Connection
+) -> None:
+    (built,) = operator.rebuild("people", workers=2)
+    parts = "SELECT last_partition - first_partition, events FROM rebuild_parts WHERE NOT foreign_rows ORDER BY 1"
+    [(small, events), (large, others)] = database.execute(parts).fetchall()
+    assert small < large
+    assert events != others
+    assert database.execute("SELECT events FROM rebuild_parts WHERE foreign_rows").fetchall() == [(events,)]
+    assert operator.digests(built.schema_name) == operator.digests("people_v1")
 
 
 def _fill(operator: Operator, names: list[str], options: Options) -> None:
