@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from queue import Empty, Queue
+from queue import Empty, LifoQueue, Queue
 
 import msgspec
 
@@ -24,7 +24,7 @@ class PartPool:
         keys = [base64.b64encode(key).decode() for key in master_keys]
         self._begin = msgspec.json.encode(Begin(database_url, keys, memory_bytes)) + b"\n"
         self._workers = workers
-        self._tasks: Queue[Task | None] = Queue()
+        self._tasks: LifoQueue[Task | None] = LifoQueue()
         self._told: Queue[tuple[Task, Told]] = Queue()
         self._left = 0
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -62,9 +62,9 @@ class PartPool:
         return self._left == 0 and self._told.empty()
 
     def add(self, tasks: Sequence[Task]) -> None:
-        """To be worked on."""
+        """To be worked on in this order, and before what was added earlier: what does not fit at all is found soon."""
         self._left += len(tasks)
-        for task in tasks:
+        for task in reversed(tasks):
             self._tasks.put(task)
 
     def take(self, seconds: float) -> Iterator[tuple[Task, Told]]:
