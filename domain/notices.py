@@ -19,7 +19,10 @@ class Notice(Struct, frozen=True):
 
 
 class Reaction(Struct, frozen=True):
-    """Events of some kinds, and what is told when one comes. Its name is stored for ever."""
+    """Events of some kinds, and what is told when one comes. Its name is stored for ever.
+
+    Events come with their private fields redacted: a notice says nothing private.
+    """
 
     name: str
     events: tuple[type[Event], ...]

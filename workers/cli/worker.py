@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -100,7 +101,7 @@ def run_reactor(settings: Settings, stop: threading.Event) -> None:
     def react(reader: LogReader, writing: Connection, ear: Ear) -> None:
         outbox = PostgresOutbox(writing, open_changes(settings))
         outbox.register(REACTIONS)
-        _turn(Reactor(reader.page, outbox, REACTIONS).turn, ear, stop)
+        _turn(Reactor(partial(reader.page, opened=()), outbox, REACTIONS).turn, ear, stop)
 
     _follow(settings, stop, react)
 
@@ -114,7 +115,7 @@ def run_purger(settings: Settings, cdn: Cdn, stop: threading.Event) -> None:
     def tell(reader: LogReader, writing: Connection, ear: Ear) -> None:
         place = PurgePlace(writing)
         place.register()
-        _turn(Purger(reader.page, place, caches).turn, ear, stop)
+        _turn(Purger(partial(reader.page, opened=()), place, caches).turn, ear, stop)
 
     try:
         _follow(settings, stop, tell)
