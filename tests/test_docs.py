@@ -1,6 +1,7 @@
 """What the documents say about the code, and whether what they link to is there."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,9 @@ def test_every_problem_code_is_explained_with_its_status() -> None:
 def test_what_a_page_links_to_is_there(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_change_of_the_migration_guide_fits_the_code_of_today() -> None:
+    change = ["git", "apply", "--check", "docs/operators/summaries-2.diff"]
+    told = subprocess.run(change, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert told.stderr == "", "make it anew: git apply --3way, resolve, git diff --cached"
