@@ -85,8 +85,8 @@ class Pages:
         row_by_row: bool,
     ) -> tuple[dict[str, list[Change]], set[UUID]]:
         """What is written, by table, and the owners of it."""
-        gone, changes, owners = erased(steps), dict[str, list[Change]](), set[UUID]()
-        owners.update(gone)
+        gone, changes = erased(steps), dict[str, list[Change]]()
+        owners = set[UUID](gone)
         for store, keys, old, owned in zip(self._stores, touched, before, rows, strict=True):
             changed = _changed(store, old, owned, owners)
             if gone:
