@@ -21,6 +21,7 @@ from infra.projecting.holding import held_together
 from infra.projecting.quarantine import Quarantined, note_faults, quarantined
 from infra.projecting.refold import Part, Refold, skipped_positions
 from infra.projecting.refolded import note_refolded
+from infra.projecting.shards import lock_shards
 from infra.projecting.tables import prepare, stores
 
 
@@ -118,6 +119,7 @@ class Healer:
                     self._read(one, begun, position, unparked)
                 healed.append(self._replace(build, owners, refolds))
             # whoever has these shards looks again at what there is: what was held back is not any more
+            lock_shards(self._connection, schemas)
             self._connection.execute(_FENCE_OUT, (schemas,))
         return healed
 

@@ -9,6 +9,7 @@ from psycopg import Connection
 
 from infra.event_store.fence import Fence
 from infra.faults import Fault
+from infra.projecting.shards import lock_shards
 
 _HOLD_SECONDS: Final = 10.0  # then workers go on by themselves, should whoever holds them be gone
 _PATIENCE_SECONDS: Final = 8.0
@@ -54,8 +55,7 @@ def _alone(connection: Connection, schemas: Sequence[str], until: float) -> Iter
 def _hold(connection: Connection, schemas: Sequence[str]) -> int:
     fence = Fence(connection)
     with connection.transaction():
-        found = connection.execute(_LOCK, (list(schemas),)).fetchall()
-        position = max([fence.last_event(), *(int(at) for (at,) in found)])
+        position = max([*lock_shards(connection, schemas), fence.last_event()])
         connection.execute(_HOLD, (position, _HOLD_SECONDS, list(schemas)))
     return position
 
@@ -74,18 +74,18 @@ def _late(connection: Connection, schemas: Sequence[str], position: int) -> str 
 
 def release(connection: Connection, schemas: Sequence[str]) -> None:
     """Let workers go on."""
-    connection.execute(
-        "UPDATE projection_shards SET hold_at = NULL, hold_until = NULL WHERE schema_name = ANY(%s)", (list(schemas),)
-    )
+    with connection.transaction():
+        lock_shards(connection, schemas)
+        connection.execute(_RELEASE, (list(schemas),))
 
 
 _TRY_LOCK: Final = "SELECT pg_try_advisory_lock(hashtext('cairn hold'), hashtext(%s))"
-_LOCK: Final[LiteralString] = """
-    SELECT position FROM projection_shards WHERE schema_name = ANY(%s) ORDER BY schema_name, shard FOR UPDATE
-"""
 _HOLD: Final[LiteralString] = """
     UPDATE projection_shards SET hold_at = %s, hold_until = now() + make_interval(secs => %s)
     WHERE schema_name = ANY(%s)
+"""
+_RELEASE: Final[LiteralString] = """
+    UPDATE projection_shards SET hold_at = NULL, hold_until = NULL WHERE schema_name = ANY(%s)
 """
 _LATE: Final[LiteralString] = """
     SELECT schema_name, shard, position, paused, stopped FROM projection_shards

@@ -52,6 +52,7 @@ class Leases:
         with self._connection.transaction():
             self._connection.execute(_SEEN, (self._holder, self._knows))
             self._connection.execute(_FORGET, (LEASE_SECONDS,))
+            self._connection.execute(_LOCK_OWN, (self._holder,))
             self._connection.execute(_KEEP, (LEASE_SECONDS, self._holder))
             wanted = self._connection.execute(
                 _WANTED, {"followed": list(FOLLOWED), "knows": self._knows, "holder": self._holder}
@@ -70,6 +71,7 @@ class Leases:
     def release(self) -> None:
         """Give everything back, for the others to take at once."""
         with self._connection.transaction():
+            self._connection.execute(_LOCK_OWN, (self._holder,))
             self._connection.execute(_RELEASE, (self._holder,))
             self._connection.execute("DELETE FROM projection_workers WHERE holder = %s", (self._holder,))
 
@@ -96,11 +98,26 @@ def known_as(name: str, version: int) -> str:
     return f"{name} {version}"
 
 
+def lock_shards(connection: Connection, schemas: Sequence[str]) -> list[int]:
+    """Lock all shards of these builds, in a transaction; their positions.
+
+    Whoever changes several shards locks them first, by build and number: in two orders, two would wait for each other.
+    """
+    return [position for (position,) in connection.execute(_LOCK, (list(schemas),))]
+
+
 def stop(connection: Connection, schema: str, reason: str) -> None:
-    """Stop all shards of a build, until an operator resumes it."""
+    """Stop all shards of a build, in a transaction, until an operator resumes it."""
+    lock_shards(connection, [schema])
     connection.execute("UPDATE projection_shards SET stopped = %s WHERE schema_name = %s", (reason, schema))
 
 
+_LOCK: Final[LiteralString] = """
+    SELECT position FROM projection_shards WHERE schema_name = ANY(%s) ORDER BY schema_name, shard FOR UPDATE
+"""
+_LOCK_OWN: Final[LiteralString] = """
+    SELECT FROM projection_shards WHERE holder = %s ORDER BY schema_name, shard FOR UPDATE
+"""
 _SEEN: Final[LiteralString] = """
     INSERT INTO projection_workers (holder, knows) VALUES (%s, %s)
     ON CONFLICT (holder) DO UPDATE SET seen_at = now(), knows = EXCLUDED.knows

@@ -1,13 +1,21 @@
 """Any number of workers fill the read models; whoever lost a shard writes nothing."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Final
 from uuid import uuid4
 
+import psycopg
 import pytest
 from msgspec.structs import replace
 from psycopg import Connection
 
+from infra.projecting.builds import Registry
+from infra.projecting.holding import release
+from infra.projecting.lifecycle import Lifecycle
 from infra.projecting.pages import Pages
-from infra.projecting.shards import LeaseLost, Leases
+from infra.projecting.shards import LeaseLost, Leases, stop
 from infra.projecting.tables import prepare
 from projections import PROJECTIONS
 from projections.activities import ACTIVITIES
@@ -89,6 +97,57 @@ def test_a_lease_is_fenced_by_its_epoch_even_for_the_same_position(database: Con
         leases.advance([shard], 5)
     with database.transaction():
         leases.advance([again], 5)
+
+
+@pytest.mark.parametrize("workers_first", [True, False])
+@pytest.mark.parametrize("moves", ["advance", "renew", "release"])
+@pytest.mark.parametrize("changes", ["release", "pause", "stop"])
+def test_workers_and_operators_who_want_the_same_shards_wait_in_one_line(
+    operator: Operator, moves: str, changes: str, *, workers_first: bool
+) -> None:
+    schemas = [build.schema_name for build in operator.registry.builds("summaries")]
+    with ExitStack() as opened:
+        first, workers, operators = (
+            opened.enter_context(psycopg.connect(operator.url, autocommit=True)) for _ in range(3)
+        )
+        leases = Leases(prepare(workers, live=True), uuid4(), [("summaries", SUMMARIES.version)])
+        shards = leases.renew()
+        for shard in reversed(shards):  # the order in the table is another one than that of their numbers
+            operators.execute("UPDATE projection_shards SET position = 0 WHERE shard = %s", (shard.shard,))
+
+        def work() -> None:
+            with workers.transaction():
+                {"advance": lambda: leases.advance(shards, 1), "renew": leases.renew, "release": leases.release}[
+                    moves
+                ]()
+
+        def operate() -> None:
+            with operators.transaction():
+                match changes:
+                    case "release":
+                        release(operators, schemas)
+                    case "pause":
+                        Lifecycle(operators, Registry(operators), operator.url).pause("summaries", paused=False)
+                    case "stop":
+                        stop(operators, schemas[0], "a test")
+
+        threads = opened.enter_context(ThreadPoolExecutor(2))
+        with first.transaction():
+            first.execute("SELECT FROM projection_shards WHERE shard = %s FOR UPDATE", (shards[0].shard,))
+            waiting = []
+            for number, one in enumerate((work, operate) if workers_first else (operate, work), 1):
+                waiting.append(threads.submit(one))
+                while operator.connection.execute(_WAITING).fetchone() != (number,):
+                    assert not waiting[-1].done(), waiting[-1].result()
+                    time.sleep(0.005)
+        for one in waiting:
+            if one.exception() is not None:
+                assert isinstance(one.exception(), LeaseLost), one.exception()  # it was stopped meanwhile
+
+
+_WAITING: Final = """
+    SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
 
 
 def test_a_held_shard_does_not_pass_the_position_and_goes_on_when_the_hold_ends(
