@@ -27,6 +27,7 @@ _SETTINGS: Final = {
     "unix_socket_permissions": "0700",
     "max_connections": "100",
     "max_wal_size": "2GB",
+    "min_wal_size": "512MB",  # segments to use again: making one of 16 MB lets every commit wait for some 50 ms
     "jit": "off",  # queries here are short
     "idle_in_transaction_session_timeout": "30s",
     "log_checkpoints": "off",

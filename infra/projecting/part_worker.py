@@ -31,6 +31,7 @@ from projections.projection import Key
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _LOOK_EVENTS: Final = 5_000  # after so many, whether they still fit: a page of theirs takes a few megabytes
 _TELL_SECONDS: Final = 0.2
+_NICE: Final = 10  # runners wait for answers, nobody for a rebuild: the cores are theirs first
 
 
 class Begin(Struct, frozen=True):
@@ -76,6 +77,7 @@ class _TooBig(Exception):
 def main() -> None:
     """Work until there are no more lines."""
     end_with_parent()
+    os.nice(_NICE)
     gc.disable()  # rows, events and pages form no cycles, and looking for some in so many takes a quarter of the time
     begin = msgspec.json.decode(sys.stdin.buffer.readline(), type=Begin)
     master = MasterKeys([base64.b64decode(key) for key in begin.master_keys])

@@ -262,6 +262,7 @@ def _index(connection: Connection, projections: Sequence[Projection], build: Bui
     projection = registry.definition(build)
     with connection.transaction():
         connection.execute("SET LOCAL maintenance_work_mem = '256MB'")
+        connection.execute("SET LOCAL max_parallel_maintenance_workers = 0")  # it has the one core it was given
         for fold in projection.folds:
             index_table(connection, fold.table, build.schema_name)
         if projection.derived is not None:

@@ -79,6 +79,7 @@ def verify(database_url: str, registry: Registry, old: Build, new: Build) -> Ver
 def _snapshot(database_url: str, connection: Connection, schemas: Sequence[str]) -> Iterator[tuple[Connection, int]]:
     """A snapshot in which the builds are at one position; workers go on as soon as it is there."""
     with psycopg.connect(database_url, autocommit=True) as reading:
+        reading.execute("SET max_parallel_workers_per_gather = 0")  # the other cores are for runners
         with held_together(connection, schemas) as position:
             reading.execute("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             row = reading.execute(

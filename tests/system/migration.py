@@ -301,6 +301,7 @@ def begin(own: Fleet, events: int) -> None:
         while connection.execute(_BEHIND).fetchone() != (False,):
             assert time.monotonic() < until, own.log("worker")
             time.sleep(0.1)
+        connection.execute("CHECKPOINT")  # as every five minutes: now there is WAL to use again
 
 
 _BEHIND: Final = """

@@ -140,9 +140,9 @@ def test_workers_and_operators_who_want_the_same_shards_wait_in_one_line(
                 while operator.connection.execute(_WAITING).fetchone() != (number,):
                     assert not waiting[-1].done(), waiting[-1].result()
                     time.sleep(0.005)
-        for one in waiting:
-            if one.exception() is not None:
-                assert isinstance(one.exception(), LeaseLost), one.exception()  # it was stopped meanwhile
+        for ended in waiting:
+            if ended.exception() is not None:
+                assert isinstance(ended.exception(), LeaseLost), ended.exception()  # it was stopped meanwhile
 
 
 _WAITING: Final = """
