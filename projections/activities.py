@@ -6,7 +6,7 @@ from typing import Any, Final, LiteralString, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityRecorded, Source
 from domain.events.event import Recorded
@@ -34,10 +34,21 @@ class _Shown(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class CardRow(_Shown, frozen=True, kw_only=True, gc=False):
-    """A card as it is stored."""
+    """A card as it is stored. What it came from has a column for each part: as JSON, names and digits take most."""
 
     notes: str
     measured: bytes  # packed, as the event has it
+    format: str
+    sha256: bytes
+    device: str | None
+    session: int | None
+
+
+class SourceCardRow(_Shown, frozen=True, kw_only=True, gc=False):
+    """A card as version 3 stores it."""
+
+    notes: str
+    measured: bytes
     source: Source
 
 
@@ -49,7 +60,7 @@ class JsonCardRow(_Shown, frozen=True, kw_only=True, gc=False):
     notes: str = ""
 
 
-_Row = CardRow | JsonCardRow
+_Row = CardRow | SourceCardRow | JsonCardRow
 
 
 class Cards(Fold[_Row]):
@@ -60,7 +71,7 @@ class Cards(Fold[_Row]):
         row=CardRow,
         key=("activity_id",),
         owner="user_id",
-        indexes=("(user_id, started_at, activity_id)",),
+        indexes=("(user_id, started_at)",),
     )
     events = (ActivityRecorded, ActivityEdited, ActivityDeleted)
 
@@ -75,49 +86,68 @@ class Cards(Fold[_Row]):
         """The activity as it was recorded, with what was edited since."""
         match recorded.event:
             case ActivityRecorded() as event:
-                return _card(event)
+                return self.card(event)
             case ActivityEdited(title=title, notes=notes, visibility=visibility, sport=sport) if row is not None:
                 return replace(row, title=title, notes=notes, visibility=visibility, sport=sport)
             case ActivityDeleted():
                 return None
         return row
 
+    def card(self, event: ActivityRecorded) -> _Row:
+        """A new one."""
+        source = event.source
+        return CardRow(
+            **_shown(event),
+            notes="",
+            measured=event.measured,
+            format=source.format,
+            sha256=bytes.fromhex(source.sha256),
+            device=source.device,
+            session=source.session,
+        )
+
+
+class SourceCards(Cards):
+    """Cards as version 3 has them."""
+
+    table = replace(Cards.table, row=SourceCardRow, indexes=("(user_id, started_at, activity_id)",))
+
+    def card(self, event: ActivityRecorded) -> _Row:
+        """With what it came from as JSON."""
+        return SourceCardRow(**_shown(event), notes="", measured=event.measured, source=event.source)
+
 
 class JsonCards(Cards):
     """Cards as version 2 has them."""
 
-    table = replace(Cards.table, row=JsonCardRow)
+    table = replace(SourceCards.table, row=JsonCardRow)
 
-    def fold(self, key: Key, row: _Row | None, recorded: Recorded) -> _Row | None:
-        """The same, with what was measured as JSON."""
-        card = super().fold(key, row, recorded)
-        if not isinstance(card, CardRow):
-            return card
-        return JsonCardRow(**{**asdict(card), "measured": Raw(unpack_json(card.measured))})
+    def card(self, event: ActivityRecorded) -> _Row:
+        """With what was measured as JSON too."""
+        return JsonCardRow(**_shown(event), measured=Raw(unpack_json(event.measured)), source=event.source)
 
 
-def _card(event: ActivityRecorded) -> CardRow:
-    return CardRow(
-        activity_id=event.activity_id,
-        user_id=event.user_id,
-        title=event.title,
-        visibility=event.visibility,
-        sport=event.tally.sport,
-        started_at=event.started_at,
-        utc_offset_s=event.utc_offset_s,
-        local_date=event.tally.local_date,
-        distance_m=event.tally.distance_m,
-        elapsed_s=event.tally.elapsed_s,
-        moving_s=event.tally.moving_s,
-        elevation_gain_m=event.tally.elevation_gain_m,
-        notes="",
-        measured=event.measured,
-        source=event.source,
-    )
+def _shown(event: ActivityRecorded) -> dict[str, Any]:
+    tally = event.tally
+    return {
+        "activity_id": event.activity_id,
+        "user_id": event.user_id,
+        "title": event.title,
+        "visibility": event.visibility,
+        "sport": tally.sport,
+        "started_at": event.started_at,
+        "utc_offset_s": event.utc_offset_s,
+        "local_date": tally.local_date,
+        "distance_m": tally.distance_m,
+        "elapsed_s": tally.elapsed_s,
+        "moving_s": tally.moving_s,
+        "elevation_gain_m": tally.elevation_gain_m,
+    }
 
 
 ACTIVITIES_2: Final = Projection(name="activities", version=2, folds=(JsonCards(),))
-ACTIVITIES: Final = Projection(name="activities", version=3, folds=(Cards(),), differs=frozenset({"measured"}))
+ACTIVITIES_3: Final = Projection(name="activities", version=3, folds=(SourceCards(),), differs=frozenset({"measured"}))
+ACTIVITIES: Final = Projection(name="activities", version=4, folds=(Cards(),), differs=frozenset({"measured"}))
 
 
 class Card(_Shown, frozen=True, kw_only=True, gc=False):
@@ -164,21 +194,30 @@ def _read(row: dict[str, Any], kind: type[C]) -> C:
     packed = row["measured"]
     if isinstance(packed, bytes):  # not in version 2
         row["measured"] = unpack(packed)
+    if "source" not in row:  # since version 4
+        row["source"] = Source(
+            format=row["format"], sha256=row["sha256"].hex(), device=row["device"], session=row["session"]
+        )
     return msgspec.convert(row, kind, strict=False)
 
 
 _SHOWN: LiteralString = """
     SELECT activity_id, user_id, title, visibility, sport, started_at, utc_offset_s, local_date,
-           distance_m, elapsed_s, moving_s, elevation_gain_m, measured, source
+        distance_m, elapsed_s, moving_s, elevation_gain_m, measured
 """
-_COLUMNS: LiteralString = _SHOWN + " FROM {s}.cards "
-_WHOLE: Final = Query("activities", _SHOWN + ", notes FROM {s}.cards WHERE activity_id = %s")
-_BY_ID: Final = Query("activities", _COLUMNS + "WHERE activity_id = ANY(%s)")
-_OF_USER: Final = Query(
-    "activities",
-    _COLUMNS
-    + """
-    WHERE user_id = %s AND visibility = ANY(%s) AND (started_at, activity_id) < (%s, %s)
-    ORDER BY started_at DESC, activity_id DESC LIMIT %s
-    """,
+_PARTS: LiteralString = _SHOWN + ", format, sha256, device, session"
+_SOURCE: LiteralString = _SHOWN + ", source"  # before version 4
+
+
+def _query(more: LiteralString, which: LiteralString) -> Query:
+    rest: LiteralString = more + " FROM {s}.cards WHERE " + which
+    return Query("activities", _PARTS + rest, {2: _SOURCE + rest, 3: _SOURCE + rest})
+
+
+_WHOLE: Final = _query(", notes", "activity_id = %s")
+_BY_ID: Final = _query("", "activity_id = ANY(%s)")
+_OF_USER: Final = _query(
+    "",
+    """user_id = %s AND visibility = ANY(%s) AND (started_at, activity_id) < (%s, %s)
+    ORDER BY started_at DESC, activity_id DESC LIMIT %s""",
 )

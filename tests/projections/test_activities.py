@@ -1,5 +1,6 @@
 from uuid import UUID
 
+import pytest
 from psycopg import Connection
 
 from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityRecorded
@@ -7,8 +8,8 @@ from domain.events.packing import pack
 from domain.events.user import UserErased
 from domain.measures import Sport, Visibility
 from infra.projecting.builds import Registry
-from projections.activities import ACTIVITIES, ACTIVITIES_2, cards, cards_of, whole_card
-from projections.projection import BEFORE_ALL, View
+from projections.activities import ACTIVITIES, ACTIVITIES_2, ACTIVITIES_3, cards, cards_of, whole_card
+from projections.projection import BEFORE_ALL, Projection, View
 from tests.projections.conftest import reading
 from tests.scenarios import ANNA, BEN, MAY_1, MAY_2, apply, project, recorded, run
 
@@ -73,25 +74,31 @@ async def test_an_activity_has_no_notes_until_they_are_written(database: Connect
     assert [card and card.notes for card in found] == ["Rain.\nNew shoes.", ""]
 
 
-async def test_version_2_shows_the_same(database: Connection, database_url: str) -> None:
-    version_2_is_read(database)
-    one = run(ANNA)
-    project(ACTIVITIES_2, database, one, edit(one, "Rain."))
+@pytest.mark.parametrize("older", [ACTIVITIES_2, ACTIVITIES_3], ids=lambda one: f"version {one.version}")
+async def test_older_versions_show_the_same(database: Connection, database_url: str, older: Projection) -> None:
+    is_read(database, older)
+    first, second = run(ANNA, at=MAY_1), run(ANNA, at=MAY_2)
+    project(older, database, first, second, edit(first, "Rain."))
     async with reading(database_url) as view:
-        card = await whole_card(view, one.activity_id)
+        card = await whole_card(view, first.activity_id)
+        found = await cards_of(view, ANNA, list(Visibility), BEFORE_ALL, 10)
     assert card is not None
-    assert (card.title, card.notes, pack(card.measured)) == ("Race", "Rain.", one.measured)
+    assert (card.title, card.notes, pack(card.measured)) == ("Race", "Rain.", first.measured)
+    assert [(one.activity_id, one.source) for one in found] == [
+        (one.activity_id, one.source) for one in (second, first)
+    ]
 
 
-def version_2_is_read(database: Connection) -> None:
+def is_read(database: Connection, older: Projection) -> None:
     """As in an instance that older code made, and that this code then started in."""
-    registry = Registry(database, [ACTIVITIES_2])
+    registry = Registry(database, [older])
     database.execute("DELETE FROM projection_pointers WHERE name = 'activities'")
     for build in registry.builds("activities"):
         registry.drop(build)
     registry.register()
     Registry(database).register()
-    assert [(build.version, build.state) for build in registry.builds("activities")] == [(2, "active"), (3, "planned")]
+    builds = [(build.version, build.state) for build in registry.builds("activities")]
+    assert builds == [(older.version, "active"), (ACTIVITIES.version, "planned")]
 
 
 async def test_notes_go_with_their_activity_and_with_their_runner(database: Connection, queries: View) -> None:
@@ -100,5 +107,5 @@ async def test_notes_go_with_their_activity_and_with_their_runner(database: Conn
     edits = [edit(one, "a secret") for one in (deleted, erased)]
     log = [recorded(event, at) for at, event in enumerate([deleted, erased, kept, *edits, gone], 1)]
     apply(ACTIVITIES, database, [*log, recorded(UserErased(at=MAY_2), len(log) + 1, BEN)])
-    assert "a secret" not in str(database.execute("SELECT cards FROM activities_v3.cards AS cards").fetchall())
+    assert "a secret" not in str(database.execute("SELECT cards FROM activities_v4.cards AS cards").fetchall())
     assert await whole_card(queries, kept.activity_id) is not None

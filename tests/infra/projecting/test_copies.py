@@ -75,6 +75,6 @@ async def test_another_log_is_another_one_to_read_and_the_same_one_stays(fresh_d
 async def test_what_a_version_says_is_not_what_another_one_says(operator: Operator) -> None:
     async with reading(operator.url) as models:
         before = await read(models)
-    operator.connection.execute("UPDATE projection_builds SET version = 2 WHERE schema_name = 'activities_v3'")
+    operator.connection.execute("UPDATE projection_builds SET version = 2 WHERE schema_name = 'activities_v4'")
     async with reading(operator.url) as models:
         assert await read(models) != before

@@ -184,7 +184,7 @@ def test_a_build_that_cannot_take_a_page_is_stopped_with_the_reason_and_the_othe
     operator.connection.execute("ALTER TABLE summaries_v1.days DROP COLUMN moving_s")
     end = append(operator.connection, History(3).take(40))
     worker.catch_up()
-    assert (operator.positions("summaries_v1"), operator.positions("activities_v3")) == ({0}, {end})
+    assert (operator.positions("summaries_v1"), operator.positions("activities_v4")) == ({0}, {end})
     stopped = operator.connection.execute(
         "SELECT DISTINCT stopped FROM projection_shards WHERE schema_name = 'summaries_v1'"
     ).fetchall()

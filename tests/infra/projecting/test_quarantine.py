@@ -123,7 +123,7 @@ def test_too_many_wrong_keys_stop_the_build_loudly_and_the_others_go_on(
         end = append(operator.connection, log)
         worker.catch_up()
     assert operator.positions("summaries_v1") != {end}
-    assert operator.positions("activities_v3") == {end} == operator.positions("feed_v1")
+    assert operator.positions("activities_v4") == {end} == operator.positions("feed_v1")
     (standing,) = [one for one in standings(operator.connection, operator.registry) if one.build == "summaries v1"]
     assert standing.trouble.startswith("STOPPED: 6 keys are quarantined, which is more than 5")
     assert any(record.levelname == "CRITICAL" for record in caplog.records)
@@ -151,13 +151,13 @@ def test_a_row_that_the_server_refuses_is_quarantined_alone(operator: Operator, 
     )
     end = append(operator.connection, log)
     worker.catch_up()
-    assert operator.positions("activities_v3") == {end}
+    assert operator.positions("activities_v4") == {end}
     with healing(operator.url, operator.registry, MASTER) as healer:
         (found,) = healer.quarantined()
     assert (found.stream_id, found.table_name) == (poison.stream_id, "cards")
     assert found.reason.startswith("CharacterNotInRepertoire")
     (rebuilt,) = operator.rebuild("activities")  # which leaves out the same
-    assert operator.digests(rebuilt.schema_name) == operator.digests("activities_v3")
+    assert operator.digests(rebuilt.schema_name) == operator.digests("activities_v4")
     with healing(operator.url, operator.registry, MASTER) as healer:
         one, other = healer.quarantined("activities")
     assert (one.key, one.position, one.reason[:24]) == (other.key, other.position, other.reason[:24])
@@ -199,12 +199,12 @@ def test_a_stream_that_cannot_be_read_is_parked_and_healed_once_it_can(
     damage = "UPDATE stored_events SET state = %s WHERE originator_id = %s AND originator_version = 1"
     database.execute(damage, (state[: len(state) // 2], victim))
     worker.catch_up()
-    assert operator.positions("activities_v3") == {end}
+    assert operator.positions("activities_v4") == {end}
     with healing(operator.url, operator.registry, MASTER) as healer:
         assert [parked.stream_id for parked in healer.parked()] == [victim]
         assert healer.heal() == []  # it still cannot be read
     database.execute(damage, (state, victim))
-    assert {one.build for one in healed(operator)} >= {"activities v3", "summaries v1", "feed v1"}
+    assert {one.build for one in healed(operator)} >= {"activities v4", "summaries v1", "feed v1"}
     worker.catch_up()
     live = {name: operator.digests(operator.active(name)) for name in ("activities", "feed", "summaries")}
     rebuilt = operator.rebuild(*live)

@@ -152,7 +152,7 @@ def test_the_rows_of_chosen_users_are_made_anew_in_every_live_build(operator: Op
     (users,) = [operator.connection.execute("SELECT array_agg(user_id) FROM people_v1.profiles").fetchone() or ([],)]
     chosen = users[0][:3]
     for statement in (
-        "UPDATE activities_v3.cards SET title = 'other' WHERE user_id = ANY(%s)",
+        "UPDATE activities_v4.cards SET title = 'other' WHERE user_id = ANY(%s)",
         "DELETE FROM summaries_v1.days WHERE user_id = ANY(%s)",
         "DELETE FROM feed_v1.entries WHERE viewer_id = ANY(%s)",
         "UPDATE people_v1.degrees SET followers = 99 WHERE user_id = ANY(%s)",
@@ -160,7 +160,7 @@ def test_the_rows_of_chosen_users_are_made_anew_in_every_live_build(operator: Op
         assert operator.connection.execute(statement, (chosen,)).rowcount > 0
     with healing(operator.url, operator.registry, MASTER) as healer:
         assert {one.build for one in healer.rebuild_owners(None, chosen)} == {
-            "activities v3",
+            "activities v4",
             *(f"{name} v1" for name in ("changes", "feed", "goals", "people", "summaries")),
         }
     assert {name: operator.digests(operator.active(name)) for name in before} == before
@@ -218,14 +218,14 @@ def test_a_full_disk_stops_it_with_the_reason_and_live_reads_go_on(own_server: t
             (build,) = [one for one in tight.builds("activities") if one.build == 2]
             assert build.state == "building"
             assert "too large" in str(build.reason)
-            assert limited.execute("SELECT count(*) FROM activities_v3.cards").fetchone() == (120,)
+            assert limited.execute("SELECT count(*) FROM activities_v4.cards").fetchone() == (120,)
             with pytest.raises(Fault, match="building and not verified"):
                 Lifecycle(limited, tight, url).cutover("activities")
         resource.prlimit(pid, resource.RLIMIT_FSIZE, limit)
         with psycopg.connect(url, autocommit=True) as roomy:
             with rebuilding(roomy, Registry(roomy), url, [MASTER_KEY], lambda _told: None) as made:
                 made.fill(made.start(["activities"], restart=False), ROOMY)
-            assert roomy.execute("SELECT count(*) FROM activities_v3_b2.cards").fetchone() == (120,)
+            assert roomy.execute("SELECT count(*) FROM activities_v4_b2.cards").fetchone() == (120,)
 
 
 def _long_run(dice: random.Random) -> Made:
