@@ -20,9 +20,11 @@ class PartPool:
     """Processes that work on tasks, each with a thread that speaks with it. They end with this process."""
 
     def __init__(self, database_url: str, master_keys: Sequence[bytes], workers: int, memory_bytes: int) -> None:
-        """So many processes, each of which may have so much memory."""
+        """So many processes, each of which may have so much memory. Fewer than cores leave one that others want."""
         keys = [base64.b64encode(key).decode() for key in master_keys]
-        self._begin = msgspec.json.encode(Begin(database_url, keys, memory_bytes)) + b"\n"
+        self._begin = (
+            msgspec.json.encode(Begin(database_url, keys, memory_bytes, workers < (os.cpu_count() or 1))) + b"\n"
+        )
         self._workers = workers
         self._tasks: LifoQueue[Task | None] = LifoQueue()
         self._told: Queue[tuple[Task, Told]] = Queue()

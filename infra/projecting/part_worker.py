@@ -32,6 +32,7 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _LOOK_EVENTS: Final = 5_000  # after so many, whether they still fit: a page of theirs takes a few megabytes
 _TELL_SECONDS: Final = 0.2
 _NICE: Final = 10  # runners wait for answers, nobody for a rebuild: the cores are theirs first
+_REST_SECONDS: Final = 0.005
 
 
 class Begin(Struct, frozen=True):
@@ -40,6 +41,7 @@ class Begin(Struct, frozen=True):
     database_url: str
     master_keys: list[str]
     memory_bytes: int  # of this process
+    gentle: bool  # leave the core to others who want it: there is another one for each worker
 
 
 class Share(Struct, frozen=True):
@@ -111,7 +113,7 @@ def _work(begin: Begin, master: MasterKeys, task: Task) -> None:
         for share in task.shares
         for schema, name, version in share.builds
     }
-    began, progress = time.perf_counter(), _Progress(begin.memory_bytes)
+    began, progress = time.perf_counter(), Progress(begin.memory_bytes, gentle=begin.gentle)
     with (
         psycopg.connect(begin.database_url, autocommit=True) as reading,
         psycopg.connect(begin.database_url, autocommit=True) as writing,
@@ -188,16 +190,21 @@ def _refused(connection: Connection, store: Store, rows: Sequence[Struct]) -> It
         yield from _refused(connection, store, rows[len(rows) // 2 :])
 
 
-class _Progress:
-    """Tells how far the part is, and when it does not fit."""
+class Progress:
+    """Tells how far the part is, and when it does not fit; rests where it is in the way."""
 
-    def __init__(self, memory_bytes: int) -> None:
+    def __init__(self, memory_bytes: int, *, gentle: bool) -> None:
         self._memory_bytes = memory_bytes
+        self._gentle = gentle
+        self._sent_off = 0  # how often others got the core before the turn on it was over
         self._told_at = 0.0
         self._unlooked = _LOOK_EVENTS  # events since memory was looked at
         self.events = 0
 
     def page(self, events: int, position: int) -> None:
+        """So many events more, the last at this position."""
+        if self._gentle:
+            self._stand_aside()
         self.events += events
         self._unlooked += events
         if self._unlooked >= _LOOK_EVENTS:
@@ -207,6 +214,16 @@ class _Progress:
         if time.monotonic() - self._told_at > _TELL_SECONDS:
             _tell(Told(events=self.events, position=position))
             self._told_at = time.monotonic()
+
+    def _stand_aside(self) -> None:
+        """Leave the core for a moment to those who wanted it since the page before: they will want it again.
+
+        Nice alone does not do it: whoever wakes up may wait until the scheduler's next tick, four milliseconds of it.
+        """
+        sent_off = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+        if sent_off != self._sent_off:
+            self._sent_off = sent_off
+            time.sleep(_REST_SECONDS)
 
 
 def _resident() -> int:

@@ -152,7 +152,11 @@ def plan_command(*, name: str, as_json: bool, data: Path) -> None:
 @projections_command.command("rebuild")
 @click.argument("names", nargs=-1)
 @click.option("--users", default="", metavar="ID,...", help="Only the rows of these users, in live builds.")
-@click.option("--workers", type=click.IntRange(1, 64), help="Processes [default: one for each core].")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    help="Processes [default: one for each core]. Fewer leave cores that others want.",
+)
 @click.option("--memory", type=Size(), default="512M", show_default=True, help="Of all processes together.")
 @click.option(
     "--max-live-lag",

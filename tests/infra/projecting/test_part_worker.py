@@ -39,3 +39,28 @@ def test_what_a_part_had_is_given_back_before_the_next_one() -> None:
     before, during, after = map(int, told.split())
     assert during - before > 200
     assert after - before < 20
+
+
+_PAGES = """
+import os, resource, subprocess, sys, time
+from infra.projecting.part_worker import Progress
+
+os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+progress = Progress(2**40, gentle=sys.argv[1] == "gentle")
+for _ in range(200):
+    until = time.process_time() + 0.002
+    while time.process_time() < until:
+        pass
+    progress.page(128, 0)
+busy.kill()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pins a process to a core")
+@pytest.mark.parametrize("kind", ["gentle", "not"])
+def test_a_gentle_worker_rests_where_others_want_its_core(kind: str) -> None:
+    told = subprocess.run([sys.executable, "-c", _PAGES, kind], capture_output=True, text=True, check=True).stdout
+    rests = int(told.splitlines()[-1])  # and a few other waits
+    assert rests >= 30 if kind == "gentle" else rests < 30
