@@ -18,6 +18,11 @@ _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 _CLONE_NEWUSER: Final = 0x10000000  # unshare(2)
 
 
+def cores() -> int:
+    """How many this process may run on; all of the machine's where the system does not tell (it is no Linux)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def end_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
     """Ask Linux to send this process a signal when its parent dies, however it dies. Elsewhere: nothing."""
     if sys.platform == "linux":

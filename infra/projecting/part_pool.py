@@ -12,7 +12,7 @@ from queue import Empty, LifoQueue, Queue
 
 import msgspec
 
-from infra.processes import child_command, child_environ
+from infra.processes import child_command, child_environ, cores
 from infra.projecting.part_worker import Begin, Task, Told
 
 
@@ -22,9 +22,8 @@ class PartPool:
     def __init__(self, database_url: str, master_keys: Sequence[bytes], workers: int, memory_bytes: int) -> None:
         """So many processes, each of which may have so much memory. Fewer than cores leave one that others want."""
         keys = [base64.b64encode(key).decode() for key in master_keys]
-        self._begin = (
-            msgspec.json.encode(Begin(database_url, keys, memory_bytes, workers < (os.cpu_count() or 1))) + b"\n"
-        )
+        begin = Begin(database_url, keys, memory_bytes, gentle=workers < cores())
+        self._begin = msgspec.json.encode(begin) + b"\n"
         self._workers = workers
         self._tasks: LifoQueue[Task | None] = LifoQueue()
         self._told: Queue[tuple[Task, Told]] = Queue()

@@ -19,6 +19,7 @@ from infra.bootstrap import open_changes
 from infra.faults import Fault
 from infra.keys import MasterKeys
 from infra.positions import from_token
+from infra.processes import cores
 from infra.projecting.auditing import audit
 from infra.projecting.builds import Build, Registry
 from infra.projecting.healing import Healer, healing, skip
@@ -198,7 +199,7 @@ def rebuild_command(
         if users:
             _rebuild_users(tools, names, users, as_json)
             return
-        options = Options(workers or len(os.sched_getaffinity(0)), memory, max_live_lag)
+        options = Options(workers or cores(), memory, max_live_lag)
         chosen = names or _stale(tools.registry)
         if not chosen:
             emit([], as_json, lambda: iter(["every projection is built: name one to build it anew"]))

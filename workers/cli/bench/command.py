@@ -1,7 +1,6 @@
 """The command: a server of its own, durable as ours always are, and the figures as a table or JSON."""
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from rich.console import Console
 from infra import migrations
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.faults import Fault
-from infra.processes import child_environ
+from infra.processes import child_environ, cores
 from workers.cli.bench import append, serving, upload
 from workers.cli.bench.measure import ROUNDS, Bench, Finding, Outcome, Spread, measure
 from workers.cli.bench.rebuild import LAG_GOALS, LIVE_GOALS, MEMORY_GOALS, REBUILD_GOALS, Live, Rebuilds
@@ -205,7 +204,7 @@ def _machine() -> Mapping[str, Any]:
     return {
         "system": platform.platform(),
         "python": platform.python_version(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpus": cores(),
     }
 
 

@@ -21,6 +21,7 @@ from infra.event_store.reader import LogReader
 from infra.event_store.rows import partition_of
 from infra.faults import Fault
 from infra.keys import MasterKeys, UserCipher
+from infra.processes import cores
 from infra.projecting.builds import Registry
 from infra.projecting.live import LiveTables
 from infra.projecting.rebuild import Options, Progress, rebuilding
@@ -78,14 +79,13 @@ class Rebuilds:
 
     def bench(self) -> Bench:
         """Every contender reads the same number of events, but for the stock runner, which would take an hour."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return Bench(
             name="rebuild",
             unit=f"events/s of {self._events:,} events",
             contenders=[
-                Contender(_REBUILD, lambda: self._rebuild(_MODELS, cores)),
-                Contender(_WITH_CARDS, lambda: self._rebuild((*_MODELS, "activities"), cores)),
-                Contender(_WITH_FEED, lambda: self._rebuild((*_MODELS, "feed"), cores)),
+                Contender(_REBUILD, lambda: self._rebuild(_MODELS, cores())),
+                Contender(_WITH_CARDS, lambda: self._rebuild((*_MODELS, "activities"), cores())),
+                Contender(_WITH_FEED, lambda: self._rebuild((*_MODELS, "feed"), cores())),
                 Contender(_ONE_CORE, lambda: self._rebuild(_MODELS, 1)),
                 Contender(_COPY, self._copy),
                 Contender(_STOCK, self._stock.run),
