@@ -32,7 +32,7 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _LOOK_EVENTS: Final = 5_000  # after so many, whether they still fit: a page of theirs takes a few megabytes
 _TELL_SECONDS: Final = 0.2
 _NICE: Final = 10  # runners wait for answers, nobody for a rebuild: the cores are theirs first
-_REST_SECONDS: Final = 0.005
+_REST_SECONDS: Final = 0.008  # with it a rebuild beside runners takes twice as long
 
 
 class Begin(Struct, frozen=True):
