@@ -21,7 +21,7 @@ from infra.projecting.holding import held_together
 from infra.projecting.quarantine import Quarantined, note_faults, quarantined
 from infra.projecting.refold import Part, Refold, skipped_positions
 from infra.projecting.refolded import note_refolded
-from infra.projecting.shards import lock_shards
+from infra.projecting.shards import change_shards
 from infra.projecting.tables import prepare, stores
 
 
@@ -119,8 +119,7 @@ class Healer:
                     self._read(one, begun, position, unparked)
                 healed.append(self._replace(build, owners, refolds))
             # whoever has these shards looks again at what there is: what was held back is not any more
-            lock_shards(self._connection, schemas)
-            self._connection.execute(_FENCE_OUT, (schemas,))
+            change_shards(self._connection, schemas, "epoch = epoch + 1, holder = NULL, leased_until = NULL")
         return healed
 
     def _parts(self, build: Build, owners: set[UUID]) -> Iterator[Refold]:
@@ -175,9 +174,6 @@ def skip(connection: Connection, name: str, position: int, reason: str) -> None:
     connection.execute(_SKIP, (name, position, reason))
 
 
-_FENCE_OUT: Final[LiteralString] = """
-    UPDATE projection_shards SET epoch = epoch + 1, holder = NULL, leased_until = NULL WHERE schema_name = ANY(%s)
-"""
 _FORGET: Final[LiteralString] = "DELETE FROM quarantined_keys WHERE schema_name = %s AND owner_id = ANY(%s)"
 _SKIP: Final[LiteralString] = """
     INSERT INTO skipped_events (name, position, reason) VALUES (%s, %s, %s)

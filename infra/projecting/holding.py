@@ -9,7 +9,7 @@ from psycopg import Connection
 
 from infra.event_store.fence import Fence
 from infra.faults import Fault
-from infra.projecting.shards import lock_shards
+from infra.projecting.shards import change_shards, lock_shards
 
 _HOLD_SECONDS: Final = 10.0  # then workers go on by themselves, should whoever holds them be gone
 _PATIENCE_SECONDS: Final = 8.0
@@ -56,7 +56,7 @@ def _hold(connection: Connection, schemas: Sequence[str]) -> int:
     fence = Fence(connection)
     with connection.transaction():
         position = max([*lock_shards(connection, schemas), fence.last_event()])
-        connection.execute(_HOLD, (position, _HOLD_SECONDS, list(schemas)))
+        change_shards(connection, schemas, _HOLD, (position, _HOLD_SECONDS))
     return position
 
 
@@ -74,19 +74,11 @@ def _late(connection: Connection, schemas: Sequence[str], position: int) -> str 
 
 def release(connection: Connection, schemas: Sequence[str]) -> None:
     """Let workers go on."""
-    with connection.transaction():
-        lock_shards(connection, schemas)
-        connection.execute(_RELEASE, (list(schemas),))
+    change_shards(connection, schemas, "hold_at = NULL, hold_until = NULL")
 
 
 _TRY_LOCK: Final = "SELECT pg_try_advisory_lock(hashtext('cairn hold'), hashtext(%s))"
-_HOLD: Final[LiteralString] = """
-    UPDATE projection_shards SET hold_at = %s, hold_until = now() + make_interval(secs => %s)
-    WHERE schema_name = ANY(%s)
-"""
-_RELEASE: Final[LiteralString] = """
-    UPDATE projection_shards SET hold_at = NULL, hold_until = NULL WHERE schema_name = ANY(%s)
-"""
+_HOLD: Final = "hold_at = %s, hold_until = now() + make_interval(secs => %s)"
 _LATE: Final[LiteralString] = """
     SELECT schema_name, shard, position, paused, stopped FROM projection_shards
     WHERE schema_name = ANY(%s) AND position <> %s ORDER BY stopped IS NULL, paused, position LIMIT 1

@@ -11,7 +11,7 @@ from infra.event_store.fence import Fence
 from infra.faults import Fault
 from infra.projecting.builds import Build, Registry
 from infra.projecting.holding import held_together
-from infra.projecting.shards import LEASE_SECONDS, known_as, lock_shards
+from infra.projecting.shards import LEASE_SECONDS, change_shards, known_as
 from infra.projecting.verify import Verdict, verify
 
 _READERS_SECONDS: Final = 5.0  # after an exchange, before the tables that readers may still know are dropped
@@ -191,9 +191,7 @@ class Lifecycle:
         """Let workers fill no build of it, or go on, also with those that were stopped; how many shards that were."""
         self._registry.named(name)
         schemas = [build.schema_name for build in self._registry.builds(name)]
-        with self._connection.transaction():
-            lock_shards(self._connection, schemas)
-            return self._connection.execute(_PAUSE if paused else _RESUME, (schemas,)).rowcount
+        return change_shards(self._connection, schemas, "paused = true" if paused else "paused = false, stopped = NULL")
 
     def collect(self, name: str | None) -> list[Build]:
         """Drop builds that nobody reads any more: those on standby and those that were retired. `Fault`."""
@@ -248,12 +246,6 @@ _SHADOW: Final[LiteralString] = """
 """
 _COUNT_FROM_ZERO: Final[LiteralString] = """
     INSERT INTO shadow_counts (schema_name) VALUES (%s) ON CONFLICT DO NOTHING
-"""
-_PAUSE: Final[LiteralString] = """
-    UPDATE projection_shards SET paused = true WHERE schema_name = ANY(%s)
-"""
-_RESUME: Final[LiteralString] = """
-    UPDATE projection_shards SET paused = false, stopped = NULL WHERE schema_name = ANY(%s)
 """
 _FORGET_STANDBY: Final[LiteralString] = "UPDATE projection_pointers SET standby = NULL WHERE standby = %s"
 _NOTE: Final[LiteralString] = """

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from msgspec import Struct
 from psycopg import Connection
+from psycopg.sql import SQL
 
 from infra.event_store.rows import PARTITIONS
 from infra.projecting.builds import FOLLOWED
@@ -106,15 +107,24 @@ def lock_shards(connection: Connection, schemas: Sequence[str]) -> list[int]:
     return [position for (position,) in connection.execute(_LOCK, (list(schemas),))]
 
 
+def change_shards(
+    connection: Connection, schemas: Sequence[str], change: LiteralString, values: Sequence[object] = ()
+) -> int:
+    """Change all shards of these builds alike, locked as `lock_shards` does; how many."""
+    with connection.transaction():
+        lock_shards(connection, schemas)
+        return connection.execute(_CHANGE.format(SQL(change)), (*values, list(schemas))).rowcount
+
+
 def stop(connection: Connection, schema: str, reason: str) -> None:
-    """Stop all shards of a build, in a transaction, until an operator resumes it."""
-    lock_shards(connection, [schema])
-    connection.execute("UPDATE projection_shards SET stopped = %s WHERE schema_name = %s", (reason, schema))
+    """Stop all shards of a build, until an operator resumes it."""
+    change_shards(connection, [schema], "stopped = %s", (reason,))
 
 
 _LOCK: Final[LiteralString] = """
     SELECT position FROM projection_shards WHERE schema_name = ANY(%s) ORDER BY schema_name, shard FOR UPDATE
 """
+_CHANGE: Final = SQL("UPDATE projection_shards SET {} WHERE schema_name = ANY(%s)")
 _LOCK_OWN: Final[LiteralString] = """
     SELECT FROM projection_shards WHERE holder = %s ORDER BY schema_name, shard FOR UPDATE
 """
