@@ -6,7 +6,7 @@ AES-256-GCM (NIST SP 800-38D) with random 96-bit nonces: one key seals far fewer
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -26,6 +26,7 @@ _STEM_BYTES: Final = _NONCE_BYTES - 1  # of what is sealed in parts: the last by
 _KEY_BYTES: Final = 32
 _LIFETIME_SECONDS: Final = 300.0  # after a key was destroyed, no process can open anything for longer than this
 _CACHED: Final = 20_000
+_UNKNOWN: Final = (None, 0.0)
 
 
 class KeyUnusable(Exception):
@@ -34,6 +35,8 @@ class KeyUnusable(Exception):
 
 class UserCipher:
     """One user's key."""
+
+    __slots__ = ("_aead",)
 
     def __init__(self, key: bytes) -> None:
         self._aead = AESGCM(key)
@@ -112,30 +115,29 @@ def _wrapping(master_key: bytes) -> UserCipher:
 
 
 class _Cache:
-    """Opened keys by the bytes of their owners' ids, each for five minutes. None: destroyed."""
+    """Opened keys of owners, each for five minutes. None: destroyed."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._held: OrderedDict[bytes, tuple[UserCipher | None, float]] = OrderedDict()
+        self._held: OrderedDict[int, tuple[UserCipher | None, float]] = OrderedDict()  # by numbers, which hash in C
 
-    def get(self, owners: Collection[bytes]) -> dict[bytes, UserCipher | None]:
-        """Those of the owners that are known."""
-        now = self._clock()
-        held = ((owner, self._held.get(owner)) for owner in owners)
-        return {owner: entry[0] for owner, entry in held if entry is not None and entry[1] > now}
+    def get(self, owner_id: UUID) -> tuple[UserCipher | None] | None:
+        """The key, when it is known."""
+        cipher, until = self._held.get(owner_id.int, _UNKNOWN)
+        return (cipher,) if until > self._clock() else None
 
-    def put(self, owner: bytes, key: bytes | None) -> UserCipher | None:
+    def put(self, owner_id: UUID, key: bytes | None) -> UserCipher | None:
         """Hold a key."""
         cipher = None if key is None else UserCipher(key)
-        self._held.pop(owner, None)
+        self._held.pop(owner_id.int, None)
         while len(self._held) >= _CACHED:
             self._held.popitem(last=False)  # the oldest
-        self._held[owner] = (cipher, self._clock() + _LIFETIME_SECONDS)
+        self._held[owner_id.int] = (cipher, self._clock() + _LIFETIME_SECONDS)
         return cipher
 
-    def drop(self, owner: bytes) -> None:
+    def drop(self, owner_id: UUID) -> None:
         """Forget a key."""
-        self._held.pop(owner, None)
+        self._held.pop(owner_id.int, None)
 
 
 class UserKeys:
@@ -148,22 +150,22 @@ class UserKeys:
 
     async def to_seal(self, owner_id: UUID) -> UserCipher:
         """The owner's key, made when there is none. `OwnerErased`, `KeyUnusable`, `StoreUnavailable`."""
-        known = self._cache.get([owner_id.bytes])
-        cipher = known[owner_id.bytes] if known else await self._made(owner_id)
+        known = self._cache.get(owner_id)
+        cipher = known[0] if known else await self._made(owner_id)
         if cipher is None:
             raise OwnerErased
         return cipher
 
     async def to_open(self, owner_id: UUID) -> UserCipher | None:
         """The owner's key; None when it was destroyed. `KeyUnusable`, `StoreUnavailable`."""
-        known = self._cache.get([owner_id.bytes])
+        known = self._cache.get(owner_id)
         if known:
-            return known[owner_id.bytes]
+            return known[0]
         async with self._database.connection() as connection:
             row = await (await connection.execute(_FIND, ([owner_id],))).fetchone()
         if row is None:
             raise _missing(owner_id)
-        return self._cache.put(owner_id.bytes, self._master.unwrap(owner_id, Wrapped(row[1], row[2])))
+        return self._cache.put(owner_id, self._master.unwrap(owner_id, Wrapped(row[1], row[2])))
 
     async def _made(self, owner_id: UUID) -> UserCipher | None:
         new = self._master.wrap(owner_id, AESGCM.generate_key(_KEY_BYTES * 8))
@@ -172,45 +174,79 @@ class UserKeys:
             row = await found.fetchone() or await (await connection.execute(_FIND, ([owner_id],))).fetchone()
         if row is None:
             raise _missing(owner_id)
-        return self._cache.put(owner_id.bytes, self._master.unwrap(owner_id, Wrapped(row[1], row[2])))
+        return self._cache.put(owner_id, self._master.unwrap(owner_id, Wrapped(row[1], row[2])))
 
     async def destroy(self, owner_id: UUID) -> None:
         """Make all that the owner's key sealed unreadable, for ever. Other processes follow within five minutes."""
         async with self._database.connection() as connection:
             await connection.execute(_DESTROY, (owner_id, self._master.current))
-        self._cache.drop(owner_id.bytes)
+        self._cache.drop(owner_id)
+
+
+class Known(dict[bytes, UserCipher | None]):
+    """Owners' keys by the bytes of ids, which are found faster than ids are. None: destroyed.
+
+    Whoever looks for one that is not there has them asked for, once; after that it is a `KeyError`.
+    """
+
+    ask: Callable[[], object] | None = None
+
+    def __missing__(self, owner: bytes) -> UserCipher | None:
+        if self.ask is None:
+            raise KeyError(owner)
+        ask, self.ask = self.ask, None
+        ask()
+        return self[owner]
 
 
 class PageKeys:
-    """The keys for those who read the log page by page: one query for all owners of a page that are not known."""
+    """The keys for those who read the log page by page: one query for all owners of a page that are not known.
+
+    Known ones are forgotten all together, five minutes after the first of them came, or when there are too many.
+    """
 
     def __init__(self, connection: Connection, master: MasterKeys, clock: Callable[[], float] = time.monotonic) -> None:
         self._connection = connection
         self._master = master
-        self._cache = _Cache(clock)
+        self._clock = clock
+        self._known = Known()
+        self._until = 0.0
+
+    def of_page(self, owners: Callable[[], Iterable[bytes]]) -> Mapping[bytes, UserCipher | None]:
+        """The keys of a page, whose owners are told of when one is not known. Without those that cannot be used."""
+        known = self._fresh()
+        known.ask = lambda: self._ask([UUID(bytes=owner) for owner in owners() if owner not in known], known)
+        return known
 
     def of(self, owner_ids: Collection[UUID]) -> Mapping[UUID, UserCipher | KeyUnusable | None]:
         """Each owner's key, None for a destroyed one, or why it cannot be used."""
-        keys = self.of_bytes({owner_id.bytes for owner_id in owner_ids})
-        return {owner_id: keys[owner_id.bytes] for owner_id in owner_ids}
+        known = self._fresh()
+        unusable = self._ask([owner_id for owner_id in owner_ids if owner_id.bytes not in known], known)
+        return {owner_id: unusable.get(owner_id) or known[owner_id.bytes] for owner_id in owner_ids}
 
-    def of_bytes(self, owners: Collection[bytes]) -> Mapping[bytes, UserCipher | KeyUnusable | None]:
-        """The same by the bytes of ids, which are found faster than ids are."""
-        keys: dict[bytes, UserCipher | KeyUnusable | None] = {**self._cache.get(owners)}
-        unknown = [UUID(bytes=owner) for owner in owners if owner not in keys]
-        if not unknown:
-            return keys
+    def _fresh(self) -> Known:
+        if self._clock() >= self._until or len(self._known) >= _CACHED:
+            self._known = Known()
+            self._until = self._clock() + _LIFETIME_SECONDS
+        return self._known
+
+    def _ask(self, owner_ids: Sequence[UUID], known: Known) -> Mapping[UUID, KeyUnusable]:
+        """From now on they are known, but for those whose key cannot be used."""
+        if not owner_ids:
+            return {}
         try:
-            stored = self._connection.execute(_FIND, (unknown,)).fetchall()
+            stored = self._connection.cursor(binary=True).execute(_FIND, (owner_ids,)).fetchall()
         except OperationalError as error:
             raise StoreUnavailable from error
+        found, unusable = set[UUID](), dict[UUID, KeyUnusable]()
         for owner_id, master_id, wrapped in stored:
+            found.add(owner_id)
             try:
                 key = self._master.unwrap(owner_id, Wrapped(master_id, wrapped))
-                keys[owner_id.bytes] = self._cache.put(owner_id.bytes, key)
+                known[owner_id.bytes] = None if key is None else UserCipher(key)
             except KeyUnusable as fault:
-                keys[owner_id.bytes] = fault
-        return keys | {owner_id.bytes: _missing(owner_id) for owner_id in unknown if owner_id.bytes not in keys}
+                unusable[owner_id] = fault
+        return unusable | {owner_id: _missing(owner_id) for owner_id in owner_ids if owner_id not in found}
 
 
 def _missing(owner_id: UUID) -> KeyUnusable:

@@ -4,7 +4,7 @@ Lines are taken apart here: psycopg's general way takes longer than the server n
 """
 
 import struct
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 from uuid import UUID, SafeUUID
 
@@ -17,7 +17,7 @@ from psycopg.sql import Composed
 
 from domain.events.event import Event, Recorded
 from domain.measures import UserId
-from infra.event_store.mapper import SEALED, Decode, in_the_clear
+from infra.event_store.mapper import HEAD, SEALED, Decode, one_map
 from infra.event_store.rows import Row
 from infra.keys import UserCipher
 
@@ -25,6 +25,10 @@ from infra.keys import UserCipher
 # behind it come the topic, the state with its length, and the owner with its.
 _HEAD: Final = struct.Struct("!6xq4x16s4xqi")
 _VERSION: Final = slice(38, 46)
+# From where the topic ends: behind the state's length the head of a sealed one, its kind and a length of 24 bits.
+_SEALED: Final = struct.Struct("!4xI")
+_KIND: Final = 24
+_LENGTH: Final = (1 << _KIND) - 1
 _TOPIC_SIZE: Final = 46  # where the topic's length is
 _UNDECODABLE: Final = (KeyError, IndexError, msgspec.DecodeError, ValueError, TypeError, RecursionError, InvalidTag)
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # with flags and no extension, before the first line
@@ -43,7 +47,7 @@ class Events(Struct, frozen=True):
 def rows_of(connection: Connection, statement: Composed, owners: "Ids") -> Sequence[Row]:
     """What the statement copies. Its columns are those of a row."""
     unpack, head, topics, rows = _HEAD.unpack_from, _HEAD.size, _Topics(), list[Row]()
-    for line in _lines(connection, statement):
+    for line in lines_of(connection, statement):
         position, stream, version, size = unpack(line)
         begin = head + size
         topic, owner = topics[line[head:begin]], owners[line[-16:]]
@@ -53,7 +57,24 @@ def rows_of(connection: Connection, statement: Composed, owners: "Ids") -> Seque
 
 def lines_of(connection: Connection, statement: Composed) -> Sequence[bytes]:
     """What the statement copies, as it came: for `owners_of` and `events_of`."""
-    return list(_lines(connection, statement))
+    lines = list[bytes]()
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        received, keep, least = connection.pgconn.get_copy_data, lines.append, _HEAD.size
+        while True:
+            size, data = received(1)
+            if size > least:
+                keep(bytes(data))
+                continue
+            if size < 0:
+                ended = connection.pgconn.get_result()
+                raise psycopg.OperationalError(ended.get_error_message() if ended else "the server ended the copy")
+            line = bytes(data) if size else bytes(copy.read())  # which waits for more
+            if len(line) < least:  # the end mark
+                copy.read()
+                break
+            keep(line)
+    lines[:1] = [line.removeprefix(_SIGNATURE) for line in lines[:1]]
+    return lines
 
 
 def position_of(line: bytes) -> int:
@@ -72,23 +93,28 @@ def events_of(
     owners: "Ids",
     decoders: Mapping[bytes, Decode],
     opened: Collection[bytes],
-    ciphers: Mapping[bytes, UserCipher],
+    ciphers: Mapping[bytes, UserCipher | None],
 ) -> Events:
     """The events of some lines. Rows without a decoder and rows that do not decode are left.
 
-    What is sealed is opened for topics in `opened`, by the owners' ciphers. Values are gathered in columns, from which
-    ids and events are then made together.
+    What is sealed is opened for topics in `opened`, by the owners' ciphers; None: the key is destroyed. Values are
+    gathered in columns, from which ids and events are then made together.
     """
-    unpack, head, position = _HEAD.unpack_from, _HEAD.size, 0
+    unpack, sealed, head, position = _HEAD.unpack_from, _SEALED.unpack_from, _HEAD.size, 0
     events, streams, versions, positions, whose = list[Event](), list[bytes](), list[int](), list[int](), list[UserId]()
     left = list[Row]()
     for line in lines:
         position, stream, version, size = unpack(line)
         begin = head + size
-        topic, state, owner = line[head:begin], line[begin + 4 : -20], line[-16:]
+        topic, owner = line[head:begin], line[-16:]
         try:
-            if topic in opened and state[0] == SEALED:
-                state = in_the_clear(state, ciphers[owner], owner + stream + line[_VERSION])
+            if topic in opened and (sealed_head := sealed(line, begin)[0]) >> _KIND == SEALED:
+                ends = begin + 4 + HEAD + (sealed_head & _LENGTH)
+                state = line[begin + 4 + HEAD : ends]
+                if (cipher := ciphers[owner]) is not None:
+                    state = one_map(state, cipher.open(line[ends:-20], owner + stream + line[_VERSION]))
+            else:
+                state = line[begin + 4 : -20]
             events.append(decoders[topic](state))
         except _UNDECODABLE:
             state = line[begin + 4 : -20]
@@ -99,25 +125,6 @@ def events_of(
         positions.append(position)
         whose.append(owners[owner])
     return Events(list(map(Recorded, events, _ids(streams), versions, positions, whose)), left, position)
-
-
-def _lines(connection: Connection, statement: Composed) -> Iterator[bytes]:
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        received, least, begun = connection.pgconn.get_copy_data, _HEAD.size, False
-        while True:
-            size, data = received(1)
-            if size > least and begun:
-                yield bytes(data)
-                continue
-            if size < 0:
-                ended = connection.pgconn.get_result()
-                raise psycopg.OperationalError(ended.get_error_message() if ended else "the server ended the copy")
-            line = bytes(data) if size else bytes(copy.read())  # which waits for more
-            if len(line) < least:  # the end mark
-                copy.read()
-                return
-            yield line if begun else line.removeprefix(_SIGNATURE)
-            begun = True
 
 
 def _ids(data: Sequence[bytes]) -> list[UUID]:

@@ -140,10 +140,9 @@ class Mapper:
     def event(self, row: Row, cipher: Cipher | None) -> Event:
         """The event of a row, opened. `UndecodableEvent` names the row."""
         try:
-            if cipher is None or not is_sealed(row.state):
+            if cipher is None:
                 return self.decode(row.topic, row.state)
-            place = associated(row.owner_id, row.stream_id, row.version)
-            return self.decode(row.topic, _opened(row.topic, row.state, cipher, place))
+            return self.open(row.topic, row.state, cipher, associated(row.owner_id, row.stream_id, row.version))
         except UndecodableEvent as fault:
             raise UndecodableEvent(f"{place_of(row)}: {fault}") from fault.__cause__
 
@@ -165,8 +164,12 @@ def _opened(topic: str, state: bytes, cipher: Cipher, place: bytes) -> bytes:
 def in_the_clear(state: bytes, cipher: Cipher, place: bytes) -> bytes:
     """A state that begins with `SEALED` as one map. `InvalidTag`, `IndexError`, `ValueError`: it does not open."""
     ends = HEAD + int.from_bytes(state[1:HEAD])
-    private = cipher.open(state[ends:], place)
-    return _BYTES[state[HEAD] + private[0] - 0x80] + state[HEAD + 1 : ends] + private[1:]
+    return one_map(state[HEAD:ends], cipher.open(state[ends:], place))
+
+
+def one_map(public: bytes, private: bytes) -> bytes:
+    """Of two maps, each of up to 15 fields. `IndexError`: one is empty."""
+    return _BYTES[public[0] + private[0] - 0x80] + public[1:] + private[1:]
 
 
 def place_of(row: Row) -> str:

@@ -148,16 +148,11 @@ class LogReader:
         """What the lines hold, some at once; once where there are none."""
         decoders = {topic.encode(): decode for topic, decode in MAPPER.decoders.items()}
         topics = frozenset(topic.encode() for topic in opened)
-        ciphers = self._ciphers(owners_of(lines, topics))
+        ciphers = self._keys.of_page(lambda: owners_of(lines, topics)) if topics else {}
         for begin in range(0, len(lines) or 1, _AT_ONCE):
             some = lines[begin : begin + _AT_ONCE]
             found = events_of(some, self._owners, decoders, topics, ciphers)
             yield self._whole(found, opened), len(some), found.last
-
-    def _ciphers(self, owners: Collection[bytes]) -> dict[bytes, UserCipher]:
-        """Of those owners whose key is there and fine. A row without one is left, and looked at by itself."""
-        keys = self._keys.of_bytes(owners).items()
-        return {owner: cipher for owner, cipher in keys if isinstance(cipher, UserCipher)}
 
     def _whole(self, found: Events, opened: Collection[str]) -> Sequence[Recorded]:
         """With the events of the rows that were left, and without those of parked streams."""
@@ -252,6 +247,8 @@ _ARRAYS: Final[Mapping[str, LiteralString]] = {"owner_id": "uuid[]", "topic": "t
 
 
 def _unsealed_of(opened: Collection[str]) -> Composable:
+    if PRIVATE.issubset(opened):
+        return _AS_IT_IS
     return _CUT.format(opened=Literal(sorted(opened)), sealed=Literal(SEALED), head=Literal(HEAD))
 
 

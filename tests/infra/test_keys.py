@@ -1,3 +1,4 @@
+from collections.abc import Mapping, Sequence
 from uuid import uuid4
 
 import pytest
@@ -99,6 +100,37 @@ async def test_a_page_asks_once_for_all_its_owners(opened: Store, database: Conn
     assert keys.of([ANNA])[ANNA] is found[ANNA]
     clock.now += 301
     assert keys.of([ANNA])[ANNA] is None
+
+
+async def test_a_page_asks_when_it_meets_an_owner_who_is_not_known(opened: Store, database: Connection) -> None:
+    """For all owners at once, and no second time for those whose key cannot be used."""
+    clock, asked = Clock(), list[str]()
+    await opened.keys.to_seal(ANNA)
+    await opened.keys.destroy(BEN)
+    keys = PageKeys(database, MASTER, clock)
+
+    def page() -> Mapping[bytes, UserCipher | None]:
+        def owners() -> Sequence[bytes]:
+            asked.append("")
+            return [ANNA.bytes, BEN.bytes, CARA.bytes]
+
+        return keys.of_page(owners)
+
+    first = page()
+    assert asked == []
+    assert isinstance(first[ANNA.bytes], UserCipher)
+    assert first[BEN.bytes] is None
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            first[CARA.bytes]
+    assert len(asked) == 1
+    await opened.keys.to_seal(CARA)
+    await opened.keys.destroy(ANNA)
+    assert page()[ANNA.bytes] is first[ANNA.bytes]
+    assert isinstance(page()[CARA.bytes], UserCipher)
+    assert len(asked) == 2
+    clock.now += 301
+    assert page()[ANNA.bytes] is None
 
 
 async def test_a_missing_key_is_not_taken_for_a_destroyed_one(opened: Store) -> None:

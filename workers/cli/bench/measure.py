@@ -8,6 +8,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from workers.projector import COLLECTIONS
+
 ROUNDS: Final = 5  # at least, for a median that one disturbed run does not move
 
 
@@ -89,11 +91,13 @@ def measure(bench: Bench, rounds: int, told: Callable[[str], None]) -> Outcome:
     """Each round runs every contender once, in another order; `told` hears which.
 
     What is in memory by now is kept from the collector, as in a process that has started: else all would be measured
-    together with what the others left lying about.
+    together with what the others left lying about. For all of them it looks for cycles as often as in a worker.
     """
     order = list(bench.contenders)
     runs: dict[str, list[float]] = {contender.name: [] for contender in order}
     rounds = 1 if bench.once else rounds
+    collections = gc.get_threshold()
+    gc.set_threshold(*COLLECTIONS)
     for number in range(1, rounds + 1):
         random.shuffle(order)
         for contender in order:
@@ -101,6 +105,7 @@ def measure(bench: Bench, rounds: int, told: Callable[[str], None]) -> Outcome:
             gc.freeze()
             told(f"{bench.name} {number}/{rounds}: {contender.name}")
             runs[contender.name].append(contender.run())
+    gc.set_threshold(*collections)
     return Outcome(
         name=bench.name,
         unit=bench.unit,

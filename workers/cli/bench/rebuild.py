@@ -1,7 +1,6 @@
 """Rebuilding from a large log, and keeping up with a running one, beside the library's runner and a bare COPY."""
 
 import contextlib
-import gc
 import os
 import statistics
 import threading
@@ -32,7 +31,7 @@ from workers.cli.bench.events import log
 from workers.cli.bench.measure import Bench, Contender, Goal
 from workers.cli.bench.replay import fill, scan_opened
 from workers.cli.bench.stock import StockRunner
-from workers.projector import COLLECTIONS, Projector
+from workers.projector import Projector
 
 MEMORY: Final = 512 * 1024**2
 _MODELS: Final = ("goals", "people", "summaries")
@@ -267,12 +266,7 @@ def _worker(url: str) -> Iterator[tuple[Connection, Projector[Shard]]]:
     ):
         reader = LogReader(reading, MasterKeys([MASTER]))
         tables = LiveTables(prepare(writing, live=True), reader, uuid4())
-        collections = gc.get_threshold()
-        gc.set_threshold(*COLLECTIONS)  # as the process of a worker has it
-        try:
-            yield reading, Projector(tables, LeaseLost)
-        finally:
-            gc.set_threshold(*collections)
+        yield reading, Projector(tables, LeaseLost)
         tables.release()
 
 
