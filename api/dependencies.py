@@ -13,7 +13,7 @@ from api.clients import Client, client_of
 from api.front.kept import Keep, Seen
 from api.openapi import tells
 from api.services import Reader, Services
-from api.tokens import LATE_UPLOAD, Bearer
+from api.tokens import LATE_UPLOAD, Bearer, token_of
 from domain.accounts import TokenRefused
 from domain.errors import DomainError
 from domain.measures import UserId
@@ -49,18 +49,18 @@ class ConditionNotTaken(DomainError):
 
 async def unconditional(request: Request) -> None:
     """A write whose condition nobody looks at is not done (RFC 9110, 13.2); that of a read is its own affair."""
-    if request.method not in ("GET", "HEAD") and any(name in _CONDITIONS for name, _ in request.scope["headers"]):
+    if request.method not in ("GET", "HEAD") and any(name in request.headers for name in _CONDITIONS):
         raise ConditionNotTaken
 
 
-_CONDITIONS: Final = frozenset({b"if-match", b"if-none-match", b"if-unmodified-since"})
+_CONDITIONS: Final = ("if-match", "if-none-match", "if-unmodified-since")
 
 
 def _bearer(request: Request, services: Services, late: timedelta) -> Bearer:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
+    token = token_of(request.headers.get("authorization", "").encode("latin-1"))
+    if not token:
         raise TokenRefused("Sign in, and send the header Authorization: Bearer ACCESS_TOKEN.")
-    bearer = services.tokens.read(token.strip(), services.clock(), late=late)
+    bearer = services.tokens.read(token, services.clock(), late=late)
     if services.accounts.ended(bearer.session_id):
         raise TokenRefused
     return bearer

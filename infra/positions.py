@@ -1,9 +1,11 @@
 """Positions in the log as the opaque tokens that clients carry from a write to a read."""
 
+import re
 from typing import Final
 
 from domain.streams import MalformedPosition
 
+_TOKEN: Final = re.compile(r"p1-([0-9a-f]{1,16})")
 _MAX: Final = 2**63 - 1  # of a Postgres bigint
 
 
@@ -14,10 +16,8 @@ def to_token(position: int) -> str:
 
 def from_token(token: str) -> int:
     """The position behind a token; `MalformedPosition` for anything else."""
-    version, _, digits = token.partition("-")
-    if version != "p1" or not 0 < len(digits) <= 16 or not set(digits) <= set("0123456789abcdef"):
-        raise MalformedPosition
-    position = int(digits, 16)
+    found = _TOKEN.fullmatch(token)
+    position = int(found[1], 16) if found else _MAX + 1
     if position > _MAX:
         raise MalformedPosition
     return position

@@ -56,9 +56,9 @@ class Ticket:
         """What the limits said, to be told."""
         self._counted, self._taken = counted, taken
 
-    def fields(self) -> dict[str, str]:
+    def lines(self) -> Sequence[tuple[bytes, bytes]]:
         """The RateLimit fields for the answer; none for those who are not signed in: caches may keep it."""
-        return {} if self._counted is None or self._taken is None else self._counted.fields(self._taken)
+        return () if self._counted is None or self._taken is None else self._counted.lines(self._taken)
 
     def untimed(self) -> None:
         """It waits for something else than this process: how long it takes says nothing."""
@@ -89,28 +89,40 @@ class Admission:
         for kind in Kind:
             telemetry.at_once.labels(kind.value).set_function(partial(concurrency.at_once.__getitem__, kind))
 
-    async def enter(self, ask: Ask, identified: Callable[[Ask], Ask] = lambda ask: ask) -> Ticket:
+    async def enter(
+        self,
+        kind: Kind,
+        ask: Callable[[], Ask],
+        identified: Callable[[], Ask] | None = None,
+        counted: Counted | None = None,
+    ) -> Ticket:
         """Let a request in: `Overloaded`, `RateLimited`. Whoever gets a ticket calls its `leave`, once.
 
         `identified` finds out who asks, where that costs something: a request that is sent away for load is spared it.
+        `counted`: what it counts against, where that is known by now; then `identified` is needed for a refusal alone,
+        or where Valkey has to be asked.
         """
-        ticket = self.hold(ask)
+        ticket = self.hold(kind, ask)
         try:
-            await self._count(identified(ask), ticket)
+            taken = None if counted is None else self._limiter.on_trust(counted.claims)
+            if counted is None or taken is None:
+                await self._count((identified or ask)(), ticket)
+            else:
+                ticket.count(counted, taken)
         except BaseException:
             ticket.leave()
             raise
         return ticket
 
-    def hold(self, ask: Ask) -> Ticket:
+    def hold(self, kind: Kind, ask: Callable[[], Ask]) -> Ticket:
         """A place among the requests at once: it needs neither the user nor Valkey."""
         if not self._pulse.running:
             self._pulse.start()
-        if self._concurrency.enter(ask.kind):
-            return Ticket(self._concurrency, ask.kind)
-        window = _WINDOWS[ask.kind] * self._concurrency.pressure
-        self._note(ask, Overloaded.why)
-        raise Overloaded(spread(1, window, ask.who))
+        if self._concurrency.enter(kind):
+            return Ticket(self._concurrency, kind)
+        refused, window = ask(), _WINDOWS[kind] * self._concurrency.pressure
+        self._note(refused, Overloaded.why)
+        raise Overloaded(spread(1, window, refused.who))
 
     async def _count(self, ask: Ask, ticket: Ticket) -> None:
         """One request from the limits of user and device, or of the address."""
@@ -119,9 +131,9 @@ class Admission:
         if ask.user_id is not None:
             ticket.count(counted, taken)
 
-    def claims(self, kind: Kind, user_id: UUID, device: UUID | None) -> Sequence[Claim]:
+    def counted(self, kind: Kind, user_id: UUID, device: UUID | None) -> Counted:
         """What a request counts against, of somebody who is signed in."""
-        return self._rates.of_user(kind, user_id, device).claims
+        return self._rates.of_user(kind, user_id, device)
 
     def local(self, claims: Sequence[Claim]) -> bool:
         """Instead of `enter`, for a read that a cache in this process answers: whether it is within the limits by what

@@ -1,17 +1,16 @@
 """Requests as the server has them, asking to be let in."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 from uuid import UUID
 
-from msgspec.structs import replace
-from starlette.types import Message, Scope, Send
+from starlette.types import Scope
 
 from api.admission.admission import Ask, Ticket
-from api.admission.gcra import Claim
 from api.admission.kinds import Kind, lowered, sort_of
+from api.admission.rates import Counted
 from api.clients import MAX_LENGTH, client_of
 from api.services import Services
 from api.tokens import LATE_UPLOAD, token_of
@@ -27,17 +26,28 @@ class Door:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._claims = lru_cache(maxsize=16_384)(self._claims_of)
+        self._counted = lru_cache(maxsize=16_384)(self._counted_of)
 
     async def enter(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Ticket:
         """As `Admission.enter`; no signature is checked for a request that is sent away for load."""
+        path, authorization = scope["path"], headers.get(b"authorization", b"")
+        public = _PUBLIC.match(path)
+        sort = sort_of(scope["method"], path)
+        kind = lowered(sort.kind, headers[b"priority"]) if b"priority" in headers else sort.kind
 
-        def identified(ask: Ask) -> Ask:
-            if _PUBLIC.match(scope["path"]):
-                return ask
-            return replace(ask, user_id=self._user(headers.get(b"authorization", b"")))
+        def ask(user_id: UUID | None = None) -> Ask:
+            client = client_of(headers.get(b"cairn-client", b""))
+            address = ""  # of no use where the user is known
+            if user_id is None:
+                peer = (scope.get("client") or ("",))[0]
+                address = self._services.addresses.of(peer, headers.get(b"x-forwarded-for", b"").decode("latin-1"))
+            return Ask(kind, user_id, client.device, client.label, address, sort.anonymous)
 
-        ticket = await self._services.admission.enter(self._ask(scope, headers, None), identified)
+        def identified() -> Ask:
+            return ask(None if public else self._user(authorization))
+
+        counted = None if public else self._known(kind, authorization, headers)
+        ticket = await self._services.admission.enter(kind, ask, identified, counted)
         if b"cairn-min-position" in headers:
             ticket.untimed()  # it may wait for the read models
         return ticket
@@ -46,20 +56,19 @@ class Door:
         """As `Admission.local`; the user's id as a number, which costs less."""
         if b"priority" in headers:
             kind = lowered(kind, headers[b"priority"])
-        return self._services.admission.local(self._claims(kind, user, headers.get(b"cairn-client", b"")[:MAX_LENGTH]))
+        counted = self._counted(kind, user, headers.get(b"cairn-client", b"")[:MAX_LENGTH])
+        return self._services.admission.local(counted.claims)
 
-    def _claims_of(self, kind: Kind, user: int, client: bytes) -> Sequence[Claim]:
-        return self._services.admission.claims(kind, UUID(int=user), client_of(client).device)
+    def _known(self, kind: Kind, authorization: bytes, headers: Mapping[bytes, bytes]) -> Counted | None:
+        """What the request counts against, where its token was checked before."""
+        late = LATE_UPLOAD.total_seconds()
+        bearer = self._services.tokens.known(token_of(authorization), self._services.clock().timestamp(), late)
+        if bearer is None:
+            return None
+        return self._counted(kind, bearer.user_id.int, headers.get(b"cairn-client", b"")[:MAX_LENGTH])
 
-    def _ask(self, scope: Scope, headers: Mapping[bytes, bytes], user_id: UUID | None) -> Ask:
-        sort = sort_of(scope["method"], scope["path"])
-        client = client_of(headers.get(b"cairn-client", b""))
-        kind = lowered(sort.kind, headers[b"priority"]) if b"priority" in headers else sort.kind
-        address = ""  # of no use where the user is known
-        if user_id is None:
-            peer = (scope.get("client") or ("",))[0]
-            address = self._services.addresses.of(peer, headers.get(b"x-forwarded-for", b"").decode("latin-1"))
-        return Ask(kind, user_id, client.device, client.label, address, sort.anonymous)
+    def _counted_of(self, kind: Kind, user: int, client: bytes) -> Counted:
+        return self._services.admission.counted(kind, UUID(int=user), client_of(client).device)
 
     def _user(self, authorization: bytes) -> UserId | None:
         """Whose requests to count, also with a token that has expired: what it opens is not decided here."""
@@ -70,19 +79,3 @@ class Door:
             return self._services.tokens.read(token, self._services.clock(), late=LATE_UPLOAD).user_id
         except TokenRefused:
             return None
-
-
-class Answering:
-    """Sends an answer, with the RateLimit fields for those who are signed in. It notes when the answer begins."""
-
-    def __init__(self, send: Send, ticket: Ticket) -> None:
-        self._send = send
-        self._ticket = ticket
-
-    async def __call__(self, message: Message) -> None:
-        """Of ASGI."""
-        if message["type"] == "http.response.start":
-            self._ticket.answers()
-            told = [(name.lower().encode(), value.encode()) for name, value in self._ticket.fields().items()]
-            message = {**message, "headers": [*message["headers"], *told]}
-        await self._send(message)

@@ -1,7 +1,7 @@
 """Which limits a request counts against: of its device and of all its user's devices, or of its address."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -21,13 +21,22 @@ class Counted(NamedTuple):
 
     def fields(self, taken: Taken) -> dict[str, str]:
         """RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers-10) of the tightest limit."""
+        policy, told = self._told(taken)
+        return {"RateLimit-Policy": policy, "RateLimit": told}
+
+    def lines(self, taken: Taken) -> Sequence[tuple[bytes, bytes]]:
+        """The same as header lines."""
+        policy, told = self._told(taken)
+        return (b"ratelimit-policy", policy.encode()), (b"ratelimit", told.encode())
+
+    def _told(self, taken: Taken) -> tuple[str, str]:
         tightest, left, until = self.rates[0], -1, 0
         for rate, arrival in zip(self.rates, taken.arrivals, strict=True):
             now_left, now_until = rate.left(arrival, taken.now)
             if left < 0 or now_left < left:
                 tightest, left, until = rate, now_left, now_until
         told = f'"{tightest.name}";r={left};t={until}' if until else f'"{tightest.name}";r={left}'
-        return {"RateLimit-Policy": tightest.policy, "RateLimit": told}
+        return tightest.policy, told
 
 
 class Rates:

@@ -28,48 +28,35 @@ def compiled(dependant: Dependant, constants: Mapping[Callable[..., Any], Any]) 
     plan = _Plan(constants)
     arguments = plan.arguments(dependant)
     call, parameters = _coroutine(dependant), plan.parameters
-    steps = [(step, wanted, any(kind == "parameter" for _, kind, _ in wanted)) for step, wanted in plan.steps]
+    steps = [(step, wanted, not parameters.keys().isdisjoint(wanted.values())) for step, wanted in plan.steps]
 
     async def answer(request: Request) -> Response:
-        found: list[Any] = []
         errors: list[Any] = []
-        given = {name: source(request, errors) for name, source in parameters.items()}
+        found: dict[Any, Any] = {**constants, _REQUEST: request}
+        for name, source in parameters.items():
+            found[name] = source(request, errors)
         for step, wanted, needs_parameters in steps:
             if errors and needs_parameters:
                 raise RequestValidationError(errors)
-            found.append(await step(**_given(wanted, request, given, found)))
+            found[step] = await step(**{name: found[source] for name, source in wanted.items()})
         if errors:
             raise RequestValidationError(errors)
-        response: Response = await call(**_given(arguments, request, given, found))
+        response: Response = await call(**{name: found[source] for name, source in arguments.items()})
         return response
 
     return answer
 
 
-# where an argument's value comes from: the request, a parameter by its place, an earlier step's result, or a constant
-_Wanted = list[tuple[str, str, Any]]
-
-
-def _given(wanted: _Wanted, request: Request, parameters: dict[str, Any], found: list[Any]) -> dict[str, Any]:
-    given: dict[str, Any] = {}
-    for name, kind, source in wanted:
-        if kind == "step":
-            given[name] = found[source]
-        elif kind == "parameter":
-            given[name] = parameters[source]
-        elif kind == "request":
-            given[name] = request
-        else:
-            given[name] = source
-    return given
+# The arguments of a call, each by what gives it: the request, a parameter by its place, or a dependency.
+_Wanted = dict[str, Any]
+_REQUEST: Final = "request"
 
 
 class _Plan:
     """Dependencies in the order in which they are to be called, each once."""
 
     def __init__(self, constants: Mapping[Callable[..., Any], Any]) -> None:
-        self._constants = constants
-        self._places: dict[Any, int] = {}
+        self._known: set[Any] = set(constants)
         self.steps: list[tuple[Callable[..., Awaitable[Any]], _Wanted]] = []
         self.parameters: dict[str, _Source] = {}
 
@@ -85,9 +72,9 @@ class _Plan:
         )
         if any(unsupported):
             raise Unsupported(f"{dependant.call} asks for what is not resolved here")
-        wanted: _Wanted = []
+        wanted: _Wanted = {}
         if dependant.request_param_name:
-            wanted.append((dependant.request_param_name, "request", None))
+            wanted[dependant.request_param_name] = _REQUEST
         for where, fields in (
             ("path", dependant.path_params),
             ("query", dependant.query_params),
@@ -96,21 +83,14 @@ class _Plan:
             for field in fields:
                 place = f"{where} {field.alias}"
                 self.parameters[place] = _parameter(where, field)
-                wanted.append((field.name, "parameter", place))
+                wanted[field.name] = place
         for dependency in dependant.dependencies:
-            kind, source = self._place(dependency)
+            if dependency.call not in self._known:
+                self._known.add(dependency.call)
+                self.steps.append((_coroutine(dependency), self.arguments(dependency)))
             if dependency.name:  # without one it is asked for its refusal only
-                wanted.append((dependency.name, kind, source))
+                wanted[dependency.name] = dependency.call
         return wanted
-
-    def _place(self, dependency: Dependant) -> tuple[str, Any]:
-        if dependency.call is not None and dependency.call in self._constants:
-            return "constant", self._constants[dependency.call]
-        if dependency.call not in self._places:
-            wanted = self.arguments(dependency)
-            self._places[dependency.call] = len(self.steps)
-            self.steps.append((_coroutine(dependency), wanted))
-        return "step", self._places[dependency.call]
 
 
 def _coroutine(dependant: Dependant) -> Callable[..., Awaitable[Any]]:

@@ -11,22 +11,24 @@ from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
 import msgspec
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import iter_route_contexts
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from api.admission.door import FREE, Answering, Door
+from api.admission.door import FREE, Door
 from api.admission.kinds import Kind, sort_of
 from api.admission.pace import Pace
 from api.clients import ClientTooOld, client_of
 from api.dependencies import asking, services_of
 from api.deprecation import deprecation_of
+from api.front.answering import Answering
 from api.front.cache import MAX_BODY, Asked, ReadCache
 from api.front.endpoint import Endpoint, compiled
 from api.front.kept import KEPT, Kept, Stored
 from api.front.meter import Meter
+from api.front.request import Request
 from api.front.table import Table
 from api.minimum import Minimum
 from api.problems import answer_error, answer_refusal, method_not_allowed
@@ -104,10 +106,10 @@ class Front:
         if scope["method"] == _GET:
             kept, asked = self._kept(scope["raw_path"], scope["query_string"], headers)
             if kept is not None and asked is not None and self._door.local(kept.kind, headers, asked.user):
-                self._read_kept(kept, await _send_kept(kept, headers, send), headers, began)
+                self._read_kept(kept, await _send_kept(kept, headers, Answering(send)), headers, began)
                 return
         if scope["path"] in FREE:
-            await self._routed(scope, receive, send, headers, asked, began)
+            await self._routed(scope, receive, Answering(send), headers, asked, began)
             return
         try:
             ticket = await self._door.enter(scope, headers)
@@ -198,7 +200,7 @@ class Front:
         self,
         scope: Scope,
         receive: Receive,
-        send: Send,
+        send: Answering,
         headers: dict[bytes, bytes],
         asked: Asked | None,
         began: float,
@@ -215,7 +217,7 @@ class Front:
         route = methods.get(method)
         scope["app"] = self._app
         scope.setdefault("state", {})
-        request = Request(scope, receive, send)
+        request = Request(scope, receive, send, headers)
         if route is None:
             response = method_not_allowed(methods)
             await response(scope, receive, send)
@@ -258,7 +260,9 @@ class Front:
 
     # reads that may be kept
 
-    async def _read(self, route: Route, request: Request, headers: dict[bytes, bytes], asked: Asked, send: Send) -> int:
+    async def _read(
+        self, route: Route, request: Request, headers: dict[bytes, bytes], asked: Asked, send: Answering
+    ) -> int:
         """A kept answer of others, or of whoever is asking the same right now, or a new one."""
         token = headers.get(b"cairn-min-position")
         floor = -1 if token is None else self._position(token)
@@ -389,26 +393,27 @@ def _table(app: FastAPI, services: Services) -> Table[Route]:
     return table
 
 
-async def _send_kept(kept: Kept, headers: Mapping[bytes, bytes], send: Send) -> int:
+async def _send_kept(kept: Kept, headers: Mapping[bytes, bytes], send: Answering) -> int:
     """The answer as the client takes it, or that the client has it; the status."""
     variant = await kept.variant(headers.get(b"accept-encoding", b""))
     if variant.known_by(headers.get(b"if-none-match")):
-        await send({"type": "http.response.start", "status": _NOT_MODIFIED, "headers": variant.not_modified})
-        await send({"type": "http.response.body", "body": b""})
+        await send.answer(_NOT_MODIFIED, variant.not_modified, b"")
         return _NOT_MODIFIED
-    await send({"type": "http.response.start", "status": _OK, "headers": variant.ok})
-    await send({"type": "http.response.body", "body": variant.body})
+    await send.answer(_OK, variant.ok, variant.body)
     return _OK
 
 
 async def _deliver(
-    response: Response, kept: Kept | None, request: Request, headers: Mapping[bytes, bytes], send: Send
+    response: Response, kept: Kept | None, request: Request, headers: Mapping[bytes, bytes], send: Answering
 ) -> int:
     """Send the answer, from what is kept of it if it is: that is packed already, or will be for the next ones too."""
     with suppress(ClientDisconnect):
         if kept is not None:
             return await _send_kept(kept, headers, send)
-        await response(request.scope, request.receive, send)
+        if type(response) is Response:
+            await send.answer(response.status_code, response.raw_headers, bytes(response.body))
+        else:
+            await response(request.scope, request.receive, send)
     return response.status_code
 
 

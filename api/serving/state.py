@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from starlette.types import Send
 from uvicorn.server import ServerState
 
 from api.serving.limits import Limits
@@ -12,12 +13,22 @@ from api.telemetry import Telemetry
 if TYPE_CHECKING:
     from api.serving.connection import Connection
 
+Lines = Sequence[tuple[bytes, bytes]]  # names and values of header lines
+
+# Writes an answer with its status, header lines and body. False: it is to be sent as ASGI's messages.
+Whole = Callable[[int, Lines, bytes], bool]
+
 # The answer to a GET, by its target and header lines, if it is known by heart: what follows the status code, the header
 # lines with the empty one behind them, and the body.
-AtOnce = Callable[[bytes, Sequence[tuple[bytes, bytes]]], tuple[bytes, bytes, bytes] | None]
+AtOnce = Callable[[bytes, Lines], tuple[bytes, bytes, bytes] | None]
 
 
-def nothing_at_once(_target: bytes, _headers: Sequence[tuple[bytes, bytes]]) -> None:
+def whole_of(send: Send) -> Whole | None:
+    """The way for an answer that is whole, where the server that this `send` belongs to has one."""
+    return getattr(getattr(send, "__self__", None), "whole", None)
+
+
+def nothing_at_once(_target: bytes, _headers: Lines) -> None:
     """Of an app that knows nothing by heart."""
 
 

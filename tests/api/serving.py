@@ -11,6 +11,7 @@ import uvloop
 from msgspec import Struct
 from starlette.types import Receive, Scope, Send
 
+from api.front.answering import Answering
 from api.serving.limits import Limits
 from api.serving.server import Server
 from api.telemetry import Telemetry
@@ -51,10 +52,15 @@ class Plain:
         if path == "/later":
             await asyncio.sleep(0.4)
         answer = b"x" * LARGE if path == "/large" else b"%d" % len(body)
-        length = str(len(answer)).encode()
+        lines = [(b"content-length", b"%d" % len(answer))]
+        if path == "/two-lines":
+            lines.append((b"location", b"/here\r\nset-cookie: a=b"))
         try:
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
-            await send({"type": "http.response.body", "body": answer})
+            if path == "/messages":
+                await send({"type": "http.response.start", "status": 200, "headers": lines})
+                await send({"type": "http.response.body", "body": answer})
+            else:
+                await Answering(send).answer(200, lines, answer)
         except RuntimeError as error:
             self.failed.append(error)
 

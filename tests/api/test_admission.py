@@ -55,14 +55,14 @@ def command() -> Ask:
 async def test_under_overload_runs_come_in_and_what_matters_least_is_sent_away(world: World, anna: Runner) -> None:
     async with door(world, at_once=20) as (here, services):
         runner = through(here.http, anna)
-        held = [services.admission.hold(command()) for _ in range(10)]
+        held = [services.admission.hold(Kind.COMMAND, command) for _ in range(10)]
         prefetch = await runner("GET", "/feed", headers={"Priority": "u=6", **device()})
         stats = await runner("GET", "/me/summaries?period=week&from=2026-05-01&to=2026-05-31", headers=device())
         for refused in (prefetch, stats):
             assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
             assert int(refused.headers["Retry-After"]) >= 1
         assert (await runner("GET", "/feed")).status_code == 200
-        held += [services.admission.hold(command()) for _ in range(10)]
+        held += [services.admission.hold(Kind.COMMAND, command) for _ in range(10)]
         assert (await runner("GET", "/feed")).status_code == 503
         assert (await runner("PATCH", "/me", json={"time_zone": "Europe/Berlin"})).status_code == 503
         assert (await runner("PUT", f"/activities/{uuid4()}", content=fit())).status_code == 202
@@ -156,24 +156,25 @@ async def test_a_request_that_is_refused_or_breaks_off_gives_its_place_back(worl
     async with door(world, at_once=1, command=(1, 600)) as (_, services):
         admission: Admission = services.admission
         ask = msgspec.structs.replace(command(), user_id=UserId(uuid4()))
-        (await admission.enter(ask)).leave()
+        (await admission.enter(ask.kind, lambda: ask)).leave()
         for _ in range(3):
             with pytest.raises(RateLimited):
-                await admission.enter(ask)
-        waiting = asyncio.create_task(admission.enter(msgspec.structs.replace(ask, user_id=UserId(uuid4()))))
+                await admission.enter(ask.kind, lambda: ask)
+        other = msgspec.structs.replace(ask, user_id=UserId(uuid4()))
+        waiting = asyncio.create_task(admission.enter(ask.kind, lambda: other))
         await asyncio.sleep(0)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        admission.hold(ask).leave()
+        admission.hold(ask.kind, command).leave()
 
 
 async def test_what_a_cache_answers_is_counted_here_alone(world: World) -> None:
     async with door(world, read=(2, 600)) as (_, services):
         user_id = UserId(uuid4())
-        claims = services.admission.claims(Kind.READ, user_id, None)
+        claims = services.admission.counted(Kind.READ, user_id, None).claims
         assert [services.admission.local(claims) for _ in range(3)] == [True, True, False]
         with pytest.raises(RateLimited) as refused:
-            await services.admission.enter(Ask(Kind.READ, user_id, None, "ios/1", ""))
+            await services.admission.enter(Kind.READ, lambda: Ask(Kind.READ, user_id, None, "ios/1", ""))
         told: dict[str, Any] = dict(refused.value.headers)
         assert told["RateLimit"].startswith('"read";r=0;t=')

@@ -1,6 +1,7 @@
 """What the server does below the app: deadlines and caps, byte by byte."""
 
 import asyncio
+import re
 import socket
 import time
 from collections import Counter
@@ -16,6 +17,7 @@ from tests.slow_clients import SlowClients
 HOST = b"Host: x\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
 WITH_BODY = POST + b"Content-Length: 3\r\n\r\nabc"
+_DATE = re.compile(rb"date: [^\r]*\r\n")
 SHORT = Limits(
     head_seconds=0.4,
     idle_seconds=0.6,
@@ -110,6 +112,20 @@ async def test_answers_to_pipelined_requests_come_in_order_and_a_bad_one_ends_th
     later, soon = b"GET /later HTTP/1.1\r\n" + HOST + b"\r\n", POST + b"Content-Length: 1\r\n\r\na"
     assert answers(await patient.said(later + soon + b"BREW / HTTP/1.1\r\n\r\n")) == [(200, b"0"), (200, b"1")]
     assert answers(await patient.said(later + soon * 100, b"x")) == [(200, b"0")] + [(200, b"1")] * 16
+
+
+@pytest.mark.parametrize("start", [b"GET %s HTTP/1.1\r\n", b"HEAD %s HTTP/1.1\r\n"])
+async def test_an_answer_that_is_handed_over_whole_is_the_same_on_the_wire(patient: Serving, start: bytes) -> None:
+    """Also to HEAD, and where it is the connection's last."""
+    last = start % b"/messages" + HOST + b"Connection: close\r\n\r\n"
+    whole, messages = [await patient.said(start % path + HOST + b"\r\n" + last) for path in (b"/", b"/messages")]
+    assert whole.count(b"HTTP/1.1 200 OK\r\n") == 2
+    assert _DATE.sub(b"", whole) == _DATE.sub(b"", messages)
+
+
+async def test_a_header_of_two_lines_is_never_written(patient: Serving) -> None:
+    assert b"set-cookie" not in await patient.said(b"GET /two-lines HTTP/1.1\r\n" + HOST + b"\r\n")
+    assert "one line" in str(patient.app.failed.pop())
 
 
 async def test_what_the_app_knows_by_heart_is_answered_in_its_turn_without_a_task(patient: Serving) -> None:

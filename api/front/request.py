@@ -1,0 +1,34 @@
+"""A request whose header lines are found by name: Starlette walks over all of them for each that is asked for."""
+
+from collections.abc import Mapping
+
+from starlette.datastructures import Headers
+from starlette.requests import Request as StarletteRequest
+from starlette.types import Receive, Scope, Send
+
+
+class Lines(Headers):
+    """Header lines by name. Of those that came twice the last one counts, for the door and for the endpoint alike."""
+
+    def __init__(self, scope: Scope, by_name: Mapping[bytes, bytes]) -> None:
+        super().__init__(scope=scope)
+        self._by_name = by_name
+
+    def __getitem__(self, key: str) -> str:
+        return self._by_name[key.lower().encode("latin-1")].decode("latin-1")
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and key.lower().encode("latin-1") in self._by_name
+
+    def get(self, key: str, default: str | None = None) -> str | None:  # type: ignore[override]
+        """The line's value, or the default."""
+        value = self._by_name.get(key.lower().encode("latin-1"))
+        return default if value is None else value.decode("latin-1")
+
+
+class Request(StarletteRequest):
+    """Of ASGI."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, by_name: Mapping[bytes, bytes]) -> None:
+        super().__init__(scope, receive, send)
+        self._headers = Lines(scope, by_name)
