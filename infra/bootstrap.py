@@ -100,7 +100,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         yield Parts(
             streams=streams,
             read_models=read_models,
-            shared_reads=SharedReads(reads),
+            shared_reads=SharedReads(reads, lost=limits.doubt),
             keys=keys,
             objects=objects,
             inbox=inbox,

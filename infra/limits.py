@@ -86,6 +86,12 @@ class ValkeyLimits:
             self._asking = asyncio.create_task(self._ask_all())
         return await asked.answer
 
+    def doubt(self) -> None:
+        """Keep nobody waiting until a probe was answered: others have seen that Valkey is away."""
+        if self.answers:
+            self._failures = _FAILURES
+            self._probing = asyncio.create_task(self._probe())
+
     def close(self) -> None:
         """Ask no more."""
         for task in (self._asking, self._probing):

@@ -47,10 +47,11 @@ Changed = Callable[[Collection[UUID], int], None]
 
 
 class SharedReads:
-    """The API's side. Implements `api.services.SharedReads`."""
+    """The API's side. Implements `api.services.SharedReads`. `lost` hears that Valkey does not answer."""
 
-    def __init__(self, redis: AsyncRedis) -> None:
+    def __init__(self, redis: AsyncRedis, lost: Callable[[], None] = lambda: None) -> None:
         self._redis = redis
+        self._lost = lost
         self._epoch = ""
         self._pause_until = 0.0
         self._writing: set[asyncio.Task[None]] = set()
@@ -121,12 +122,13 @@ class SharedReads:
                 await subscribed.subscribe(_CHANNEL)
                 await self._hear(subscribed, changed, opened)
             except (RedisError, OSError, TimeoutError):
-                await asyncio.sleep(_PAUSE_SECONDS)
+                self._lost()
             finally:
                 self._epoch = ""
                 closed()
                 with contextlib.suppress(RedisError, OSError):
                     await subscribed.aclose()  # type: ignore[no-untyped-call]  # redis-py's own
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _hear(self, subscribed: PubSub, changed: Changed, opened: Callable[[], None]) -> None:
         asked = False

@@ -144,6 +144,23 @@ async def test_when_valkey_answers_again_it_is_asked_again(redis: Redis, monkeyp
     assert (await shared.take(asked) or [1])[0] == 0
 
 
+async def test_in_doubt_nobody_waits_until_a_probe_is_answered(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.limits._PROBE_SECONDS", 30.0)
+    shared, asked = ValkeyLimits(redis), claims(Rate("read", 10, 3600))
+    monkeypatch.setattr("infra.limits._DEADLINE_SECONDS", 30.0)
+    shared.doubt()
+    shared.doubt()  # once is enough
+    assert await shared.take(asked) is None
+    shared.close()
+    monkeypatch.setattr("infra.limits._PROBE_SECONDS", 0.01)
+    shared = ValkeyLimits(redis)
+    shared.doubt()
+    monkeypatch.setattr("infra.limits._PROBE_SECONDS", 30.0)  # of a new connection
+    while not shared.answers:
+        await asyncio.sleep(0.01)
+    assert await shared.take(asked) is not None
+
+
 async def test_what_valkey_said_is_known_when_it_goes_away(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infra.limits._DEADLINE_SECONDS", 30.0)
     limiter, asked = Limiter(shared := ValkeyLimits(redis)), claims(Rate("read", 10, 3600))

@@ -1,6 +1,7 @@
 """Kept answers in a real Valkey, and the news of what makes them old."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Collection
 from typing import Any
 from uuid import UUID, uuid4
@@ -22,7 +23,8 @@ class Process:
 
     def __init__(self, url: str) -> None:
         self.redis = AsyncRedis.from_url(url, protocol=2, retry=AsyncRetry(NoBackoff(), 1))
-        self.reads = SharedReads(self.redis)
+        self.lost = asyncio.Event()
+        self.reads = SharedReads(self.redis, self.lost.set)
         self.open = asyncio.Event()
         self.news: asyncio.Queue[tuple[Collection[UUID], int]] = asyncio.Queue()
         self.listening = asyncio.create_task(
@@ -132,6 +134,24 @@ async def test_a_valkey_that_was_emptied_has_nothing_and_goes_on(one: Process) -
     assert await one.find(anna, "feed") == (b"again", 11)
 
 
+async def test_a_valkey_that_stands_still_is_seen_to_and_nothing_is_kept_meanwhile(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.shared_reads._ALIVE_SECONDS", 0.1)
+    server = EmbeddedValkey(tmp_path)
+    process = start(server)
+    api = await Process(server.url).ready()
+    monkeypatch.setattr("infra.shared_reads._PAUSE_SECONDS", 30.0)  # what was kept is let go before that
+    process.send_signal(signal.SIGSTOP)
+    async with asyncio.timeout(20):
+        await api.lost.wait()
+        while api.open.is_set():
+            await asyncio.sleep(0.01)
+    process.send_signal(signal.SIGCONT)
+    await api.close()
+    stop(server, process)
+
+
 async def test_while_valkey_is_away_nothing_is_kept_and_nothing_fails(tmp_path: Any) -> None:
     server = EmbeddedValkey(tmp_path)
     process = start(server)
@@ -140,6 +160,7 @@ async def test_while_valkey_is_away_nothing_is_kept_and_nothing_fails(tmp_path: 
     stop(server, process)
     while api.open.is_set():
         await asyncio.sleep(0.02)
+    assert api.lost.is_set()
     api.reads.keep(anna, "feed", b"page", [anna], 10, 60.0)
     assert await api.reads.find(anna, "feed") is None
     assert await api.reads.level([anna]) is None
