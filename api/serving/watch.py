@@ -21,8 +21,8 @@ from api.serving.state import State
 
 _log = logging.getLogger(__name__)
 
-_AT_A_TIME: Final = 50  # connections, some 0.2 ms; more where there would be over
-_PARTS: Final = 100  # of a second
+_AT_A_TIME: Final = 20  # connections, some 0.2 ms; more where there would be over
+_PARTS: Final = 250  # of a second
 _CROWDED: Final = 0.8  # of the connections that there may be
 
 

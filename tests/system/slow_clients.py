@@ -125,7 +125,9 @@ def _among(port: int, tokens: list[str], count: int, seconds: float, api_url: st
         stdout=subprocess.PIPE,
         text=True,
     ) as holder:
-        os.sched_setscheduler(holder.pid, os.SCHED_OTHER, os.sched_param(0))  # what is measured is the server alone
+        # What is measured is the server alone: Postgres and Valkey do not wait for those who are slow on purpose.
+        os.sched_setscheduler(holder.pid, os.SCHED_OTHER, os.sched_param(0))
+        os.setpriority(os.PRIO_PROCESS, holder.pid, 19)
         await_connections(api_url, int(count * 0.95), count + BESIDES)  # some are between two lives
         found = asyncio.run(p99(port, tokens, seconds))
         told, _ = holder.communicate("")
