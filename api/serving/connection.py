@@ -54,7 +54,7 @@ class Request(RequestResponseCycle):
     shared: State
 
     def whole(self, status: int, lines: Lines, body: bytes) -> bool:
-        """Write an answer as one piece, which costs a quarter of sending it as messages. False: it has to be sent.
+        """Write an answer as one piece, which costs half of sending it as messages. False: it has to be sent.
 
         So is what is large, what ends its connection, what was asked for by HEAD, and whatever a client owes room for.
         """
