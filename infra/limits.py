@@ -90,7 +90,7 @@ class ValkeyLimits:
         """Keep nobody waiting until a probe was answered: others have seen that Valkey is away."""
         if self.answers:
             self._failures = _FAILURES
-            self._probing = asyncio.create_task(self._probe())
+            self._go_alone("it says nothing to who listens")
 
     def close(self) -> None:
         """Ask no more."""
@@ -144,8 +144,11 @@ class ValkeyLimits:
     def _failed(self, error: Exception) -> None:
         self._failures += 1
         if self._failures == _FAILURES:
-            _log.warning("Valkey does not answer in time; each API process limits by itself until it does: %r", error)
-            self._probing = asyncio.create_task(self._probe())
+            self._go_alone(repr(error))
+
+    def _go_alone(self, why: str) -> None:
+        _log.warning("Valkey does not answer in time; each API process limits by itself until it does: %s", why)
+        self._probing = asyncio.create_task(self._probe())
 
     async def _probe(self) -> None:
         """Beside the requests, which wait for nothing meanwhile."""

@@ -155,7 +155,8 @@ async def test_in_doubt_nobody_waits_until_a_probe_is_answered(redis: Redis, mon
     monkeypatch.setattr("infra.limits._PROBE_SECONDS", 0.01)
     shared = ValkeyLimits(redis)
     shared.doubt()
-    monkeypatch.setattr("infra.limits._PROBE_SECONDS", 30.0)  # of a new connection
+    await asyncio.sleep(0)  # it has begun
+    monkeypatch.setattr("infra.limits._PROBE_SECONDS", 30.0)  # for a new connection
     while not shared.answers:
         await asyncio.sleep(0.01)
     assert await shared.take(asked) is not None

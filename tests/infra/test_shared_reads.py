@@ -143,13 +143,15 @@ async def test_a_valkey_that_stands_still_is_seen_to_and_nothing_is_kept_meanwhi
     api = await Process(server.url).ready()
     monkeypatch.setattr("infra.shared_reads._PAUSE_SECONDS", 30.0)  # what was kept is let go before that
     process.send_signal(signal.SIGSTOP)
-    async with asyncio.timeout(20):
-        await api.lost.wait()
-        while api.open.is_set():
-            await asyncio.sleep(0.01)
-    process.send_signal(signal.SIGCONT)
+    try:
+        async with asyncio.timeout(20):
+            await api.lost.wait()
+            while api.open.is_set():
+                await asyncio.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGCONT)
+        stop(server, process)
     await api.close()
-    stop(server, process)
 
 
 async def test_while_valkey_is_away_nothing_is_kept_and_nothing_fails(tmp_path: Any) -> None:
