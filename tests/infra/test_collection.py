@@ -1,7 +1,7 @@
 """What was kept of deleted activities goes, and nothing else does."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -45,15 +45,17 @@ async def parts(settings: Settings) -> AsyncIterator[Parts]:
 
 
 @pytest.fixture
-def turn(settings: Settings, parts: Parts) -> Turn:
-    async def collect(later: timedelta = KEPT) -> int:
-        with psycopg.connect(settings.database_url, autocommit=True) as connection:
+def turn(settings: Settings, parts: Parts) -> Iterator[Turn]:
+    """Over one connection, as in a worker: the lock of one that was closed just now may still be held."""
+    with psycopg.connect(settings.database_url, autocommit=True) as connection:
+
+        async def collect(later: timedelta = KEPT) -> int:
             served = parts.streams, parts.claims, parts.inbox, parts.tracks, parts.chunks, parts.objects
             return await Collection(
                 connection, MasterKeys(settings.master_keys), *served, clock=lambda: now() + later
             ).turn()
 
-    return collect
+        yield collect
 
 
 async def taken_in(parts: Parts, body: bytes) -> tuple[ActivityId, ...]:
