@@ -148,7 +148,8 @@ class ValkeyLimits:
 
     def _go_alone(self, why: str) -> None:
         _log.warning("Valkey does not answer in time; each API process limits by itself until it does: %s", why)
-        self._probing = asyncio.create_task(self._probe())
+        if self._probing is None or self._probing.done():  # else it goes on: an answer on its way had ended the doubt
+            self._probing = asyncio.create_task(self._probe())
 
     async def _probe(self) -> None:
         """Beside the requests, which wait for nothing meanwhile."""

@@ -7,7 +7,7 @@ from starlette.requests import Request as StarletteRequest
 from starlette.types import Receive, Scope, Send
 
 
-class Lines(Headers):
+class HeadersByName(Headers):
     """Header lines by name. Of those that came twice the last one counts, for the door and for the endpoint alike."""
 
     def __init__(self, scope: Scope, by_name: Mapping[bytes, bytes]) -> None:
@@ -31,4 +31,4 @@ class Request(StarletteRequest):
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, by_name: Mapping[bytes, bytes]) -> None:
         super().__init__(scope, receive, send)
-        self._headers = Lines(scope, by_name)
+        self._headers = HeadersByName(scope, by_name)

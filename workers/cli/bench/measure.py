@@ -3,7 +3,8 @@
 import gc
 import random
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from msgspec import Struct
@@ -96,16 +97,14 @@ def measure(bench: Bench, rounds: int, told: Callable[[str], None]) -> Outcome:
     order = list(bench.contenders)
     runs: dict[str, list[float]] = {contender.name: [] for contender in order}
     rounds = 1 if bench.once else rounds
-    collections = gc.get_threshold()
-    gc.set_threshold(*COLLECTIONS)
-    for number in range(1, rounds + 1):
-        random.shuffle(order)
-        for contender in order:
-            gc.collect()
-            gc.freeze()
-            told(f"{bench.name} {number}/{rounds}: {contender.name}")
-            runs[contender.name].append(contender.run())
-    gc.set_threshold(*collections)
+    with _collecting_as_workers():
+        for number in range(1, rounds + 1):
+            random.shuffle(order)
+            for contender in order:
+                gc.collect()
+                gc.freeze()
+                told(f"{bench.name} {number}/{rounds}: {contender.name}")
+                runs[contender.name].append(contender.run())
     return Outcome(
         name=bench.name,
         unit=bench.unit,
@@ -113,6 +112,16 @@ def measure(bench: Bench, rounds: int, told: Callable[[str], None]) -> Outcome:
         figures={name: spread(figures) for name, figures in runs.items()},
         findings=[_finding(goal, runs) for goal in bench.goals],
     )
+
+
+@contextmanager
+def _collecting_as_workers() -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.set_threshold(*COLLECTIONS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def spread(figures: Sequence[float]) -> Spread:
