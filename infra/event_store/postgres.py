@@ -174,19 +174,19 @@ class PostgresLog:
             if _is_single(save):
                 return {number: _outcome_of_one(await channel.run(b"append_one", _single(save), ANSWER_SECONDS))}
         # In one order everywhere: otherwise two processes that want the same streams could wait for each other.
-        todo = dict(sorted(todo.items(), key=lambda item: item[1].stream_id))
+        todo = dict(sorted(todo.items(), key=lambda item: item[1].stream_id.int))
         events = [(save, topic, state, i) for save in todo.values() for i, (topic, state) in enumerate(save.events)]
         if all(map(_is_single, todo.values())):
             found = await channel.run(b"append_single", _event_arrays(events), ANSWER_SECONDS)
-            positions = dict.fromkeys((save.stream_id for save in todo.values()), _VERSION_TAKEN)
+            positions = {save.stream_id.bytes: _VERSION_TAKEN for save in todo.values()}
         else:
             values = [*_event_arrays(events), *_reply_arrays(todo.values())]
             found = await channel.run(b"append", values, ANSWER_SECONDS)
-            positions = {save.stream_id: save.reply.position if save.reply else 0 for save in todo.values()}
+            positions = {save.stream_id.bytes: save.reply.position if save.reply else 0 for save in todo.values()}
         for at in range(found.ntuples):
-            stream_id, position = UUID(bytes=value_of(found, at, 0)), number_of(found, at, 1)
+            stream_id, position = value_of(found, at, 0), number_of(found, at, 1)
             positions[stream_id] = position if position >= 0 else min(position, positions[stream_id])
-        return {number: _outcome(positions[save.stream_id]) for number, save in todo.items()}
+        return {number: _outcome(positions[save.stream_id.bytes]) for number, save in todo.items()}
 
     async def _settle(
         self, channel: Channel, todo: Mapping[int, Save], outcomes: dict[int, Outcome]
@@ -259,17 +259,17 @@ def _first_of_each(saves: Sequence[Save], outcomes: dict[int, Outcome]) -> dict[
     if len(saves) == 1:
         return {0: saves[0]}
     first: dict[int, Save] = {}
-    streams: set[UUID] = set()
+    streams: set[int] = set()
     keys: set[bytes] = set()
     for number, save in enumerate(saves):
         key = save.reply.key_hash if save.reply else None
         if key in keys:
             outcomes[number] = ReplyKept()
-        elif save.stream_id in streams:
+        elif save.stream_id.int in streams:
             outcomes[number] = VersionTaken()
         else:
             first[number] = save
-            streams.add(save.stream_id)
+            streams.add(save.stream_id.int)
             if key is not None:
                 keys.add(key)
     return first

@@ -10,7 +10,7 @@ PARTITIONS: Final = 256  # a fixed hash of the owner: the key for sharded projec
 
 def partition_of(owner_id: UUID) -> int:
     """Stable over processes and releases: the last byte of a UUID is as good as a hash of it."""
-    return owner_id.bytes[-1] % PARTITIONS
+    return owner_id.int % PARTITIONS
 
 
 class Row(Struct, frozen=True, gc=False):

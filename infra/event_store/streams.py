@@ -100,7 +100,7 @@ class EventStore:
         self._log = log
         self._keys = keys
         self._appended = appended
-        self._cache: OrderedDict[tuple[type, UUID], _Held[Any]] = OrderedDict()
+        self._cache: OrderedDict[tuple[type, int], _Held[Any]] = OrderedDict()  # by numbers, which hash in C
         self._summing: set[asyncio.Task[None]] = set()
 
     async def load(self, aggregate: type[A], stream_id: UUID) -> A:
@@ -181,7 +181,7 @@ class EventStore:
                     raise
                 continue  # it may have been a guess, and nothing to write
             except VersionTaken:
-                if self._cache.pop((aggregate, stream_id), None) is not None or attempt:
+                if self._cache.pop((aggregate, stream_id.int), None) is not None or attempt:
                     await asyncio.sleep(random.uniform(0, _JITTER_SECONDS * 2**attempt))  # noqa: S311 - no secret
                 continue
             self._keep(aggregate, stream_id, owner_id, _folded(held, events, position))
@@ -197,10 +197,12 @@ class EventStore:
         """
         known = self._cached(aggregate, stream_id) or (_Held(aggregate()) if guess else None)
         if known is not None:
-            with contextlib.suppress(DomainError):
+            try:
                 events = decide(known.state)
-                if events:
-                    return known, events
+            except DomainError:
+                events = ()
+            if events:
+                return known, events
         held = await self._fresh(aggregate, stream_id)
         return held, decide(held.state)
 
@@ -216,7 +218,7 @@ class EventStore:
         return Save(stream_id, owner_id, held.version + 1, tuple(states), reply)
 
     def _cached(self, aggregate: type[A], stream_id: UUID) -> _Held[A] | None:
-        held = self._cache.get((aggregate, stream_id))
+        held = self._cache.get((aggregate, stream_id.int))
         return held if held is not None and held.held_at > time.monotonic() - _LIFETIME_SECONDS else None
 
     async def _fresh(self, aggregate: type[A], stream_id: UUID) -> _Held[A]:
@@ -247,12 +249,13 @@ class EventStore:
         return held
 
     def _keep(self, aggregate: type[A], stream_id: UUID, owner_id: UserId, held: _Held[A]) -> None:
-        self._cache.pop((aggregate, stream_id), None)
-        while len(self._cache) >= _CACHED:
-            self._cache.popitem(last=False)  # the one that was not used for longest
+        key = aggregate, stream_id.int
         due = held.version - held.summed >= _SNAPSHOT_EVENTS
         summed = held.version if due else held.summed
-        self._cache[aggregate, stream_id] = msgspec.structs.replace(held, held_at=time.monotonic(), summed=summed)
+        self._cache[key] = _Held(held.state, held.version, held.position, summed, time.monotonic())
+        self._cache.move_to_end(key)
+        if len(self._cache) > _CACHED:
+            self._cache.popitem(last=False)  # the one that was not used for longest
         if due:
             task = asyncio.create_task(self._sum_up(aggregate, stream_id, owner_id, held))
             self._summing.add(task)
@@ -284,5 +287,4 @@ def _folded(held: _Held[A], events: Sequence[Event], position: int) -> _Held[A]:
     state = held.state
     for event in events:
         state = state.evolve(event)
-    version = held.version + len(events)
-    return msgspec.structs.replace(held, state=state, version=version, position=max(position, held.position))
+    return _Held(state, held.version + len(events), max(position, held.position), held.summed, held.held_at)
