@@ -6,12 +6,13 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Response
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict
 
 from api.codec import Notes, Title, answer, body_of, no_content
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
+from api.front.request import Request
 from api.openapi import answers, json_body
 from api.pages import Cursor, Ids, Limit, ids_of, place_of
 from api.ranges import Columns, cut

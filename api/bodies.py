@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 import zstandard
-from fastapi import Request
 from starlette.types import Message, Receive
 
+from api.front.request import Request
+from api.serving.state import body_there
 from domain.errors import DomainError
 
 _CHUNK: Final = 256 * 1024
@@ -41,12 +42,15 @@ class MalformedEncoding(DomainError):
 
 async def read_body(request: Request, cap: int) -> bytes:
     """The whole body, inflated, at most `cap` bytes before and after. Stops reading at the cap."""
-    declared = request.headers.get("content-length", "")
-    if "content-encoding" not in request.headers and declared.isdigit() and int(declared) <= cap:
-        message = await request.receive()  # mostly it is all there at once, and this costs a tenth of what follows
+    declared = request.by_name.get(b"content-length", b"")
+    if b"content-encoding" not in request.by_name and declared.isdigit() and int(declared) <= cap:
+        there = body_there(request.receive)  # mostly all of it
+        if there is not None:
+            return there
+        message = await request.receive()  # else the rest comes at once, and this costs a tenth of what follows
         if message["type"] == "http.request" and not message.get("more_body", False):
             return bytes(message.get("body", b""))
-        request = Request(request.scope, _again(message, request.receive))
+        request = Request(request.scope, _again(message, request.receive), request.by_name)
     return b"".join([piece async for piece in body_pieces(request, cap)])
 
 
@@ -62,10 +66,10 @@ def _again(first: Message, receive: Receive) -> Receive:
 
 async def body_pieces(request: Request, cap: int) -> AsyncIterator[bytes]:
     """The body piece by piece as it comes, inflated, at most `cap` bytes before and after."""
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    encoding = request.by_name.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
     if encoding not in ("identity", "gzip", "x-gzip", "zstd"):
         raise UnsupportedEncoding
-    declared = request.headers.get("content-length", "")
+    declared = request.by_name.get(b"content-length", b"")
     if declared.isdigit() and int(declared) > cap:
         raise _too_large(cap)
     inflater = None if encoding == "identity" else _Unzstd() if encoding == "zstd" else _Gunzip()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Response
 from msgspec import Struct
 
 from api.activities import ActivityPage, activities_seen
@@ -23,6 +23,7 @@ from api.client_config import VARY, ClientConfig, read_config, unit_of
 from api.codec import answer
 from api.dependencies import AskingClient, CurrentUser, Reads, ServicesDep, kept_as, reads
 from api.feed import feed_about, feed_seen
+from api.front.request import Request
 from api.goals import GoalSeen, goals_seen, goals_span
 from api.local_time import end_of, today_of
 from api.notices import Notifications, notices_seen

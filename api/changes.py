@@ -7,12 +7,13 @@ from datetime import date
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Response
 from msgspec import Struct
 
 from api.activities import ActivityCard, card_seen
 from api.codec import answer
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
+from api.front.request import Request
 from api.goals import GoalSeen, goals_seen, goals_span
 from api.local_time import end_of, today_of
 from api.openapi import answers

@@ -5,13 +5,14 @@ from http import HTTPStatus
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Response
 from msgspec import Meta, Struct
 
 from api.activities import Activity
 from api.bodies import BodyTooLarge, body_pieces
 from api.codec import END, Title, answer, body_of, created
 from api.dependencies import AskingClient, RecordingBearer, ServicesDep
+from api.front.request import Request
 from api.once import Done, Once, once
 from api.openapi import answers, file_body, json_body
 from api.services import Services

@@ -3,12 +3,13 @@
 from typing import Final
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from msgspec import Struct
 
 from api.clients import Client
 from api.codec import answer
 from api.dependencies import AskingClient, CurrentUser, ServicesDep
+from api.front.request import Request
 from api.openapi import answers
 from api.services import Services
 from domain.client_settings import Purpose, Upgrade

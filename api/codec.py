@@ -5,16 +5,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Final, TypeVar
 
 import msgspec
-from fastapi import Request, Response
+from fastapi import Response
 from msgspec import Meta, Raw, Struct
 
 from api.bodies import UnsupportedMediaType, read_body
 from api.encodings import PackedResponse, coding_for
 from api.front.kept import KEPT, Keep, Kept, knows, read_headers
+from api.front.request import Request
 from api.openapi import tells
 from domain.errors import DomainError, without_input
 
 MAX_JSON_BYTES: Final = 64 * 1024
+_JSON: Final = b"application/json"
 
 S = TypeVar("S", bound=Struct)
 
@@ -50,7 +52,8 @@ def body_of(kind: type[S], cap: int = MAX_JSON_BYTES) -> Callable[[Request], Awa
 
     @tells(problems=(400, 413, 415, 422))
     async def read(request: Request) -> S:
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        kind_told = request.by_name.get(b"content-type", b"")
+        if kind_told != _JSON and kind_told.partition(b";")[0].strip().lower() != _JSON:
             raise UnsupportedMediaType("Send JSON with the header Content-Type: application/json.")
         raw = await read_body(request, cap)
         found = decoded(decoder, raw)

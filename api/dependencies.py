@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import Depends, Request
+from fastapi import Depends
 
 from api.clients import Client, client_of
 from api.front.kept import Keep, Seen
+from api.front.request import Request
 from api.openapi import tells
 from api.services import Reader, Services
 from api.tokens import LATE_UPLOAD, Bearer, token_of
@@ -33,7 +34,7 @@ ServicesDep = Annotated[Services, Depends(services_of)]
 
 async def asking(request: Request) -> Client:
     """Which app asks, as far as it says so."""
-    return client_of(request.headers.get("cairn-client", "").encode("latin-1"))
+    return client_of(request.by_name.get(b"cairn-client", b""))
 
 
 AskingClient = Annotated[Client, Depends(asking)]
@@ -49,15 +50,15 @@ class ConditionNotTaken(DomainError):
 
 async def unconditional(request: Request) -> None:
     """A write whose condition nobody looks at is not done (RFC 9110, 13.2); that of a read is its own affair."""
-    if request.method not in ("GET", "HEAD") and any(name in request.headers for name in _CONDITIONS):
+    if request.method not in ("GET", "HEAD") and not _CONDITIONS.isdisjoint(request.by_name):
         raise ConditionNotTaken
 
 
-_CONDITIONS: Final = ("if-match", "if-none-match", "if-unmodified-since")
+_CONDITIONS: Final = frozenset({b"if-match", b"if-none-match", b"if-unmodified-since"})
 
 
 def _bearer(request: Request, services: Services, late: timedelta) -> Bearer:
-    token = token_of(request.headers.get("authorization", "").encode("latin-1"))
+    token = token_of(request.by_name.get(b"authorization", b""))
     if not token:
         raise TokenRefused("Sign in, and send the header Authorization: Bearer ACCESS_TOKEN.")
     bearer = services.tokens.read(token, services.clock(), late=late)

@@ -6,10 +6,11 @@ from email.utils import format_datetime
 from functools import wraps
 from typing import Any, Final, TypeVar
 
-from fastapi import Request, Response
+from fastapi import Response
 from msgspec import Struct
 
 from api.front.kept import KEPT, Kept
+from api.front.request import Request
 
 E = TypeVar("E", bound=Callable[..., Awaitable[Response]])
 

@@ -5,11 +5,12 @@ from datetime import timedelta
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Response
 
 from api.activities import visible_card
 from api.codec import answer_bytes
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
+from api.front.request import Request
 from api.openapi import answers_file
 from api.services import Services
 from api.uploads import MEDIA_TYPES

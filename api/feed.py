@@ -3,12 +3,13 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Response
 
 from api.activities import ActivityPage, card_seen
 from api.codec import answer
 from api.cursors import Place
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
+from api.front.request import Request
 from api.openapi import answers
 from api.pages import Cursor, Limit, place_of
 from api.services import Services

@@ -5,13 +5,14 @@ from datetime import datetime
 from typing import Annotated, NamedTuple
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Response
 from msgspec import Struct
 from msgspec.structs import asdict
 
 from api.codec import answer, no_content
 from api.cursors import Place
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
+from api.front.request import Request
 from api.openapi import answers
 from api.pages import Cursor, Limit, place_of
 from api.services import Services

@@ -5,12 +5,13 @@ from datetime import date
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Response
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from api.codec import answer, body_of, no_content
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
+from api.front.request import Request
 from api.local_time import end_of, today_of
 from api.openapi import answers, json_body
 from domain.events.activity import Tally

@@ -5,11 +5,12 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Response
 from msgspec import Struct
 
 from api.codec import answer
 from api.dependencies import CurrentUser, Reads, ServicesDep, kept_as, reads
+from api.front.request import Request
 from api.openapi import answers
 from api.pages import Cursor, Limit, place_of
 from api.services import Notice, Services

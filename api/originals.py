@@ -3,12 +3,13 @@
 from collections.abc import AsyncIterator
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
 
 from api.codec import has_already
 from api.dependencies import CurrentUser, ServicesDep
 from api.exports import ReadsDep, file_name, own_card
+from api.front.request import Request
 from api.openapi import answers_file
 from api.uploads import MEDIA_TYPES
 from domain.activity import MANUAL, ActivityMissing

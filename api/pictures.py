@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Response
 
 from api.activities import visible_card
 from api.codec import answer_bytes
@@ -13,6 +13,7 @@ from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.drawing.frame import Frame, ThemeName, Units
 from api.drawing.profile import draw_elevation, draw_pace
 from api.drawing.route_map import draw_route
+from api.front.request import Request
 from api.openapi import answers_file
 from api.services import Services
 from domain.measures import ActivityId, UserId

@@ -5,11 +5,12 @@ from typing import Final
 from uuid import UUID
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from msgspec import Struct
 
 from api.dependencies import ServicesDep
 from api.drawing.route_map import draw_route
+from api.front.request import Request
 from api.openapi import answers, answers_file
 from api.pictures import PICTURE_HEADERS, SVG, FrameDep, route_of
 from api.problems import NOT_FOUND

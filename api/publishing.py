@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 from typing import Final
 from uuid import UUID
 
-from fastapi import Request, Response
+from fastapi import Response
 
 from api.codec import answer_bytes
+from api.front.request import Request
 from api.services import Services
 from domain.measures import UserId
 from projections.projection import View

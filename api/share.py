@@ -7,10 +7,11 @@ from html import escape
 from typing import Final
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 
 from api.dependencies import ServicesDep
 from api.drawing.frame import FOOT_M, KILOMETRE_M, MILE_M
+from api.front.request import Request
 from api.public import PublicActivity, keys_of, published, seen
 from api.publishing import Publication
 from domain.measures import ActivityId, Sport

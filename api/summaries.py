@@ -7,12 +7,13 @@ from enum import StrEnum
 from typing import Annotated, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Response
 from msgspec import Struct
 from msgspec.structs import asdict
 
 from api.codec import answer
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
+from api.front.request import Request
 from api.local_time import end_of, today_of
 from api.openapi import answers
 from api.pages import Cursor

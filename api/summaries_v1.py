@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Response
 from msgspec import Struct
 from msgspec.structs import asdict
 
 from api.codec import answer
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.deprecation import deprecated
+from api.front.request import Request
 from api.local_time import A_DATE, date_of
 from api.openapi import answers
 from api.summaries import SummaryPeriod, Sums, bounds, by_period, total

@@ -8,13 +8,14 @@ from contextlib import suppress
 from typing import Annotated, Final, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 from msgspec import Struct
 
 from api.activities import Activity, read_activity
 from api.bodies import body_pieces
 from api.codec import TITLE, answer, created
 from api.dependencies import AskingClient, CurrentUser, RecordingBearer, ServicesDep
+from api.front.request import Request
 from api.openapi import answers, file_body
 from api.pages import Ids, ids_of
 from api.problems import Problem, answer_problem, problem

@@ -217,7 +217,7 @@ class Front:
         route = methods.get(method)
         scope["app"] = self._app
         scope.setdefault("state", {})
-        request = Request(scope, receive, send, headers)
+        request = Request(scope, receive, headers)
         if route is None:
             response = method_not_allowed(methods)
             await response(scope, receive, send)

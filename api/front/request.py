@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from starlette.datastructures import Headers
 from starlette.requests import Request as StarletteRequest
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Scope
 
 
 class HeadersByName(Headers):
@@ -27,8 +27,15 @@ class HeadersByName(Headers):
 
 
 class Request(StarletteRequest):
-    """Of ASGI."""
+    """Of ASGI. `by_name`: its header lines by their names in small letters, for who need not know them as text."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, by_name: Mapping[bytes, bytes]) -> None:
-        super().__init__(scope, receive, send)
-        self._headers = HeadersByName(scope, by_name)
+    def __init__(self, scope: Scope, receive: Receive, by_name: Mapping[bytes, bytes]) -> None:
+        super().__init__(scope, receive)
+        self.by_name = by_name
+
+    @property
+    def headers(self) -> Headers:
+        """Of Starlette; made when they are first asked for."""
+        if not hasattr(self, "_headers"):
+            self._headers = HeadersByName(self.scope, self.by_name)
+        return self._headers

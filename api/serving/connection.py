@@ -92,6 +92,14 @@ class Request(RequestResponseCycle):
         await super().send({**message, "body": body[last:]})
         self.flow.given += len(body) - last
 
+    def body_there(self) -> bytes | None:
+        """All of the body that was not received yet, if it is there; None: it has to be received."""
+        if self.more_body or self.disconnected or self.response_complete or self.waiting_for_100_continue:
+            return None
+        body, self.body = bytes(self.body), bytearray()
+        self.message_event.clear()
+        return body
+
     async def receive(self) -> ASGIReceiveEvent:
         """The next piece of the body, or that there will be none."""
         if self.disconnected and self.body and not self.more_body and not self.response_complete:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from starlette.types import Send
+from starlette.types import Receive, Send
 from uvicorn.server import ServerState
 
 from api.serving.limits import Limits
@@ -30,6 +30,12 @@ def whole_of(send: Send) -> Whole | None:
 
 def nothing_at_once(_target: bytes, _headers: Lines) -> None:
     """Of an app that knows nothing by heart."""
+
+
+def body_there(receive: Receive) -> bytes | None:
+    """The body, where the server that this `receive` belongs to has all of it; None: it has to be received."""
+    there: Callable[[], bytes | None] | None = getattr(getattr(receive, "__self__", None), "body_there", None)
+    return None if there is None else there()
 
 
 class State(ServerState):
