@@ -146,4 +146,6 @@ def created(payload: object, headers: Mapping[str, str], status: int = 201) -> R
 
 def no_content(position: str) -> Response:
     """An answer to a write that has nothing to tell but its place: a later read may wait for it."""
-    return Response(status_code=204, headers={"Cairn-Position": position})
+    told = Response(status_code=204)
+    told.raw_headers.append((b"cairn-position", position.encode()))  # in a dict it would be looked at as any header
+    return told

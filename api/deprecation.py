@@ -37,7 +37,7 @@ _DEPRECATIONS: Final[dict[Callable[..., Any], Deprecation]] = {}
 
 
 def deprecated(*, since: date, sunset: date, successor: str) -> Callable[[E], E]:
-    """Put this between `@router.get(...)` and the endpoint, which has to take `request`.
+    """Put this between `@router.get(...)` and the endpoint, which has to take a request first.
 
     `successor` is the path to call instead; `sunset` the day before which the route stays, not sooner than `since`.
     """
@@ -49,8 +49,8 @@ def deprecated(*, since: date, sunset: date, successor: str) -> Callable[[E], E]
         headers = noted.headers()
 
         @wraps(endpoint)
-        async def answer(request: Request, **others: object) -> Response:
-            found = await endpoint(request=request, **others)
+        async def answer(request: Request, *others: object) -> Response:
+            found = await endpoint(request, *others)
             found.headers.update(headers)
             kept: Kept | None = request.scope.get(KEPT)
             if kept is not None:

@@ -60,6 +60,11 @@ class Ticket:
         """The RateLimit fields for the answer; none for those who are not signed in: caches may keep it."""
         return () if self._counted is None or self._taken is None else self._counted.lines(self._taken)
 
+    @property
+    def user_id(self) -> UUID | None:
+        """Whose request it is counted as, if anybody's."""
+        return None if self._counted is None else self._counted.user_id
+
     def untimed(self) -> None:
         """It waits for something else than this process: how long it takes says nothing."""
         self._began = self._seconds = None

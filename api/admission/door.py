@@ -3,13 +3,13 @@
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from starlette.types import Scope
 
 from api.admission.admission import Ask, Ticket
-from api.admission.kinds import Kind, lowered, sort_of
+from api.admission.kinds import Kind, Sort, lowered, sort_of
 from api.admission.rates import Counted
 from api.clients import MAX_LENGTH, client_of
 from api.services import Services
@@ -18,7 +18,20 @@ from domain.accounts import TokenRefused
 from domain.measures import UserId
 
 _PUBLIC: Final = re.compile(r"/v\d+/public/|/(?!v\d+/)")  # who asks makes no difference there: caches may keep it
+_LATE: Final = LATE_UPLOAD.total_seconds()
 FREE: Final = frozenset({"/livez", "/readyz", "/startupz", "/metrics"})  # never limited or sent away
+
+
+class Entrance(NamedTuple):
+    """What the door has to know of where a request wants to go."""
+
+    sort: Sort
+    public: bool
+
+
+def entrance_of(method: str, route: str) -> Entrance:
+    """Of a method and a route's template, or a path."""
+    return Entrance(sort_of(method, route), _PUBLIC.match(route) is not None)
 
 
 class Door:
@@ -28,11 +41,9 @@ class Door:
         self._services = services
         self._counted = lru_cache(maxsize=16_384)(self._counted_of)
 
-    async def enter(self, scope: Scope, headers: Mapping[bytes, bytes]) -> Ticket:
+    async def enter(self, scope: Scope, headers: Mapping[bytes, bytes], entrance: Entrance) -> Ticket:
         """As `Admission.enter`; no signature is checked for a request that is sent away for load."""
-        path, authorization = scope["path"], headers.get(b"authorization", b"")
-        public = _PUBLIC.match(path)
-        sort = sort_of(scope["method"], path)
+        sort, public = entrance
         kind = lowered(sort.kind, headers[b"priority"]) if b"priority" in headers else sort.kind
 
         def ask(user_id: UUID | None = None) -> Ask:
@@ -44,9 +55,9 @@ class Door:
             return Ask(kind, user_id, client.device, client.label, address, sort.anonymous)
 
         def identified() -> Ask:
-            return ask(None if public else self._user(authorization))
+            return ask(None if public else self._user(headers.get(b"authorization", b"")))
 
-        counted = None if public else self._known(kind, authorization, headers)
+        counted = None if public else self._known(kind, headers)
         ticket = await self._services.admission.enter(kind, ask, identified, counted)
         if b"cairn-min-position" in headers:
             ticket.untimed()  # it may wait for the read models
@@ -59,10 +70,10 @@ class Door:
         counted = self._counted(kind, user, headers.get(b"cairn-client", b"")[:MAX_LENGTH])
         return self._services.admission.local(counted.claims)
 
-    def _known(self, kind: Kind, authorization: bytes, headers: Mapping[bytes, bytes]) -> Counted | None:
+    def _known(self, kind: Kind, headers: Mapping[bytes, bytes]) -> Counted | None:
         """What the request counts against, where its token was checked before."""
-        late = LATE_UPLOAD.total_seconds()
-        bearer = self._services.tokens.known(token_of(authorization), self._services.clock().timestamp(), late)
+        token = token_of(headers.get(b"authorization", b""))
+        bearer = self._services.tokens.known(token, self._services.clock().timestamp(), _LATE)
         if bearer is None:
             return None
         return self._counted(kind, bearer.user_id.int, headers.get(b"cairn-client", b"")[:MAX_LENGTH])

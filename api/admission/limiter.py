@@ -60,11 +60,10 @@ class Limiter:
         tab = self._tabs.get(claims[0][0])
         if tab is None or tab.owed >= tab.room or self._clock() - tab.opened_at >= _TRUST_SECONDS:
             return None
-        taken = self._local.look(claims)
-        if taken.wait or not self._shared.answers:
+        taken = self._local.take(claims) if self._shared.answers else None
+        if taken is None or taken.wait:
             return None
         tab.owed += 1
-        self._local.remember(claims, taken.arrivals)
         return taken
 
     async def take(self, claims: Sequence[Claim]) -> Taken:

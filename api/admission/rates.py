@@ -18,6 +18,7 @@ class Counted(NamedTuple):
 
     rates: tuple[Rate, ...]
     claims: tuple[Claim, ...]
+    user_id: UUID | None = None
 
     def fields(self, taken: Taken) -> dict[str, str]:
         """RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers-10) of the tightest limit."""
@@ -54,7 +55,7 @@ class Rates:
         key = f"cairn:{{{user_id.hex}}}:{kind.value}"
         mine, ours = self._rates[kind], self._users[kind]
         claims = (mine.claim(f"{key}:{device.hex if device else ''}"), ours.claim(key))
-        return Counted((mine, ours), claims)
+        return Counted((mine, ours), claims, user_id)
 
     def _of_other(self, name: str, whose: str) -> Counted:
         """Of an address, or of an e-mail address."""

@@ -1,5 +1,7 @@
 """The way out of an answer: header lines are added, and what is whole is handed to the server in one piece."""
 
+from uuid import UUID
+
 from starlette.types import Message, Send
 
 from api.admission.admission import Ticket
@@ -15,6 +17,11 @@ class Answering:
     def __init__(self, send: Send, ticket: Ticket | None = None) -> None:
         self._send = send
         self._ticket = ticket
+
+    @property
+    def user_id(self) -> UUID | None:
+        """Who gets the answer, if that is known."""
+        return None if self._ticket is None else self._ticket.user_id
 
     async def __call__(self, message: Message) -> None:
         """Of ASGI."""

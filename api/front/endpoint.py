@@ -3,7 +3,8 @@ is made once. FastAPI's own resolving costs more than most of our answers (docs/
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final, Protocol, get_origin
 
 from fastapi import Request, Response
@@ -27,29 +28,37 @@ def compiled(dependant: Dependant, constants: Mapping[Callable[..., Any], Any]) 
     """
     plan = _Plan(constants)
     arguments = plan.arguments(dependant)
-    call, parameters = _coroutine(dependant), plan.parameters
-    steps = [(step, wanted, not parameters.keys().isdisjoint(wanted.values())) for step, wanted in plan.steps]
+    call, given, parameters = _coroutine(dependant), _picking(arguments), plan.parameters
+    steps = [(step, _picking(wanted), not parameters.keys().isdisjoint(wanted)) for step, wanted in plan.steps]
 
     async def answer(request: Request) -> Response:
         errors: list[Any] = []
         found: dict[Any, Any] = {**constants, _REQUEST: request}
         for name, source in parameters.items():
             found[name] = source(request, errors)
-        for step, wanted, needs_parameters in steps:
+        for step, picked, needs_parameters in steps:
             if errors and needs_parameters:
                 raise RequestValidationError(errors)
-            found[step] = await step(**{name: found[source] for name, source in wanted.items()})
+            found[step] = await step(*picked(found))
         if errors:
             raise RequestValidationError(errors)
-        response: Response = await call(**{name: found[source] for name, source in arguments.items()})
+        response: Response = await call(*given(found))
         return response
 
     return answer
 
 
-# The arguments of a call, each by what gives it: the request, a parameter by its place, or a dependency.
-_Wanted = dict[str, Any]
+# The arguments of a call in their order, each by what gives it: the request, a parameter by its place, or a dependency.
+_Wanted = Sequence[Any]
 _REQUEST: Final = "request"
+
+
+def _picking(wanted: _Wanted) -> Callable[[Mapping[Any, Any]], tuple[Any, ...]]:
+    """The arguments, out of what was found."""
+    if len(wanted) == 1:
+        (one,) = wanted
+        return lambda found: (found[one],)
+    return itemgetter(*wanted) if wanted else lambda _found: ()
 
 
 class _Plan:
@@ -72,7 +81,7 @@ class _Plan:
         )
         if any(unsupported):
             raise Unsupported(f"{dependant.call} asks for what is not resolved here")
-        wanted: _Wanted = {}
+        wanted: dict[str, Any] = {}
         if dependant.request_param_name:
             wanted[dependant.request_param_name] = _REQUEST
         for where, fields in (
@@ -90,7 +99,7 @@ class _Plan:
                 self.steps.append((_coroutine(dependency), self.arguments(dependency)))
             if dependency.name:  # without one it is asked for its refusal only
                 wanted[dependency.name] = dependency.call
-        return wanted
+        return [wanted[name] for name in _positional(dependant)]
 
 
 def _coroutine(dependant: Dependant) -> Callable[..., Awaitable[Any]]:
@@ -98,6 +107,14 @@ def _coroutine(dependant: Dependant) -> Callable[..., Awaitable[Any]]:
     if call is None or not inspect.iscoroutinefunction(call):
         raise Unsupported(f"{call} is not a coroutine function")
     return call
+
+
+def _positional(dependant: Dependant) -> Iterable[str]:
+    """The names of its parameters, in their order."""
+    for name, parameter in inspect.signature(_coroutine(dependant)).parameters.items():
+        if parameter.kind is not inspect.Parameter.POSITIONAL_OR_KEYWORD:
+            raise Unsupported(f"{dependant.call} takes {name} by name or as one of many: let it have a place")
+        yield name
 
 
 class _Field(Protocol):

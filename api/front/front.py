@@ -17,8 +17,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from api.admission.door import FREE, Door
-from api.admission.kinds import Kind, sort_of
+from api.admission.door import FREE, Door, Entrance, entrance_of
 from api.admission.pace import Pace
 from api.clients import ClientTooOld, client_of
 from api.dependencies import asking, services_of
@@ -29,7 +28,7 @@ from api.front.endpoint import Endpoint, compiled
 from api.front.kept import KEPT, Kept, Stored
 from api.front.meter import Meter
 from api.front.request import Request
-from api.front.table import Table
+from api.front.table import Found, Table
 from api.minimum import Minimum
 from api.problems import answer_error, answer_refusal, method_not_allowed
 from api.services import Services
@@ -53,7 +52,7 @@ class Route(NamedTuple):
     template: str
     endpoint: Endpoint
     meter: Meter
-    kind: Kind
+    entrance: Entrance
     keeps: list[bool]
 
 
@@ -108,16 +107,19 @@ class Front:
             if kept is not None and asked is not None and self._door.local(kept.kind, headers, asked.user):
                 self._read_kept(kept, await _send_kept(kept, headers, Answering(send)), headers, began)
                 return
+        found = self._table.find(scope["path"])
         if scope["path"] in FREE:
-            await self._routed(scope, receive, Answering(send), headers, asked, began)
+            await self._routed(found, scope, receive, Answering(send), headers, asked, began)
             return
+        route = None if found is None else found[0].get(scope["method"])
+        entrance = entrance_of(scope["method"], scope["path"]) if route is None else route.entrance
         try:
-            ticket = await self._door.enter(scope, headers)
+            ticket = await self._door.enter(scope, headers, entrance)
         except DomainError as refusal:
             await self._away(refusal, scope, receive, send, headers, began)
             return
         try:
-            await self._routed(scope, receive, Answering(send, ticket), headers, asked, began)
+            await self._routed(found, scope, receive, Answering(send, ticket), headers, asked, began)
         finally:
             ticket.leave()
 
@@ -198,6 +200,7 @@ class Front:
 
     async def _routed(
         self,
+        found: Found[Route] | None,
         scope: Scope,
         receive: Receive,
         send: Answering,
@@ -205,7 +208,6 @@ class Front:
         asked: Asked | None,
         began: float,
     ) -> None:
-        found = self._table.find(scope["path"])
         if found is None:
             status = await self._left_to_fastapi(scope, receive, send)
             self._meters.of(scope["method"], _OTHERS).answered(
@@ -225,7 +227,8 @@ class Front:
             return
         scope["path_params"] = dict(zip(names[method], values, strict=True))
         scope["route"] = route
-        refusal = self._too_old(headers, route.template, method) or _no_text(scope["query_string"])
+        query = scope["query_string"]
+        refusal = self._too_old(headers, route.template, method) or (_no_text(query) if query else None)
         if refusal is not None:
             response = answer_error(request, refusal)
             await response(scope, receive, send)
@@ -237,7 +240,7 @@ class Front:
             kept = None if asked is None else self._keep(route, request, asked)
             status = await _deliver(response, kept, request, headers, send)
             if method != _GET and status in _SUCCESS:
-                self._wrote(headers, response)
+                self._wrote(send.user_id, response)
         route.meter.answered(status, self._client(headers), time.perf_counter() - began)
 
     async def _answer(self, endpoint: Endpoint, request: Request) -> Response:
@@ -304,7 +307,7 @@ class Front:
             kept = await self._checked(found[0], found[1], asked, floor)
         route.meter.read("valkey", "miss" if kept is None else "hit")
         if kept is not None:
-            kept.meter, kept.kind = route.meter, route.kind
+            kept.meter, kept.kind = route.meter, route.entrance.sort.kind
             self._cache.keep(asked, kept, time.monotonic(), self._services.clock())
         return kept
 
@@ -330,7 +333,7 @@ class Front:
         route.keeps[0] = kept is not None
         if kept is None:
             return None
-        kept.meter, kept.kind = route.meter, route.kind
+        kept.meter, kept.kind = route.meter, route.entrance.sort.kind
         if self._cache.keep(asked, kept, time.monotonic(), self._services.clock()):
             stored = msgspec.msgpack.encode(kept.stored())
             seconds = kept.expires_at - time.monotonic()
@@ -339,14 +342,11 @@ class Front:
             return kept
         return kept if len(kept.body) <= MAX_BODY else None
 
-    def _wrote(self, headers: Mapping[bytes, bytes], response: Response) -> None:
+    def _wrote(self, user_id: UUID | None, response: Response) -> None:
         """The writer's own reads are not answered from before the write any more, wherever the projections are."""
         position = next((value for name, value in response.raw_headers if name == b"cairn-position"), None)
-        if position is None:
-            return
-        bearer = self._services.tokens.known(token_of(headers.get(b"authorization", b"")), time.time())
-        if bearer is not None:
-            self._cache.changed([bearer.user_id], self._services.read_models.position(position.decode()))
+        if user_id is not None and position is not None:
+            self._cache.changed([user_id], self._services.read_models.position(position.decode()))
 
     def _changed(self, users: Collection[UUID], position: int) -> None:
         if users:
@@ -389,7 +389,7 @@ def _table(app: FastAPI, services: Services) -> Table[Route]:
         endpoint = compiled(context.dependant, {services_of: services})
         meter = services.telemetry.meters.of(method, template)
         meter.deprecated = deprecation_of(context.endpoint) is not None
-        table.add(template, method, Route(template, endpoint, meter, sort_of(method, template).kind, [True]))
+        table.add(template, method, Route(template, endpoint, meter, entrance_of(method, template), [True]))
     return table
 
 
@@ -407,13 +407,13 @@ async def _deliver(
     response: Response, kept: Kept | None, request: Request, headers: Mapping[bytes, bytes], send: Answering
 ) -> int:
     """Send the answer, from what is kept of it if it is: that is packed already, or will be for the next ones too."""
+    if kept is None and type(response) is Response:
+        await send.answer(response.status_code, response.raw_headers, bytes(response.body))
+        return response.status_code
     with suppress(ClientDisconnect):
         if kept is not None:
             return await _send_kept(kept, headers, send)
-        if type(response) is Response:
-            await send.answer(response.status_code, response.raw_headers, bytes(response.body))
-        else:
-            await response(request.scope, request.receive, send)
+        await response(request.scope, request.receive, send)
     return response.status_code
 
 

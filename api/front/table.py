@@ -1,7 +1,7 @@
 """Which route a path belongs to, by its segments: as many steps as the path has, however many routes there are."""
 
 from collections.abc import Mapping
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -16,6 +16,14 @@ class _Node(Generic[T]):
         self.parameter: _Node[T] | None = None
         self.found: dict[str, T] = {}  # by method
         self.names: dict[str, tuple[str, ...]] = {}  # of the path's parameters, by method
+
+
+class Found(NamedTuple, Generic[T]):
+    """What answers at a path by method, the names of its parameters by method, and their values."""
+
+    answering: Mapping[str, T]
+    names: Mapping[str, tuple[str, ...]]
+    values: list[str]
 
 
 class Table(Generic[T]):
@@ -42,14 +50,14 @@ class Table(Generic[T]):
         node.found[method] = answering
         node.names[method] = tuple(names)
 
-    def find(self, path: str) -> tuple[Mapping[str, T], Mapping[str, tuple[str, ...]], list[str]] | None:
-        """What answers there by method, the names of its parameters by method, and their values; None: nothing."""
+    def find(self, path: str) -> "Found[T] | None":
+        """None: nothing answers there."""
         segments = path.split("/")
         if len(segments) > _DEEPEST:
             return None
         values: list[str] = []
         node = _find(self._root, segments, 0, values)
-        return None if node is None else (node.found, node.names, values)
+        return None if node is None else Found(node.found, node.names, values)
 
 
 def _find(node: _Node[T], segments: list[str], at: int, values: list[str]) -> _Node[T] | None:
