@@ -121,7 +121,8 @@ class Goal(Struct, frozen=True):
 
     def set(self, user_id: UserId, goal_id: GoalId, target: Target, at: datetime) -> list[Event]:
         """Set or change the goal. The same again changes nothing."""
-        if not all(_FIRST_DAY <= day <= _LAST_DAY for day in (target.starts_on, target.ends_on or target.starts_on)):
+        days = target.starts_on, target.ends_on or target.starts_on
+        if min(days) < _FIRST_DAY or max(days) > _LAST_DAY:
             raise GoalOutOfTime
         if target.ends_on is not None and target.ends_on < target.starts_on:
             raise GoalEndsBeforeItStarts

@@ -5,6 +5,8 @@ from hashlib import sha1
 from typing import Final, NewType
 from uuid import UUID
 
+from msgspec import convert, to_builtins
+
 UserId = NewType("UserId", UUID)
 ActivityId = NewType("ActivityId", UUID)
 GoalId = NewType("GoalId", UUID)
@@ -57,17 +59,19 @@ class Period(StrEnum):
 
 
 _DERIVED: Final = UUID("6e7b0a52-2f0c-5a37-9c55-0c3a8f6f1d00")  # namespace of stream ids; never changes
+_NAMESPACE: Final = sha1(_DERIVED.bytes, usedforsecurity=False)
 RESERVED_VERSION: Final = 8  # RFC 9562, section 5.8: custom
 _MARKS: Final = 0xF << 76 | 0x3 << 62  # where an id says which version and variant it is of
 _MARKED: Final = RESERVED_VERSION << 76 | 0x2 << 62
 
 
 def derived_id(kind: str, *parts: UUID | str) -> UUID:
-    """The id of the stream that these make unique: repeats always meet it.
+    """The id of the stream that these make unique: repeats always meet it. Ids are read and made by msgspec, in C.
 
     The name-based hash of RFC 9562, section 5.5, marked as version 8: clients may not choose such an id, so no
     activity of theirs can stand in the place of a stream of another kind.
     """
-    name = "/".join([kind, *map(str, parts)])
-    hashed = sha1(_DERIVED.bytes + name.encode(), usedforsecurity=False).digest()[:16]
-    return UUID(int=int.from_bytes(hashed) & ~_MARKS | _MARKED)
+    hashed = _NAMESPACE.copy()  # a new one would be looked for by its name among all that OpenSSL has
+    hashed.update("/".join([kind, *to_builtins(parts)]).encode())
+    marked = int.from_bytes(hashed.digest()[:16]) & ~_MARKS | _MARKED
+    return convert(marked.to_bytes(16), UUID)
