@@ -43,8 +43,9 @@ class ReadCache:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._kept: OrderedDict[Asked, Kept] = OrderedDict()
-        self._telling: dict[UUID, set[Asked]] = {}  # of a user: which answers
-        self._changes: OrderedDict[UUID, int] = OrderedDict()  # of a user: the position of the last one
+        # of users, by their ids as numbers: which answers tell of them, and the position of the last change
+        self._telling: dict[int, set[Asked]] = {}
+        self._changes: OrderedDict[int, int] = OrderedDict()
         self._forgotten = -1  # of changes up to this position not all are known any more
         self.open = False
 
@@ -69,7 +70,7 @@ class ReadCache:
         self._kept[asked] = kept
         self._bytes += _size(asked, kept)
         for user_id in kept.about:
-            self._telling.setdefault(user_id, set()).add(asked)
+            self._telling.setdefault(user_id.int, set()).add(asked)
         while self._bytes > self._max_bytes:
             self._drop(next(iter(self._kept)))
         return True
@@ -77,15 +78,16 @@ class ReadCache:
     def outdated(self, kept: Kept) -> bool:
         """Whether somebody of whom it tells has changed since, as far as is known."""
         position = kept.seen.position
-        return position < self._forgotten or any(self._changes.get(user, -1) > position for user in kept.about)
+        return position < self._forgotten or any(self._changes.get(user.int, -1) > position for user in kept.about)
 
     def changed(self, user_ids: Iterable[UUID], position: int) -> None:
         """Rows of these changed at this position, or are going to."""
         for user_id in user_ids:
-            if self._changes.get(user_id, -1) < position:
-                self._changes[user_id] = position
-            self._changes.move_to_end(user_id)
-            for asked in list(self._telling.get(user_id, ())):
+            user = user_id.int
+            if self._changes.get(user, -1) < position:
+                self._changes[user] = position
+            self._changes.move_to_end(user)
+            for asked in list(self._telling.get(user, ())):
                 if self._kept[asked].seen.position < position:
                     self._drop(asked)
         while len(self._changes) > _MAX_CHANGES:
@@ -112,11 +114,11 @@ class ReadCache:
             return
         self._bytes -= _size(asked, kept)
         for user_id in kept.about:
-            others = self._telling.get(user_id)
+            others = self._telling.get(user_id.int)
             if others is not None:
                 others.discard(asked)
                 if not others:
-                    del self._telling[user_id]
+                    del self._telling[user_id.int]
 
 
 def _size(asked: Asked, kept: Kept) -> int:

@@ -56,6 +56,22 @@ class Table(Generic[T]):
         if len(segments) > _DEEPEST:
             return None
         values: list[str] = []
+        node = self._root
+        for segment in segments:
+            if segment in node.literal:
+                if node.parameter is not None:
+                    return self._tried(segments)
+                node = node.literal[segment]
+            elif node.parameter is not None and segment:
+                node = node.parameter
+                values.append(segment)
+            else:
+                return None
+        return Found(node.found, node.names, values) if node.found else None
+
+    def _tried(self, segments: list[str]) -> "Found[T] | None":
+        """As `find`, where a segment may be either: one way after the other."""
+        values: list[str] = []
         node = _find(self._root, segments, 0, values)
         return None if node is None else Found(node.found, node.names, values)
 
