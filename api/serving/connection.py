@@ -6,10 +6,11 @@ import logging
 import socket
 import struct
 from enum import Enum
-from typing import Any, Final, cast
+from typing import Any, Final
+from urllib.parse import unquote
 
 import httptools
-from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent, HTTPScope
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -51,7 +52,28 @@ class Request(RequestResponseCycle):
     """
 
     flow: Flow
-    shared: State
+    # Until there is something else to say. uvicorn sets these on each, with fifteen arguments.
+    disconnected = False
+    more_body = True
+    response_started = False
+    response_complete = False
+    chunked_encoding: bool | None = None
+    expected_content_length = 0
+    logger = logging.getLogger("uvicorn.error")
+    access_logger = logging.getLogger("uvicorn.access")
+    access_log = False
+
+    def __init__(self, connection: "Connection", scope: HTTPScope, *, keep_alive: bool) -> None:
+        self.scope = scope
+        self.transport = connection.transport
+        self.flow = connection.flow
+        self.shared = connection.shared
+        self.default_headers = self.shared.default_headers
+        self.message_event = asyncio.Event()
+        self.on_response = connection.on_response_complete
+        self.keep_alive = keep_alive
+        self.waiting_for_100_continue = connection.expect_100_continue
+        self.body = bytearray()
 
     def whole(self, status: int, lines: Lines, body: bytes) -> bool:
         """Write an answer as one piece, which costs half of sending it as messages. False: it has to be sent.
@@ -112,7 +134,6 @@ class Connection(HttpToolsProtocol):
     """Costs a request a few counters: whether it is slow, the watch finds out, for all connections once a second."""
 
     flow: Flow
-    _start = HttpToolsProtocol.on_headers_complete
 
     def __init__(
         self,
@@ -125,7 +146,7 @@ class Connection(HttpToolsProtocol):
         if not isinstance(server_state, State):
             raise TypeError(server_state)
         self.limits = server_state.limits
-        self._state = server_state
+        self.shared = server_state
         self.url = b""
         self.unfinished = 0  # bytes since a head, a piece of a body or a message was whole
         self.payload = 0  # bytes of bodies, without their framing
@@ -141,9 +162,9 @@ class Connection(HttpToolsProtocol):
         """Taken, unless there are too many."""
         super().connection_made(transport)
         self.flow = Flow(transport)
-        self._state.queue.append(self)
+        self.shared.queue.append(self)
         if len(self.connections) > self.limits.connections:
-            self._state.count("crowded")
+            self.shared.count("crowded")
             transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -172,6 +193,10 @@ class Connection(HttpToolsProtocol):
         else:
             if self.unfinished > self.limits.head_bytes:
                 self.refuse("address-too-long" if len(self.url) > self.limits.url_bytes else "headers-too-large")
+
+    def on_message_begin(self) -> None:
+        """A request comes. A scope is made of it when its head is whole, unless that is answered at once."""
+        self.url, self.headers, self.expect_100_continue = b"", [], False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header line, or a trailer, which nobody reads."""
@@ -215,19 +240,41 @@ class Connection(HttpToolsProtocol):
         if not has_body and self._answer_at_once():
             return
         before = self.request
-        self._start()
-        self.cycle.__class__ = Request  # uvicorn makes them itself
-        cycle = cast("Request", self.cycle)
-        cycle.shared = self._state
-        if len(self.pipeline) == 1:
-            self._running = before
+        self.cycle = self._request()
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:  # it waits for its turn
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+            if len(self.pipeline) == 1:
+                self._running = before
         self.headers = []  # for trailers
-        if self._state.leaving:
-            cycle.keep_alive = False
+
+    def _request(self) -> Request:
+        """The request whose head is whole."""
+        parser, target = self.parser, httptools.parse_url(self.url)
+        version, path = parser.get_http_version(), target.path.decode("ascii")
+        scope: HTTPScope = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},  # of uvicorn
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme or "http",
+            "method": parser.get_method().decode("ascii"),
+            "root_path": self.root_path,
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": target.path,
+            "query_string": target.query or b"",
+            "headers": self.headers,
+            "state": self.app_state.copy(),
+        }
+        last = version == "1.0" or self.shared.leaving or not parser.should_keep_alive()
+        return Request(self, scope, keep_alive=not last)
 
     def _answer_at_once(self) -> bool:
         """Write what the app knows by heart, when it is this request's turn: no task runs for it, no ASGI."""
-        state, before = self._state, self.request
+        state, before = self.shared, self.request
         if (
             (before is not None and not before.response_complete)
             or self.flow.write_paused
@@ -306,7 +353,7 @@ class Connection(HttpToolsProtocol):
         cycle = self.cycle
         cycle.more_body = False
         cycle.message_event.set()
-        if self._state.leaving and cycle.response_complete:
+        if self.shared.leaving and cycle.response_complete:
             self.transport.close()
 
     def on_response_complete(self) -> None:
@@ -350,7 +397,7 @@ class Connection(HttpToolsProtocol):
         """Answer what is coming with a problem, where an answer is still to be given, and close."""
         request = self.request
         self.refused = True
-        self._state.count(why or code)
+        self.shared.count(why or code)
         if request is None or (request.response_complete and not request.more_body):
             self._say(code)
         elif not request.more_body:  # the bad one was pipelined: those before it are answered
@@ -373,7 +420,7 @@ class Connection(HttpToolsProtocol):
 
     def drop(self, why: str) -> None:
         """Close at once. What waits to be sent is lost, also in the kernel, which would else offer it for minutes."""
-        self._state.count(why)
+        self.shared.count(why)
         client = self.transport.get_extra_info("socket")
         with contextlib.suppress(OSError):
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -14,16 +14,20 @@ from starlette.types import Receive, Scope, Send
 from api.front.answering import Answering
 from api.serving.limits import Limits
 from api.serving.server import Server
+from api.serving.state import body_there
 from api.telemetry import Telemetry
 
 LARGE = 8 * 1024 * 1024
 
 
 class Plain:
-    """Answers as its path says, and keeps what it was asked. It knows /known by heart, and breaks over /broken."""
+    """Answers as its path says, and keeps what it was asked. It knows /known by heart, and breaks over /broken; of a
+    request to /there it takes the body without a message, if it can.
+    """
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, bytes, dict[str, str]]] = []
+        self.there: list[bool] = []  # of requests to /there: whether their bodies were, when they were looked at
         self.failed: list[RuntimeError] = []  # to say something
         self.left = 0  # requests whose client was gone before their bodies were whole
 
@@ -39,7 +43,9 @@ class Plain:
         if scope["type"] != "http":
             raise ValueError(scope["type"])  # ASGI: what an app does not speak, it refuses; here uvicorn's lifespan
         path, body = scope["path"], b""
-        while path != "/early":
+        there = body_there(receive) if path == "/there" else None
+        self.there.append(there is not None)
+        while path != "/early" and there is None:
             message = await receive()
             if message["type"] == "http.disconnect":
                 self.left += 1
@@ -47,6 +53,7 @@ class Plain:
             body += message["body"]
             if not message["more_body"]:
                 break
+        body = there or body
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         self.asked.append((f"{scope['method']} {path}", body, headers))
         if path == "/later":

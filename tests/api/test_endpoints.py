@@ -108,7 +108,11 @@ async def with_list(name: Annotated[str, Query()], text: Annotated[list[str], Qu
     return Response(name + text[0])
 
 
-@pytest.mark.parametrize("declared", [with_plain, with_list])
+async def by_name(*, name: Annotated[str, Query()]) -> Response:
+    return Response(name)
+
+
+@pytest.mark.parametrize("declared", [with_plain, with_list, by_name])
 def test_what_is_not_resolved_is_refused_at_the_start(declared: Any) -> None:
     with pytest.raises(Unsupported):
         endpoint(declared, "/")

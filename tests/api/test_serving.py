@@ -123,6 +123,26 @@ async def test_an_answer_that_is_handed_over_whole_is_the_same_on_the_wire(patie
     assert _DATE.sub(b"", whole) == _DATE.sub(b"", messages)
 
 
+@pytest.mark.parametrize(
+    ("pieces", "there"),
+    [
+        ([b"Content-Length: 3\r\n\r\nabc"], True),
+        ([b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"], True),
+        ([b"Content-Length: 3\r\n\r\n", b"abc"], False),
+        ([b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", b"0\r\n\r\n"], False),
+        ([b"Content-Length: 3\r\nExpect: 100-continue\r\n\r\n", b"abc"], False),
+    ],
+)
+async def test_a_body_that_is_there_whole_is_taken_without_a_message(
+    patient: Serving, pieces: list[bytes], *, there: bool
+) -> None:
+    first, *rest = pieces
+    begin = b"POST /there HTTP/1.1\r\nConnection: close\r\n" + HOST
+    said = await patient.said(begin + first, *rest)
+    assert answers(said.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")) == [(200, b"3")]
+    assert patient.app.there.pop() is there
+
+
 async def test_a_header_of_two_lines_is_never_written(patient: Serving) -> None:
     assert b"set-cookie" not in await patient.said(b"GET /two-lines HTTP/1.1\r\n" + HOST + b"\r\n")
     assert "one line" in str(patient.app.failed.pop())
