@@ -94,26 +94,28 @@ class Admission:
         for kind in Kind:
             telemetry.at_once.labels(kind.value).set_function(partial(concurrency.at_once.__getitem__, kind))
 
-    async def enter(
-        self,
-        kind: Kind,
-        ask: Callable[[], Ask],
-        identified: Callable[[], Ask] | None = None,
-        counted: Counted | None = None,
-    ) -> Ticket:
+    def on_trust(self, kind: Kind, counted: Counted) -> Ticket | None:
+        """As `enter`, for what is let in by what this process last heard of the limits. None: `enter` has to find out,
+        and nothing was counted.
+        """
+        if not self._pulse.running or self._concurrency.full(kind):
+            return None
+        taken = self._limiter.on_trust(counted.claims)
+        if taken is None:
+            return None
+        self._concurrency.enter(kind)
+        ticket = Ticket(self._concurrency, kind)
+        ticket.count(counted, taken)
+        return ticket
+
+    async def enter(self, kind: Kind, ask: Callable[[], Ask], identified: Callable[[], Ask] | None = None) -> Ticket:
         """Let a request in: `Overloaded`, `RateLimited`. Whoever gets a ticket calls its `leave`, once.
 
         `identified` finds out who asks, where that costs something: a request that is sent away for load is spared it.
-        `counted`: what it counts against, where that is known by now; then `identified` is needed for a refusal alone,
-        or where Valkey has to be asked.
         """
         ticket = self.hold(kind, ask)
         try:
-            taken = None if counted is None else self._limiter.on_trust(counted.claims)
-            if counted is None or taken is None:
-                await self._count((identified or ask)(), ticket)
-            else:
-                ticket.count(counted, taken)
+            await self._count((identified or ask)(), ticket)
         except BaseException:
             ticket.leave()
             raise

@@ -41,15 +41,18 @@ class Concurrency:
         self._reads = dict.fromkeys(Kind, 0)
         self._usual: dict[Kind, float] = {}
 
+    def full(self, kind: Kind) -> bool:
+        """Whether none of this kind may begin now."""
+        if kind is Kind.RECORDING:
+            return self.at_once[kind] >= RESERVE
+        return self._all >= self.limit * SHARES[kind]
+
     def enter(self, kind: Kind) -> bool:
         """Whether one more of this kind may begin; if so, it counts until it leaves."""
         self._came += 1
-        if kind is Kind.RECORDING:
-            if self.at_once[kind] >= RESERVE:
-                return False
-        else:
-            if self._all >= self.limit * SHARES[kind]:
-                return False
+        if self.full(kind):
+            return False
+        if kind is not Kind.RECORDING:
             self._all += 1
             self._highest = max(self._highest, self._all)
         self._let_in += 1

@@ -20,6 +20,7 @@ from domain.measures import UserId
 
 _PUBLIC: Final = re.compile(r"/v\d+/public/|/(?!v\d+/)")  # who asks makes no difference there: caches may keep it
 _LATE: Final = LATE_UPLOAD.total_seconds()
+_WAITS: Final = b"cairn-min-position"  # what has this may wait for the read models
 FREE: Final = frozenset({"/livez", "/readyz", "/startupz", "/metrics"})  # never limited or sent away
 
 
@@ -35,6 +36,11 @@ def entrance_of(method: str, route: str) -> Entrance:
     return Entrance(sort_of(method, route), _PUBLIC.match(route) is not None)
 
 
+def _kind_of(headers: Mapping[bytes, bytes], entrance: Entrance) -> Kind:
+    kind = entrance.sort.kind
+    return lowered(kind, headers[b"priority"]) if b"priority" in headers else kind
+
+
 class Door:
     """Knows from a request's head who asks for what."""
 
@@ -42,10 +48,22 @@ class Door:
         self._services = services
         self._counted = lru_cache(maxsize=16_384)(self._counted_of)
 
+    def on_trust(self, headers: Mapping[bytes, bytes], entrance: Entrance) -> Ticket | None:
+        """As `Admission.on_trust`, for whose token was checked before."""
+        token = b"" if entrance.public else headers.get(b"authorization", b"")
+        bearer = self._services.tokens.known(token_of(token), time.time(), _LATE)
+        if bearer is None:
+            return None
+        kind = _kind_of(headers, entrance)
+        counted = self._counted(kind, bearer.user_id.int, headers.get(b"cairn-client", b"")[:MAX_LENGTH])
+        ticket = self._services.admission.on_trust(kind, counted)
+        if ticket is not None and _WAITS in headers:
+            ticket.untimed()
+        return ticket
+
     async def enter(self, scope: Scope, headers: Mapping[bytes, bytes], entrance: Entrance) -> Ticket:
         """As `Admission.enter`; no signature is checked for a request that is sent away for load."""
-        sort, public = entrance
-        kind = lowered(sort.kind, headers[b"priority"]) if b"priority" in headers else sort.kind
+        kind = _kind_of(headers, entrance)
 
         def ask(user_id: UUID | None = None) -> Ask:
             client = client_of(headers.get(b"cairn-client", b""))
@@ -53,15 +71,14 @@ class Door:
             if user_id is None:
                 peer = (scope.get("client") or ("",))[0]
                 address = self._services.addresses.of(peer, headers.get(b"x-forwarded-for", b"").decode("latin-1"))
-            return Ask(kind, user_id, client.device, client.label, address, sort.anonymous)
+            return Ask(kind, user_id, client.device, client.label, address, entrance.sort.anonymous)
 
         def identified() -> Ask:
-            return ask(None if public else self._user(headers.get(b"authorization", b"")))
+            return ask(None if entrance.public else self._user(headers.get(b"authorization", b"")))
 
-        counted = None if public else self._known(kind, headers)
-        ticket = await self._services.admission.enter(kind, ask, identified, counted)
-        if b"cairn-min-position" in headers:
-            ticket.untimed()  # it may wait for the read models
+        ticket = await self._services.admission.enter(kind, ask, identified)
+        if _WAITS in headers:
+            ticket.untimed()
         return ticket
 
     def local(self, kind: Kind, headers: Mapping[bytes, bytes], user: int) -> bool:
@@ -70,14 +87,6 @@ class Door:
             kind = lowered(kind, headers[b"priority"])
         counted = self._counted(kind, user, headers.get(b"cairn-client", b"")[:MAX_LENGTH])
         return self._services.admission.local(counted.claims)
-
-    def _known(self, kind: Kind, headers: Mapping[bytes, bytes]) -> Counted | None:
-        """What the request counts against, where its token was checked before."""
-        token = token_of(headers.get(b"authorization", b""))
-        bearer = self._services.tokens.known(token, time.time(), _LATE)
-        if bearer is None:
-            return None
-        return self._counted(kind, bearer.user_id.int, headers.get(b"cairn-client", b"")[:MAX_LENGTH])
 
     def _counted_of(self, kind: Kind, user: int, client: bytes) -> Counted:
         return self._services.admission.counted(kind, UUID(int=user), client_of(client).device)

@@ -20,24 +20,26 @@ class Counted(NamedTuple):
     claims: tuple[Claim, ...]
     user_id: UUID | None = None
 
-    def fields(self, taken: Taken) -> dict[str, str]:
+    def fields(self, taken: Taken) -> Mapping[str, str]:
         """RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers-10) of the tightest limit."""
-        policy, told = self._told(taken)
-        return {"RateLimit-Policy": policy, "RateLimit": told}
+        (_, policy), (_, told) = self.lines(taken)
+        return {"RateLimit-Policy": policy.decode(), "RateLimit": told.decode()}
 
     def lines(self, taken: Taken) -> Sequence[tuple[bytes, bytes]]:
         """The same as header lines."""
-        policy, told = self._told(taken)
-        return (b"ratelimit-policy", policy.encode()), (b"ratelimit", told.encode())
+        now, tightest, least = taken.now, 0, -1
+        for number, rate in enumerate(self.rates):
+            left = rate.left(taken.arrivals[number], now)
+            if least < 0 or left < least:
+                tightest, least = number, left
+        rate = self.rates[tightest]
+        return _lines(rate.policy, rate.name, least, rate.until(taken.arrivals[tightest], now))
 
-    def _told(self, taken: Taken) -> tuple[str, str]:
-        tightest, left, until = self.rates[0], -1, 0
-        for rate, arrival in zip(self.rates, taken.arrivals, strict=True):
-            now_left, now_until = rate.left(arrival, taken.now)
-            if left < 0 or now_left < left:
-                tightest, left, until = rate, now_left, now_until
-        told = f'"{tightest.name}";r={left};t={until}' if until else f'"{tightest.name}";r={left}'
-        return tightest.policy, told
+
+@lru_cache(maxsize=16_384)
+def _lines(policy: str, name: str, left: int, until: int) -> Sequence[tuple[bytes, bytes]]:
+    told = f'"{name}";r={left};t={until}' if until else f'"{name}";r={left}'
+    return (b"ratelimit-policy", policy.encode()), (b"ratelimit", told.encode())
 
 
 class Rates:

@@ -113,11 +113,13 @@ class Front:
             return
         route = None if found is None else found[0].get(scope["method"])
         entrance = entrance_of(scope["method"], scope["path"]) if route is None else route.entrance
-        try:
-            ticket = await self._door.enter(scope, headers, entrance)
-        except DomainError as refusal:
-            await self._away(refusal, scope, receive, send, headers, began)
-            return
+        ticket = self._door.on_trust(headers, entrance)
+        if ticket is None:
+            try:
+                ticket = await self._door.enter(scope, headers, entrance)
+            except DomainError as refusal:
+                await self._away(refusal, scope, receive, send, headers, began)
+                return
         try:
             await self._routed(found, scope, receive, Answering(send, ticket), headers, asked, began)
         finally:

@@ -49,9 +49,9 @@ def test_what_is_left_is_what_may_still_come_now(rate: Rate, spent: int) -> None
     claim = rate.claim("k")
     for _ in range(spent):
         local.take([claim])
-    left, seconds = rate.left(local.look([claim]).arrivals[0] - (rate.interval if spent < rate.quota else 0), 0)
-    assert left == max(0, rate.quota - spent)
-    assert (seconds == 0) == (spent == 0)
+    arrival = local.look([claim]).arrivals[0] - (rate.interval if spent < rate.quota else 0)
+    assert rate.left(arrival, 0) == max(0, rate.quota - spent)
+    assert (rate.until(arrival, 0) == 0) == (spent == 0)
 
 
 def test_a_limit_that_refuses_takes_nothing_from_the_others() -> None:
@@ -83,3 +83,15 @@ def test_memory_is_bounded_also_when_all_wait() -> None:
     for _ in range(1_000):
         local.take([Rate("read", 1, 3600).claim(str(uuid4()))])
         assert len(local._arrivals) <= 100
+
+
+@given(rates, st.lists(st.integers(0, 60_000_000), min_size=1, max_size=60))
+def test_taking_is_deciding_and_remembering(rate: Rate, gaps: list[int]) -> None:
+    """Of two limits together, the second of which is tighter."""
+    clock, arrivals = Clock(), [0, 0]
+    local, claims = LocalLimits(clock), [rate.claim("all"), Rate("b", max(1, rate.quota // 2), 60).claim("mine")]
+    for gap in gaps:
+        clock.now += gap
+        expected, taken = decide(arrivals, clock.now, claims), local.take(claims)
+        assert (taken.wait, taken.now, list(taken.arrivals)) == (expected.wait, expected.now, list(expected.arrivals))
+        arrivals = list(expected.arrivals) if expected.wait == 0 else arrivals
