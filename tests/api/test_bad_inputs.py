@@ -38,13 +38,13 @@ def test_every_number_of_the_list_is_here() -> None:
 
 async def test_nobody_fills_the_cache_with_long_addresses(world: World, anna: Runner) -> None:
     front = create_app(services_of(world.parts, world.settings))
-    front._cache.open = True
+    front._reads._cache.open = True
     async with httpx.AsyncClient(transport=httpx.ASGITransport(front), base_url="http://cairn") as http:
         for asked, kept in (("x" * 600, 0), ("x", 1)):
             answer = await http.get(
                 f"/v1/me/goals?{asked}", headers={"Authorization": f"Bearer {anna.tokens['access_token']}"}
             )
-            assert (answer.status_code, len(front._cache)) == (200, kept)
+            assert (answer.status_code, len(front._reads._cache)) == (200, kept)
 
 
 @pytest.mark.parametrize("number", ABSENT)
