@@ -38,12 +38,12 @@ from infra.settings import LOG_FORMAT, Settings, load_settings
 
 _log = logging.getLogger(__name__)
 
-# Open connections are no garbage, closed ones are freed without the collector. A full collection among 5,000 of them
-# finds next to nothing, and took up to 430 ms; by Python's own thresholds (700, 10, 10) one came every ten seconds. A
-# middle one looks at all connections that came since the last: by (700, 2, 5_000) one came each third of a second, of 2
-# to 10 ms. Now a look at what is youngest takes half a millisecond as a rule, some ten times a second among as many;
-# by 2,000 or 5,000, which commands of 64 clients would go by without (4 us each), their p99 is a millisecond more.
-_COLLECTIONS: Final = (700, 5_000, 5_000)
+# Open connections are no garbage, closed ones are freed without the collector, which finds next to nothing in 430 ms
+# when it looks at 5,000 of them. So it looks at what is youngest alone, ten times a second, which takes 0.1 ms: by
+# itself it would count what came less what went, and look either with every 20th command of 64 clients or, among
+# connections that come and go, at too much at once (docs/decisions/0010-admission.md).
+_COLLECTIONS: Final = (20_000, 5_000, 5_000)
+_COLLECT_SECONDS: Final = 0.1
 _LEAVING: Final = {"api": "stopping"}
 
 
@@ -93,7 +93,7 @@ async def _watching(parts: Parts, app: Front, server: Server) -> AsyncIterator[N
         await parts.checks.look_for_ever()
         server.should_exit = True
 
-    watching = [asyncio.create_task(look()), asyncio.create_task(app.listen())]
+    watching = [asyncio.create_task(one) for one in (look(), app.listen(), _collect())]
     parts.accounts.watch()
     await parts.client_settings.look()
     parts.client_settings.watch()
@@ -103,6 +103,12 @@ async def _watching(parts: Parts, app: Front, server: Server) -> AsyncIterator[N
     yield
     for task in watching:
         task.cancel()
+
+
+async def _collect() -> None:
+    while True:
+        await asyncio.sleep(_COLLECT_SECONDS)
+        gc.collect(0)
 
 
 def services_of(parts: Parts, settings: Settings) -> Services:
