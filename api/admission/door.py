@@ -20,7 +20,6 @@ from domain.measures import UserId
 
 _PUBLIC: Final = re.compile(r"/v\d+/public/|/(?!v\d+/)")  # who asks makes no difference there: caches may keep it
 _LATE: Final = LATE_UPLOAD.total_seconds()
-_WAITS: Final = b"cairn-min-position"  # what has this may wait for the read models
 FREE: Final = frozenset({"/livez", "/readyz", "/startupz", "/metrics"})  # never limited or sent away
 
 
@@ -56,10 +55,7 @@ class Door:
             return None
         kind = _kind_of(headers, entrance)
         counted = self._counted(kind, bearer.user_id.int, headers.get(b"cairn-client", b"")[:MAX_LENGTH])
-        ticket = self._services.admission.on_trust(kind, counted)
-        if ticket is not None and _WAITS in headers:
-            ticket.untimed()
-        return ticket
+        return self._services.admission.on_trust(kind, counted)
 
     async def enter(self, scope: Scope, headers: Mapping[bytes, bytes], entrance: Entrance) -> Ticket:
         """As `Admission.enter`; no signature is checked for a request that is sent away for load."""
@@ -76,10 +72,7 @@ class Door:
         def identified() -> Ask:
             return ask(None if entrance.public else self._user(headers.get(b"authorization", b"")))
 
-        ticket = await self._services.admission.enter(kind, ask, identified)
-        if _WAITS in headers:
-            ticket.untimed()
-        return ticket
+        return await self._services.admission.enter(kind, ask, identified)
 
     def local(self, kind: Kind, headers: Mapping[bytes, bytes], user: int) -> bool:
         """As `Admission.local`; the user's id as a number, which costs less."""

@@ -92,6 +92,8 @@ class Front:
             except DomainError as refusal:
                 await self._away(refusal, scope, receive, send, headers, began)
                 return
+        if b"cairn-min-position" in headers:
+            ticket.untimed()  # it may wait for the read models
         try:
             await self._routed(found, scope, receive, Answering(send, ticket), headers, asked, began)
         finally:
