@@ -4,7 +4,9 @@ Lines are taken apart here: psycopg's general way takes longer than the server n
 """
 
 import struct
-from collections.abc import Collection, Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Final
 from uuid import UUID, SafeUUID
 
@@ -33,6 +35,7 @@ _LENGTH: Final = (1 << _KIND) - 1
 _TOPIC_SIZE: Final = 46  # where the topic's length is
 _UNDECODABLE: Final = (KeyError, IndexError, msgspec.DecodeError, ValueError, TypeError, RecursionError, InvalidTag)
 _SIGNATURE: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # with flags and no extension, before the first line
+_AT_ONCE: Final = 128  # lines: so many events stay in a core's cache until they are folded, and freed
 _OWNERS: Final = 100_000  # whose ids are kept
 _UUIDS: Final = msgspec.msgpack.Decoder(list[UUID])
 
@@ -48,7 +51,7 @@ class Events(Struct, frozen=True):
 def rows_of(connection: Connection, statement: Composed, owners: "Ids") -> Sequence[Row]:
     """What the statement copies. Its columns are those of a row."""
     unpack, head, topics, rows = _HEAD.unpack_from, _HEAD.size, _Topics(), list[Row]()
-    for line in lines_of(connection, statement):
+    for line in chain.from_iterable(Lines(connection, statement)):
         position, stream, version, size = unpack(line)
         begin = head + size
         topic, owner = topics[line[head:begin]], owners[line[-16:]]
@@ -56,34 +59,52 @@ def rows_of(connection: Connection, statement: Composed, owners: "Ids") -> Seque
     return rows
 
 
-def lines_of(connection: Connection, statement: Composed) -> Sequence[bytes]:
-    """What the statement copies, as it came: for `owners_of` and `events_of`."""
-    lines = list[bytes]()
+class Lines(Iterator[Sequence[bytes]]):
+    """What a statement copies, some lines at once, as they come: the server goes on while they are worked on.
+
+    From the first of them until all have come, the connection takes nothing else. `rest` waits for that.
+    """
+
+    def __init__(self, connection: Connection, statement: Composed) -> None:
+        self._coming = _coming(connection, statement)
+        self._here = deque[Sequence[bytes]]()
+        self._last: Sequence[bytes] = ()
+
+    def __next__(self) -> Sequence[bytes]:
+        self._last = self._here.popleft() if self._here else next(self._coming)
+        return self._last
+
+    def rest(self) -> Iterator[bytes]:
+        """Those that were given last, and all that are still to be given, which have come now."""
+        self._here.extend(self._coming)
+        return chain(self._last, *self._here)
+
+    def close(self) -> None:
+        """Leave what has not come: the connection is free again."""
+        self._coming.close()
+
+
+def _coming(connection: Connection, statement: Composed) -> Generator[Sequence[bytes]]:
+    lines, least = list[bytes](), _HEAD.size
     with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        received, keep, least = connection.pgconn.get_copy_data, lines.append, _HEAD.size
-        while True:
+        received = connection.pgconn.get_copy_data
+        line = bytes(copy.read()).removeprefix(_SIGNATURE)  # which comes with the first line
+        while len(line) >= least:  # else it is the end mark
+            lines.append(line)
+            if len(lines) == _AT_ONCE:
+                yield lines
+                lines = []
             size, data = received(1)
-            if size > least:
-                keep(bytes(data))
-                continue
             if size < 0:
                 ended = connection.pgconn.get_result()
                 raise psycopg.OperationalError(ended.get_error_message() if ended else "the server ended the copy")
-            line = bytes(data) if size else bytes(copy.read())  # which waits for more
-            if len(line) < least:  # the end mark
-                copy.read()
-                break
-            keep(line)
-    lines[:1] = [line.removeprefix(_SIGNATURE) for line in lines[:1]]
-    return lines
+            line = bytes(data if size else copy.read())  # which waits for more
+        copy.read()
+    if lines:
+        yield lines
 
 
-def position_of(line: bytes) -> int:
-    """That of the line's event."""
-    return int(_HEAD.unpack_from(line)[0])
-
-
-def owners_of(lines: Sequence[bytes], topics: Collection[bytes]) -> set[bytes]:
+def owners_of(lines: Iterable[bytes], topics: Collection[bytes]) -> set[bytes]:
     """Whose the events of these topics are, as bytes of ids."""
     topic = tuple(len(topic).to_bytes(4) + topic for topic in topics)
     return {line[-16:] for line in lines if line.startswith(topic, _TOPIC_SIZE)}

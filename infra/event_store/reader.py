@@ -1,7 +1,8 @@
 """The log for those who follow it and those who replay it: fenced pages, and COPY scans from a position."""
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from operator import attrgetter
 from typing import Final, LiteralString, TypeVar, cast
@@ -17,7 +18,7 @@ from domain.errors import StoreUnavailable
 from domain.events import EVENTS
 from domain.events.event import Recorded
 from domain.measures import UserId
-from infra.event_store.copying import Events, Ids, events_of, lines_of, owners_of, position_of, rows_of
+from infra.event_store.copying import Events, Ids, Lines, events_of, owners_of, rows_of
 from infra.event_store.fence import Fence
 from infra.event_store.mapper import HEAD, MAPPER, SEALED, UndecodableEvent, is_sealed, place_of
 from infra.event_store.rows import Row, partition_of
@@ -26,7 +27,6 @@ from infra.keys import KeyUnusable, MasterKeys, PageKeys, UserCipher
 _log = logging.getLogger(__name__)
 
 _PAGE: Final = 5_000  # rows of a scan at once
-_AT_ONCE: Final = 128  # events of a replay: so many stay in a core's cache until they are folded, and freed
 
 PRIVATE: Final = frozenset(MAPPER.topics_of(event for event in EVENTS if event.PRIVATE))  # topics
 _ANY: Final = SQL("")
@@ -66,9 +66,8 @@ class LogReader:
         if decided <= after:
             return [], after
         statement = _copy(_unsealed_of(opened), after, decided, limit=limit)
-        lines = self._asked(partial(lines_of, self._connection, statement))
-        events = [event for some, *_ in self._decoded(lines, opened) for event in some]
-        return events, position_of(lines[-1]) if lines else after
+        parts = self._asked(lambda: list(self._decoded(statement, opened)))
+        return [event for events, *_ in parts for event in events], parts[-1][2] if parts else after
 
     def events(self, rows: Sequence[Row], *, opened: Collection[str] | None = None) -> Sequence[Recorded]:
         """What the rows hold, without those of parked streams. What is sealed is opened for these topics; None: all."""
@@ -120,39 +119,46 @@ class LogReader:
         """
         condition = (of or Selection()).condition()
 
-        def page(after: int, upto: int) -> tuple[Sequence[Row], int, int]:
+        def page(after: int, upto: int) -> Generator[Sequence[Row], None, tuple[int, int]]:
             rows = rows_of(self._connection, _copy(_AS_IT_IS, after, upto, condition), self._owners)
-            return rows, len(rows), rows[-1].position if rows else after
+            yield rows
+            return len(rows), rows[-1].position if rows else upto
 
         return self._windows(after, upto, page)
 
     def replay(
         self, after: int, upto: int, of: "Selection | AnyOf", opened: Collection[str]
-    ) -> Iterator[tuple[Sequence[Recorded], int, int]]:
+    ) -> Generator[tuple[Sequence[Recorded], int, int]]:
         """The same as events, some at once: what they are, how many rows that were, and the position of the last.
 
         What is sealed is opened for these topics. For others it does not even leave the server, which halves the time.
+        They are given while the server still sends: until they all were, or this is closed, the connection is not free.
         """
         state, condition = _unsealed_of(opened), of.condition()
 
-        def page(after: int, upto: int) -> tuple[Sequence[bytes], int, int]:
-            lines = lines_of(self._connection, _copy(state, after, upto, condition))
-            return lines, len(lines), position_of(lines[-1]) if lines else after
+        def page(after: int, upto: int) -> Generator[tuple[Sequence[Recorded], int, int], None, tuple[int, int]]:
+            total, position = 0, upto
+            for events, count, position in self._decoded(_copy(state, after, upto, condition), opened):
+                yield events, count, position
+                total += count
+            if not total:
+                yield [], 0, upto
+            return total, position
 
-        for lines in self._windows(after, upto, page):
-            yield from self._decoded(lines, opened)
+        return self._windows(after, upto, page)
 
-    def _decoded(
-        self, lines: Sequence[bytes], opened: Collection[str]
-    ) -> Iterator[tuple[Sequence[Recorded], int, int]]:
-        """What the lines hold, some at once; once where there are none."""
+    def _decoded(self, statement: Composed, opened: Collection[str]) -> Iterator[tuple[Sequence[Recorded], int, int]]:
+        """What the statement copies, some at once. Should anything be asked meanwhile, all lines are taken in first."""
         decoders = {topic.encode(): decode for topic, decode in MAPPER.decoders.items()}
         topics = frozenset(topic.encode() for topic in opened)
-        ciphers = self._keys.of_page(lambda: owners_of(lines, topics)) if topics else {}
-        for begin in range(0, len(lines) or 1, _AT_ONCE):
-            some = lines[begin : begin + _AT_ONCE]
-            found = events_of(some, self._owners, decoders, topics, ciphers)
-            yield self._whole(found, opened), len(some), found.last
+        self.parked()
+        with closing(Lines(self._connection, statement)) as lines:
+            ciphers = self._keys.of_page(lambda: owners_of(lines.rest(), topics)) if topics else {}
+            for some in lines:
+                found = events_of(some, self._owners, decoders, topics, ciphers)
+                if found.left:
+                    lines.rest()
+                yield self._whole(found, opened), len(some), found.last
 
     def _whole(self, found: Events, opened: Collection[str]) -> Sequence[Recorded]:
         """With the events of the rows that were left, and without those of parked streams."""
@@ -164,8 +170,10 @@ class LogReader:
             return events
         return [one for one in events if one.stream_id not in parked or one.position < parked[one.stream_id].position]
 
-    def _windows(self, after: int, upto: int | None, page: Callable[[int, int], tuple[T, int, int]]) -> Iterator[T]:
-        """By windows of positions, which grow while few of their rows are wanted.
+    def _windows(
+        self, after: int, upto: int | None, page: Callable[[int, int], Generator[T, None, tuple[int, int]]]
+    ) -> Generator[T]:
+        """By windows of positions, which grow while few of their rows are wanted. Of a page: how many, and the last.
 
         A LIMIT alone would not do: for each page the server would sort all that is left, or read past what others own.
         """
@@ -173,8 +181,10 @@ class LogReader:
         window = _PAGE
         while after < last:
             end = min(last, after + window)
-            found, count, ended = self._asked(partial(page, after, end))
-            yield found
+            try:
+                count, ended = yield from page(after, end)
+            except psycopg.OperationalError as error:
+                raise StoreUnavailable from error
             if count == _PAGE:  # there may be more in this window
                 after, window = ended, max(_PAGE, window // 2)
             else:

@@ -1,6 +1,7 @@
 """Rows as the log has them: what a rebuild writes, what heals a key, and what live rows are checked against."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from typing import Any, Final
 from uuid import UUID
 
@@ -120,10 +121,11 @@ def refold(
     if made:
         selection = AnyOf([part.selection(projections) for part, projections in parts.items()])
         opened = {topic for part, projections in parts.items() for topic in part.opened(projections)}
-        for page, count, position in reader.replay(0, upto, selection, opened):
-            for one in made:
-                one.take(page)
-            after_page(count, position)
+        with closing(reader.replay(0, upto, selection, opened)) as pages:
+            for page, count, position in pages:
+                for one in made:
+                    one.take(page)
+                after_page(count, position)
     return made
 
 

@@ -277,6 +277,60 @@ async def test_a_replay_holds_back_what_follows_an_event_that_cannot_be_read(
     assert reader.parked().keys() == {stream}
 
 
+async def test_a_replay_asks_for_what_it_lacks_in_the_middle_of_a_page(
+    opened: Store, reader: LogReader, database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys that it does not know, and where to park: the connection still has lines to come then."""
+    monkeypatch.setattr("infra.event_store.copying._AT_ONCE", 2)
+    _, known = await append(opened, ANNA, run(ANNA))
+    assert len(replayed(reader, known, Selection(), PRIVATE)) == 1  # Anna's key is known from here on
+    for owner in (ANNA, ANNA, BEN, ANNA, CARA, ANNA):
+        await append(opened, owner, run(owner))
+    broken, _ = await append(opened, BEN, run(BEN), run(BEN))
+    _, last = await append(opened, CARA, run(CARA), run(CARA), run(CARA))
+    database.execute("UPDATE stored_events SET state = '{' WHERE originator_id = %s", (broken,))
+    found = replayed(reader, last, Selection(), PRIVATE)
+    assert [one.owner_id for one in found] == [ANNA, ANNA, ANNA, BEN, ANNA, CARA, ANNA, CARA, CARA, CARA]
+    assert {one.event.title for one in found if isinstance(one.event, ActivityRecorded)} == {"Morning run"}
+    assert reader.parked().keys() == {broken}
+
+
+COPYING = "FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE '%COPY%TO STDOUT%'"
+
+
+async def many(opened: Store, database: Connection) -> int:
+    """So many events that they do not all wait in the connection's buffers."""
+    await append(opened, ANNA, run(ANNA))
+    database.execute(
+        "INSERT INTO stored_events (originator_id, originator_version, topic, state, owner_id, partition_id)"
+        " SELECT gen_random_uuid(), 1, topic, state, owner_id, partition_id"
+        " FROM stored_events, generate_series(2, 4500)"
+    )
+    return 4_500
+
+
+async def test_a_replay_gives_events_while_the_server_still_sends_and_may_be_left(
+    opened: Store, reader: LogReader, database: Connection
+) -> None:
+    count = await many(opened, database)
+    pages = reader.replay(0, reader.decided(), Selection(), ())
+    next(pages)
+    assert database.execute(f"SELECT count(pid) {COPYING}").fetchone() == (1,)
+    pages.close()
+    assert len(replayed(reader, reader.decided(), Selection(), ())) == count
+
+
+async def test_a_server_that_goes_away_in_the_middle_of_a_replay_is_said_to_be_so(
+    opened: Store, reader: LogReader, database: Connection
+) -> None:
+    await many(opened, database)
+    pages = reader.replay(0, reader.decided(), Selection(), ())
+    next(pages)
+    database.execute(f"SELECT pg_terminate_backend(pid) {COPYING}")
+    with pytest.raises(StoreUnavailable):
+        list(pages)
+
+
 async def test_what_is_stored_under_an_older_topic_is_replayed_too(
     opened: Store, reader: LogReader, database: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
