@@ -9,11 +9,11 @@ from uuid import UUID
 from msgspec import Struct
 
 from api.admission.concurrency import Concurrency
-from api.admission.gcra import Claim, Taken
+from api.admission.gcra import Taken
 from api.admission.kinds import Kind
 from api.admission.limiter import Limiter, Limits
 from api.admission.pulse import Pulse
-from api.admission.rates import Counted, Rates
+from api.admission.rates import Counted, Rates, Told
 from api.admission.refusals import Overloaded, RateLimited
 from api.admission.spread import spread
 from api.telemetry import Telemetry
@@ -58,7 +58,7 @@ class Ticket:
 
     def lines(self) -> Sequence[tuple[bytes, bytes]]:
         """The RateLimit fields for the answer; none for those who are not signed in: caches may keep it."""
-        return () if self._counted is None or self._taken is None else self._counted.lines(self._taken)
+        return () if self._counted is None or self._taken is None else self._counted.told(self._taken).lines
 
     @property
     def user_id(self) -> UUID | None:
@@ -142,11 +142,12 @@ class Admission:
         """What a request counts against, of somebody who is signed in."""
         return self._rates.of_user(kind, user_id, device)
 
-    def local(self, claims: Sequence[Claim]) -> bool:
-        """Instead of `enter`, for a read that a cache in this process answers: whether it is within the limits by what
-        this process knows, without a place among the requests at once, and without a round trip.
+    def local(self, counted: Counted) -> Told | None:
+        """Instead of `enter`, for a read that a cache in this process answers: what to tell of its limits when it is
+        within them by what this process knows, without a place among the requests at once, and without a round trip.
         """
-        return self._limiter.take_here(claims).wait == 0
+        taken = self._limiter.take_here(counted.claims)
+        return None if taken.wait else counted.told(taken)
 
     async def guess(self, email: str, client: str) -> None:
         """Before a password is looked at: so many tries for an e-mail address, from everywhere; `RateLimited`."""

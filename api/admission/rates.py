@@ -13,6 +13,13 @@ _DEVICES: Final = 4  # devices' worth for a user: what an app says of its device
 _HASH_BYTES: Final = 16
 
 
+class Told(NamedTuple):
+    """RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers-10), and both as they are on the wire."""
+
+    lines: Sequence[tuple[bytes, bytes]]
+    packed: bytes
+
+
 class Counted(NamedTuple):
     """Limits that a request counts against, and their keys: all of one user or address, so of one cluster slot."""
 
@@ -21,25 +28,26 @@ class Counted(NamedTuple):
     user_id: UUID | None = None
 
     def fields(self, taken: Taken) -> Mapping[str, str]:
-        """RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers-10) of the tightest limit."""
-        (_, policy), (_, told) = self.lines(taken)
-        return {"RateLimit-Policy": policy.decode(), "RateLimit": told.decode()}
+        """What is told, for a problem's answer."""
+        (_, policy), (_, left) = self.told(taken).lines
+        return {"RateLimit-Policy": policy.decode(), "RateLimit": left.decode()}
 
-    def lines(self, taken: Taken) -> Sequence[tuple[bytes, bytes]]:
-        """The same as header lines."""
+    def told(self, taken: Taken) -> Told:
+        """What the answer to a request says, of the tightest limit."""
         now, tightest, least = taken.now, 0, -1
         for number, rate in enumerate(self.rates):
             left = rate.left(taken.arrivals[number], now)
             if least < 0 or left < least:
                 tightest, least = number, left
         rate = self.rates[tightest]
-        return _lines(rate.policy, rate.name, least, rate.until(taken.arrivals[tightest], now))
+        return _told(rate.policy, rate.name, least, rate.until(taken.arrivals[tightest], now))
 
 
 @lru_cache(maxsize=16_384)
-def _lines(policy: str, name: str, left: int, until: int) -> Sequence[tuple[bytes, bytes]]:
-    told = f'"{name}";r={left};t={until}' if until else f'"{name}";r={left}'
-    return (b"ratelimit-policy", policy.encode()), (b"ratelimit", told.encode())
+def _told(policy: str, name: str, left: int, until: int) -> Told:
+    now = f'"{name}";r={left};t={until}' if until else f'"{name}";r={left}'
+    lines = (b"ratelimit-policy", policy.encode()), (b"ratelimit", now.encode())
+    return Told(lines, b"".join(b"%s: %s\r\n" % line for line in lines))
 
 
 class Rates:

@@ -21,12 +21,13 @@ NOT_MODIFIED: Final = 304
 class Answering:
     """Sends an answer, with the RateLimit fields for those who are signed in. It notes when the answer begins.
 
-    ASGI's `send` for a `Response` that sends itself. Without a ticket nothing is added.
+    ASGI's `send` for a `Response` that sends itself. Without a ticket it adds what is told.
     """
 
-    def __init__(self, send: Send, ticket: Ticket | None = None) -> None:
+    def __init__(self, send: Send, ticket: Ticket | None = None, *, told: Lines = ()) -> None:
         self._send = send
         self._ticket = ticket
+        self._told = told
 
     @property
     def user_id(self) -> UUID | None:
@@ -69,6 +70,6 @@ class Answering:
     def _all(self, lines: Lines) -> Lines:
         """These lines and what is added; the answer begins."""
         if self._ticket is None:
-            return lines
+            return [*lines, *self._told]
         self._ticket.answers()
         return [*lines, *self._ticket.lines()]

@@ -76,8 +76,9 @@ class Front:
         asked = None
         if scope["method"] == _GET:
             kept, asked = self._kept(scope["raw_path"], scope["query_string"], headers)
-            if kept is not None and asked is not None and self._door.local(kept.kind, headers, asked.user):
-                self._read_kept(kept, await Answering(send).answer_kept(kept, headers), headers, began)
+            told = None if kept is None or asked is None else self._door.local(kept.kind, headers, asked.user)
+            if kept is not None and told is not None:
+                self._read_kept(kept, await Answering(send, told=told.lines).answer_kept(kept, headers), headers, began)
                 return
         found = self._table.find(scope["path"])
         if scope["path"] in FREE:
@@ -124,13 +125,14 @@ class Front:
         if kept is None or asked is None:
             return None
         variant = kept.ready(headers.get(b"accept-encoding", b""))
-        if variant is None or not self._door.local(kept.kind, headers, asked.user):
+        told = None if variant is None else self._door.local(kept.kind, headers, asked.user)
+        if variant is None or told is None:
             return None
         if variant.known_by(headers.get(b"if-none-match")):
             self._read_kept(kept, NOT_MODIFIED, headers, began)
-            return b"304 Not Modified\r\n", variant.not_modified_lines, b""
+            return b"304 Not Modified\r\n", told.packed + variant.not_modified_lines, b""
         self._read_kept(kept, OK, headers, began)
-        return b"200 OK\r\n", variant.ok_lines, variant.body
+        return b"200 OK\r\n", told.packed + variant.ok_lines, variant.body
 
     def _read_kept(self, kept: Kept, status: int, headers: Mapping[bytes, bytes], began: float) -> None:
         kept.meter.read("process", "hit" if status == OK else "not_modified")

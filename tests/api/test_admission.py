@@ -172,9 +172,10 @@ async def test_a_request_that_is_refused_or_breaks_off_gives_its_place_back(worl
 async def test_what_a_cache_answers_is_counted_here_alone(world: World) -> None:
     async with door(world, read=(2, 600)) as (_, services):
         user_id = UserId(uuid4())
-        claims = services.admission.counted(Kind.READ, user_id, None).claims
-        assert [services.admission.local(claims) for _ in range(3)] == [True, True, False]
+        counted = services.admission.counted(Kind.READ, user_id, None)
+        told = [services.admission.local(counted) for _ in range(3)]
+        assert [one and one.lines[1][1].partition(b";t=")[0] for one in told] == [b'"read";r=1', b'"read";r=0', None]
         with pytest.raises(RateLimited) as refused:
             await services.admission.enter(Kind.READ, lambda: Ask(Kind.READ, user_id, None, "ios/1", ""))
-        told: dict[str, Any] = dict(refused.value.headers)
-        assert told["RateLimit"].startswith('"read";r=0;t=')
+        headers: dict[str, Any] = dict(refused.value.headers)
+        assert headers["RateLimit"].startswith('"read";r=0;t=')
