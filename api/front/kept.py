@@ -50,34 +50,16 @@ class Variant(NamedTuple):
         return if_none_match == self.etag or knows(if_none_match.decode("latin-1"), self.etag.decode())
 
 
-class Kept:
-    """An answer of 200 that is kept."""
+class Repeated:
+    """An answer of 200 that is given again and again, packed once for each way it is wanted."""
 
-    __slots__ = (
-        "_headers",
-        "_media_type",
-        "_variants",
-        "about",
-        "body",
-        "expires_at",
-        "kind",
-        "meter",
-        "seen",
-        "until",
-    )
+    __slots__ = ("_headers", "_media_type", "_variants", "body")
 
-    def __init__(self, body: bytes, media_type: str, headers: Mapping[str, str], keep: Keep) -> None:
+    def __init__(self, body: bytes, media_type: str, headers: Mapping[str, str]) -> None:
         self.body = body
-        self.about, self.seen, self.until = keep
-        self.expires_at = 0.0  # on the cache's clock
-        self.meter, self.kind = NOWHERE, Kind.READ  # of the route that it answers
         self._media_type = media_type
         self._headers = headers
         self._variants: dict[Coding | None, Variant] = {}
-
-    def tell(self, headers: Mapping[str, str]) -> None:
-        """Say this too in every answer; before the first one."""
-        self._headers = {**self._headers, **headers}
 
     def ready(self, accept_encoding: bytes) -> Variant | None:
         """As a client takes it, if it was packed so before."""
@@ -98,6 +80,22 @@ class Kept:
             content["Content-Encoding"] = coding
         ok, not_modified = _raw({**headers, **content}), _raw(headers)
         return Variant(headers["ETag"].encode(), ok, body, not_modified, _lines(ok), _lines(not_modified))
+
+
+class Kept(Repeated):
+    """One that is kept."""
+
+    __slots__ = ("about", "expires_at", "kind", "meter", "seen", "until")
+
+    def __init__(self, body: bytes, media_type: str, headers: Mapping[str, str], keep: Keep) -> None:
+        super().__init__(body, media_type, headers)
+        self.about, self.seen, self.until = keep
+        self.expires_at = 0.0  # on the cache's clock
+        self.meter, self.kind = NOWHERE, Kind.READ  # of the route that it answers
+
+    def tell(self, headers: Mapping[str, str]) -> None:
+        """Say this too in every answer; before the first one."""
+        self._headers = {**self._headers, **headers}
 
     def stored(self) -> "Stored":
         """As other processes may have it."""

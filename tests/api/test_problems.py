@@ -152,6 +152,19 @@ async def test_openapi_describes_every_body_and_answer(world: World) -> None:
                 assert operation["requestBody"]["content"], (path, method)
 
 
+@pytest.mark.parametrize("coding", ["identity", "gzip", "zstd"])
+async def test_openapi_is_sent_once_to_who_keeps_it(world: World, coding: str) -> None:
+    headers = {"Accept-Encoding": coding}
+    plain = await world.http.get("/openapi.json", headers={"Accept-Encoding": "identity"})
+    first = await world.http.get("/openapi.json", headers=headers)
+    assert first.json() == plain.json()
+    assert (first.headers["Cache-Control"], first.headers["Vary"]) == ("public, no-cache", "Accept-Encoding")
+    assert first.headers.get("Content-Encoding", "identity") == coding
+    again = await world.http.get("/openapi.json", headers={**headers, "If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.content, again.headers["ETag"]) == (304, b"", first.headers["ETag"])
+    assert (first.headers["ETag"] == plain.headers["ETag"]) is (coding == "identity")
+
+
 async def test_what_was_ready_once_has_started(world: World) -> None:
     missing: dict[str, str] = {"postgres": "is away: start it"}
     services = replace(services_of(world.parts, world.settings), ready=lambda: missing)
