@@ -30,10 +30,11 @@ class Rate:
         """How many requests are left."""
         return self.quota - -(-max(0, arrival - now) // self.interval)
 
-    def until(self, arrival: int, now: int) -> int:
-        """The seconds until there is one more; 0: all are there."""
-        used, left = arrival - now, self.left(arrival, now)
-        return 0 if left == self.quota else -(-(used - self.interval * (self.quota - left - 1)) // _SECOND)
+    def until(self, arrival: int, now: int, left: int) -> int:
+        """The seconds until there is one more than are left; 0: all are there."""
+        if left == self.quota:
+            return 0
+        return -(-(arrival - now - self.interval * (self.quota - left - 1)) // _SECOND)
 
 
 class Taken(NamedTuple):

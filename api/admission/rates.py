@@ -40,13 +40,13 @@ class Counted(NamedTuple):
             if least < 0 or left < least:
                 tightest, least = number, left
         rate = self.rates[tightest]
-        return _told(rate.policy, rate.name, least, rate.until(taken.arrivals[tightest], now))
+        return _told(rate, least, rate.until(taken.arrivals[tightest], now, least))
 
 
 @lru_cache(maxsize=16_384)
-def _told(policy: str, name: str, left: int, until: int) -> Told:
-    now = f'"{name}";r={left};t={until}' if until else f'"{name}";r={left}'
-    lines = (b"ratelimit-policy", policy.encode()), (b"ratelimit", now.encode())
+def _told(rate: Rate, left: int, until: int) -> Told:
+    now = f'"{rate.name}";r={left};t={until}' if until else f'"{rate.name}";r={left}'
+    lines = (b"ratelimit-policy", rate.policy.encode()), (b"ratelimit", now.encode())
     return Told(lines, b"".join(b"%s: %s\r\n" % line for line in lines))
 
 

@@ -50,8 +50,9 @@ def test_what_is_left_is_what_may_still_come_now(rate: Rate, spent: int) -> None
     for _ in range(spent):
         local.take([claim])
     arrival = local.look([claim]).arrivals[0] - (rate.interval if spent < rate.quota else 0)
-    assert rate.left(arrival, 0) == max(0, rate.quota - spent)
-    assert (rate.until(arrival, 0) == 0) == (spent == 0)
+    left = rate.left(arrival, 0)
+    assert left == max(0, rate.quota - spent)
+    assert (rate.until(arrival, 0, left) == 0) == (spent == 0)
 
 
 def test_a_limit_that_refuses_takes_nothing_from_the_others() -> None:
