@@ -178,15 +178,15 @@ class PostgresLog:
         events = [(save, topic, state, i) for save in todo.values() for i, (topic, state) in enumerate(save.events)]
         if all(map(_is_single, todo.values())):
             found = await channel.run(b"append_single", _event_arrays(events), ANSWER_SECONDS)
-            positions = {save.stream_id.bytes: _VERSION_TAKEN for save in todo.values()}
+            positions = {save.stream_id.int: _VERSION_TAKEN for save in todo.values()}
         else:
             values = [*_event_arrays(events), *_reply_arrays(todo.values())]
             found = await channel.run(b"append", values, ANSWER_SECONDS)
-            positions = {save.stream_id.bytes: save.reply.position if save.reply else 0 for save in todo.values()}
+            positions = {save.stream_id.int: save.reply.position if save.reply else 0 for save in todo.values()}
         for at in range(found.ntuples):
-            stream_id, position = value_of(found, at, 0), number_of(found, at, 1)
-            positions[stream_id] = position if position >= 0 else min(position, positions[stream_id])
-        return {number: _outcome(positions[save.stream_id.bytes]) for number, save in todo.items()}
+            stream, position = int.from_bytes(value_of(found, at, 0)), number_of(found, at, 1)
+            positions[stream] = position if position >= 0 else min(position, positions[stream])
+        return {number: _outcome(positions[save.stream_id.int]) for number, save in todo.items()}
 
     async def _settle(
         self, channel: Channel, todo: Mapping[int, Save], outcomes: dict[int, Outcome]
@@ -233,12 +233,12 @@ def _outcome_of_one(found: PGresult) -> Outcome:
 
 def _event_arrays(events: Sequence[tuple[Save, str, bytes, int]]) -> list[bytes]:
     return [
-        arrays.uuids(save.stream_id for save, *_ in events),
-        arrays.int8s(save.first_version + i for save, _, _, i in events),
-        arrays.texts(topic for _, topic, _, _ in events),
-        arrays.byteas(state for _, _, state, _ in events),
-        arrays.uuids(save.owner_id for save, *_ in events),
-        arrays.int2s(partition_of(save.owner_id) for save, *_ in events),
+        arrays.uuids([save.stream_id for save, _, _, _ in events]),
+        arrays.int8s([save.first_version + i for save, _, _, i in events]),
+        arrays.texts([topic for _, topic, _, _ in events]),
+        arrays.byteas([state for _, _, state, _ in events]),
+        arrays.uuids([save.owner_id for save, _, _, _ in events]),
+        arrays.int2s([partition_of(save.owner_id) for save, _, _, _ in events]),
     ]
 
 
