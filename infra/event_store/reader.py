@@ -53,6 +53,7 @@ class LogReader:
         self._keys = PageKeys(connection, master)
         self._parked: dict[UUID, Parked] | None = None
         self._owners = Ids()
+        self._coming: Lines | None = None
 
     def page(self, after: int, limit: int, opened: Collection[str] = PRIVATE) -> tuple[Sequence[Recorded], int]:
         """The next decided events after a position, and the position up to which they are all there is.
@@ -147,12 +148,20 @@ class LogReader:
 
         return self._windows(after, upto, page)
 
+    def take_in(self) -> None:
+        """Receive the rest of the page that a replay is in, for who means to rest: the server is done with it then, and
+        no snapshot holds vacuum up.
+        """
+        if self._coming is not None:
+            self._coming.rest()
+
     def _decoded(self, statement: Composed, opened: Collection[str]) -> Iterator[tuple[Sequence[Recorded], int, int]]:
         """What the statement copies, some at once. Should anything be asked meanwhile, all lines are taken in first."""
         decoders = {topic.encode(): decode for topic, decode in MAPPER.decoders.items()}
         topics = frozenset(topic.encode() for topic in opened)
         self.parked()
         with closing(Lines(self._connection, statement)) as lines:
+            self._coming = lines
             ciphers = self._keys.of_page(lambda: owners_of(lines.rest(), topics)) if topics else {}
             for some in lines:
                 found = events_of(some, self._owners, decoders, topics, ciphers)

@@ -82,11 +82,11 @@ class PartPool:
             yield task, told
 
     def throttle(self, on: bool) -> None:  # noqa: FBT001 - a switch
-        """Stop the processes where they are, or let them go on."""
+        """Have the processes rest, or go on."""
         if on != self.throttled:
             self.throttled = on
             for process in self._processes:
-                process.send_signal(signal.SIGSTOP if on else signal.SIGCONT)
+                process.send_signal(signal.SIGTSTP if on else signal.SIGCONT)
 
     def _speak(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdin is not None  # noqa: S101 - as it was started

@@ -8,6 +8,7 @@ import ctypes
 import gc
 import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ import psycopg
 from msgspec import Struct
 from psycopg import Connection
 
+from domain.errors import StoreUnavailable
 from infra.event_store.reader import LogReader
 from infra.keys import MasterKeys
 from infra.processes import end_with_parent
@@ -32,6 +34,7 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _LOOK_EVENTS: Final = 5_000  # after so many, whether they still fit: a page of theirs takes a few megabytes
 _TELL_SECONDS: Final = 0.2
 _NICE: Final = 10  # runners wait for answers, nobody for a rebuild: the cores are theirs first
+_LOOK_SECONDS: Final = 0.05  # while it rests, for whether it may go on
 _REST_SECONDS: Final = 0.008  # with it a rebuild beside runners takes twice as long
 
 
@@ -81,17 +84,24 @@ def main() -> None:
     end_with_parent()
     os.nice(_NICE)
     gc.disable()  # rows, events and pages form no cycles, and looking for some in so many takes a quarter of the time
+    rests = Rests()
     begin = msgspec.json.decode(sys.stdin.buffer.readline(), type=Begin)
     master = MasterKeys([base64.b64decode(key) for key in begin.master_keys])
     for line in sys.stdin.buffer:
         task = msgspec.json.decode(line, type=Task)
         try:
-            _work(begin, master, task)
+            _work(begin, master, task, rests)
         except _TooBig:
             _tell(Told(too_big=True))
         except Exception as error:  # noqa: BLE001 - whatever it is, the command tells it and fails
-            _tell(Told(fault=f"{type(error).__name__}: {error}".strip()))
+            _tell(Told(fault=_reason(error)))
         give_back()
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in the words of whoever knows: the server's, where it is that one."""
+    why = error.__cause__ if isinstance(error, StoreUnavailable) and error.__cause__ else error
+    return f"{type(why).__name__}: {why}".strip()
 
 
 def give_back() -> None:
@@ -106,7 +116,7 @@ def give_back() -> None:
         trim(0)
 
 
-def _work(begin: Begin, master: MasterKeys, task: Task) -> None:
+def _work(begin: Begin, master: MasterKeys, task: Task, rests: "Rests") -> None:
     projections = {(projection.name, projection.version): projection for projection in PROJECTIONS}
     wanted = {
         (share.foreign, schema): (projections[name, version], _part(share))
@@ -122,7 +132,12 @@ def _work(begin: Begin, master: MasterKeys, task: Task) -> None:
         reading.execute("SET enable_seqscan = off")  # the window is known, its size is not
         skipped = skipped_positions(writing)
         reader = LogReader(reading, master)
-        folded = refold(reader, list(wanted.values()), task.upto, skipped, progress.page)
+
+        def after_page(events: int, position: int) -> None:
+            rests.take(reader)
+            progress.page(events, position)
+
+        folded = refold(reader, list(wanted.values()), task.upto, skipped, after_page)
         made = {place: one for place, pair in wanted.items() for one in folded if (one.projection, one.part) == pair}
         count = _write(prepare(writing), reader, made, task, progress.events, began)
     _tell(Told(done=True, events=progress.events, rows=count, peak_bytes=_peak()))
@@ -188,6 +203,29 @@ def _refused(connection: Connection, store: Store, rows: Sequence[Struct]) -> It
             return
         yield from _refused(connection, store, rows[: len(rows) // 2])
         yield from _refused(connection, store, rows[len(rows) // 2 :])
+
+
+class Rests:
+    """Those that the command wants, from SIGTSTP until SIGCONT.
+
+    They are taken between two pages, with nothing open: a process that is stopped in the middle of one holds a snapshot
+    of the database for as long, and vacuum up with it.
+    """
+
+    def __init__(self) -> None:
+        self._wanted = False
+        signal.signal(signal.SIGTSTP, lambda *_: self._want(wanted=True))
+        signal.signal(signal.SIGCONT, lambda *_: self._want(wanted=False))
+
+    def _want(self, *, wanted: bool) -> None:
+        self._wanted = wanted
+
+    def take(self, reader: LogReader) -> None:
+        """Rest, if that is wanted, until it is not."""
+        if self._wanted:
+            reader.take_in()
+        while self._wanted:
+            time.sleep(_LOOK_SECONDS)
 
 
 class Progress:

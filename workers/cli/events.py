@@ -278,9 +278,9 @@ def _scanned(reader: LogReader) -> Iterator[tuple[Sequence[Row], Callable[[int, 
     """The pages of the log, each with a function that shows how far the check is (events, findings)."""
     last = reader.decided(of_all=True)
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("reading", total=last)
+        task, position = progress.add_task("reading", total=last), 0
         for rows in reader.scan(upto=last):
-            position = rows[-1].position
+            position = rows[-1].position if rows else position  # a gap wider than a page has none
 
             def tell(events: int, findings: int, position: int = position) -> None:
                 progress.update(task, completed=position, description=f"{events:,} events, {findings:,} findings")

@@ -41,6 +41,32 @@ def test_what_a_part_had_is_given_back_before_the_next_one() -> None:
     assert after - before < 20
 
 
+_RESTING = """
+import os, signal, threading, time
+from infra.projecting.part_worker import Rests
+
+class Reader:
+    taken_in = 0
+
+    def take_in(self):
+        self.taken_in += 1
+
+reader, rests = Reader(), Rests()
+rests.take(reader)
+print(reader.taken_in)
+os.kill(os.getpid(), signal.SIGTSTP)
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGCONT)).start()
+began = time.monotonic()
+rests.take(reader)
+print(reader.taken_in, time.monotonic() - began > 0.2)
+"""
+
+
+def test_a_worker_rests_when_it_is_told_to_with_nothing_open() -> None:
+    told = subprocess.run([sys.executable, "-c", _RESTING], capture_output=True, text=True, check=True).stdout
+    assert told.split() == ["0", "1", "True"]
+
+
 _PAGES = """
 import os, resource, subprocess, sys, time
 from infra.projecting.part_worker import Progress
