@@ -17,7 +17,7 @@ from api.once import Done, Once, once
 from api.openapi import answers, file_body, json_body
 from api.services import Services
 from api.tokens import Bearer
-from api.uploads import MAX_RECORDING_BYTES, ReservedActivityId, UploadState, acked, require_recording
+from api.uploads import MAX_RECORDING_BYTES, ReservedActivityId, UploadState, acked, require_recording, require_room
 from domain.activity import ActivityMissing, RecordingDiffers
 from domain.chunks import (
     MAX_CHUNKS,
@@ -105,6 +105,7 @@ async def _taken(request: Request, services: Services, upload: Upload, seq: int,
             others = [chunk for chunk in await services.chunks.held(upload) if chunk.seq != seq]
             _require_room(others, arrival.size)
             if not others:
+                await require_room(services, upload.user_id, upload.activity_id)
                 await services.chunks.begin(upload)
             new = await arrival.keep()
             manifest = await _accepted(services, upload)
@@ -199,6 +200,7 @@ async def _put_together(services: Services, upload: Upload, given: Finish, cover
         if arrival.sha256 != given.sha256.lower():
             raise ChecksumDiffers
         require_recording(services, arrival)
+        await require_room(services, upload.user_id, upload.activity_id, arrival.sha256)
         return await arrival.accept(visibility=given.visibility, sport=given.sport)
 
 

@@ -26,6 +26,7 @@ from domain.errors import DomainError, StoreUnavailable
 from domain.events.event import Event
 from domain.measures import RESERVED_VERSION, ActivityId, Sport, UserId, Visibility
 from domain.recordings.recording import EmptyRecording, Format
+from domain.streams import StreamUnreadable
 from domain.uploads import Arrival, Cover, Fault, Manifest, Status, Verdict
 
 router = APIRouter(tags=["activities"])
@@ -33,6 +34,7 @@ router = APIRouter(tags=["activities"])
 MAX_RECORDING_BYTES: Final = 48 * 1024 * 1024  # a week at one point a second, as wordy GPX
 _MAX_WAIT_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.05
+_ROOM_SECONDS: Final = 0.25  # that an upload waits at most to be told at once that it can only fail
 _TITLE: Final = "What lists show: at most 200 characters, not all of them blank, none of them NUL."
 MEDIA_TYPES: Final = {
     Format.FIT: "application/vnd.ant.fit",
@@ -101,6 +103,7 @@ async def upload_recording(
         async for piece in body_pieces(request, MAX_RECORDING_BYTES):
             await arrival.write(piece)
         require_recording(services, arrival)
+        await require_room(services, sender.user_id, ActivityId(activity_id), arrival.sha256)
         manifest = await arrival.accept(visibility=visibility, sport=sport)
     again = manifest.received_at != cover.received_at  # of an earlier one, with the same bytes
     services.telemetry.came("/v1/activities/{activity_id}", asking, "replayed" if again else "first")
@@ -113,6 +116,22 @@ def require_recording(services: Services, arrival: Arrival) -> None:
         raise EmptyRecording("The body is empty: send the recorded file's bytes.")
     if services.sniff(arrival.head) is None:
         raise UnknownFormat("The body is no FIT, GPX, TCX or JSON recording: send the file as the device wrote it.")
+
+
+async def require_room(services: Services, user_id: UserId, activity_id: ActivityId, sha256: str | None = None) -> None:
+    """Refuse what can only fail, before it is taken in: `ActivityMissing` where the id is another runner's,
+    `RecordingDiffers` where it is of another recording, or of a run that was entered by hand. Without `sha256` the
+    bytes are not known yet. Postgres knows that: while it is away everything is taken in, and ingest finds out. What
+    is here already is the inbox' to judge.
+    """
+    if await services.inbox.manifest(activity_id) is not None:
+        return
+    try:
+        async with asyncio.timeout(_ROOM_SECONDS):
+            there = await services.streams.load(rules.Activity, activity_id)
+    except (StoreUnavailable, StreamUnreadable, TimeoutError):
+        return
+    there.require_room(user_id, sha256)
 
 
 async def acked(request: Request, services: Services, manifest: Manifest, *, first: bool) -> Response:
@@ -142,7 +161,7 @@ async def get_upload(request: Request, activity_id: UUID, user_id: CurrentUser, 
 
 
 async def _entered(services: Services, user_id: UserId, activity_id: ActivityId) -> Verdict | None:
-    """An activity that was entered by hand is ready, whatever was sent under its id since. None: there is none."""
+    """An activity that was entered by hand is ready. None: there is none."""
     if activity_id.version == RESERVED_VERSION:
         return None
 
@@ -185,16 +204,15 @@ async def _told(
     knows: `StoreUnavailable`, or, with `uploads_at_least`, what is known without it.
     """
     manifest = await services.inbox.manifest(activity_id)
-    if manifest is not None and manifest.user_id != user_id:
+    if manifest is not None and manifest.user_id == user_id:
+        return activity_id, await services.inbox.verdict(activity_id)
+    try:
+        verdict = await _entered(services, user_id, activity_id)
+    except StoreUnavailable:
+        if not uploads_at_least:
+            raise
         return None
-    verdict = None if manifest is None else await services.inbox.verdict(activity_id)
-    if manifest is None or _difference(verdict) is not None:
-        try:
-            verdict = await _entered(services, user_id, activity_id) or verdict
-        except StoreUnavailable:
-            if not uploads_at_least:
-                raise
-    return None if manifest is None and verdict is None else (activity_id, verdict)
+    return None if verdict is None else (activity_id, verdict)
 
 
 def _state(activity_id: ActivityId, verdict: Verdict | None) -> UploadState:
@@ -240,6 +258,6 @@ async def _wait(services: Services, activity_id: ActivityId, seconds: float) -> 
 
 
 def _preferred_wait(request: Request) -> float:
-    """Seconds of `Prefer: wait=N` (RFC 7240, 4.3), 0 without it."""
-    found = re.search(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,4})", request.headers.get("prefer", ""))
+    """Seconds of `Prefer: wait=N` (RFC 7240, 4.3), 0 without it. Names of preferences have no case."""
+    found = re.search(r"(?i)(?:^|[,;\s])wait\s*=\s*\"?(\d{1,4})", request.headers.get("prefer", ""))
     return min(float(found[1]), _MAX_WAIT_SECONDS) if found else 0.0

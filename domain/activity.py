@@ -51,11 +51,14 @@ class Activity(Struct, frozen=True):
             return events
         return [*events, *self.evolve(recorded).edit(recorded.user_id, recorded.at, notes=notes)]
 
-    def require_room(self, user_id: UserId, sha256: str) -> None:
-        """`RecordingDiffers` when something else than a recording of these bytes is here."""
-        if self.user_id is not None and (
-            self.user_id != user_id or self.source is None or self.source.sha256 != sha256
-        ):
+    def require_room(self, user_id: UserId, sha256: str | None) -> None:
+        """`RecordingDiffers` when something else than a recording of these bytes is here; None: than any recording.
+
+        `ActivityMissing` when another runner's is: that there is one is not for everybody to know.
+        """
+        if self.user_id not in (None, user_id):
+            raise ActivityMissing
+        if self.source is not None and (self.source.format == MANUAL or sha256 not in (None, self.source.sha256)):
             raise RecordingDiffers
 
     def edit(

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import pytest
 
 from tests.api.conftest import Runner, World
 from tests.recordings import fit
@@ -115,10 +116,12 @@ async def test_an_entry_and_a_recording_do_not_share_an_id(anna: Runner) -> None
     """The one that came second is refused, and leaves nothing: its bytes may come again under another id."""
     manual, recorded, body = str(uuid4()), str(uuid4()), fit(301)
     position = (await entered(anna, activity_id=manual)).headers["Cairn-Position"]
-    answer = await anna("PUT", f"/activities/{manual}", content=body, headers={"Prefer": "wait=20"})
-    assert (answer.status_code, answer.json()["code"]) == (409, "recording-differs")
-    later = await anna("PUT", f"/activities/{manual}", content=body)  # it is known by now, whoever waits
-    assert (later.status_code, later.json()["code"]) == (409, "recording-differs")
+    for answer in (  # before its bytes are taken: a phone that hears 202 may forget them
+        await anna("PUT", f"/activities/{manual}", content=body),
+        await anna("PUT", f"/activities/{manual}", content=body, headers={"Prefer": "wait=20"}),
+        await anna("PUT", f"/activities/{manual}/chunks/0", content=body[:100]),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (409, "recording-differs")
     assert (await anna.get(f"/activities/{manual}/upload"))["status"] == "ready"
     assert [one["status"] for one in (await anna.get(f"/uploads?ids={manual}"))["items"]] == ["ready"]
     again = await entered(anna, activity_id=manual)
@@ -131,11 +134,38 @@ async def test_an_entry_and_a_recording_do_not_share_an_id(anna: Runner) -> None
     assert (late.status_code, late.json()["code"]) == (409, "recording-differs")
 
 
-async def test_the_id_of_anothers_run_is_not_found(anna: Runner, ben: Runner) -> None:
+async def test_the_id_of_anothers_run_is_not_found_and_not_to_be_taken(anna: Runner, ben: Runner) -> None:
     manual = str(uuid4())
     assert (await entered(anna, activity_id=manual)).status_code == 201
-    answer = await entered(ben, activity_id=manual)
-    assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
+    body = fit(302)
+    for answer in (
+        await entered(ben, activity_id=manual),
+        await ben("PUT", f"/activities/{manual}", content=body),
+        await ben("PUT", f"/activities/{manual}", content=body, headers={"Prefer": "wait=20"}),
+        await ben("PUT", f"/activities/{manual}/chunks/0", content=body[:100]),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (404, "not-found")
+    assert (await anna.get(f"/activities/{manual}/upload"))["status"] == "ready"
+
+
+async def test_what_was_sent_under_the_id_of_an_entry_while_nobody_could_tell_is_told_to_have_failed(
+    anna: Runner, ben: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Uploads are taken in without Postgres, which knows of entries: the phone must hear that its run is not there."""
+    monkeypatch.setattr("api.uploads._ROOM_SECONDS", 0.0)
+    mine, other = str(uuid4()), str(uuid4())
+    for manual in (mine, other):
+        assert (await entered(anna, activity_id=manual)).status_code == 201
+    for sender, manual, seed in ((anna, mine, 303), (ben, other, 304)):
+        assert (await sender("PUT", f"/activities/{manual}", content=fit(seed))).status_code == 202
+        async with asyncio.timeout(30):
+            while (told := await sender.get(f"/activities/{manual}/upload"))["status"] == "processing":
+                await asyncio.sleep(0.05)
+        assert (told["status"], told["problem"]["code"]) == ("failed", "recording-differs")
+        again = await sender("PUT", f"/activities/{manual}", content=fit(seed))
+        assert (again.status_code, again.json()["code"]) == (409, "recording-differs")
+    assert (await anna.get(f"/activities/{other}/upload"))["status"] == "ready"  # whatever others sent
+    assert [one["status"] for one in (await anna.get(f"/uploads?ids={mine},{other}"))["items"]] == ["failed", "ready"]
 
 
 IMPOSSIBLE: list[dict[str, Any]] = [

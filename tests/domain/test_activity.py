@@ -45,11 +45,15 @@ def test_an_entry_again_changes_nothing_also_when_it_was_deleted() -> None:
 def test_an_entry_and_a_recording_do_not_take_each_others_place() -> None:
     with pytest.raises(RecordingDiffers):
         given(Activity, RUN).enter(ENTERED, "")
-    for there in (given(Activity, ENTERED), given(Activity, replace(RUN, user_id=BEN))):
+    for sha256 in (RUN.source.sha256, None):
         with pytest.raises(RecordingDiffers):
-            there.require_room(ANNA, RUN.source.sha256)
-    for room in (Activity(), given(Activity, RUN), given(Activity, RUN, DELETED)):
-        room.require_room(ANNA, RUN.source.sha256)
+            given(Activity, ENTERED).require_room(ANNA, sha256)
+        with pytest.raises(ActivityMissing):
+            given(Activity, replace(RUN, user_id=BEN)).require_room(ANNA, sha256)
+        for room in (Activity(), given(Activity, RUN), given(Activity, RUN, DELETED)):
+            room.require_room(ANNA, sha256)
+    with pytest.raises(RecordingDiffers):
+        given(Activity, RUN).require_room(ANNA, "0" * 64)
 
 
 def test_an_edit_carries_what_counted_before() -> None:

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from domain.activity import Activity, RecordingDiffers, session_activity_id, usual_title
+from domain.activity import Activity, ActivityMissing, RecordingDiffers, session_activity_id, usual_title
 from domain.errors import StoreUnavailable
 from domain.events.activity import ActivityRecorded, Source, Tally
 from domain.events.measured import Measured
@@ -38,13 +38,15 @@ class SessionEnded(Exception):
     """The upload came in a session that had ended."""
 
 
+_ID_TAKEN: Final = (
+    RecordingDiffers.code,
+    "This activity id already has another recording or entry: a new run needs a new id.",
+)
 _REFUSALS: Final[Mapping[type[Exception], tuple[str, str]]] = {
     BodyDamaged: ("body-damaged", "The stored bytes are damaged: send the recording again."),
     SessionEnded: ("session-ended", "The session was ended before. Sign in, and send the recording again."),
-    RecordingDiffers: (
-        RecordingDiffers.code,
-        "This activity id already has another recording or entry: a new run needs a new id.",
-    ),
+    RecordingDiffers: _ID_TAKEN,
+    ActivityMissing: _ID_TAKEN,  # of another runner
     OwnerErased: (OwnerErased.code, "The account was erased, and the recording with it."),
 }
 
@@ -121,7 +123,7 @@ class Ingest:
             return await self._take_in(manifest)
         except UnreadableRecording as refusal:
             return _failed(refusal.code, refusal.reason)
-        except (BodyDamaged, SessionEnded, RecordingDiffers, OwnerErased) as refusal:
+        except (BodyDamaged, SessionEnded, RecordingDiffers, ActivityMissing, OwnerErased) as refusal:
             return _failed(*_REFUSALS[type(refusal)])
 
     async def _take_in(self, manifest: Manifest) -> Verdict:
