@@ -40,7 +40,8 @@ class Audited(Struct, frozen=True):
     position: int
     partitions: int
     rows: int
-    differences: Sequence[Drift]
+    differing: int  # rows
+    differences: Sequence[Drift]  # the first of them
 
 
 def audit(database_url: str, registry: Registry, master: MasterKeys, name: str | None, percent: float) -> list[Audited]:
@@ -95,7 +96,7 @@ def _audit(
             found += _drift(store, folded, live[table], held)
     gone = {*leaving(reading, position)}
     drift = [one for owner, one in found if owner not in gone]
-    return Audited(str(build), position, len(partitions), sum(map(len, live.values())), drift[:_SHOWN])
+    return Audited(str(build), position, len(partitions), sum(map(len, live.values())), len(drift), drift[:_SHOWN])
 
 
 def _drift(

@@ -18,6 +18,17 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 reason_option = click.option("--reason", default="", help="Why: kept in the operators' log.")
 
 
+def _required(_context: click.Context, _parameter: click.Parameter, reason: str) -> str:
+    if not reason.strip():
+        raise Fault("--reason says why: an empty one tells nobody anything.")
+    return reason
+
+
+def required_reason_option(told: str) -> Callable[[F], F]:
+    """`--reason TEXT`, which has to say something."""
+    return click.option("--reason", required=True, callback=_required, help=told)
+
+
 def data_option(command: F) -> F:
     """`--data DIR`: where the instance lives."""
     return click.option(

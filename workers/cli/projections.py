@@ -30,7 +30,7 @@ from infra.projecting.status import standings
 from infra.settings import Settings, load_settings
 from workers.cli.connecting import connected
 from workers.cli.noting import noted
-from workers.cli.options import Seconds, Size, data_option, json_option, reason_option
+from workers.cli.options import Seconds, Size, data_option, json_option, reason_option, required_reason_option
 from workers.cli.projections_text import (
     audit_lines,
     bar,
@@ -152,7 +152,7 @@ def plan_command(*, name: str, as_json: bool, data: Path) -> None:
 
 @projections_command.command("rebuild")
 @click.argument("names", nargs=-1)
-@click.option("--users", default="", metavar="ID,...", help="Only the rows of these users, in live builds.")
+@click.option("--users", metavar="ID,...", help="Only the rows of these users, in live builds.")
 @click.option(
     "--workers",
     type=click.IntRange(1, 64),
@@ -174,7 +174,7 @@ def plan_command(*, name: str, as_json: bool, data: Path) -> None:
 def rebuild_command(
     *,
     names: tuple[str, ...],
-    users: str,
+    users: str | None,
     workers: int | None,
     memory: int,
     max_live_lag: float,
@@ -196,11 +196,13 @@ def rebuild_command(
       cairn projections rebuild --users 5f0c7e4e-3f0e-4a55-9a43-0c9d8f5a2b11
     """  # noqa: D301 - as above
     with _tools(data, "rebuild", names=names, users=users, reason=reason) as tools:
-        if users:
+        if users is not None:
+            if auto_cutover or restart:
+                raise Fault("--users changes rows of live builds: there is nothing to begin anew or to cut over to.")
             _rebuild_users(tools, names, users, as_json)
             return
         options = Options(workers or cores(), memory, max_live_lag)
-        chosen = names or _stale(tools.registry)
+        chosen = list(dict.fromkeys(names)) or _stale(tools.registry)
         if not chosen:
             emit([], as_json, lambda: iter(["every projection is built: name one to build it anew"]))
             return
@@ -403,7 +405,7 @@ projections_command.add_command(heal_command, "heal")  # as it is spoken of
 @projections_command.command("skip")
 @name_argument
 @click.argument("position")
-@click.option("--reason", required=True, help="Why: kept in the operators' log.")
+@required_reason_option("Why: kept in the operators' log.")
 @json_option
 @data_option
 def skip_command(*, name: str, position: str, reason: str, as_json: bool, data: Path) -> None:

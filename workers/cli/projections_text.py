@@ -144,10 +144,12 @@ def quarantine_lines(keys: Sequence[Any], streams: Sequence[Any]) -> Iterator[st
 def audit_lines(audited: Sequence[Audited]) -> Iterator[str]:
     """What differs."""
     for one in audited:
-        word = f"{len(one.differences)} DIFFER" if one.differences else "all as the log has them"
+        word = f"{one.differing:,} DIFFER" if one.differing else "all as the log has them"
         yield f"{one.build}: {one.rows:,} rows of {one.partitions} partitions at {to_token(one.position)}: {word}"
         for difference in one.differences:
             yield f"  {difference.table} {json.dumps(_plain(difference.key))}: {difference.what}"
+        if one.differing > len(one.differences):
+            yield f"  ... and {one.differing - len(one.differences):,} more"
 
 
 def dropped_lines(dropped: Sequence[Build]) -> Iterator[str]:

@@ -24,7 +24,7 @@ from infra.queue_watch import Failed, QueueState, Tried
 from infra.settings import load_settings
 from workers.cli.connecting import connected
 from workers.cli.noting import noted
-from workers.cli.options import data_option, json_option, reason_option
+from workers.cli.options import data_option, json_option, reason_option, required_reason_option
 from workers.cli.tables import duration
 
 _LISTED: Final = 100
@@ -143,7 +143,7 @@ async def _retried(parts: Parts, activity_id: ActivityId) -> str | None:
 
 @queue_command.command("drop")
 @click.argument("ids", nargs=-1, type=click.UUID, required=True)
-@click.option("--reason", required=True, help="Why: kept in the operators' log, and told to the runner's app.")
+@required_reason_option("Why: kept in the operators' log, and told to the runner's app.")
 @data_option
 def drop_command(*, ids: tuple[UUID, ...], reason: str, data: Path) -> None:
     """Take uploads out of the queue. The app sees them as failed with `upload-dropped`; the bytes are kept.

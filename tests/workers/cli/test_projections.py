@@ -60,6 +60,25 @@ def test_a_migration_in_json(projections: Run, operator: Operator, worker: Worke
     assert rows[0][2] == {"names": ["summaries"], "reason": "rows are in doubt"}
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("rebuild", "summaries", "--users", ""),  # as of a variable that is not set: not all of them
+        ("rebuild", "summaries", "--users", "5f0c7e4e-3f0e-4a55-9a43-0c9d8f5a2b11", "--auto-cutover"),
+        ("rebuild", "summaries", "--users", "5f0c7e4e-3f0e-4a55-9a43-0c9d8f5a2b11", "--restart"),
+        ("skip", "summaries", "1", "--reason", " "),
+    ],
+)
+@pytest.mark.usefixtures("history")
+def test_what_says_too_little_or_too_much_is_refused_and_changes_nothing(
+    arguments: tuple[str, ...], projections: Run, operator: Operator
+) -> None:
+    refused = projections(*arguments)
+    assert isinstance(refused.exception, Fault)
+    assert len(operator.registry.builds("summaries")) == 1
+    assert operator.connection.execute("SELECT count(*) FROM skipped_events").fetchone() == (0,)
+
+
 @pytest.mark.usefixtures("history")
 def test_rows_that_differ_are_told_in_json_and_by_the_exit_code(
     projections: Run, operator: Operator, worker: Worker
@@ -68,6 +87,11 @@ def test_rows_that_differ_are_told_in_json_and_by_the_exit_code(
     operator.connection.execute("UPDATE summaries_v1.days SET count = count + 1")
     audited = told(projections, "audit", "summaries", "--sample", "100%", code=1)
     assert {one["what"] for one in audited[0]["differences"]} == {"differs in count"}
+    days = operator.connection.execute("SELECT count(*) FROM summaries_v1.days").fetchone()
+    assert (len(audited[0]["differences"]), (audited[0]["differing"],)) == (10, days)
+    shown = projections("audit", "summaries", "--sample", "100%").output
+    assert f"{audited[0]['differing']} DIFFER" in shown
+    assert f"... and {audited[0]['differing'] - 10} more" in shown
     with following(operator.url):
         (built,) = told(projections, "rebuild", "summaries", "--workers", "1", code=1)
         assert built["verified"] is False
