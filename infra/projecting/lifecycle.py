@@ -133,6 +133,8 @@ class Lifecycle:
     def cutover(self, name: str) -> Exchanged:
         """Read the candidate from now on; what was read is on standby, and filled on. `Fault` unless it is verified."""
         build = self.candidate(name)
+        if build.state == "active":
+            raise _exchanged_meanwhile(name)
         if build.state not in {"ready", "standby"}:
             raise Fault(
                 f"{build} is {build.state} and not verified: run cairn projections verify {name} first, or rebuild it."
@@ -161,7 +163,7 @@ class Lifecycle:
         ):
             moved = self._connection.execute(_EXCHANGE, (build.schema_name, old.schema_name, name, old.schema_name))
             if moved.rowcount != 1:
-                raise Fault(f"{name} was exchanged by another operator meanwhile: see cairn projections status.")
+                raise _exchanged_meanwhile(name)
             if pointer.standby not in {None, build.schema_name}:
                 self._registry.set_state(self._build(str(pointer.standby)), "retired")
             self._registry.set_state(old, "standby")
@@ -231,6 +233,10 @@ def note_action(connection: Connection, operator: str, action: str, arguments: s
 def note_outcome(connection: Connection, action_id: int, outcome: str) -> None:
     """How it ended."""
     connection.execute("UPDATE operator_actions SET outcome = %s WHERE action_id = %s", (outcome, action_id))
+
+
+def _exchanged_meanwhile(name: str) -> Fault:
+    return Fault(f"{name} was exchanged by another operator meanwhile: see cairn projections status.")
 
 
 _FIRST: Final[LiteralString] = "INSERT INTO projection_pointers (name, active) VALUES (%s, %s)"
