@@ -208,8 +208,8 @@ def _refused(connection: Connection, store: Store, rows: Sequence[Struct]) -> It
 class Rests:
     """Those that the command wants, from SIGTSTP until SIGCONT.
 
-    They are taken between two pages, with nothing open: a process that is stopped in the middle of one holds a snapshot
-    of the database for as long, and vacuum up with it.
+    They are taken with nothing open: a process that is stopped while a page comes holds a snapshot of the database for
+    as long, and vacuum up with it.
     """
 
     def __init__(self) -> None:
@@ -222,9 +222,8 @@ class Rests:
 
     def take(self, reader: LogReader) -> None:
         """Rest, if that is wanted, until it is not."""
-        if self._wanted:
-            reader.take_in()
         while self._wanted:
+            reader.take_in()
             time.sleep(_LOOK_SECONDS)
 
 
