@@ -96,7 +96,10 @@ def _change(data: Path, name: str, value: str | None, reason: str) -> None:
         noted(connection, "config unset" if value is None else "config set", arguments),
     ):
         told = read_settings(connection)
-        version = write_settings(connection, changed(told.settings, name, value), told.version, getpass.getuser())
+        new = changed(told.settings, name, value)
+        if value is None and new == told.settings:
+            raise Fault(f"nothing is set under {name}: cairn config show lists what is.")
+        version = write_settings(connection, new, told.version, getpass.getuser())
     click.echo(
         f"version {version}: " + (f"{name} is as if it had never been set" if value is None else f"{name} {value}")
     )

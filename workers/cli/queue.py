@@ -101,7 +101,7 @@ def list_command(*, limit: int, codes: tuple[str, ...], as_json: bool, data: Pat
         tried = f" (tried {lost.attempts} times)" if lost.attempts > 1 else ""
         click.echo(f"{lost.activity_id}  {lost.code} at {_time(lost.died_at)}{tried}: {lost.reason}")
     if not waiting and not failed:
-        click.echo("nothing waits, nothing failed")
+        click.echo(f"nothing failed with {' or '.join(codes)}" if codes else "nothing waits, nothing failed")
 
 
 @queue_command.command("retry")
@@ -116,6 +116,8 @@ def retry_command(*, ids: tuple[UUID, ...], codes: tuple[str, ...], reason: str,
 
     async def retry(parts: Parts) -> int:
         chosen = [*ids, *(lost.activity_id for lost in (await parts.queue_watch.failed(codes) if codes else ()))]
+        if not chosen:
+            raise Fault(f"nothing failed with {' or '.join(codes)}: cairn queue status shows with what uploads did.")
         done = 0
         for activity_id in chosen:
             trouble = await _retried(parts, ActivityId(activity_id))

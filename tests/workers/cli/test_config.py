@@ -44,6 +44,7 @@ def test_what_is_set_is_shown_and_unset_again(config: Run) -> None:
     ]
     for name in ("poll.sync", "feature.new-map", "off.live-tracking", "app.ios.required", "app.ios.url"):
         config("unset", name)
+        assert isinstance(config("unset", name).exception, Fault)  # and makes no version of what apps are told
     assert json.loads(config("show", "--json").output) == {"version": 11, "settings": {}}
 
 

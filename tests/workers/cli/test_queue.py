@@ -12,6 +12,7 @@ import pytest
 
 from domain.uploads import Manifest
 from infra.bootstrap import Parts, open_parts
+from infra.faults import Fault
 from infra.reading_pool import ProcessReader
 from infra.settings import Settings
 from tests.instance_settings import settings_of
@@ -133,6 +134,13 @@ def test_what_names_nothing_is_refused(queue: Run, command: list[str]) -> None:
     result = queue(*command, *(["--reason", "none"] if command[0] == "drop" else []))
     assert result.exit_code != 0
     assert "id" in f"{result.exception} {result.output}"
+
+
+def test_a_code_with_which_nothing_failed_is_said_to_be_one(queue: Run) -> None:
+    refused = queue("retry", "--code", "nosuch")
+    assert isinstance(refused.exception, Fault)
+    assert str(refused.exception).startswith("nothing failed with nosuch")
+    assert queue("list", "--code", "nosuch").output == "nothing failed with nosuch\n"
 
 
 def test_servers_that_are_away_are_said_to_be(settings: Settings) -> None:
