@@ -19,6 +19,7 @@ from infra.event_store.rows import Save
 from infra.faults import Fault
 from infra.positions import from_token, to_token
 from tests.infra.event_store.conftest import MASTER, Store, opened
+from tests.infra.event_store.test_reader import append
 from tests.scenarios import ANNA, BEN, MAY_1, run
 from tests.workers.cli.commands import Run, running
 from workers.cli.events import events_command
@@ -151,6 +152,17 @@ async def test_verify_finds_nothing_in_a_sound_log_also_after_an_erasure(log: St
     assert result.exit_code == 0, result.output
     assert "3 events of 3 streams" in result.stdout
     assert "all is well" in result.stdout
+
+
+async def test_verify_passes_positions_that_were_drawn_and_rolled_back(
+    log: Store, events: Run, database: Connection
+) -> None:
+    """More of them in a row than a page has."""
+    database.execute("SELECT nextval('stored_events_notification_id_seq') FROM generate_series(1, 40000)")
+    await append(log, ANNA, run(ANNA))
+    result = await asked(events, "verify")
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert "4 events of 4 streams" in result.stdout
 
 
 DAMAGES = {
