@@ -124,14 +124,15 @@ async def require_room(services: Services, user_id: UserId, activity_id: Activit
     bytes are not known yet. Postgres knows that: while it is away everything is taken in, and ingest finds out. What
     is here already is the inbox' to judge.
     """
-    if await services.inbox.manifest(activity_id) is not None:
-        return
     try:
         async with asyncio.timeout(_ROOM_SECONDS):
             there = await services.streams.load(rules.Activity, activity_id)
+        there.require_room(user_id, sha256)
     except (StoreUnavailable, StreamUnreadable, TimeoutError):
         return
-    there.require_room(user_id, sha256)
+    except (ActivityMissing, RecordingDiffers):
+        if await services.inbox.manifest(activity_id) is None:
+            raise
 
 
 async def acked(request: Request, services: Services, manifest: Manifest, *, first: bool) -> Response:

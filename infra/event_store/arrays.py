@@ -47,9 +47,13 @@ def byteas(values: Iterable[bytes]) -> bytes:
 
 
 def _fixed(kind: int, length: int, values: list[bytes]) -> bytes:
-    return _HEADER.pack(1, 0, kind, len(values), 1) + _LENGTH.pack(length).join([b"", *values])
+    return _array(kind, len(values), _LENGTH.pack(length).join([b"", *values]))
 
 
 def _counted(kind: int, values: Iterable[bytes]) -> bytes:
     elements = [_LENGTH.pack(len(value)) + value for value in values]
-    return _HEADER.pack(1, 0, kind, len(elements), 1) + b"".join(elements)
+    return _array(kind, len(elements), b"".join(elements))
+
+
+def _array(kind: int, count: int, elements: bytes) -> bytes:
+    return _HEADER.pack(1, 0, kind, count, 1) + elements
