@@ -88,9 +88,14 @@ def _changes(old: Projection | None, new: Projection) -> Iterator[str]:
 _LOG: Final[LiteralString] = """
     SELECT count(*) FILTER (WHERE topic = ANY(%s)), pg_table_size('stored_events') FROM stored_events
 """
+# Of a part, what one process folded in one pass, whatever the builds; time in which none was under way does not count.
 _RATE_SEEN: Final[LiteralString] = """
-    SELECT sum(events) / nullif(extract(epoch FROM max(done_at) - min(done_at - make_interval(secs => seconds))), 0)
-    FROM rebuild_parts WHERE done_at IS NOT NULL AND NOT foreign_rows
+    WITH parts AS (
+        SELECT DISTINCT ON (done_at) events, tstzrange(done_at - make_interval(secs => seconds), done_at) AS took
+        FROM rebuild_parts WHERE done_at IS NOT NULL AND NOT foreign_rows
+    )
+    SELECT (SELECT sum(events) FROM parts) / nullif(sum(extract(epoch FROM upper(busy) - lower(busy))), 0)
+    FROM unnest((SELECT range_agg(took) FROM parts)) AS busy
 """
 _SIZE: Final[LiteralString] = """
     SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0) FROM pg_class c
