@@ -90,6 +90,10 @@ class Inspection:
         with self._connection.cursor(binary=True) as cursor:
             return [Row(*row) for row in cursor.execute(_STREAM, (stream_id, version), prepare=True)]
 
+    def at(self, position: int) -> Sequence[Row]:
+        """The row at a position; none when there is no event."""
+        return self.after(position - 1, position, 1)
+
     def seen(self, rows: Sequence[Row]) -> Iterator[Seen]:
         """What the rows hold, each opened, so that what does not open is seen."""
         owners = {row.owner_id for row in rows if is_sealed(row.state)}

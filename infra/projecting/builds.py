@@ -164,6 +164,21 @@ class Registry:
             (*columns.values(), build.schema_name),
         )
 
+    def claim(self, name: str) -> None:
+        """Be the only one who fills or drops what is not read of a projection, until `release` or the connection's end.
+
+        `Fault` while another command is.
+        """
+        claimed = self._connection.execute(
+            "SELECT pg_try_advisory_lock(hashtext('cairn rebuild'), hashtext(%s))", (name,)
+        ).fetchone()
+        if claimed != (True,):
+            raise Fault(f"{name} is being rebuilt by another command: wait for it, or stop that one first.")
+
+    def release(self, name: str) -> None:
+        """Let others."""
+        self._connection.execute("SELECT pg_advisory_unlock(hashtext('cairn rebuild'), hashtext(%s))", (name,))
+
     def drop(self, build: Build) -> None:
         """The tables and everything that is known of them.
 

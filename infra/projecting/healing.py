@@ -2,19 +2,23 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from typing import Final, LiteralString
 from uuid import UUID
 
 import psycopg
 from msgspec import Struct
 from psycopg import Connection
+from psycopg.rows import class_row
 
 from domain.events.event import Recorded
 from domain.measures import UserId
 from infra.event_store.inspection import Inspection
 from infra.event_store.reader import LogReader, Parked
+from infra.event_store.rows import Row
 from infra.faults import Fault
 from infra.keys import MasterKeys
+from infra.positions import to_token
 from infra.projecting.builds import FOLLOWED, Build, Registry
 from infra.projecting.folding import Folder
 from infra.projecting.holding import held_together
@@ -32,6 +36,15 @@ class Healed(Struct, frozen=True):
     owners: int
     rows: int
     still_quarantined: int
+
+
+class Skipped(Struct, frozen=True):
+    """An event that a projection leaves out, and why."""
+
+    name: str
+    position: int
+    reason: str
+    skipped_at: datetime
 
 
 class Healer:
@@ -57,7 +70,8 @@ class Healer:
         What fails again stays in quarantine, which is told.
         """
         readable = self._readable()
-        touched = self._owners_touched(readable)
+        inspection = Inspection(self._reading, self._master)
+        touched = self._owners_touched([list(inspection.stream(parked.stream_id)) for parked in readable])
         healed = []
         for build in self._followed(name if not readable else None):
             owners = {
@@ -67,6 +81,41 @@ class Healer:
             if owners:
                 healed.append((build, owners))
         return self._refill(healed, unparked=[parked.stream_id for parked in readable])
+
+    def skip(self, name: str, position: int, reason: str) -> list[Healed]:
+        """Have a projection leave out an event that its fold fails at, live and in every rebuild, and heal its keys.
+
+        `Fault` for any other event: of one that is sound, runners would miss what it says.
+        """
+        left_out = position in skipped_positions(self._connection)(name)
+        if not left_out and position not in {found.position for found in self.quarantined(name)}:
+            raise Fault(
+                f"no key of {name} is quarantined at {to_token(position)}, and only what fails can be left out: "
+                f"cairn projections quarantine list {name} names it."
+            )
+        self._connection.execute(_SKIP, (name, position, reason))
+        return self.heal(name)
+
+    def take_back(self, name: str, position: int) -> list[Healed]:
+        """Let a projection fold an event again that it was to leave out. `Fault` when it was not.
+
+        May be cut off: the same once more ends it. What its fold still fails at is quarantined again.
+        """
+        if position not in skipped_positions(self._connection)(name):
+            raise Fault(
+                f"{name} does not leave out {to_token(position)}: see cairn projections quarantine list {name}."
+            )
+        rows = Inspection(self._reading, self._master).at(position)
+        touched = self._owners_touched([rows])
+        wanted = [(build, touched.get((build.name, build.version), set())) for build in self._followed(name)]
+        healed = self._refill([pair for pair in wanted if pair[1]], unparked=[], counted=position)
+        self._connection.execute("DELETE FROM skipped_events WHERE name = %s AND position = %s", (name, position))
+        return healed
+
+    def skipped(self, name: str | None = None) -> list[Skipped]:
+        """What projections leave out, of one or of all."""
+        with self._connection.cursor(row_factory=class_row(Skipped)) as cursor:
+            return cursor.execute(_SKIPPED, (name, name)).fetchall()
 
     def rebuild_owners(self, name: str | None, owners: Collection[UUID]) -> list[Healed]:
         """Make all rows that belong to these users anew, in every build that is filled."""
@@ -86,11 +135,10 @@ class Healer:
             if not any(seen.problem for seen in inspection.seen(list(inspection.stream(parked.stream_id))))
         ]
 
-    def _owners_touched(self, parked: Sequence[Parked]) -> dict[tuple[str, int], set[UUID]]:
-        """Whose rows what was held back concerns, by projection."""
+    def _owners_touched(self, streams: Sequence[Sequence[Row]]) -> dict[tuple[str, int], set[UUID]]:
+        """Whose rows these events concern, by projection."""
         inspection, found = Inspection(self._reading, self._master), dict[tuple[str, int], set[UUID]]()
-        for one in parked:
-            rows = list(inspection.stream(one.stream_id))
+        for rows in streams:
             page = [
                 Recorded(seen.event, seen.row.stream_id, seen.row.version, seen.row.position, UserId(seen.row.owner_id))
                 for seen in inspection.seen(rows)
@@ -101,11 +149,14 @@ class Healer:
                 found.setdefault((projection.name, projection.version), set()).update(owners)
         return found
 
-    def _refill(self, wanted: Sequence[tuple[Build, set[UUID]]], unparked: Sequence[UUID]) -> list[Healed]:
+    def _refill(
+        self, wanted: Sequence[tuple[Build, set[UUID]]], unparked: Sequence[UUID], counted: int = 0
+    ) -> list[Healed]:
+        """`counted`: the position of an event that was to be left out so far."""
         if not wanted and not unparked:
             return []
         begun = LogReader(self._reading, self._master).decided()
-        made = [list(self._parts(build, owners)) for build, owners in wanted]
+        made = [list(self._parts(build, owners, counted)) for build, owners in wanted]
         for refolds in made:
             for one in refolds:
                 self._read(one, 0, begun, unparked)  # the most of it while workers still go on
@@ -122,9 +173,9 @@ class Healer:
             change_shards(self._connection, schemas, "epoch = epoch + 1, holder = NULL, leased_until = NULL")
         return healed
 
-    def _parts(self, build: Build, owners: set[UUID]) -> Iterator[Refold]:
+    def _parts(self, build: Build, owners: set[UUID], counted: int) -> Iterator[Refold]:
         projection = self._registry.definition(build)
-        skipped = skipped_positions(self._connection)(projection.name)
+        skipped = frozenset(skipped_positions(self._connection)(projection.name)) - {counted}
         for foreign in sorted({fold.foreign for fold in projection.folds}):
             yield Refold(projection, Part(foreign=foreign, owners=frozenset(owners)), skipped)
 
@@ -166,16 +217,12 @@ def healing(database_url: str, registry: Registry, master: MasterKeys) -> Iterat
         yield Healer(made[0], made[1], registry, master)
 
 
-def skip(connection: Connection, name: str, position: int, reason: str) -> None:
-    """Have a projection leave an event out, live and in every rebuild. `Fault` when there is no such event."""
-    row = connection.execute("SELECT 1 FROM stored_events WHERE notification_id = %s", (position,)).fetchone()
-    if row is None:
-        raise Fault("there is no event at this position: cairn projections quarantine list names those that fail.")
-    connection.execute(_SKIP, (name, position, reason))
-
-
 _FORGET: Final[LiteralString] = "DELETE FROM quarantined_keys WHERE schema_name = %s AND owner_id = ANY(%s)"
 _SKIP: Final[LiteralString] = """
     INSERT INTO skipped_events (name, position, reason) VALUES (%s, %s, %s)
     ON CONFLICT (name, position) DO UPDATE SET reason = EXCLUDED.reason
+"""
+_SKIPPED: Final[LiteralString] = """
+    SELECT name, position, reason, skipped_at FROM skipped_events WHERE %s::text IS NULL OR name = %s
+    ORDER BY name, position
 """

@@ -1,7 +1,7 @@
 """From one build to the next: proof, trial on a share of the users, cutover, rollback, clean-up."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, LiteralString
 
 from msgspec import Struct
@@ -9,7 +9,7 @@ from psycopg import Connection
 
 from infra.event_store.fence import Fence
 from infra.faults import Fault
-from infra.projecting.builds import Build, Registry
+from infra.projecting.builds import UNFINISHED, Build, Registry
 from infra.projecting.holding import held_together
 from infra.projecting.shards import LEASE_SECONDS, change_shards, known_as
 from infra.projecting.verify import Verdict, verify
@@ -199,7 +199,19 @@ class Lifecycle:
         """Drop builds that nobody reads any more: those on standby and those that were retired. `Fault`."""
         if name is not None:
             self._registry.named(name)
-        unread = [build for build in self._registry.builds(name) if build.state in {"standby", "retired"}]
+        return self._drop([build for build in self._registry.builds(name) if build.state in {"standby", "retired"}])
+
+    def abandon(self, name: str) -> list[Build]:
+        """Drop builds that were never read: planned, half filled, differing from what is read, or ready. `Fault`."""
+        self._registry.named(name)
+        self._registry.claim(name)
+        try:
+            unwanted = {*UNFINISHED, "ready"}
+            return self._drop([build for build in self._registry.builds(name) if build.state in unwanted])
+        finally:
+            self._registry.release(name)
+
+    def _drop(self, unread: Sequence[Build]) -> list[Build]:
         tried = {pointer.shadow: pointer for pointer in self._registry.pointers().values()}
         for build in unread:
             if (pointer := tried.get(build.schema_name)) is not None:
@@ -212,7 +224,7 @@ class Lifecycle:
             with self._connection.transaction():
                 self._connection.execute(_FORGET_STANDBY, (build.schema_name,))
                 self._registry.drop(build)
-        return unread
+        return list(unread)
 
     def _wait_for_readers(self, build: Build) -> None:
         """Readers look at the pointers once a second: some may still know a build that was read a moment ago."""

@@ -81,11 +81,7 @@ class Rebuild:
         """The builds to fill: those that were begun before, else new ones of the newest versions. `Fault`."""
         for name in names:
             self._registry.named(name)
-            locked = self._connection.execute(
-                "SELECT pg_try_advisory_lock(hashtext('cairn rebuild'), hashtext(%s))", (name,)
-            ).fetchone()
-            if locked != (True,):
-                raise Fault(f"{name} is being rebuilt by another command: wait for it, or stop that one first.")
+            self._registry.claim(name)
         return [self._start(name, restart=restart) for name in names]
 
     def _start(self, name: str, *, restart: bool) -> Build:

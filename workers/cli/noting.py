@@ -13,7 +13,8 @@ from infra.projecting.lifecycle import note_action, note_outcome
 @contextmanager
 def noted(connection: Connection, action: str, arguments: Mapping[str, object]) -> Iterator[None]:
     """Leave a row in `operator_actions` around what is done."""
-    said = json.dumps({name: value for name, value in arguments.items() if value not in {None, "", ()}}, default=str)
+    given = {name: value for name, value in arguments.items() if value is not False and value not in {None, "", ()}}
+    said = json.dumps(given, default=str)
     row = note_action(connection, getpass.getuser(), action, said)
     try:
         yield

@@ -22,7 +22,7 @@ from infra.positions import from_token
 from infra.processes import cores
 from infra.projecting.auditing import audit
 from infra.projecting.builds import Build, Registry
-from infra.projecting.healing import Healer, healing, skip
+from infra.projecting.healing import Healer, healing
 from infra.projecting.lifecycle import Exchanged, Lifecycle, NotEqual
 from infra.projecting.planning import plan
 from infra.projecting.rebuild import Options, Progress, rebuilding
@@ -372,12 +372,13 @@ def quarantine_group() -> None:
 @json_option
 @data_option
 def quarantine_list_command(*, name: str | None, as_json: bool, data: Path) -> None:
-    """Print what is held back, since which event, and why."""
+    """Print what is held back, since which event, and why; and the events that are left out."""
     with _tools(data) as tools, tools.healer() as healer:
         if name is not None:
             tools.registry.named(name)
-        keys, streams = healer.quarantined(name), healer.parked()
-    emit({"keys": keys, "streams": streams}, as_json, lambda: quarantine_lines(keys, streams))
+        keys, streams, skipped = healer.quarantined(name), healer.parked(), healer.skipped(name)
+    found = {"keys": keys, "streams": streams, "skipped": skipped}
+    emit(found, as_json, lambda: quarantine_lines(keys, streams, skipped))
 
 
 @quarantine_group.command("heal")
@@ -405,11 +406,12 @@ projections_command.add_command(heal_command, "heal")  # as it is spoken of
 @projections_command.command("skip")
 @name_argument
 @click.argument("position")
+@click.option("--undo", is_flag=True, help="Fold an event again that was to be left out.")
 @required_reason_option("Why: kept in the operators' log.")
 @json_option
 @data_option
-def skip_command(*, name: str, position: str, reason: str, as_json: bool, data: Path) -> None:
-    """Leave one event out of a projection, now and in every rebuild, and heal what it has quarantined.
+def skip_command(*, name: str, position: str, undo: bool, reason: str, as_json: bool, data: Path) -> None:
+    """Leave out an event that a projection fails at, now and in every rebuild, and heal what it has quarantined.
 
     POSITION is as `quarantine list` has it, such as p1-2a. The last resort: the event stays in the log.
     """
@@ -417,10 +419,10 @@ def skip_command(*, name: str, position: str, reason: str, as_json: bool, data: 
         at = from_token(position)
     except MalformedPosition:
         raise Fault(f"{position!r} is no position: give it as quarantine list has it, such as p1-2a.") from None
-    with _tools(data, "skip", name=name, position=position, reason=reason) as tools, tools.healer() as healer:
+    arguments = {"name": name, "position": position, "undo": undo, "reason": reason}
+    with _tools(data, "skip", **arguments) as tools, tools.healer() as healer:
         tools.registry.named(name)
-        skip(tools.connection, name, at, reason)
-        healed = healer.heal(name)
+        healed = healer.take_back(name, at) if undo else healer.skip(name, at, reason)
     emit(healed, as_json, lambda: healed_lines(healed))
 
 
@@ -448,11 +450,16 @@ def audit_command(*, name: str | None, sample: str, as_json: bool, data: Path) -
 
 @projections_command.command("gc")
 @click.argument("name", required=False)
+@click.option(
+    "--abandon", is_flag=True, help="Those of NAME that were never read, instead: begun, differing, or ready."
+)
 @reason_option
 @json_option
 @data_option
-def gc_command(*, name: str | None, reason: str, as_json: bool, data: Path) -> None:
+def gc_command(*, name: str | None, abandon: bool, reason: str, as_json: bool, data: Path) -> None:
     """Drop the tables of builds that are not read any more. There is no rollback to them afterwards."""
-    with _tools(data, "gc", name=name, reason=reason) as tools:
-        dropped = tools.lifecycle.collect(name)
+    if abandon and name is None:
+        raise Fault("--abandon takes the NAME of one projection.")
+    with _tools(data, "gc", name=name, abandon=abandon, reason=reason) as tools:
+        dropped = tools.lifecycle.abandon(name) if abandon and name else tools.lifecycle.collect(name)
     emit([str(build) for build in dropped], as_json, lambda: dropped_lines(dropped))

@@ -11,13 +11,15 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bars
 
+from infra.event_store.reader import Parked
 from infra.positions import to_token
 from infra.projecting.auditing import Audited
 from infra.projecting.builds import Build
-from infra.projecting.healing import Healed
+from infra.projecting.healing import Healed, Skipped
 from infra.projecting.lag import Lag
 from infra.projecting.lifecycle import Exchanged
 from infra.projecting.planning import Plan
+from infra.projecting.quarantine import Quarantined
 from infra.projecting.rebuild import Progress
 from infra.projecting.status import Standing
 from infra.projecting.verify import Verdict
@@ -128,17 +130,24 @@ def healed_lines(healed: Sequence[Healed]) -> Iterator[str]:
         yield f"{one.build}: {one.rows:,} rows of {one.owners:,} users made anew{still}"
 
 
-def quarantine_lines(keys: Sequence[Any], streams: Sequence[Any]) -> Iterator[str]:
-    """What is held back."""
+def quarantine_lines(
+    keys: Sequence[Quarantined], streams: Sequence[Parked], skipped: Sequence[Skipped]
+) -> Iterator[str]:
+    """What is held back, and what is left out."""
     if not keys and not streams:
         yield "nothing is held back"
-    for one in keys:
+    for key in keys:
         yield (
-            f"{one.schema_name} {one.table_name} {json.dumps(_plain(one.key))}: {one.topic} of stream {one.stream_id} "
-            f"version {one.version} at {to_token(one.position)}: {one.reason}; {one.held:,} later events are held back"
+            f"{key.schema_name} {key.table_name} {json.dumps(_plain(key.key))}: {key.topic} of stream {key.stream_id} "
+            f"version {key.version} at {to_token(key.position)}: {key.reason}; {key.held:,} later events are held back"
         )
-    for one in streams:
-        yield f"stream {one.stream_id} from version {one.version} on, at {to_token(one.position)}: {one.reason}"
+    for stream in streams:
+        yield (
+            f"stream {stream.stream_id} from version {stream.version} on, at {to_token(stream.position)}: "
+            f"{stream.reason}"
+        )
+    for left_out in skipped:
+        yield f"{left_out.name} leaves out {to_token(left_out.position)} since {left_out.skipped_at}: {left_out.reason}"
 
 
 def audit_lines(audited: Sequence[Audited]) -> Iterator[str]:

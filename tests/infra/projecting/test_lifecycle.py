@@ -179,6 +179,30 @@ def test_a_build_is_dropped_under_those_who_fill_it(operator: Operator) -> None:
 
 
 @pytest.mark.usefixtures("history")
+@pytest.mark.usefixtures("history")
+def test_a_build_that_nobody_wants_is_dropped_unless_somebody_reads_or_fills_it(
+    operator: Operator, worker: Worker
+) -> None:
+    worker.tables.release()
+    lifecycle = operator.lifecycle
+    assert lifecycle.abandon("summaries") == []  # what is read stays
+    operator.rebuild("summaries")
+    with following(operator.url):
+        lifecycle.verify(lifecycle.candidate("summaries"))
+        lifecycle.shadow("summaries", 10)
+    with pytest.raises(Fault, match="is read by 10 % of the users"):
+        lifecycle.abandon("summaries")
+    lifecycle.shadow("summaries", 0)
+    with psycopg.connect(operator.url, autocommit=True) as other:
+        rebuilding_elsewhere = Registry(other)
+        rebuilding_elsewhere.claim("summaries")
+        with pytest.raises(Fault, match="is being rebuilt by another command"):
+            lifecycle.abandon("summaries")
+        rebuilding_elsewhere.release("summaries")
+    assert [str(build) for build in lifecycle.abandon("summaries")] == ["summaries v1 (build 2)"]
+    assert states(operator) == {"summaries_v1": "active"}
+
+
 def test_two_operators_at_once(operator: Operator) -> None:
     with psycopg.connect(operator.url, autocommit=True) as other:
         with rebuilding(other, Registry(other), operator.url, [], lambda _progress: None) as under_way:

@@ -11,7 +11,7 @@ from domain.events.activity import ActivityDeleted, ActivityRecorded
 from domain.events.event import Recorded
 from infra.faults import Fault
 from infra.projecting import quarantine
-from infra.projecting.healing import healing, skip
+from infra.projecting.healing import healing
 from infra.projecting.status import standings
 from projections import PROJECTIONS
 from projections.projection import Key, Projection
@@ -167,24 +167,39 @@ def _fields(event: ActivityRecorded) -> dict[str, Any]:
     return {name: getattr(event, name) for name in event.__struct_fields__}
 
 
-def test_an_operator_can_have_an_event_left_out(operator: Operator) -> None:
+def test_an_operator_can_have_an_event_left_out_and_take_that_back(operator: Operator) -> None:
     log = History(11).take(100)
     projections, poison = poisoned(log, 1)
-    with Worker(operator.url, projections) as worker:
+    with (
+        Worker(operator.url, projections) as worker,
+        healing(operator.url, operator.registry, MASTER) as healer,
+    ):
         append(operator.connection, log)
         worker.catch_up()
-        with healing(operator.url, operator.registry, MASTER) as healer:
-            (found,) = healer.quarantined()
-        with pytest.raises(Fault, match="there is no event at this position"):
-            skip(operator.connection, "summaries", 10**9, "a mistake")
-        skip(operator.connection, "summaries", found.position, "a recording of a car")
+        (found,) = healer.quarantined()
+        assert found.stream_id in poison
+        for sound in (found.position - 1, 10**9):
+            with pytest.raises(Fault, match="no key of summaries is quarantined at"):
+                healer.skip("summaries", sound, "a mistake")
         operator.registry._defined["summaries", 1] = projections[0]  # which still fails at it
-        assert [one.still_quarantined for one in healed(operator)] == [0]
+        assert [one.still_quarantined for one in healer.skip("summaries", found.position, "of a car")] == [0]
+        assert [(one.name, one.position, one.reason) for one in healer.skipped()] == [
+            ("summaries", found.position, "of a car")
+        ]
+        assert healer.skip("summaries", found.position, "as before") == []  # again: nothing is left to be healed
         worker.catch_up()
-    assert found.stream_id in poison
-    operator.registry._defined["summaries", 1] = SUMMARIES
-    (without,) = operator.rebuild("summaries")
-    assert operator.digests(without.schema_name) == operator.digests("summaries_v1")
+        operator.registry._defined["summaries", 1] = SUMMARIES
+        (without,) = operator.rebuild("summaries")
+        assert operator.digests(without.schema_name) == operator.digests("summaries_v1")
+
+        operator.registry._defined["summaries", 1] = projections[0]
+        assert [one.still_quarantined for one in healer.take_back("summaries", found.position)] == [1, 1]
+        assert healer.skipped() == []
+        with pytest.raises(Fault, match="summaries does not leave out"):
+            healer.take_back("summaries", found.position)
+        operator.registry._defined["summaries", 1] = SUMMARIES
+        assert [one.still_quarantined for one in healer.heal()] == [0, 0]
+        assert operator.digests("summaries_v1") == operator.digests(without.schema_name)
 
 
 def test_a_stream_that_cannot_be_read_is_parked_and_healed_once_it_can(
