@@ -20,6 +20,16 @@ from workers.cli.noting import noted
 from workers.cli.options import data_option, json_option, reason_option
 
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_NAMES: Final = "a name is of lower-case letters, digits and hyphens, up to 40"
+_FITS: Final = {  # what `ClientSettings` takes
+    "poll": f"there are {', '.join(f'poll.{purpose}' for purpose in Purpose)}, of 5s to 7d",
+    "feature": f"a share is from 0 to 100, by user or device; {_NAMES}; there are at most 200",
+    "off": f"{_NAMES}; there are at most 200",
+    "app": (
+        "a version is up to four numbers, such as 9.4.1; a url begins with https://, itms-apps:// or market://; "
+        "an app is named as in Cairn-Client, in lower case"
+    ),
+}
 
 
 @click.group("config")
@@ -43,11 +53,15 @@ def config_command() -> None:
 @json_option
 @data_option
 def show_command(*, as_json: bool, data: Path) -> None:
-    """Print all of it, in the form that `set` takes. Intervals that nobody set are marked."""
+    """Print all of it, in the form that `set` takes. Intervals that nobody set are marked.
+
+    With --json, `settings` is what was set, and `intervals_s` what apps are told, in seconds.
+    """
     with connected(load_settings(data, os.environ)) as connection:
         told = read_settings(connection)
     if as_json:
-        click.echo(json.dumps(msgspec.to_builtins(told), indent=2))
+        intervals = {purpose: told.settings.interval_s(purpose) for purpose in Purpose}
+        click.echo(json.dumps({**msgspec.to_builtins(told), "intervals_s": intervals}, indent=2))
         return
     for line in _lines(told):
         click.echo(line)
@@ -128,8 +142,8 @@ def changed(settings: ClientSettings, name: str, value: str | None) -> ClientSet
             raise Fault(f"{name!r} is nothing that can be set: cairn config --help names what can.")
     try:
         return msgspec.convert(document, ClientSettings)
-    except msgspec.ValidationError as error:
-        raise Fault(f"{name} does not fit: {error}.") from None
+    except msgspec.ValidationError:
+        raise Fault(f"{name} does not take {value!r}: {_FITS[kind]}.") from None
 
 
 def _put(document: dict[str, Any], table: str, name: str, value: object) -> None:

@@ -45,7 +45,8 @@ def test_what_is_set_is_shown_and_unset_again(config: Run) -> None:
     for name in ("poll.sync", "feature.new-map", "off.live-tracking", "app.ios.required", "app.ios.url"):
         config("unset", name)
         assert isinstance(config("unset", name).exception, Fault)  # and makes no version of what apps are told
-    assert json.loads(config("show", "--json").output) == {"version": 11, "settings": {}}
+    intervals = {"sync": 900, "feed": 300, "notifications": 300, "config": 21_600}
+    assert json.loads(config("show", "--json").output) == {"version": 11, "settings": {}, "intervals_s": intervals}
 
 
 def test_every_change_is_in_the_operators_log(config: Run, database_url: str) -> None:
@@ -64,27 +65,28 @@ def test_every_change_is_in_the_operators_log(config: Run, database_url: str) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("name", "value", "reason"),
     [
-        ("poll.sync", "1"),
-        ("poll.sync", "soon"),
-        ("poll.naps", "60s"),
-        ("feature.x", "101"),
-        ("feature.x", "nan"),
-        ("feature.x", "-1"),
-        ("feature.x.by", "user"),
-        ("feature", "5"),
-        ("off.x", "no"),
-        ("off.X Y", "yes"),
-        ("app.ios", "9"),
-        ("app.ios.required", "nine"),
-        ("app.ios.colour", "blue"),
-        ("app..required", "9"),
-        ("volume", "11"),
+        ("poll.sync", "1", "poll.sync does not take '1': there are poll.sync, .* of 5s to 7d"),
+        ("poll.sync", "soon", "'soon' is no time"),
+        ("poll.naps", "60s", "there are poll.sync, poll.feed, poll.notifications, poll.config"),
+        ("feature.x", "101", "a share is from 0 to 100"),
+        ("feature.x", "nan", "'nan' is no share"),
+        ("feature.x", "-1", "'-1' is no share"),
+        ("feature.x.by", "user", "set feature.x first"),
+        ("feature", "5", "'feature' is nothing that can be set"),
+        ("off.x", "no", "by the value yes"),
+        ("off.X Y", "yes", "a name is of lower-case letters"),
+        ("app.ios", "9", "'app.ios' is nothing that can be set"),
+        ("app.ios.required", "nine", "up to four numbers, such as 9.4.1"),
+        ("app.ios.url", "http://store.example", "a url begins with https://"),
+        ("app.ios.colour", "blue", "is nothing that can be set"),
+        ("app..required", "9", "named as in Cairn-Client"),
+        ("volume", "11", "is nothing that can be set"),
     ],
 )
-def test_what_makes_no_sense_is_refused_and_named(name: str, value: str) -> None:
-    with pytest.raises(Fault):
+def test_what_makes_no_sense_is_refused_with_what_would(name: str, value: str, reason: str) -> None:
+    with pytest.raises(Fault, match=reason):
         changed(ClientSettings(), name, value)
 
 
