@@ -15,6 +15,9 @@ import psycopg
 from cryptography.exceptions import InvalidTag
 from msgspec import Struct
 from psycopg import Connection
+from psycopg.errors import error_from_result
+from psycopg.pq import DiagnosticField
+from psycopg.pq.abc import PGresult
 from psycopg.sql import Composed
 
 from domain.events.event import Event, Recorded
@@ -96,12 +99,18 @@ def _coming(connection: Connection, statement: Composed) -> Generator[Sequence[b
                 lines = []
             size, data = received(1)
             if size < 0:
-                ended = connection.pgconn.get_result()
-                raise psycopg.OperationalError(ended.get_error_message() if ended else "the server ended the copy")
+                raise _fault_of(list(iter(connection.pgconn.get_result, None)))  # all, which frees the connection
             line = bytes(data if size else copy.read())  # which waits for more
         copy.read()
     if lines:
         yield lines
+
+
+def _fault_of(results: Sequence[PGresult]) -> psycopg.Error:
+    """Why the server sends no more. Without a code it is gone."""
+    if results and results[0].error_field(DiagnosticField.SQLSTATE):
+        return error_from_result(results[0])
+    return psycopg.OperationalError(results[0].get_error_message() if results else "the server ended the copy")
 
 
 def owners_of(lines: Iterable[bytes], topics: Collection[bytes]) -> set[bytes]:

@@ -28,6 +28,7 @@ _log = logging.getLogger(__name__)
 
 _PAGE: Final = 5_000  # rows of a scan at once
 
+_DECODERS: Final = {topic.encode(): decode for topic, decode in MAPPER.decoders.items()}
 PRIVATE: Final = frozenset(MAPPER.topics_of(event for event in EVENTS if event.PRIVATE))  # topics
 _ANY: Final = SQL("")
 
@@ -157,14 +158,13 @@ class LogReader:
 
     def _decoded(self, statement: Composed, opened: Collection[str]) -> Iterator[tuple[Sequence[Recorded], int, int]]:
         """What the statement copies, some at once. Should anything be asked meanwhile, all lines are taken in first."""
-        decoders = {topic.encode(): decode for topic, decode in MAPPER.decoders.items()}
         topics = frozenset(topic.encode() for topic in opened)
         self.parked()
         with closing(Lines(self._connection, statement)) as lines:
             self._coming = lines
             ciphers = self._keys.of_page(lambda: owners_of(lines.rest(), topics)) if topics else {}
             for some in lines:
-                found = events_of(some, self._owners, decoders, topics, ciphers)
+                found = events_of(some, self._owners, _DECODERS, topics, ciphers)
                 if found.left:
                     lines.rest()
                 yield self._whole(found, opened), len(some), found.last
