@@ -17,10 +17,11 @@ from api.idempotency import IdempotencyKey, answer_of, key_of, whole_reply
 from api.services import Services
 from domain.errors import DomainError, StoreUnavailable
 from domain.measures import UserId
-from domain.streams import Aggregate, Decision, Replied, Request, RequestDiffers, RequestRunning
+from domain.streams import Aggregate, Decision, Replied, Request, RequestDiffers, RequestRunning, StreamUnreadable
 
 A = TypeVar("A", bound=Aggregate)
 
+_UNKEPT: Final = (StoreUnavailable, StreamUnreadable)  # for which a reply can neither be looked up nor kept
 _REFUSED: Final[Mapping[type[DomainError], str]] = {RequestRunning: "running", RequestDiffers: "reused"}
 
 
@@ -75,19 +76,20 @@ class Once:
     ) -> Response:
         """Do what has the same effect however often it is done, and keep its answer behind it.
 
-        With Postgres away it is done, and not kept. `stands`: whether a kept answer is still true.
+        With Postgres away, or the user's key unusable, it is done, and not kept. `stands`: whether a kept answer is
+        still true.
         """
         if self.key is None:
             return (await act()).answer
         streams = self._services.streams
         async with self._alone(str(user_id), *content) as request:
-            with suppress(StoreUnavailable):  # what needs Postgres says so itself
+            with suppress(*_UNKEPT):  # what needs Postgres says so itself
                 replied = await streams.replied(request)
                 if replied is not None and stands:
                     return self._told(replied)
             done = await act()
             if done.kept:
-                with suppress(StoreUnavailable):
+                with suppress(*_UNKEPT):
                     return self._told(await streams.keep(user_id, request, whole_reply(done.answer)))
             self._count("first")
             return done.answer

@@ -96,7 +96,7 @@ class StreamContended(DomainError):
 
 
 class StreamUnreadable(DomainError):
-    """A stored event of this stream cannot be read now; the server's operator was told. Nothing was changed."""
+    """Something stored that this needs cannot be read now; the server's operator was told. Nothing was changed."""
 
     code = "stream-unreadable"
 

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 from uuid import UUID
 
 from msgspec import Struct
@@ -73,7 +73,8 @@ class Verdict(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.fault is not None and self.fault.code in _PASSING
 
 
-_PASSING = frozenset({"processing-failed", "body-damaged", "session-ended", "upload-dropped"})
+BODY_DAMAGED: Final = "body-damaged"  # the code of what failed because stored bytes were damaged
+_PASSING: Final = frozenset({"processing-failed", BODY_DAMAGED, "session-ended", "upload-dropped"})
 
 
 class Waiting(Struct, frozen=True):

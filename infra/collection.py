@@ -58,15 +58,17 @@ class Collection:
         return count
 
     async def _remove_original(self, user_id: UserId, activity_id: ActivityId) -> None:
-        """Unless another activity is of the same bytes: of another session in them, or handed in anew since."""
+        """Unless another activity is of the same bytes: of another session in them, or handed in anew since. What an
+        upload failed at is kept for another try.
+        """
         source = (await self._streams.load(Activity, activity_id)).source
         if source is None:
             return
         async with self._claims.alone(user_id):  # nobody hands the bytes in anew meanwhile
             holder = await self._claims.holder(user_id, source.sha256)
             verdict = None if holder is None else await self._inbox.verdict(holder)
-            others = () if verdict is None else verdict.activities
-            if holder is None or (verdict is not None and not await self._any_left(others)):
+            settled = verdict is not None and verdict.fault is None and not await self._any_left(verdict.activities)
+            if holder is None or settled:
                 await self._inbox.remove_original(user_id, source.sha256)
 
     async def _any_left(self, activity_ids: tuple[ActivityId, ...]) -> bool:

@@ -18,7 +18,17 @@ from cryptography.exceptions import InvalidTag
 from domain.activity import ActivityMissing, RecordingDiffers
 from domain.measures import ActivityId, Sport, UserId, Visibility
 from domain.streams import OwnerErased
-from domain.uploads import Arrival, BodyDamaged, Cover, Manifest, Received, RecordingClosed, Verdict, Waiting
+from domain.uploads import (
+    BODY_DAMAGED,
+    Arrival,
+    BodyDamaged,
+    Cover,
+    Manifest,
+    Received,
+    RecordingClosed,
+    Verdict,
+    Waiting,
+)
 from infra.keys import MasterKeys, UserCipher, UserKeys, Wrapped
 from infra.object_store import Draft, Objects
 from infra.sealed_stream import CorruptStream, Sealer, Unwrap, Wrap, handed_over, unsealed, wrapped_key
@@ -62,6 +72,8 @@ class ObjectInbox:
             raise RecordingClosed if earlier.partial else RecordingDiffers
         verdict = await self.verdict(manifest.activity_id)
         if verdict is not None and verdict.passing:
+            if verdict.fault is not None and verdict.fault.code == BODY_DAMAGED:  # as what was kept of it is
+                await self.remove_original(manifest.user_id, manifest.sha256)
             await self._objects.delete(_sharded("verdicts", manifest.activity_id))
         if verdict is None or verdict.passing:
             await draft.commit(_name(manifest))  # as a rule it is there

@@ -3,11 +3,12 @@
 AES-256-GCM (NIST SP 800-38D) with random 96-bit nonces: one key seals far fewer than the 2^32 messages they allow.
 """
 
+import logging
 import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
@@ -18,8 +19,10 @@ from msgspec import Struct
 from psycopg import Connection, OperationalError
 
 from domain.errors import StoreUnavailable
-from domain.streams import OwnerErased
+from domain.streams import OwnerErased, StreamUnreadable
 from infra.views import ReadModels
+
+_log = logging.getLogger(__name__)
 
 _NONCE_BYTES: Final = 12
 _STEM_BYTES: Final = _NONCE_BYTES - 1  # of what is sealed in parts: the last byte is the part's number
@@ -29,8 +32,16 @@ _CACHED: Final = 20_000
 _UNKNOWN: Final = (None, 0.0)
 
 
-class KeyUnusable(Exception):
-    """A key is missing without having been destroyed, or it does not unwrap. What it sealed is not lost for that."""
+class KeyUnusable(StreamUnreadable):
+    """A key that this needs cannot be used now; the server's operator was told. Nothing was lost or changed."""
+
+    def __init__(self, why: str) -> None:
+        """`why` is for the operator: it is no part of what clients are told."""
+        super().__init__()
+        self._why = why
+
+    def __str__(self) -> str:
+        return self._why
 
 
 class UserCipher:
@@ -163,18 +174,23 @@ class UserKeys:
             return known[0]
         async with self._database.connection() as connection:
             row = await (await connection.execute(_FIND, ([owner_id],))).fetchone()
-        if row is None:
-            raise _missing(owner_id)
-        return self._cache.put(owner_id, self._master.unwrap(owner_id, Wrapped(row[1], row[2])))
+        return self._held(owner_id, row)
 
     async def _made(self, owner_id: UUID) -> UserCipher | None:
         new = self._master.wrap(owner_id, AESGCM.generate_key(_KEY_BYTES * 8))
         async with self._database.connection() as connection:
             found = await connection.execute(_MAKE, (owner_id, new.master_id, new.wrapped))
             row = await found.fetchone() or await (await connection.execute(_FIND, ([owner_id],))).fetchone()
-        if row is None:
-            raise _missing(owner_id)
-        return self._cache.put(owner_id, self._master.unwrap(owner_id, Wrapped(row[1], row[2])))
+        return self._held(owner_id, row)
+
+    def _held(self, owner_id: UUID, row: tuple[Any, ...] | None) -> UserCipher | None:
+        try:
+            if row is None:
+                raise _missing(owner_id)
+            return self._cache.put(owner_id, self._master.unwrap(owner_id, Wrapped(row[1], row[2])))
+        except KeyUnusable as fault:
+            _log.error("%s", fault)
+            raise
 
     async def destroy(self, owner_id: UUID) -> None:
         """Make all that the owner's key sealed unreadable, for ever. Other processes follow within five minutes."""

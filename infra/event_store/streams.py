@@ -29,7 +29,6 @@ from domain.streams import (
 )
 from infra.event_store.mapper import MAPPER, Cipher, UndecodableEvent, associated, is_sealed
 from infra.event_store.rows import KeptReply, ReplyKept, Row, Save, VersionTaken
-from infra.keys import KeyUnusable
 from infra.positions import from_token, to_token
 
 _log = logging.getLogger(__name__)
@@ -176,7 +175,7 @@ class EventStore:
                 return held.position  # covers whatever made this decide nothing
             try:
                 position = await self._log.append(await self._save(held, stream_id, owner_id, events, keep))
-            except (OwnerErased, KeyUnusable):
+            except (OwnerErased, StreamUnreadable):
                 if attempt:
                     raise
                 continue  # it may have been a guess, and nothing to write
@@ -240,7 +239,7 @@ class EventStore:
             state = held.state
             for row in rows:
                 state = state.evolve(MAPPER.event(row, cipher))
-        except (UndecodableEvent, KeyUnusable) as fault:
+        except UndecodableEvent as fault:
             _log.exception("a stream cannot be read")
             raise StreamUnreadable from fault
         if rows:

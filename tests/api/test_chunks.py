@@ -310,6 +310,19 @@ async def test_a_key_is_checked_and_a_repeat_needs_none(anna: Runner) -> None:
     assert refusal(elsewhere) == (422, "idempotency-key-reused")
 
 
+async def test_a_finish_whose_answer_cannot_be_kept_is_answered(world: World, anna: Runner) -> None:
+    """The runner's key does not unwrap for now: the recording is safe all the same."""
+    run, body = uuid4(), fit(94)
+    await put(anna, run, 0, body)
+    async with world.parts.read_models.connection() as connection:
+        await connection.execute("UPDATE user_keys SET master_id = 'another' WHERE owner_id = %s", (anna.user_id,))
+    world.parts.keys._cache.drop(anna.user_id)
+    wish = {"chunks": 1, "sha256": sha256(body)}
+    done = await anna("POST", f"/activities/{run}/finish", json=wish, headers={"Idempotency-Key": "kept nowhere"})
+    assert done.status_code == 202
+    assert refusal(await anna("PATCH", "/me", json={"display_name": "Anna B."})) == (503, "stream-unreadable")
+
+
 async def test_a_finish_whose_recording_failed_in_passing_is_done_anew_under_its_key(
     world: World, anna: Runner
 ) -> None:

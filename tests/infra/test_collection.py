@@ -12,6 +12,7 @@ import pytest
 from domain.activity import Activity
 from domain.measures import ActivityId
 from domain.recordings.reading import Reading
+from domain.uploads import Fault, Verdict
 from infra.bootstrap import Parts, now, open_parts
 from infra.collection import KEPT, Collection
 from infra.keys import MasterKeys
@@ -113,3 +114,15 @@ async def test_the_file_stays_when_it_was_handed_in_anew(parts: Parts, turn: Tur
     assert await turn() == 1
     assert kept(tmp_path)[0] == f"details/{ANNA}/{anew}"
     assert len(kept(tmp_path)) == 3
+
+
+async def test_the_file_stays_for_another_try_of_an_upload_that_failed(
+    parts: Parts, turn: Turn, tmp_path: Path
+) -> None:
+    (gone,) = await taken_in(parts, fit(1, kilometres=1))
+    await deleted(parts, gone)
+    anew = await accept(parts.inbox, fit(1, kilometres=1), activity_id=uuid4())
+    await parts.claims.hand_over(ANNA, anew.sha256, gone, anew.activity_id)
+    await parts.inbox.close(anew, Verdict(status="failed", fault=Fault("processing-failed", "It failed.")))
+    assert await turn() == 1
+    assert kept(tmp_path) == [f"originals/{ANNA}/{anew.sha256}"]

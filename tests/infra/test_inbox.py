@@ -155,6 +155,19 @@ async def test_bytes_that_changed_on_the_disk_or_are_gone_are_found_out(
         await inbox.received(accepted)
 
 
+async def test_what_was_kept_of_damaged_bytes_gives_way_to_whole_ones(inbox: ObjectInbox, tmp_path: Path) -> None:
+    accepted = await accept(inbox, BODY)
+    (stored,) = (tmp_path / "inbox").iterdir()
+    stored.write_bytes(stored.read_bytes()[:-7] + b"flipped")
+    await inbox.close(accepted, Verdict(status="failed", fault=Fault("body-damaged", "Send it again.")))
+    with pytest.raises(BodyDamaged):
+        await original(inbox, accepted)
+    again = await accept(inbox, BODY, activity_id=accepted.activity_id)
+    assert (await inbox.received(again)).body == BODY
+    await inbox.close(again, READY)
+    assert await original(inbox, again) == BODY
+
+
 async def test_without_the_master_key_nothing_is_taken_for_damaged(inbox: ObjectInbox, keys: UserKeys) -> None:
     accepted = await accept(inbox, BODY)
     other = ObjectInbox(inbox._objects, MasterKeys([b"o" * 32]), keys)

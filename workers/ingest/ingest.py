@@ -16,11 +16,11 @@ from domain.events.activity import ActivityRecorded, Source, Tally
 from domain.events.measured import Measured
 from domain.events.packing import pack
 from domain.measures import ActivityId, UserId
-from domain.recordings.reading import Reading, SessionRead
+from domain.recordings.reading import Reading, SessionRead, TrackDamaged
 from domain.recordings.recording import UnreadableRecording
-from domain.recordings.similarity import LEAST_OVERLAP, Span, overlap, same_run
-from domain.streams import OwnerErased, Streams
-from domain.uploads import BodyDamaged, Cover, Fault, Inbox, Manifest, Verdict
+from domain.recordings.similarity import LEAST_OVERLAP, Path, Span, overlap, same_run
+from domain.streams import OwnerErased, Streams, StreamUnreadable
+from domain.uploads import BODY_DAMAGED, BodyDamaged, Cover, Fault, Inbox, Manifest, Verdict
 from domain.user import Profile, User, user_stream_id
 from workers.ingest.ports import Attempts, Claims, Reader, Sessions, TrackStore
 
@@ -31,7 +31,7 @@ _AHEAD: Final = timedelta(days=1)  # of our clock: more than any zone's differen
 
 
 class UnderWay(Exception):
-    """Another worker is at this upload."""
+    """Another worker is at this upload, or at one that had the same bytes first."""
 
 
 class SessionEnded(Exception):
@@ -43,7 +43,7 @@ _ID_TAKEN: Final = (
     "This activity id already has another recording or entry: a new run needs a new id.",
 )
 _REFUSALS: Final[Mapping[type[Exception], tuple[str, str]]] = {
-    BodyDamaged: ("body-damaged", "The stored bytes are damaged: send the recording again."),
+    BodyDamaged: (BODY_DAMAGED, "The stored bytes are damaged: send the recording again."),
     SessionEnded: ("session-ended", "The session was ended before. Sign in, and send the recording again."),
     RecordingDiffers: _ID_TAKEN,
     ActivityMissing: _ID_TAKEN,  # of another runner
@@ -78,7 +78,8 @@ class Ingest:
         """The upload's verdict, made durable; None when nothing was accepted under this id.
 
         A try is counted before it begins, so that a crash counts; the `first`, as nearly all are, only once it failed.
-        Raises what may pass (a store that is away, a crashed reader, `UnderWay`): the same call again later is safe.
+        Raises what may pass (a store that is away, a key or a stream that cannot be read now, a crashed reader,
+        `UnderWay`): the same call again later is safe. Only what may be the upload's own fault counts.
         """
         manifest = await self._inbox.manifest(activity_id)
         if manifest is None:
@@ -106,7 +107,7 @@ class Ingest:
             return _failed("processing-failed", "Reading this recording failed repeatedly. Its bytes are kept.")
         try:
             return await self._judge(manifest)
-        except StoreUnavailable:
+        except (StoreUnavailable, StreamUnreadable, UnderWay):
             if not first:
                 with suppress(StoreUnavailable):
                     await self._attempts.take_back(manifest.activity_id)
@@ -134,28 +135,38 @@ class Ingest:
         (await self._streams.load(Activity, manifest.activity_id)).require_room(manifest.user_id, manifest.sha256)
         reading = await self._reader.read(received.body)
         async with self._claims.alone(manifest.user_id):
-            holder = await self._holder(manifest)
-            if holder != manifest.activity_id:
-                return Verdict(status="duplicate", duplicate_of=holder, matched="bytes")
-            return await self._record(manifest, received.cover, reading)
+            return await self._duplicate(manifest) or await self._record(manifest, received.cover, reading)
 
     async def _is_too_late(self, cover: Cover) -> bool:
         """Whether the upload came in a session that had ended, which the API could not know without Postgres."""
         return cover.session_id is not None and await self._sessions.had_ended(cover.session_id, cover.received_at)
 
-    async def _holder(self, manifest: Manifest) -> ActivityId:
-        """Whose the bytes are: the first upload's, until everything that became of it is deleted."""
+    async def _duplicate(self, manifest: Manifest) -> Verdict | None:
+        """That another upload had the bytes first, as long as something is left of what became of it."""
         owner = manifest.user_id, manifest.sha256
         holder = await self._claims.claim(*owner, manifest.activity_id)
         if holder == manifest.activity_id:
-            return holder
-        verdict = await self._inbox.verdict(holder)
-        if verdict is None or verdict.status != "ready":
-            return holder
-        for activity_id in verdict.activities:
-            if not (await self._streams.load(Activity, activity_id)).deleted:
-                return holder
-        return await self._claims.hand_over(*owner, holder, manifest.activity_id)
+            return None
+        duplicate = await self._left_of(holder)
+        if duplicate is None and await self._claims.hand_over(*owner, holder, manifest.activity_id) == holder:
+            raise UnderWay
+        return duplicate
+
+    async def _left_of(self, upload_id: ActivityId) -> Verdict | None:
+        """What the same bytes are now that they were this upload's first. `UnderWay` until that is known."""
+        verdict = await self._inbox.verdict(upload_id)
+        if verdict is None:
+            if await self._inbox.manifest(upload_id) is not None:
+                raise UnderWay
+            return None
+        if verdict.duplicate_of is not None:
+            if await self._counts(verdict.duplicate_of):
+                return Verdict(status="duplicate", duplicate_of=verdict.duplicate_of, matched=verdict.matched)
+            return None
+        for activity_id in verdict.activities:  # of one that failed, none
+            if await self._counts(activity_id):
+                return Verdict(status="duplicate", duplicate_of=upload_id, matched="bytes")
+        return None
 
     async def _record(self, manifest: Manifest, cover: Cover, reading: Reading) -> Verdict:
         """Activities of all sessions but those that are there already, from another device or another file."""
@@ -192,11 +203,18 @@ class Ingest:
         for there, other in await self._claims.around(manifest.user_id, span):
             if there in own or overlap(span, other) < LEAST_OVERLAP or not await self._counts(there):
                 continue
-            path = await self._tracks.path(manifest.user_id, there)
-            if same_run(span, self._tracks.path_of(session), other, path):
+            if same_run(span, self._tracks.path_of(session), other, await self._path(manifest.user_id, there)):
                 return there
         await self._claims.mark(manifest.user_id, activity_id, span)
         return None
+
+    async def _path(self, user_id: UserId, activity_id: ActivityId) -> Path | None:
+        """Where the other one was. A damaged track says as little as one without places."""
+        try:
+            return await self._tracks.path(user_id, activity_id)
+        except TrackDamaged as damage:
+            _log.warning("%s is compared without its track: %s", activity_id, damage.__cause__)
+            return None
 
     async def _counts(self, activity_id: ActivityId) -> bool:
         """Whether the activity is there: it may be deleted, or marked by an upload that was cut off."""

@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 from uuid import uuid4
 
 import pytest
@@ -14,13 +15,14 @@ from domain.activity import Activity
 from domain.events.measured import Measured
 from domain.measures import ActivityId, Sport, Visibility
 from domain.recordings.reading import ReaderFailed, Reading
-from domain.uploads import Cover, Verdict
+from domain.streams import StreamUnreadable
+from domain.uploads import Cover, Fault, Verdict
 from domain.user import Profile, User, user_stream_id
 from infra.bootstrap import Parts, now, open_parts
 from infra.queue_watch import QueueWatch
 from infra.reading_pool import ProcessReader
 from tests.instance_settings import settings_of
-from tests.recordings import STARTED, fit
+from tests.recordings import STARTED, fit, gpx
 from tests.scenarios import ANNA, BEN, MAY_1
 from tests.uploads import accept, waiting
 from workers.ingest.ingest import MAX_ATTEMPTS, Ingest, UnderWay, dated
@@ -149,6 +151,77 @@ async def test_the_same_bytes_of_one_runner_are_one_activity(parts: Parts, reade
     assert duplicate == Verdict(status="duplicate", duplicate_of=first, matched="bytes")
     assert other is not None
     assert other.status == "ready"
+
+
+async def deleted(parts: Parts, activity_id: ActivityId) -> None:
+    await parts.streams.transact(Activity, activity_id, ANNA, lambda it: it.delete(ANNA, now()))
+
+
+async def test_a_duplicate_of_what_was_deleted_is_no_obstacle(parts: Parts, reader: ProcessReader) -> None:
+    """A watch's file and a phone's are of one run; the watch's is deleted, and the phone's comes once more."""
+    taking_in, (of_watch, of_phone) = ingest(parts, reader), (fit(81), gpx(81))
+    watch, phone = await accepted(parts, of_watch), await accepted(parts, of_phone)
+    await taking_in.process(watch)
+    twin = Verdict(status="duplicate", duplicate_of=watch, matched="track")
+    assert await taking_in.process(phone) == twin
+    assert await taking_in.process(await accepted(parts, of_phone)) == twin  # that it is the phone's file says less
+    await deleted(parts, watch)
+    anew = await accepted(parts, of_phone)
+    assert await taking_in.process(anew) == Verdict(status="ready", activities=(anew,), position=ANY)
+    third = await taking_in.process(await accepted(parts, of_phone))
+    assert third == Verdict(status="duplicate", duplicate_of=anew, matched="bytes")
+
+
+async def test_an_upload_that_failed_does_not_keep_its_bytes_from_others(parts: Parts, reader: ProcessReader) -> None:
+    first, second = await accept(parts.inbox, RUN), await accepted(parts)
+    taking_in = ingest(parts, reader)
+    await parts.claims.claim(ANNA, first.sha256, first.activity_id)
+    for _ in range(MAX_ATTEMPTS + 1):  # what becomes of the first decides: until then nothing counts against the second
+        with pytest.raises(UnderWay):
+            await taking_in.process(second)
+    await parts.inbox.close(first, Verdict(status="failed", fault=Fault("processing-failed", "it failed")))
+    assert await taking_in.process(second) == Verdict(status="ready", activities=(second,), position=ANY)
+    await parts.inbox.reopen(first)
+    revived = await taking_in.process(first.activity_id)
+    assert revived == Verdict(status="duplicate", duplicate_of=second, matched="bytes")
+
+
+async def test_bytes_that_nothing_is_known_of_any_more_are_free(parts: Parts, reader: ProcessReader) -> None:
+    manifest = await accept(parts.inbox, RUN)
+    await parts.claims.claim(ANNA, manifest.sha256, ActivityId(uuid4()))
+    verdict = await ingest(parts, reader).process(manifest.activity_id)
+    assert verdict == Verdict(status="ready", activities=(manifest.activity_id,), position=ANY)
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_key_that_is_unusable_for_a_while_costs_no_upload(
+    parts: Parts, reader: ProcessReader, *, first: bool
+) -> None:
+    activity_id, taking_in = await accepted(parts), ingest(parts, reader)
+    await parts.keys.to_seal(ANNA)
+    parts.keys._cache.drop(ANNA)
+    async with parts.read_models.connection() as connection:
+        await connection.execute("UPDATE user_keys SET master_id = 'another: ' || master_id")
+    for number in range(MAX_ATTEMPTS + 1):
+        with pytest.raises(StreamUnreadable):
+            await taking_in.process(activity_id, first=first and number == 0)
+    async with parts.read_models.connection() as connection:
+        await connection.execute("UPDATE user_keys SET master_id = substr(master_id, 10)")
+    verdict = await taking_in.process(activity_id)
+    assert verdict == Verdict(status="ready", activities=(activity_id,), position=ANY)
+
+
+async def test_a_damaged_track_of_another_run_costs_no_upload(
+    parts: Parts, reader: ProcessReader, tmp_path: Path
+) -> None:
+    watch, phone = await accepted(parts, fit(81)), await accepted(parts, gpx(81))
+    taking_in = ingest(parts, reader)
+    await taking_in.process(watch)
+    track = tmp_path / "tracks" / str(ANNA) / str(watch)
+    track.write_bytes(bytes(byte ^ 255 for byte in track.read_bytes()[:60]) + track.read_bytes()[60:])
+    verdict = await taking_in.process(phone)
+    assert verdict is not None
+    assert verdict.status in {"ready", "duplicate"}
 
 
 @pytest.mark.parametrize("first", [True, False])
