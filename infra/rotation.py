@@ -79,8 +79,8 @@ class Rotation:
         return count
 
     def _batches(self, statement: str, *values: object) -> Iterator[Sequence[tuple[Any, ...]]]:
-        after = UUID(int=0)
-        while rows := self._connection.execute(statement, (*values, after, _BATCH)).fetchall():
+        after: UUID | None = None  # there may be a user whose id is all zeros
+        while rows := self._connection.execute(statement, (*values, after, after, _BATCH)).fetchall():
             yield rows
             after = rows[-1][0]
 
@@ -91,11 +91,12 @@ _LEFT: Final = """
 """
 _KEYS: Final = """
     SELECT owner_id, master_id, wrapped FROM user_keys
-    WHERE wrapped IS NOT NULL AND master_id <> %s AND owner_id > %s ORDER BY owner_id LIMIT %s
+    WHERE wrapped IS NOT NULL AND master_id <> %s AND (%s::uuid IS NULL OR owner_id > %s) ORDER BY owner_id LIMIT %s
 """
 _REWRAP: Final = "UPDATE user_keys SET master_id = %s, wrapped = %s WHERE owner_id = %s AND wrapped = %s"
 _ADDRESSES: Final = """
-    SELECT user_id, email_hash, email_sealed FROM credentials WHERE user_id > %s ORDER BY user_id LIMIT %s
+    SELECT user_id, email_hash, email_sealed FROM credentials
+    WHERE %s::uuid IS NULL OR user_id > %s ORDER BY user_id LIMIT %s
 """
 _RESEAL: Final = "UPDATE credentials SET email_hash = %s, email_sealed = %s WHERE user_id = %s AND email_hash = %s"
 _PROVE: Final = "UPDATE key_checks SET value = %s WHERE name = 'master'"

@@ -5,6 +5,7 @@ import base64
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 import click.testing
 import psycopg
@@ -93,6 +94,16 @@ async def test_afterwards_the_new_key_is_enough_and_the_old_one_is_refused(
     with psycopg.connect(database_url, autocommit=True) as connection:
         events, _ = LogReader(connection, MasterKeys([NEW])).page(0, 10)
         assert len(events) == 2
+
+
+@pytest.mark.usefixtures("old")
+async def test_no_user_is_left_out_whatever_their_id(database: Connection, database_url: str) -> None:
+    zero = UserId(UUID(int=0))
+    async with Server(database_url, OLD) as server:
+        await server.register(zero, "zero")
+    assert rotate(database, NEW, OLD) == (3, 3)
+    async with Server(database_url, NEW) as server:
+        assert await server.knows(zero, "zero")
 
 
 async def test_a_second_rotation_changes_nothing(old: Server, database: Connection) -> None:

@@ -10,6 +10,7 @@ from rich.progress import Progress
 
 from domain.errors import StoreUnavailable
 from infra.bootstrap import open_parts
+from infra.event_store.reader import LogReader
 from infra.faults import Fault
 from infra.instance import announced_at
 from infra.keys import MasterKeys
@@ -40,7 +41,8 @@ def rotate_command(data: Path) -> None:
       restart cairn up        every part now knows both
       cairn keys rotate       brings everything under the new key, and drops the old one
 
-    With CAIRN_MASTER_KEY: set it to NEW,OLD in every process, restart them, run the command, set it to NEW.
+    With CAIRN_MASTER_KEY: set it to OLD,NEW in every process and restart them, so that all can open what any of them
+    seals; then to NEW,OLD, restart them, run the command, and set it to NEW.
 
     Nothing stops meanwhile, and it may be cut off and run again at any time. Events are not touched: they are sealed
     under the users' keys, and only those are wrapped anew.
@@ -50,23 +52,26 @@ def rotate_command(data: Path) -> None:
         click.echo(
             f"A new master key is in front in {path}; the old one stays behind it. Now:\n"
             f"  1. back up the secrets\n"
-            f"  2. restart cairn up, and every other part that reads this folder\n"
+            f"  2. restart cairn up, and every other part that reads this folder; until then start no further one: it\n"
+            f"     would seal with the new key, which those that run do not know\n"
             f"  3. run cairn keys rotate again"
         )
         return
     settings = load_settings(data, os.environ)
     if len(settings.master_keys) == 1:
-        raise Fault(f"{_VARIABLE} has one key: set it to NEW,OLD in every process, restart them, and run this again.")
+        raise Fault(f"{_VARIABLE} has one key: see cairn keys rotate --help for how to come to NEW,OLD everywhere.")
     announced = announced_at(data)
     if not given and announced is not None and announced < master_key_changed_at(data):
         raise Fault("the instance that runs knows the old key only: restart it (./cairn up), and run this again.")
-    users, addresses = _rotate(settings)
+    users, addresses, parked = _rotate(settings)
     uploads = asyncio.run(_rewrap(settings))
     current = MasterKeys(settings.master_keys).current
     click.echo(
         f"{users:,} users' keys, {addresses:,} addresses and {uploads:,} uploads that wait are now under master key "
         f"{current}."
     )
+    if parked:  # by parts that did not know the new key yet, maybe
+        click.echo(f"{parked:,} streams are parked: run cairn projections heal, then cairn events verify.")
     if given:
         click.echo(f"Set {_VARIABLE} to its first key only. Keep the old one for backups that were made before now.")
     else:
@@ -83,10 +88,12 @@ async def _rewrap(settings: Settings) -> int:
         raise Fault(f"the object store does not answer: run this again when it does. ({away.__cause__})") from None
 
 
-def _rotate(settings: Settings) -> tuple[int, int]:
+def _rotate(settings: Settings) -> tuple[int, int, int]:
+    """The numbers of users' keys and of addresses that were changed, and of streams that are parked."""
     master, vault = MasterKeys(settings.master_keys), Vault(settings.master_keys)
     with connected(settings) as connection, Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("rotating")
         rotation = Rotation(connection, master, vault, lambda count: progress.advance(task, count))
         progress.update(task, total=rotation.left())
-        return rotation.run()
+        users, addresses = rotation.run()
+        return users, addresses, len(LogReader(connection, master).parked())
