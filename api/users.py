@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import asdict, replace
 
 from api.codec import Name, answer, body_of, no_content
-from api.dependencies import CurrentUser, Reads, ServicesDep, reads
+from api.dependencies import AskingClient, CurrentUser, Reads, ServicesDep, reads
 from api.front.request import Request
 from api.idempotency import json_reply
 from api.once import Once, once
@@ -18,6 +18,7 @@ from api.openapi import answers, json_body
 from api.pages import Ids, ids_of
 from api.services import Services
 from api.sessions import Email, Password, Signed, signed
+from domain.accounts import address_of
 from domain.errors import DomainError
 from domain.measures import UserId, Visibility, derived_id
 from domain.streams import Replied
@@ -88,6 +89,7 @@ class Runners(Struct, frozen=True):
 async def register(
     registration: Annotated[Registration, Depends(body_of(Registration))],
     services: ServicesDep,
+    client: AskingClient,
     once: Annotated[Once, Depends(once("POST /v1/users"))],
 ) -> Response:
     """Open an account and sign in.
@@ -96,15 +98,16 @@ async def register(
     `user_id`, each answer signs in anew. 409 `email-taken` when the address is another account's,
     `user-id-taken` when the id is.
     """
-    address, user_id = registration.email.strip().casefold(), registration.user_id
+    address, user_id = address_of(registration.email), registration.user_id
     if once.key is not None:  # the same key with the same address is the same account, also years later
         user_id = user_id or derived_id("registration", address, once.key)
-    return await once.act(address, registration, partial(_opened, registration, services, user_id))
+    return await once.act(address, registration, partial(_opened, registration, services, user_id, client.label))
 
 
 async def _opened(
-    registration: Registration, services: Services, user_id: UUID | None, request: StreamRequest | None
+    registration: Registration, services: Services, user_id: UUID | None, label: str, request: StreamRequest | None
 ) -> Replied:
+    await services.admission.guess(registration.email, label)  # who knows the password of an account is signed in to it
     claimed = UserId(user_id) if user_id else None
     holder = await services.accounts.claim(registration.email, registration.password, claimed)
     session = await services.accounts.sign_in(holder)

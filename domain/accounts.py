@@ -9,6 +9,11 @@ from domain.errors import DomainError
 from domain.measures import UserId
 
 
+def address_of(email: str) -> str:
+    """One spelling of an address for all that are the same account's."""
+    return email.strip().casefold()
+
+
 class SignedIn(Struct, frozen=True):
     """A session of one device, and the one refresh token that continues it."""
 
@@ -24,7 +29,7 @@ class Accounts(Protocol):
         """Reserve the address for a new account, and return whose it is.
 
         The same address and password again give the same user. `EmailTaken`, `UserIdTaken` when it, or the id, is
-        somebody else's.
+        somebody else's; `StreamContended` while somebody else is about to register with it.
         """
         ...
 

@@ -17,7 +17,7 @@ from psycopg.errors import UniqueViolation
 from domain.accounts import EmailTaken, SignedIn, SignInRefused, TokenRefused, UserIdTaken
 from domain.errors import StoreUnavailable
 from domain.measures import UserId
-from domain.streams import Streams
+from domain.streams import StreamContended, Streams
 from domain.user import User, user_stream_id
 from infra.passwords import Passwords
 from infra.vault import Vault
@@ -44,7 +44,7 @@ class PostgresAccounts:
         self._watching: asyncio.Task[None] | None = None
 
     async def claim(self, email: str, password: str, user_id: UserId | None) -> UserId:
-        """A claim whose registration was cut off, so that nobody can sign in with it, may be taken over."""
+        """A claim whose registration was cut off a while ago, so that nobody can sign in with it, may be taken over."""
         claimed = user_id or UserId(uuid4())
         password_hash = await self._passwords.hash(password)
         row = (self._vault.email_hash(email), claimed, password_hash, self._vault.seal(email, claimed.bytes))
@@ -67,7 +67,7 @@ class PostgresAccounts:
                     return claimed
         except UniqueViolation:
             raise UserIdTaken from None
-        raise EmailTaken
+        raise StreamContended
 
     async def _credentials(self, email: str) -> tuple[UserId, str, bytes] | None:
         """Whose the address is, the hash of their password, and the hash under which the address is kept."""
@@ -180,8 +180,8 @@ _CLAIM: Final = """
     ON CONFLICT DO NOTHING
 """
 _TAKE_OVER: Final = """
-    UPDATE credentials SET email_hash = %s, user_id = %s, password_hash = %s, email_sealed = %s
-    WHERE email_hash = %s AND user_id = %s
+    UPDATE credentials SET email_hash = %s, user_id = %s, password_hash = %s, email_sealed = %s, created_at = now()
+    WHERE email_hash = %s AND user_id = %s AND created_at < now() - interval '1 minute' -- its registration is no more
 """
 _CREDENTIALS: Final = "SELECT user_id, password_hash, email_hash FROM credentials WHERE email_hash = ANY(%s)"
 _EMAIL: Final = "SELECT email_sealed FROM credentials WHERE user_id = %s"

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from cryptography.exceptions import InvalidTag
 from psycopg import Connection
 
+from domain.accounts import address_of
 from infra.faults import Fault
 from infra.keys import UserCipher, derived
 
@@ -30,7 +31,7 @@ class Vault:
 
     def email_hashes(self, email: str) -> list[bytes]:
         """The keys under which an address may be found: those of older master keys until they are rotated out."""
-        address = email.strip().casefold().encode()
+        address = address_of(email).encode()
         return [hmac.digest(key, address, hashlib.sha256) for key in self._hashing]
 
     def seal(self, text: str, owner: bytes) -> bytes:

@@ -17,6 +17,7 @@ from api.admission.rates import Counted, Rates, Told
 from api.admission.refusals import Overloaded, RateLimited
 from api.admission.spread import spread
 from api.telemetry import Telemetry
+from domain.accounts import address_of
 
 _TIMED: Final = frozenset({Kind.READ, Kind.PREFETCH, Kind.STATS})  # no body that a slow phone sends
 # seconds of the window for each request that comes for one that is let in: what matters least comes back last
@@ -152,7 +153,7 @@ class Admission:
     async def guess(self, email: str, client: str) -> None:
         """Before a password is looked at: so many tries for an e-mail address, from everywhere; `RateLimited`."""
         ask = Ask(Kind.COMMAND, None, None, client, email)
-        counted = self._rates.of_other("password", email.strip().lower())
+        counted = self._rates.of_other("password", address_of(email))
         self._passed(ask, counted, await self._limiter.take(counted.claims))
 
     def _counted(self, ask: Ask) -> Counted:

@@ -19,6 +19,7 @@ from domain.accounts import TokenRefused
 from domain.measures import UserId
 
 _PUBLIC: Final = re.compile(r"/v\d+/public/|/(?!v\d+/)")  # who asks makes no difference there: caches may keep it
+_BY_ADDRESS: Final = frozenset({"registration", "sign-in"})  # whoever is signed in already: accounts cost nothing
 _LATE: Final = LATE_UPLOAD.total_seconds()
 FREE: Final = frozenset({"/livez", "/readyz", "/startupz", "/metrics"})  # never limited or sent away
 
@@ -32,7 +33,8 @@ class Entrance(NamedTuple):
 
 def entrance_of(method: str, route: str) -> Entrance:
     """Of a method and a route's template, or a path."""
-    return Entrance(sort_of(method, route), _PUBLIC.match(route) is not None)
+    sort = sort_of(method, route)
+    return Entrance(sort, sort.anonymous in _BY_ADDRESS or _PUBLIC.match(route) is not None)
 
 
 def _kind_of(headers: Mapping[bytes, bytes], entrance: Entrance) -> Kind:

@@ -138,10 +138,15 @@ async def test_passwords_are_not_guessed(world: World, anna: Runner) -> None:
         assert [await sign_in(anna.email.upper(), "a guess") for _ in range(3)] == [401] * 3
         assert await sign_in(anna.email, "correct horse") == 429  # from wherever, also for who knows it
         assert await sign_in("nobody@example.com", "a guess") == 401
+        boss = await world.runner("Boss")
+        assert [await sign_in(boss.email, "a guess") for _ in range(3)] == [401] * 3
+        assert await sign_in(boss.email.replace("s", "\u017f"), "a guess") == 429  # which is the same address
+        body = {"email": anna.email, "password": "another guess", "display_name": "A", "user_id": str(anna.user_id)}
+        assert (await here.http.post("/v1/users", json=body)).status_code == 429  # it would sign in, too
         assert (await through(here.http, anna)("GET", "/me")).status_code == 200
 
 
-async def test_accounts_are_opened_at_a_pace_for_each_address(world: World) -> None:
+async def test_accounts_are_opened_at_a_pace_for_each_address(world: World, anna: Runner) -> None:
     async with door(world, registration=(2, 600)) as (here, _):
         headers = {"X-Forwarded-For": f"2001:db8:{uuid4().hex[:4]}:{uuid4().hex[:4]}::1"}  # of this test alone
 
@@ -150,6 +155,8 @@ async def test_accounts_are_opened_at_a_pace_for_each_address(world: World) -> N
             return await here.http.post("/v1/users", json=body, headers=headers)
 
         assert [(await register()).status_code for _ in range(3)] == [201, 201, 429]
+        headers["Authorization"] = f"Bearer {anna.tokens['access_token']}"
+        assert (await register()).status_code == 429
 
 
 async def test_a_request_that_is_refused_or_breaks_off_gives_its_place_back(world: World) -> None:

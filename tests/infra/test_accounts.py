@@ -1,11 +1,13 @@
+import asyncio
 from collections.abc import AsyncIterator
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from psycopg import Connection
 
 from domain.accounts import EmailTaken, SignInRefused, TokenRefused, UserIdTaken
 from domain.measures import UserId
+from domain.streams import StreamContended
 from domain.user import User, user_stream_id
 from infra.accounts import PostgresAccounts
 from infra.event_store.postgres import PostgresLog
@@ -75,8 +77,23 @@ async def test_a_registration_that_was_cut_off_can_be_finished_or_taken_over(ope
     with pytest.raises(SignInRefused):
         await opened.accounts.authenticate(EMAIL, PASSWORD)
     assert await opened.accounts.claim(EMAIL, PASSWORD, None) == holder
+    with pytest.raises(StreamContended):  # it may be about to register
+        await opened.register(BEN, password="another one")
+    async with opened.read_models.connection() as connection:
+        await connection.execute("UPDATE credentials SET created_at = now() - interval '61 seconds'")
     assert await opened.register(BEN, password="another one") == BEN
     assert await opened.accounts.authenticate(EMAIL, "another one") == BEN
+
+
+async def test_of_two_who_register_with_one_address_at_once_one_gets_it(opened: Opened) -> None:
+    for number in range(5):
+        email = f"{number}@example.com"
+        outcomes = await asyncio.gather(
+            *(opened.register(UserId(uuid4()), email) for _ in range(2)), return_exceptions=True
+        )
+        (holder,) = [one for one in outcomes if isinstance(one, UUID)]
+        assert await opened.accounts.authenticate(email, PASSWORD) == holder
+        assert {type(one) for one in outcomes} <= {UUID, EmailTaken, StreamContended}
 
 
 async def test_nobody_registers_under_anothers_user_id(opened: Opened) -> None:
