@@ -90,14 +90,15 @@ class Rebuild:
         read = {
             schema for pointer in self._registry.pointers().values() for schema in (pointer.active, pointer.standby)
         }
+        kept = []
         for build in own:
-            if build.schema_name in read:
+            if build.schema_name in read or build.state == "retired":  # which nobody fills, and `gc` drops
+                kept.append(build.build)
                 continue
             if not restart and build.fingerprint == fingerprint(projection):
                 return build
             self._registry.drop(build)
-        number = max((build.build for build in own if build.schema_name in read), default=0) + 1
-        return self._registry.insert(projection, number, "planned")
+        return self._registry.insert(projection, max(kept, default=0) + 1, "planned")
 
     def fill(self, builds: Sequence[Build], options: Options) -> None:
         """Bring the builds to where workers can follow. What was done by an earlier run is not done again. `Fault`."""

@@ -85,6 +85,20 @@ def test_rebuild_verify_shadow_cutover_rollback_cutover_and_clean_up(operator: O
 
 
 @pytest.mark.usefixtures("history")
+def test_a_rebuild_after_two_cutovers_is_a_new_one(operator: Operator, worker: Worker) -> None:
+    worker.tables.release()
+    with following(operator.url):
+        for _ in range(2):
+            (built,) = operator.rebuild("summaries")
+            operator.lifecycle.catch_up(built, lambda _behind: None, 10)
+            operator.lifecycle.verify(operator.build(built.schema_name))
+            operator.lifecycle.cutover("summaries")
+        assert states(operator)["summaries_v1"] == "retired"  # nobody fills it any more
+        (built,) = operator.rebuild("summaries")
+        assert (built.schema_name, built.state) == ("summaries_v1_b4", "catching up")
+
+
+@pytest.mark.usefixtures("history")
 def test_builds_are_compared_and_exchanged_while_events_come_in(operator: Operator, worker: Worker) -> None:
     worker.tables.release()
     stop = threading.Event()
