@@ -11,7 +11,6 @@ from api.activities import ActivityPage, activities_seen
 from api.changes import (
     MIRRORED,
     ChangeSeen,
-    Since,
     Unseen,
     activities_in,
     changes_seen,
@@ -28,6 +27,7 @@ from api.goals import GoalSeen, goals_seen, goals_span
 from api.local_time import end_of, today_of
 from api.notices import Notifications, notices_seen
 from api.openapi import answers
+from api.pages import Since
 from api.services import Services
 from api.summaries import SummaryPeriod, bounds
 from api.summaries_v1 import Summary, summary_of

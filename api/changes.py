@@ -7,7 +7,7 @@ from datetime import date
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Response
 from msgspec import Struct
 
 from api.activities import ActivityCard, card_seen
@@ -17,7 +17,7 @@ from api.front.request import Request
 from api.goals import GoalSeen, goals_seen, goals_span
 from api.local_time import end_of, today_of
 from api.openapi import answers
-from api.pages import Limit
+from api.pages import Limit, Since
 from api.services import Services
 from api.users import Me, Runner, read_me, runner_seen
 from domain.errors import DomainError
@@ -33,8 +33,6 @@ router = APIRouter(tags=["client"])
 
 MIRRORED: Final = ("changes", "activities", "goals", "people")  # what an app's copy is made of
 _MARK: Final = ">q8s"  # a position, and a digest of what it is a position in
-
-Since = Annotated[str | None, Query(max_length=200, description="`next_cursor` of the last answer, or `cursor`.")]
 
 
 class ResyncNeeded(DomainError):

@@ -14,18 +14,14 @@ from api.front.kept import KEPT, Keep, Kept, knows, read_headers
 from api.front.request import Request
 from api.openapi import tells
 from domain.errors import DomainError, without_input
+from domain.texts import BLANK
 
 MAX_JSON_BYTES: Final = 64 * 1024
 _JSON: Final = b"application/json"
 
 S = TypeVar("S", bound=Struct)
 
-# Characters that show nothing: white space, controls, fillers, and marks that only steer others. Named one by one, as
-# `\s` is another set in each language that reads the patterns. `$` would allow a line break behind it in Python.
-BLANK: Final = (
-    r"\x00-\x20\x7f-\xa0\xad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f"
-    r"\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0"
-)
+# `$` would allow a line break behind it in Python.
 END: Final = r"$(?!\n)"
 TITLE: Final = rf"^[^\x00]*[^{BLANK}][^\x00]*$"
 

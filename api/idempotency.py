@@ -22,9 +22,8 @@ _WRITTEN: Final = r'^(?!""$)("[ -~]{1,255}"|[!-~]|[!-~][ -~]{0,253}[!-~])$'  # t
 IdempotencyKey = Annotated[
     str | None,
     Header(
-        max_length=258,
         description="1 to 255 printable ASCII characters, bare or in double quotes.",
-        json_schema_extra={"pattern": _WRITTEN},
+        json_schema_extra={"maxLength": 258, "pattern": _WRITTEN},
     ),
 ]
 

@@ -1,6 +1,6 @@
 """Pages by cursor: `limit` and `cursor` in, `next_cursor` out, null on the last page. And lists by `ids`."""
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from fastapi import Query
@@ -21,7 +21,11 @@ Ids = Annotated[
         description=f"Up to {MAX_IDS} ids, with commas between them.",
     ),
 ]
-Cursor = Annotated[str | None, Query(max_length=200)]
+_OF_CURSORS: Final[dict[str, Any]] = {"maxLength": 200}  # told; a longer one is as malformed as any other
+Cursor = Annotated[str | None, Query(json_schema_extra=_OF_CURSORS)]
+Since = Annotated[
+    str | None, Query(description="`next_cursor` of the last answer, or `cursor`.", json_schema_extra=_OF_CURSORS)
+]
 
 
 def place_of(cursor: str | None, services: Services, *scope: object) -> Place:

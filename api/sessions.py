@@ -5,13 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Response
 from msgspec import Meta, Struct
 
-from api.codec import BLANK, END, body_of, created
+from api.codec import END, body_of, created
 from api.dependencies import AskingClient, BearerDep, ServicesDep
 from api.openapi import answers, json_body
 from api.services import Services
 from api.tokens import LIFE
 from domain.accounts import SignedIn
 from domain.measures import UserId
+from domain.texts import BLANK
 
 router = APIRouter(tags=["sessions"])
 

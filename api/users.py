@@ -1,7 +1,7 @@
 """Accounts and profiles."""
 
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from uuid import UUID
 from zoneinfo import available_timezones
 
@@ -27,6 +27,8 @@ from domain.user import User, UserMissing, user_stream_id
 from projections.people import Person, followed_among, follows, people
 
 router = APIRouter(tags=["users"])
+
+_TIME_ZONES: Final = available_timezones() - {"Factory", "localtime"}  # the server's own, and none at all
 
 
 class Registration(Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,7 +113,7 @@ async def _opened(
     claimed = UserId(user_id) if user_id else None
     holder = await services.accounts.claim(registration.email, registration.password, claimed)
     session = await services.accounts.sign_in(holder)
-    begin = partial(User.register, display_name=registration.display_name.strip(), at=services.clock())
+    begin = partial(User.register, display_name=registration.display_name, at=services.clock())
     stream, reply = user_stream_id(holder), json_reply(signed(session, services), {"Location": f"/v1/users/{holder}"})
     if request is None:
         return Replied(reply, await services.streams.transact(User, stream, holder, begin), again=False)
@@ -144,7 +146,7 @@ async def edit_me(
 ) -> Response:
     """Change the profile. A change of time zone counts for later runs."""
     changes = {name: value for name, value in asdict(patch).items() if value is not UNSET}
-    if changes.get("time_zone") is not None and changes["time_zone"] not in available_timezones():
+    if changes.get("time_zone") is not None and changes["time_zone"] not in _TIME_ZONES:
         raise TimeZoneUnknown
     now = services.clock()
     position = await services.streams.transact(

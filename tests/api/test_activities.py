@@ -168,8 +168,9 @@ async def test_lists_come_in_pages(anna: Runner) -> None:
 async def test_cursors_are_not_for_others(anna: Runner, ben: Runner) -> None:
     position = await anna.run(fit(45))
     cursor = (await anna.get("/feed?limit=1", after=position))["next_cursor"]
-    for runner, path in ((ben, "/feed"), (anna, f"/users/{anna.user_id}/activities")):
-        answer = await runner("GET", f"{path}?cursor={cursor}")
+    wrong = ((ben, "/feed", cursor), (anna, f"/users/{anna.user_id}/activities", cursor), (anna, "/feed", "A" * 500))
+    for runner, path, sent in wrong:
+        answer = await runner("GET", f"{path}?cursor={sent}")
         assert (answer.status_code, answer.json()["code"]) == (400, "malformed-cursor")
 
 

@@ -20,6 +20,7 @@ from domain.recordings.reading import Reading, SessionRead, TrackDamaged
 from domain.recordings.recording import UnreadableRecording
 from domain.recordings.similarity import LEAST_OVERLAP, Path, Span, overlap, same_run
 from domain.streams import OwnerErased, Streams, StreamUnreadable
+from domain.texts import is_blank
 from domain.uploads import BODY_DAMAGED, BodyDamaged, Cover, Fault, Inbox, Manifest, Verdict
 from domain.user import Profile, User, user_stream_id
 from workers.ingest.ports import Attempts, Claims, Reader, Sessions, TrackStore
@@ -244,7 +245,7 @@ def _recorded(
     return ActivityRecorded(
         user_id=UserId(manifest.user_id),
         activity_id=activity_id,
-        title=cover.title or session.title or usual_title(sport, local),
+        title=cover.title or _seen(session.title) or usual_title(sport, local),
         visibility=manifest.visibility or profile.default_visibility,
         started_at=started_at,
         utc_offset_s=int(offset.total_seconds()),
@@ -260,6 +261,10 @@ def _recorded(
         source=Source(format=reading.format, sha256=manifest.sha256, device=reading.device, session=index),
         at=at,
     )
+
+
+def _seen(title: str | None) -> str | None:
+    return None if title is None or is_blank(title) else title
 
 
 def dated(measured: Measured, started_at: datetime, received_at: datetime) -> Measured:

@@ -111,6 +111,13 @@ def test_a_run_from_the_future_is_taken_in_and_told(hours: int, codes: list[str]
     assert [warning.partition(":")[0] for warning in found.warnings] == codes
 
 
+async def test_a_title_that_shows_nothing_is_none(parts: Parts, reader: ProcessReader) -> None:
+    body = gpx(3).replace(b"<trk>", "<trk><name>\u200b\u2060</name>".encode(), 1)
+    activity_id = await accepted(parts, body)
+    await ingest(parts, reader).process(activity_id)
+    assert (await parts.streams.load(Activity, activity_id)).title == "Morning run"
+
+
 async def test_processing_again_or_at_the_same_time_adds_nothing(parts: Parts, reader: ProcessReader) -> None:
     activity_id = await accepted(parts)
     one, other = ingest(parts, reader), ingest(parts, reader)
