@@ -66,6 +66,10 @@ class MemoryLog:
         """See `infra.event_store.streams.Log`."""
         return self._replies.get(key_hash)
 
+    async def last(self) -> int:
+        """See `infra.event_store.streams.Log`."""
+        return max(self._positions.values(), default=0)
+
     async def snapshot(self, row: Row) -> None:
         """See `infra.event_store.streams.Log`."""
         self._snapshots[row.stream_id, row.topic] = row

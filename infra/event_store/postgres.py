@@ -53,6 +53,10 @@ class PostgresLog:
         """The kept reply of a request."""
         return await self._replies.put(key_hash)
 
+    async def last(self) -> int:
+        """A position that covers everything whose append has returned, in whatever process."""
+        return number_of(await self._ask(b"last", []), 0, 0)
+
     async def snapshot(self, row: Row) -> None:
         """Keep a stream's state, unless a later one is there."""
         await self._snapshots.put(row)
@@ -373,6 +377,7 @@ _STATEMENTS: Final[Mapping[bytes, bytes]] = {
         JOIN stored_events e ON originator_id = w.stream_id AND originator_version > greatest(w.after, n.version)
         ORDER BY 7, 3
     """,
+    b"last": b"SELECT coalesce(max(notification_id), 0) FROM stored_events",
     b"snapshot": b"""
         INSERT INTO stream_snapshots (stream_id, version, topic, state, position, owner_id)
         VALUES ($1, $2, $3, $4, $5, $6)

@@ -57,6 +57,10 @@ class Log(Protocol):
         """The kept reply of a request."""
         ...
 
+    async def last(self) -> int:
+        """A position that covers everything whose append has returned, in whatever process."""
+        ...
+
     async def snapshot(self, row: Row) -> None:
         """Keep a stream's state, unless a later one is there."""
         ...
@@ -171,8 +175,11 @@ class EventStore:
     ) -> int:
         for attempt in range(_ATTEMPTS):
             held, events = await self._decided(aggregate, stream_id, decide, guess=attempt == 0)
-            if not events and keep is None:
-                return held.position  # covers whatever made this decide nothing
+            if not events:
+                # What made this decide nothing may be old: a read that waits for this must see later writes, too.
+                held = msgspec.structs.replace(held, position=max(held.position, await self._log.last()))
+                if keep is None:
+                    return held.position
             try:
                 position = await self._log.append(await self._save(held, stream_id, owner_id, events, keep))
             except (OwnerErased, StreamUnreadable):

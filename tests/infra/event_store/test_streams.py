@@ -58,6 +58,14 @@ async def test_a_repeat_appends_nothing_and_its_position_is_that_of_the_first(st
     assert await store.transact(Activity, RUN.activity_id, ANNA, record) == first
 
 
+async def test_what_changes_nothing_is_told_a_position_that_covers_what_was_written_before(store: EventStore) -> None:
+    record = partial(Activity.record, recorded=RUN)
+    await store.transact(Activity, RUN.activity_id, ANNA, record)
+    renamed = await register(store)
+    assert await store.transact(Activity, RUN.activity_id, ANNA, record) == renamed
+    assert (await store.transact_once(Activity, RUN.activity_id, ANNA, record, REQUEST, b"done")).position == renamed
+
+
 async def test_what_a_rule_refuses_reaches_the_caller(store: EventStore) -> None:
     await store.transact(Activity, RUN.activity_id, ANNA, partial(Activity.record, recorded=RUN))
     other = run(ANNA, activity_id=RUN.activity_id, sha256="ff")
