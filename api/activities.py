@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -19,11 +20,14 @@ from api.ranges import Columns, cut
 from api.services import Reader, Services
 from domain import activity as rules
 from domain.activity import ActivityMissing
+from domain.chunks import Upload
 from domain.errors import DomainError
 from domain.events.activity import Source
 from domain.events.measured import BestEffort, DeviceTotals
 from domain.measures import RESERVED_VERSION, ActivityId, Sport, UserId, Visibility
 from domain.recordings.recording import Column
+from domain.streams import Decision
+from domain.uploads import RecordingProcessing
 from domain.user import UserMissing
 from projections.activities import Card, WholeCard, cards, cards_of, whole_card
 from projections.people import followed_among, follows, people
@@ -241,7 +245,7 @@ def card_seen(card: Card, display_name: str) -> ActivityCard:
     "/activities/{activity_id}",
     status_code=204,
     openapi_extra=json_body(ActivityPatch),
-    responses=answers(401, 404, 422, no_content=None),
+    responses=answers(401, 404, 409, 422, no_content=None),
 )
 async def edit_activity(
     activity_id: UUID,
@@ -249,23 +253,49 @@ async def edit_activity(
     patch: Annotated[ActivityPatch, Depends(body_of(ActivityPatch))],
     services: ServicesDep,
 ) -> Response:
-    """Change an own activity's title, notes, visibility or sport. Empty notes are none."""
+    """Change an own activity's title, notes, visibility or sport. Empty notes are none.
+
+    409 `recording-processing` while its recording is still being read: the same again is taken a moment later.
+    """
     _require_possible(activity_id)
     changes = {name: value for name, value in asdict(patch).items() if value is not UNSET}
     now = services.clock()
-    position = await services.streams.transact(
-        rules.Activity, activity_id, user_id, lambda it: it.edit(user_id, now, **changes)
-    )
-    return no_content(position)
+    return no_content(await _changed(services, user_id, activity_id, lambda it: it.edit(user_id, now, **changes)))
 
 
-@router.delete("/activities/{activity_id}", status_code=204, responses=answers(401, 404, no_content=None))
+@router.delete("/activities/{activity_id}", status_code=204, responses=answers(401, 404, 409, no_content=None))
 async def delete_activity(activity_id: UUID, user_id: CurrentUser, services: ServicesDep) -> Response:
-    """Remove an own activity from everything. Removing twice changes nothing."""
+    """Remove an own activity from everything. Removing twice changes nothing.
+
+    409 `recording-processing` while its recording is still being read: the same again is taken a moment later. What was
+    sent in chunks and never finished is thrown away.
+    """
     _require_possible(activity_id)
-    now = services.clock()
-    position = await services.streams.transact(rules.Activity, activity_id, user_id, lambda it: it.delete(user_id, now))
-    return no_content(position)
+    now, upload = services.clock(), Upload(user_id, ActivityId(activity_id))
+    try:
+        return no_content(await _changed(services, user_id, activity_id, lambda it: it.delete(user_id, now)))
+    except ActivityMissing:
+        if not await services.chunks.held(upload) or await services.inbox.manifest(upload.activity_id) is not None:
+            raise
+        await services.chunks.discard(upload)
+        return Response(status_code=204)
+
+
+async def _changed(services: Services, user_id: UserId, activity_id: UUID, decide: Decision[rules.Activity]) -> str:
+    """The position of what was decided; `RecordingProcessing` while there is no activity yet."""
+    transact = partial(services.streams.transact, rules.Activity, activity_id, user_id, decide)
+    try:
+        return await transact()
+    except ActivityMissing:
+        manifest = await services.inbox.manifest(ActivityId(activity_id))
+        if manifest is None or manifest.user_id != user_id:
+            raise
+        verdict = await services.inbox.verdict(manifest.activity_id)
+        if verdict is None:
+            raise RecordingProcessing from None
+        if activity_id not in verdict.activities:
+            raise
+        return await transact()  # it was recorded meanwhile
 
 
 def _require_possible(activity_id: UUID) -> None:

@@ -68,9 +68,9 @@ def _bearer(request: Request, services: Services, late: timedelta) -> Bearer:
 
 
 @tells(bearer=True, problems=(401,))
-async def bearer(request: Request, services: ServicesDep) -> Bearer:
-    """Who asks, and in which session; 401 otherwise."""
-    return _bearer(request, services, timedelta())
+async def leaving(request: Request, services: ServicesDep) -> Bearer:
+    """Whose session is to end: an access token up to 30 days past its expiry will do."""
+    return _bearer(request, services, LATE_UPLOAD)
 
 
 @tells(bearer=True, problems=(401,))
@@ -85,7 +85,7 @@ async def recording_bearer(request: Request, services: ServicesDep) -> Bearer:
     return _bearer(request, services, LATE_UPLOAD)
 
 
-BearerDep = Annotated[Bearer, Depends(bearer)]
+Leaving = Annotated[Bearer, Depends(leaving)]
 CurrentUser = Annotated[UserId, Depends(current_user)]
 RecordingBearer = Annotated[Bearer, Depends(recording_bearer)]
 

@@ -151,7 +151,7 @@ async def create_activities(
         passing = any(verdict.problem is not None and verdict.problem.status >= _SERVERS for verdict in verdicts)
         return Done(created(Verdicts(verdicts), headers, status=200), kept=not passing)
 
-    content = _Content([item.entry if isinstance(item.entry, BatchedEntry) else item.raw for item in read])
+    content = _Content([item.entry if isinstance(item.entry, BatchedEntry) else _sorted(item.raw) for item in read])
     return await once.repeat(user_id, content, act=act)
 
 
@@ -164,7 +164,7 @@ class _Read(NamedTuple):
 
 
 class _Content(Struct, frozen=True):
-    """What a batch asks for, by which it is known again: entries as they are meant, the rest as it was sent."""
+    """What a batch asks for, by which it is known again: neither spaces nor the order of fields make a difference."""
 
     items: list[BatchedEntry | Raw]
 
@@ -189,6 +189,14 @@ def _read(raw: Raw) -> _Read:
             return _Read(raw, decoded(_NAMES, raw).activity_id, refusal)
         return _Read(raw, None, refusal)
     return _Read(raw, entry.activity_id, entry)
+
+
+def _sorted(raw: Raw) -> Raw:
+    """JSON in one form."""
+    try:
+        return Raw(msgspec.json.encode(msgspec.json.decode(raw), order="sorted"))
+    except (msgspec.DecodeError, RecursionError):
+        return raw
 
 
 async def _all_entered(

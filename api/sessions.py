@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Response
 from msgspec import Meta, Struct
 
 from api.codec import END, body_of, created
-from api.dependencies import AskingClient, BearerDep, ServicesDep
+from api.dependencies import AskingClient, Leaving, ServicesDep
 from api.openapi import answers, json_body
 from api.services import Services
 from api.tokens import LIFE
@@ -83,7 +83,7 @@ async def refresh_session(body: Annotated[Refresh, Depends(body_of(Refresh))], s
 
 
 @router.delete("/sessions", status_code=204, responses=answers(401, position=False, no_content=None))
-async def sign_out(bearer: BearerDep, services: ServicesDep) -> Response:
-    """End this session. Its access token is refused from now on."""
+async def sign_out(bearer: Leaving, services: ServicesDep) -> Response:
+    """End this session. Its access token, which may have expired, is refused from now on."""
     await services.accounts.sign_out(bearer.session_id)
     return Response(status_code=204)

@@ -238,11 +238,19 @@ async def _final(services: Services, user_id: UserId, activity_id: ActivityId, v
         return answer_problem(problem(verdict.fault.code, verdict.fault.detail))
     if verdict.status == "ready" and verdict.position is not None and len(verdict.activities) == 1:
         reader = services.read_models.reader(user_id)
-        await reader.reach(verdict.position, ("activities", "people"), _MAX_WAIT_SECONDS)
         with suppress(ActivityMissing):  # deleted since, or the read models are further behind than anyone waits
+            position = await services.streams.transact(rules.Activity, verdict.activities[0], user_id, _left_alone)
+            await reader.reach(position, ("activities", "people"), _MAX_WAIT_SECONDS)
             seen = await read_activity(services, reader, user_id, verdict.activities[0])
             return created(seen, {"Location": f"/v1/activities/{seen.activity_id}", **_position(verdict)})
     return created(_state(activity_id, verdict), _position(verdict), status=202)
+
+
+def _left_alone(activity: rules.Activity) -> Sequence[Event]:
+    """Decides nothing, so that what is told is the position of now, with all edits before it."""
+    if activity.deleted:
+        raise ActivityMissing
+    return ()
 
 
 def _position(verdict: Verdict | None) -> dict[str, str]:

@@ -77,6 +77,6 @@ class SignInRefused(DomainError):
 
 
 class TokenRefused(DomainError):
-    """The token is unknown, expired, used up or ended: sign in again."""
+    """The token is unknown, expired, used up or ended: refresh it, else sign in again."""
 
     code = "token-refused"

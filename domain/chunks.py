@@ -108,6 +108,10 @@ class Chunks(Protocol):
         """Take all chunks of an accepted recording away. What they were can still be told. Cut off, it is repeated."""
         ...
 
+    async def discard(self, upload: Upload) -> None:
+        """Take all chunks of a recording away that is not wanted. Cut off, it is repeated."""
+        ...
+
     async def taken(self, upload: Upload) -> Sequence[str]:
         """Digests, by number, of the chunks that an accepted recording came in."""
         ...

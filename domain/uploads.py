@@ -177,5 +177,11 @@ class RecordingClosed(DomainError):
     code = "recording-closed"
 
 
+class RecordingProcessing(DomainError):
+    """The recording is safe, and still being read: send the same request again after Retry-After."""
+
+    code = "recording-processing"
+
+
 class BodyDamaged(Exception):
     """Stored bytes are gone, or no longer match their hash."""

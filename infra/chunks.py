@@ -129,6 +129,10 @@ class ObjectChunks:
         if held := await self.held(upload):
             digests = b"".join(bytes.fromhex(chunk.digest) for chunk in beginning(held))
             await self._objects.put_new(_receipt(upload), digests)
+        await self.discard(upload)
+
+    async def discard(self, upload: Upload) -> None:
+        """See `domain.chunks.Chunks`."""
         for folder in (_names(upload), _folder(upload)):
             async for key, _ in self._objects.keys(folder):
                 await self._objects.delete(key)

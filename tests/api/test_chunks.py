@@ -293,6 +293,18 @@ async def test_chunks_that_are_no_recording_are_refused_when_they_are_whole(anna
     assert refusal(await finish(anna, reserved, 1, body)) == (422, "activity-id-reserved")
 
 
+async def test_a_recording_that_is_not_wanted_is_thrown_away(world: World, anna: Runner, ben: Runner) -> None:
+    run, body = uuid4(), fit(95)
+    for seq, part in enumerate(cut(body, 1, 3)):
+        await put(anna, run, seq, part)
+    assert refusal(await ben("DELETE", f"/activities/{run}")) == (404, "not-found")
+    assert (await anna("DELETE", f"/activities/{run}")).status_code == 204
+    assert refusal(await anna("GET", f"/activities/{run}/chunks")) == (404, "not-found")
+    assert refusal(await anna("DELETE", f"/activities/{run}")) == (404, "not-found")
+    under_way = [upload.activity_id async for upload, _ in world.parts.chunks.under_way()]
+    assert run not in under_way  # no activity is made of it, neither now nor tomorrow
+
+
 async def test_a_key_is_checked_and_a_repeat_needs_none(anna: Runner) -> None:
     run, body = uuid4(), fit(77)
     await put(anna, run, 0, body)

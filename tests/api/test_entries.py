@@ -1,6 +1,7 @@
 """Runs that were not recorded."""
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -253,6 +254,21 @@ async def test_a_batch_of_refusals_has_no_position(anna: Runner) -> None:
     answer = await anna("POST", "/activities/batch", json=batch({"sport": "chess"}))
     assert verdicts(answer) == ["refused"]
     assert "Cairn-Position" not in answer.headers
+
+
+async def test_a_batch_is_the_same_however_it_is_written(anna: Runner) -> None:
+    good, bad = {**ENTRY, "activity_id": str(uuid4())}, {"sport": "jog", "activity_id": str(uuid4())}
+    headers = {"Idempotency-Key": "a batch", "Content-Type": "application/json"}
+    written = [
+        json.dumps({"items": [good, bad]}),
+        json.dumps({"items": [dict(reversed(good.items())), dict(reversed(bad.items()))]}, indent=2),
+    ]
+    first, again = [await anna("POST", "/activities/batch", content=body, headers=headers) for body in written]
+    assert [item["status"] for item in first.json()["items"]] == ["created", "refused"]
+    assert (again.status_code, again.content) == (200, first.content)
+    other = json.dumps({"items": [good, {**bad, "sport": "jogging"}]})
+    answer = await anna("POST", "/activities/batch", content=other, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (422, "idempotency-key-reused")
 
 
 async def test_a_batch_has_one_to_a_hundred_entries(anna: Runner) -> None:

@@ -125,7 +125,7 @@ async def test_a_wrong_method_is_told_which_are_right(anna: Runner) -> None:
     assert "GET" in answer.headers["Allow"]
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=many", "limit=1e9", f"cursor={'x' * 300}"])
+@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=many", "limit=1e9"])
 async def test_wrong_parameters_are_named_and_not_echoed(anna: Runner, query: str) -> None:
     answer = await anna("GET", f"/feed?{query}")
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid-parameter")

@@ -1,5 +1,12 @@
+from datetime import timedelta
+from uuid import UUID
+
+import jwt
 import pytest
 
+from api.tokens import LIFE, Tokens
+from domain.measures import UserId
+from infra.bootstrap import now
 from tests.api.conftest import Runner, World
 
 
@@ -23,6 +30,20 @@ async def test_tokens_are_renewed(world: World, anna: Runner) -> None:
     assert answer.status_code == 201
     anna.tokens = answer.json()
     await anna.get("/me")
+
+
+async def test_signing_out_needs_no_fresh_token(world: World, anna: Runner) -> None:
+    then, tokens = (
+        now() - LIFE - timedelta(days=1),
+        Tokens([(key.kid, key.secret) for key in world.settings.token_keys]),
+    )
+    session_id = jwt.decode(anna.tokens["access_token"], options={"verify_signature": False})["sid"]
+    anna.tokens["access_token"] = tokens.issue(UserId(anna.user_id), UUID(session_id), then)
+    assert (await anna("GET", "/me")).status_code == 401
+    assert (await anna("DELETE", "/sessions")).status_code == 204
+    refresh = {"refresh_token": anna.tokens["refresh_token"]}
+    assert (await world.http.post("/v1/sessions/refresh", json=refresh)).status_code == 401
+    assert (await anna("DELETE", "/sessions")).status_code == 401
 
 
 async def test_after_signing_out_nothing_of_the_session_works(world: World, anna: Runner) -> None:

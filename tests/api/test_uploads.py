@@ -53,6 +53,25 @@ async def test_the_same_again_adds_nothing(anna: Runner) -> None:
     assert [week["count"] for week in summaries["items"]] == [1]
 
 
+async def test_an_edit_that_comes_before_the_recording_is_read_is_not_lost(
+    world: World, anna: Runner, ben: Runner
+) -> None:
+    manifest = await accept(world.parts.inbox, fit(6), user_id=UserId(anna.user_id))  # no hint: it waits for a sweep
+    path = f"/activities/{manifest.activity_id}"
+    for method, body in (("PATCH", {"title": "Not for all", "visibility": "private"}), ("DELETE", None)):
+        early = await anna(method, path, json=body)
+        assert (early.status_code, early.json()["code"]) == (409, "recording-processing")
+        assert 2 <= int(early.headers["Retry-After"]) <= 4
+        assert (await ben(method, path, json=body)).status_code == 404
+    await anna("PUT", path, content=fit(6), headers={"Prefer": "wait=20"})
+    assert (await anna("PATCH", path, json={"title": "Not for all", "visibility": "private"})).status_code == 204
+    repeated = await anna("PUT", path, content=fit(6), headers={"Prefer": "wait=20"})
+    assert (repeated.status_code, repeated.json()["title"]) == (201, "Not for all")  # as it is now
+    assert (await anna("DELETE", path)).status_code == 204
+    repeated = await anna("PUT", path, content=fit(6), headers={"Prefer": "wait=20"})
+    assert (repeated.status_code, repeated.json()["status"]) == (202, "ready")
+
+
 async def test_other_bytes_under_the_same_id_are_refused(anna: Runner) -> None:
     activity_id = uuid4()
     await anna.run(fit(4), activity_id)
