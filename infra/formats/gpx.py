@@ -116,6 +116,7 @@ def parse_gpx(data: bytes) -> Recording:
         format=Format.GPX,
         sessions=(session,),
         device_name=track.creator.strip()[:80] or None,
+        utc_offset_s=points.utc_offset_s,
         warnings=tuple(warnings),
     )
 

@@ -20,7 +20,7 @@ from domain.recordings.recording import (
     Session,
     UnreadableRecording,
 )
-from infra.formats.table import MAX_POINTS, YEARS
+from infra.formats.table import MAX_POINTS, YEARS, zone_offset
 
 _Values = Annotated[list[float | None], Meta(max_length=MAX_POINTS)]
 
@@ -68,7 +68,8 @@ def parse_json(data: bytes) -> Recording:
         columns={name: column for name, column in columns.items() if not np.isnan(column).all()},
         title=_text(document.title),
     )
-    return Recording(Format.JSON, (session,), device_name=_text(document.device))
+    offset = zone_offset(document.started_at.utcoffset())
+    return Recording(Format.JSON, (session,), device_name=_text(document.device), utc_offset_s=offset)
 
 
 def _has_a_key_twice(data: bytes) -> bool:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import numpy as np
@@ -20,6 +20,8 @@ _LARGEST: Final = 1e12  # no quantity that is read comes near
 BATCH: Final = 2_048  # points whose texts are kept
 _FIRST, _LAST = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (YEARS.start, YEARS.stop))
 _UTC_TIMES: Final = re.compile(r"(?:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z)*", re.ASCII)
+_ZONES: Final = timedelta(hours=-12), timedelta(hours=14)  # the westernmost and the easternmost
+_QUARTER: Final = timedelta(minutes=15)  # offsets of time zones are multiples of it
 _FASTEST_FOOT: Final = 110.0  # steps a minute: 220 of both, which nobody holds for half a run
 _ON_FOOT: Final = (Sport.RUNNING, Sport.WALKING, Sport.HIKING)
 _NAMES: Final = {
@@ -52,6 +54,21 @@ def moment(text: str | None) -> datetime | None:
     return found if found.year in YEARS else None
 
 
+def zone_offset(offset: timedelta | None) -> int | None:
+    """Seconds that local time is ahead of UTC. None for what no zone has, and for 0: devices write UTC anywhere."""
+    if not offset or not _ZONES[0] <= offset <= _ZONES[1] or offset % _QUARTER:
+        return None
+    return int(offset.total_seconds())
+
+
+def written_offset(text: str) -> int | None:
+    """That of a time in ISO 8601, as `zone_offset`."""
+    try:
+        return zone_offset(datetime.fromisoformat(text).utcoffset())
+    except ValueError:
+        return None
+
+
 Row = dict[Column, str]
 """A point as it is written: the text of each value, and of the time."""
 
@@ -75,6 +92,7 @@ class Points:
         self._settled = 0
         self._breaks: list[int] = []
         self._begin: datetime | None = None
+        self._offset: int | None = None  # of the time that is `_begin`
         self._misplaced = 0  # positions that are nowhere on Earth
         self._swapped = 0  # of them, those that would be somewhere with latitude and longitude exchanged
         self._zoneless = 0  # times without a zone
@@ -134,7 +152,8 @@ class Points:
                 at is not None and _is_zoneless(text) for at, text in zip(moments, texts, strict=True)
             )
         if self._begin is None and len(known := np.flatnonzero(~np.isnan(found))):
-            self._begin = moment(texts[known[0]])
+            first = texts[known[0]]
+            self._begin, self._offset = moment(first), written_offset(first)
         return found
 
     def begin_segment(self) -> None:
@@ -166,6 +185,12 @@ class Points:
             title=title,
             breaks=tuple(at for at in self._breaks if at < len(self)),
         )
+
+    @property
+    def utc_offset_s(self) -> int | None:
+        """The offset that the first time is written with; None as `zone_offset`."""
+        self._settle()
+        return self._offset
 
     def _column(self, name: Column) -> FloatColumn:
         parts = [block[name] if name in block else np.full(len(block[Column.T]), np.nan) for block in self._blocks]

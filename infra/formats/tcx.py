@@ -16,7 +16,7 @@ from domain.recordings.recording import (
     UnreadableRecording,
 )
 from infra.formats.alike import AlikePoints
-from infra.formats.table import MAX_LAPS, Points, Row, moment, numbers, sport_named
+from infra.formats.table import MAX_LAPS, Points, Row, moment, numbers, sport_named, written_offset
 from infra.formats.xml_stream import Closed, Opened, read_xml
 
 _VALUES: Final = {
@@ -38,6 +38,7 @@ class _Activity:
     def __init__(self, sport: Sport = Sport.OTHER) -> None:
         self.points = Points()
         self.started_at: datetime | None = None
+        self.offset_s: int | None = None  # that `started_at` is written with
         self._sport = sport
         self._laps: list[Lap] = []
         self._calories: list[float] = []
@@ -86,6 +87,7 @@ class _File:
         self.sessions: list[Session] = []
         self.device: str | None = None
         self.warnings: list[str] = []
+        self.utc_offset_s: int | None = None  # of the first activity that tells one
         self._activity = _Activity()
         self._row: Row = {}  # of the point that is being read
 
@@ -145,12 +147,14 @@ class _File:
             raise UnreadableRecording(f"The file has more than {_MAX_ACTIVITIES} activities: split it.")
         self.warnings += [warning for warning in self._activity.points.warnings() if warning not in self.warnings]
         self.sessions.append(self._activity.session())
+        self.utc_offset_s = self.utc_offset_s or self._activity.points.utc_offset_s or self._activity.offset_s
         self._activity = _Activity()
 
     def identity(self, text: str, parent: str) -> None:
         """An activity's, which is when it began."""
         if parent == "Activity":
             self._activity.started_at = moment(text.strip())
+            self._activity.offset_s = written_offset(text.strip())
 
     def name(self, text: str, parent: str) -> None:
         """Of the device."""
@@ -210,4 +214,4 @@ def parse_tcx(data: bytes) -> Recording:
     kept = tuple(session for session in file.sessions if len(session) or session.device.distance_m)
     if not kept:
         raise EmptyRecording("The TCX file holds no track point and no lap with a distance: send a recorded activity.")
-    return Recording(Format.TCX, kept, device_name=file.device, warnings=tuple(file.warnings))
+    return Recording(Format.TCX, kept, file.device, file.utc_offset_s, tuple(file.warnings))

@@ -101,6 +101,34 @@ def test_times_with_an_offset_are_taken_to_utc() -> None:
     assert only(parse(gpx(track(point(0, time="2026-05-01T09:00:00+02:00"))))).started_at == STARTED
 
 
+@pytest.mark.parametrize(
+    ("written", "offset_s"),
+    [
+        ("+05:30", 19_800),
+        ("-1200", -43_200),
+        ("+14:00", 50_400),
+        ("Z", None),
+        ("+00:00", None),
+        ("", None),
+        ("-12:15", None),
+        ("+14:15", None),
+        ("+05:31", None),
+        ("+05:30:00.5", None),
+    ],
+)
+def test_the_first_time_tells_the_offset(written: str, offset_s: int | None) -> None:
+    first, later = (f"<time> 2026-05-01T00:30:00{zone} </time>" for zone in (written, "+09:00"))
+    untimed = '<trkpt lat="52" lon="13"/>'
+    points = [untimed, *(f'<trkpt lat="52" lon="13">{time}</trkpt>' for time in (first, later))]
+    metadata = "<metadata><time>2026-05-01T00:30:00+03:00</time></metadata>"
+    assert parse(gpx(metadata + track("".join(points)))).utc_offset_s == offset_s
+
+
+def test_points_past_the_parser_tell_the_same_offset() -> None:
+    points = "".join(point(n % 60, time="2026-05-01T00:30:00+05:30") for n in range(400))
+    assert parse(gpx(track(points))).utc_offset_s == 19_800
+
+
 def test_times_without_a_zone_are_taken_as_utc_with_a_warning() -> None:
     recording = parse(gpx(track(point(0, time="2026-05-01T07:00:00"))))
     assert only(recording).started_at == STARTED

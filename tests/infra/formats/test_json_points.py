@@ -24,6 +24,13 @@ def test_columns_are_taken_as_they_are_named() -> None:
     assert np.isnan(session.columns[Column.LAT]).tolist() == [False, True]
 
 
+@pytest.mark.parametrize(
+    ("zone", "offset_s"), [("+05:30", 19_800), ("-03:30", -12_600), ("Z", None), ("+00:00", None), ("+14:30", None)]
+)
+def test_the_start_tells_the_offset(zone: str, offset_s: int | None) -> None:
+    assert parse(document(started_at=f"2026-05-01T00:30:00{zone}")).utc_offset_s == offset_s
+
+
 def test_texts_have_no_nul_which_no_database_keeps() -> None:
     recording = parse(document(title="\0Tem\0po", device=" \0"))
     assert (recording.sessions[0].title, recording.device_name) == ("Tempo", None)

@@ -75,6 +75,27 @@ def test_a_file_that_breaks_off_keeps_its_points_and_its_sport() -> None:
     assert recording.warnings[0].startswith("truncated")
 
 
+@pytest.mark.parametrize(
+    ("identity", "first", "later", "offset_s"),
+    [
+        ("Z", "+05:30", "+09:00", 19_800),
+        ("+09:00", "+05:30", "Z", 19_800),
+        ("+05:30", "Z", "Z", 19_800),
+        ("Z", "Z", "+05:30", None),
+    ],
+)
+def test_the_first_point_tells_the_offset_or_else_the_activity(
+    identity: str, first: str, later: str, offset_s: int | None
+) -> None:
+    points = "".join(f"<Trackpoint><Time>2026-05-01T00:30:00{zone}</Time></Trackpoint>" for zone in (first, later))
+    content = tcx(activity(lap(points))).replace(b"T06:00:00Z</Id>", b"T06:00:00%s</Id>" % identity.encode())
+    assert parse(content).utc_offset_s == offset_s
+
+
+def test_an_activity_without_points_tells_its_offset() -> None:
+    assert parse(tcx(activity(lap())).replace(b"Z</Id>", b"+05:30</Id>")).utc_offset_s == 19_800
+
+
 def test_a_lap_without_points_counts_by_its_totals() -> None:
     (session,) = parse(tcx(activity(lap(metres=5_000)))).sessions
     assert len(session) == 0

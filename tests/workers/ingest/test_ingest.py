@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
@@ -103,6 +103,17 @@ async def test_the_profile_decides_what_the_upload_leaves_open(parts: Parts, rea
     assert activity.visibility is Visibility.FOLLOWERS
     assert activity.tally is not None
     assert activity.tally.local_date == STARTED.date() + timedelta(days=1)  # 13:00 UTC is 01:00 there
+
+
+async def test_without_a_zone_in_the_profile_the_recording_s_own_offset_decides_the_day(
+    parts: Parts, reader: ProcessReader
+) -> None:
+    run = b'{"started_at": "2026-05-01T00:30:00+05:30", "points": {"t": [0, 60], "distance_m": [0, 200]}}'
+    activity_id = await accepted(parts, run)
+    await ingest(parts, reader).process(activity_id)
+    activity = await parts.streams.load(Activity, activity_id)
+    assert activity.tally is not None
+    assert activity.tally.local_date == date(2026, 5, 1)  # 19:00 UTC of the day before
 
 
 @pytest.mark.parametrize(("hours", "codes"), [(-1, ["no-zone"]), (20, ["no-zone"]), (30, ["no-zone", "clock-ahead"])])
