@@ -17,7 +17,7 @@ from api.uploads import MEDIA_TYPES
 from domain.activity import MANUAL, ActivityMissing
 from domain.errors import DomainError
 from domain.measures import ActivityId, UserId
-from domain.recordings.exports import ExportNeedsPositions, ExportNeedsTimes, session_of
+from domain.recordings.exports import ExportNeedsPositions, ExportNeedsTimes, Totals, session_of
 from domain.recordings.recording import Format, Session
 from projections.activities import Card
 
@@ -56,7 +56,9 @@ async def export_fit(
     get 404, also those who may see the activity. 409 `export-needs-times` without times.
     """
     card, session = await _own(services, fresh, user_id, ActivityId(activity_id), ExportNeedsTimes)
-    return _file(request, await asyncio.to_thread(services.write_fit, session), _FIT, file_name(card, "fit"), fresh)
+    totals = Totals(card.distance_m, card.elapsed_s, card.moving_s)
+    body = await asyncio.to_thread(services.write_fit, session, totals)
+    return _file(request, body, _FIT, file_name(card, "fit"), fresh)
 
 
 async def _own(

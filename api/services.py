@@ -17,6 +17,7 @@ from domain.accounts import Accounts
 from domain.chunks import Chunks
 from domain.client_settings import Told
 from domain.measures import ActivityId, UserId
+from domain.recordings.exports import Totals
 from domain.recordings.recording import Column, Format, Session
 from domain.streams import Streams
 from domain.uploads import Inbox
@@ -218,7 +219,7 @@ class Services:
     addresses: Addresses
     sniff: Callable[[bytes], Format | None]
     write_gpx: Callable[[Session], bytes]  # `ExportNeedsPositions`
-    write_fit: Callable[[Session], bytes]  # `ExportNeedsTimes`
+    write_fit: Callable[[Session, Totals], bytes]  # `ExportNeedsTimes`
     clock: Callable[[], datetime]
     public_url: str | None  # of the site, without a slash at its end
     ready: Callable[[], Mapping[str, str]]  # what is missing, by part, with what to do; empty when all is there

@@ -1,13 +1,22 @@
-"""A kept track as a session again, to draw or to write as a file; and why some can be written as no file."""
+"""A kept track as a session again, to draw or to write as a file, with its totals; why some can be written as none."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
+from msgspec import Struct
 
 from domain.errors import DomainError
 from domain.measures import Sport
 from domain.recordings.recording import Column, Session
+
+
+class Totals(Struct, frozen=True):
+    """What an activity amounts to. A device's word is in it, which its points alone need not add up to."""
+
+    distance_m: float
+    elapsed_s: float
+    moving_s: float
 
 
 class ExportNeedsTimes(DomainError):

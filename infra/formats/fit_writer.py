@@ -10,7 +10,7 @@ from fastcrc.crc16 import arc
 from domain.measures import Sport
 from domain.recordings.cleaning import clean
 from domain.recordings.distance import distance_of
-from domain.recordings.exports import ExportNeedsTimes
+from domain.recordings.exports import ExportNeedsTimes, Totals
 from domain.recordings.recording import Column, FloatColumn, Session
 from infra.formats import fit_profile as profile
 
@@ -45,8 +45,9 @@ _RECORD: Final = (
 )
 
 
-def write_fit(session: Session) -> bytes:
-    """The session as a watch would write it, times to the second and never falling.
+def write_fit(session: Session, totals: Totals | None = None) -> bytes:
+    """The session as a watch would write it, times to the second and never falling, with these totals (None: what the
+    points amount to).
 
     It must have times from 1990 to 2125 (`started_at` and column t), else `ExportNeedsTimes`. What FIT's fields cannot
     hold is left out, point by point.
@@ -59,13 +60,14 @@ def write_fit(session: Session) -> bytes:
     elapsed, end = int(seconds[-1]), begin + int(seconds[-1])
     paused = sum(int(seconds[at] - seconds[at - 1]) for at in session.breaks)
     sport = next((number for number, known in profile.SPORTS.items() if known is session.sport), 0)
-    distance = distance_of(session, track).total_m
+    told = totals or Totals(distance_of(session, track).total_m, elapsed, elapsed - paused)
+    timer = round(told.moving_s * 1000)
     sums: list[tuple[_Out, int]] = [
         (_Out(253, _U32), end),
         (_Out(2, _U32), begin),
-        (_Out(7, _U32), elapsed * 1000),
-        (_Out(8, _U32), (elapsed - paused) * 1000),
-        (_Out(9, _U32), round(distance * 100)),
+        (_Out(7, _U32), round(told.elapsed_s * 1000)),
+        (_Out(8, _U32), timer),
+        (_Out(9, _U32), round(told.distance_m * 100)),
     ]
     body = b"".join(
         [
@@ -76,7 +78,7 @@ def write_fit(session: Session) -> bytes:
             _event(end, profile.TIMER_STOPS[1]),
             _message(profile.LAP, [*sums, (_Out(254, _U16), 0)]),
             _message(profile.SESSION, [*sums, (_Out(5, _ENUM), sport), (_Out(26, _U16), 1)]),
-            _message(profile.ACTIVITY, [(_Out(253, _U32), end), (_Out(0, _U32), elapsed * 1000), (_Out(1, _U16), 1)]),
+            _message(profile.ACTIVITY, [(_Out(253, _U32), end), (_Out(0, _U32), timer), (_Out(1, _U16), 1)]),
         ]
     )
     header = struct.pack("<BBHI4s", 14, 0x20, 2195, len(body), b".FIT")

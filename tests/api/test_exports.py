@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from domain.measures import Sport
+from domain.recordings.exports import Totals
 from domain.recordings.recording import Column
 from infra.formats import parse
+from infra.formats.fit_writer import write_fit
 from tests.api.conftest import Runner, World
-from tests.recordings import fit, gpx
+from tests.recordings import fit, gpx, session
 
 TITLE = 'Früh "<&>" spät\r\nX-Evil: 1'
 
@@ -76,6 +78,21 @@ async def test_an_export_comes_in_again_as_the_same_run(world: World, anna: Runn
         assert seen["distance_m"] == pytest.approx(told["distance_m"], rel=0.001)
         assert seen["elapsed_s"] == told["elapsed_s"]
         assert seen["avg_heart_rate_bpm"] == told["avg_heart_rate_bpm"]
+
+
+async def test_a_fit_says_the_activity_s_own_totals(anna: Runner) -> None:
+    activity_id = uuid4()
+    watch = Totals(distance_m=3_000.0, elapsed_s=4_034.862, moving_s=900.0)  # longer than its points
+    position = await anna.run(write_fit(session(83), watch), activity_id)
+    told = await anna.get(f"/activities/{activity_id}", after=position)
+    assert told["elapsed_s"] == watch.elapsed_s
+    (found,) = parse((await anna("GET", f"/activities/{activity_id}/export.fit")).content).sessions
+    said = {
+        "distance_m": found.device.distance_m,
+        "elapsed_s": found.device.elapsed_s,
+        "moving_s": found.device.timer_s,
+    }
+    assert said == {name: told[name] for name in said}
 
 
 @pytest.mark.parametrize("file", ["export.gpx", "export.fit"])

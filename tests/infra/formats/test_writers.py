@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from domain.measures import Sport
 from domain.recordings.analysis import analyse
-from domain.recordings.exports import ExportNeedsPositions, ExportNeedsTimes
+from domain.recordings.exports import ExportNeedsPositions, ExportNeedsTimes, Totals
 from domain.recordings.recording import DECIMALS, Column, Session
+from infra.formats import fit_profile as profile
 from infra.formats import parse
+from infra.formats.fit_messages import walk
 from infra.formats.fit_writer import write_fit
 from infra.formats.gpx_writer import write_gpx
 from tests.infra.formats.real_files import paths
@@ -141,6 +143,15 @@ def test_the_sums_survive_both() -> None:
         assert after.distance_m == pytest.approx(before.distance_m, rel=0.01)
         assert after.elapsed_s == before.elapsed_s
         assert after.moving_s == pytest.approx(before.moving_s, abs=5)
+
+
+def test_a_fit_says_the_totals_it_is_given() -> None:
+    content = write_fit(session(), Totals(2_950.25, 1_010.862, 900.5))
+    found = reread(content)
+    assert (found.device.distance_m, found.device.elapsed_s, found.device.timer_s) == (2_950.25, 1_010.862, 900.5)
+    assert [(lap.distance_m, lap.elapsed_s) for lap in found.laps] == [(2_950.25, 1_010.862)]
+    for message, timer in ((profile.LAP, profile.TIMER), (profile.ACTIVITY, profile.Field(0, 1000))):
+        assert walk(content).of(content, message).column(timer).tolist() == [900.5]
 
 
 def test_points_without_a_position_are_left_out_of_a_gpx() -> None:
