@@ -19,6 +19,7 @@ _LONG_STEP_M: Final = 10_000.0  # beyond this, radii at the middle latitude are 
 _MAX_SPEED: Final = {Sport.RUNNING: 12.5, Sport.WALKING: 12.5, Sport.HIKING: 12.5, Sport.SWIMMING: 5.0}
 _MAX_SPEED_ELSE: Final = 40.0  # m/s: a descent on a bicycle, a ski
 _SHORTEST_S: Final = 0.001  # times are kept to the millisecond
+_MOST_AT_ONCE: Final = 10  # points of one time: receivers measure ten times a second, and some files have whole seconds
 _CLOCK_JUMP_S: Final = 86_400.0  # a step longer than a day is the clock's, not the runner's
 
 
@@ -27,7 +28,7 @@ class CleanTrack:
     """Columns of one length. `t` is NaN-free and never falls; positions are NaN where they are missing or outliers."""
 
     t: FloatColumn  # seconds from the first point
-    timed: NDArray[np.bool_]  # whether the point has a time of its own
+    timed: NDArray[np.bool_]  # whether the point has a time of its own, not one that over ten in a row share
     lat: FloatColumn
     lon: FloatColumn
     altitude: FloatColumn
@@ -41,7 +42,7 @@ def clean(session: Session) -> CleanTrack:
     missing = np.full(len(session), np.nan)
     given = session.columns.get(Column.T, missing)
     t, has_times, clock_jumps = _times(given)
-    timed = ~np.isnan(given) & has_times
+    timed = ~np.isnan(given) & ~_shared(given) & has_times
     lat = session.columns.get(Column.LAT, missing).copy()
     lon = session.columns.get(Column.LON, missing).copy()
     altitude = session.columns.get(Column.ALTITUDE, missing)
@@ -72,6 +73,17 @@ def _times(given: FloatColumn) -> tuple[FloatColumn, bool, int]:
     if elapsed[-1] < _SHORTEST_S:
         return np.zeros(len(given)), False, int(wrong.sum())
     return np.interp(np.arange(len(given)), known, elapsed), True, int(wrong.sum())
+
+
+def _shared(given: FloatColumn) -> NDArray[np.bool_]:
+    """Which points have another one's time: of many in a row with the same, all but one. A program gave it to points
+    without one, as our own FIT does, or the clock is coarse. The one is the first, and at the track's start the last.
+    """
+    begun = np.flatnonzero(np.diff(given, prepend=np.nan) != 0)
+    alike = np.diff(begun, append=len(given))
+    shared = np.repeat(alike > _MOST_AT_ONCE, alike)
+    shared[np.where(begun == 0, alike - 1, begun)] = False
+    return shared
 
 
 def _drop_outliers(t: FloatColumn, timed: NDArray[np.bool_], lat: FloatColumn, lon: FloatColumn, sport: Sport) -> int:

@@ -102,8 +102,7 @@ def _recorded(session: Session, track: CleanTrack) -> Distance | None:
     if counts_on and known[0] > 0:
         return None  # nobody knows what it would have said at the start
     first = 0.0 if counts_on else max(0.0, float(reached[0]))
-    seconds = np.diff(track.t[known]) if track.has_times else np.full(len(known) - 1, np.inf)
-    steps = np.diff(reached)
+    steps, seconds = np.diff(reached), _most_seconds(track, known)
     return _covered(DistanceSource.RECORDED, session.sport, known, steps, seconds, len(track.t), _CATCHING_UP_S, first)
 
 

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ from fastcrc.crc16 import arc
 
 from domain.measures import Sport
 from domain.recordings.cleaning import clean
-from domain.recordings.distance import distance_of
+from domain.recordings.distance import DistanceSource, distance_of
 from domain.recordings.exports import ExportNeedsTimes, Totals
 from domain.recordings.recording import Column, FloatColumn, Session
 from infra.formats import fit_profile as profile
@@ -49,6 +50,9 @@ def write_fit(session: Session, totals: Totals | None = None) -> bytes:
     """The session as a watch would write it, times to the second and never falling, with these totals (None: what the
     points amount to).
 
+    A point without a time gets one evenly between its timed neighbours, at the ends the next one's. The distance by the
+    positions, where that one counts, is written too: by times so rounded a reader would take some steps for jumps.
+
     It must have times from 1990 to 2125 (`started_at` and column t), else `ExportNeedsTimes`. What FIT's fields cannot
     hold is left out, point by point.
     """
@@ -60,7 +64,10 @@ def write_fit(session: Session, totals: Totals | None = None) -> bytes:
     elapsed, end = int(seconds[-1]), begin + int(seconds[-1])
     paused = sum(int(seconds[at] - seconds[at - 1]) for at in session.breaks)
     sport = next((number for number, known in profile.SPORTS.items() if known is session.sport), 0)
-    told = totals or Totals(distance_of(session, track).total_m, elapsed, elapsed - paused)
+    distance = distance_of(session, track)
+    if distance.source is DistanceSource.POSITIONS and distance.total_m > 0:
+        session = replace(session, columns={**session.columns, Column.DISTANCE: distance.column})
+    told = totals or Totals(distance.total_m, elapsed, elapsed - paused)
     timer = round(told.moving_s * 1000)
     sums: list[tuple[_Out, int]] = [
         (_Out(253, _U32), end),

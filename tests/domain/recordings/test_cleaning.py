@@ -41,6 +41,13 @@ def test_missing_times_lie_evenly_between_their_neighbours() -> None:
     assert track.timed.tolist() == [True, False, False, True, True, True]
 
 
+def test_a_time_that_over_ten_in_a_row_share_is_the_first_one_s_and_at_the_start_the_last_one_s() -> None:
+    assert clean(made([*[0] * 10, *[1] * 10, 2])).timed.all()
+    track = clean(made([*[0] * 11, *[1] * 11, 2, NAN]))
+    assert track.timed.tolist() == [*[False] * 10, True, True, *[False] * 10, True, False]
+    assert track.t.tolist() == [*[0] * 11, *[1] * 11, 2, 2]
+
+
 def test_a_clock_that_stands_still_or_is_mostly_missing_is_none() -> None:
     assert not clean(made([5, 5, 5])).has_times
     assert not clean(made([0, NAN, NAN, NAN, 4])).has_times

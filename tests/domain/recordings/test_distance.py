@@ -55,6 +55,15 @@ def test_a_treadmill_s_wandering_positions_do_not_refute_its_channel() -> None:
     assert found.total_m == pytest.approx(3_000)
 
 
+@pytest.mark.parametrize("time", [0.0, NAN])
+def test_where_nobody_measured_the_time_no_step_is_a_leap(time: float) -> None:
+    reached = np.where(T < 100, 200 * T, 19_800 + 3 * (T - 99))
+    times = np.where(T < 100, time, T - 99)
+    for found in (measured(made(times, distance_m=reached)), measured(made(times, places_m=reached))):
+        assert found.total_m == pytest.approx(reached[-1])
+        assert found.leaps == 0
+
+
 @pytest.mark.parametrize("column", ["distance_m", "places_m"])
 def test_a_leap_adds_nothing_and_is_counted(column: str) -> None:
     leapt = np.where(T > 500, 3 * T + 1_000_000, 3 * T)

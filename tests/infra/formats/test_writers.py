@@ -12,13 +12,16 @@ from hypothesis import strategies as st
 
 from domain.measures import Sport
 from domain.recordings.analysis import analyse
-from domain.recordings.exports import ExportNeedsPositions, ExportNeedsTimes, Totals
+from domain.recordings.exports import ExportNeedsPositions, ExportNeedsTimes, Totals, session_of
+from domain.recordings.reading import SessionRead
 from domain.recordings.recording import DECIMALS, Column, Session
 from infra.formats import fit_profile as profile
 from infra.formats import parse
 from infra.formats.fit_messages import walk
 from infra.formats.fit_writer import write_fit
 from infra.formats.gpx_writer import write_gpx
+from infra.formats.track import decode
+from infra.reader import read
 from tests.infra.formats.real_files import paths
 from tests.recordings import session
 
@@ -152,6 +155,57 @@ def test_a_fit_says_the_totals_it_is_given() -> None:
     assert [(lap.distance_m, lap.elapsed_s) for lap in found.laps] == [(2_950.25, 1_010.862)]
     for message, timer in ((profile.LAP, profile.TIMER), (profile.ACTIVITY, profile.Field(0, 1000))):
         assert walk(content).of(content, message).column(timer).tolist() == [900.5]
+
+
+def _activity(content: bytes) -> SessionRead:
+    (only,) = read(content).sessions
+    return only
+
+
+def _exported(activity: SessionRead) -> bytes:
+    assert activity.started_at is not None
+    columns: dict[str, list[float | None]] = {name: column.tolist() for name, column in decode(activity.track).items()}
+    kept = session_of(activity.sport, activity.started_at, columns)
+    return write_fit(kept, Totals(activity.distance_m, activity.elapsed_s, activity.moving_s))
+
+
+def _untimed(*gaps: slice, apart: int = 1) -> bytes:
+    """A run with a pause as a GPX, every so many points of it, some without a time."""
+    run = session(kilometres=10)
+    columns = {name: column[::apart].copy() for name, column in run.columns.items()}
+    for gap in gaps:
+        columns[Column.T][gap] = np.nan
+    return write_gpx(replace(run, columns=columns, breaks=()))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        write_gpx(session()),
+        write_fit(session(), Totals(3_000, 1_500.862, 900)),
+        _untimed(slice(100), slice(300, 340), slice(-60, None)),
+        _untimed(slice(20), slice(-12, None), apart=50),
+        _untimed(slice(1, None, 2), apart=20),
+    ],
+    ids=["pause", "device", "untimed", "far apart", "every other"],
+)
+def test_an_activity_is_the_same_again_from_its_fit(content: bytes) -> None:
+    before = _activity(content)
+    after = _activity(_exported(before))
+    assert after.measured.points == before.measured.points
+    assert (after.distance_m, after.elapsed_s) == (before.distance_m, before.elapsed_s)
+    assert after.moving_s == pytest.approx(before.moving_s, abs=1)
+    said = after.measured.device
+    assert said is not None
+    assert (said.distance_m, said.elapsed_s, said.timer_s) == (before.distance_m, before.elapsed_s, before.moving_s)
+    assert after.measured.warnings == before.measured.warnings
+
+
+def test_a_point_without_a_time_gets_its_neighbours_in_a_fit() -> None:
+    t = np.array([np.nan, 0.0, np.nan, np.nan, 60.0, 61.0, 62.0, np.nan])
+    columns = {Column.T: t, Column.HEART_RATE: np.full(8, 120.0)}
+    found = reread(write_fit(Session(Sport.RUNNING, session().started_at, columns)))
+    assert found.columns[Column.T].tolist() == [0, 0, 20, 40, 60, 61, 62, 62]
 
 
 def test_points_without_a_position_are_left_out_of_a_gpx() -> None:
