@@ -13,7 +13,7 @@ from infra.faults import Fault
 from infra.vault import Vault, WrongMasterKey
 
 _LOOK_SECONDS: Final = 1.0
-_LATEST: Final = "0007"  # of `infra/migrations/versions`
+_LATEST: Final = "0008"  # of `infra/migrations/versions`
 
 # A 2xx means durable: none of these may be off (https://www.postgresql.org/docs/18/runtime-config-wal.html).
 _DURABLE: Final = ("fsync", "synchronous_commit", "full_page_writes")

@@ -25,7 +25,7 @@ from infra.cdn import HttpCaches, PurgePlace
 from infra.collection import Collection
 from infra.event_store.reader import LogReader
 from infra.faults import Fault
-from infra.housekeeping import purge_replies
+from infra.housekeeping import purge_replies, purge_tokens
 from infra.keys import MasterKeys
 from infra.outbox import PostgresOutbox
 from infra.projecting.auditing import audit
@@ -201,16 +201,16 @@ async def run_housekeeping(settings: Settings) -> None:
     """Drop what is kept for a time only, once an hour until cancelled."""
     while True:
         try:
-            dropped = await asyncio.to_thread(_clean, settings)
-            _log.info("dropped %d replies that were kept long enough", dropped)
+            replies, tokens = await asyncio.to_thread(_clean, settings)
+            _log.info("dropped %d replies that were kept long enough, and %d spent refresh tokens", replies, tokens)
             await asyncio.sleep(_CLEANING_SECONDS)
         except psycopg.Error:  # away, or not migrated yet
             await asyncio.sleep(_CLEANING_RETRY_SECONDS)
 
 
-def _clean(settings: Settings) -> int:
+def _clean(settings: Settings) -> tuple[int, int]:
     with psycopg.connect(settings.database_url, autocommit=True, connect_timeout=5) as connection:
-        return purge_replies(connection)
+        return purge_replies(connection), purge_tokens(connection)
 
 
 async def run_chores(settings: Settings) -> None:
