@@ -117,6 +117,9 @@ class ObjectInbox:
         await self._keep(manifest)
         if await self.verdict(manifest.activity_id) is not None:  # else it was reopened in between
             await self._objects.delete(f"inbox/{_name(manifest)}")
+            if await self.verdict(manifest.activity_id) is None:  # by who found the bytes still there
+                with contextlib.suppress(OwnerErased):
+                    await self._put_back(manifest)
 
     async def _keep(self, manifest: Manifest) -> None:
         try:
@@ -138,6 +141,9 @@ class ObjectInbox:
     async def reopen(self, manifest: Manifest) -> None:
         """See `domain.uploads.Inbox`. Cut off in between, it is called again."""
         await self._objects.delete(_sharded("verdicts", manifest.activity_id))
+        await self._put_back(manifest)
+
+    async def _put_back(self, manifest: Manifest) -> None:
         cipher = await self._keys.to_seal(manifest.user_id)
         with contextlib.suppress(CorruptStream):  # then the bytes are in the inbox still, or nowhere
             await self._hand_over(

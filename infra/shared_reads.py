@@ -188,10 +188,6 @@ class Changes:
         self._untold = True
         self.tell([], -1)
 
-    def took_over(self) -> None:
-        """Rows that another has filled until now are ours to tell of: with the next news all is old."""
-        self._untold = True
-
     def _tell(self, ids: Collection[UUID], position: int) -> None:
         with self._redis.pipeline(transaction=False) as both:
             for user in ids:

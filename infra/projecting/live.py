@@ -55,7 +55,7 @@ class LiveTables:
         shards = self._asked(self._leases.renew)
         held = frozenset((shard.schema_name, shard.shard) for shard in shards)
         if self._changes is not None and not held <= self._held:
-            self._changes.took_over()
+            self._changes.all_of_it()  # who had them until now may have died between a commit and its news
         self._held = held
         return shards
 

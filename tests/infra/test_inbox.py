@@ -141,6 +141,24 @@ async def test_sent_once_more_it_is_tried_anew_too(inbox: ObjectInbox) -> None:
     assert await waiting(inbox) == [accepted.activity_id]
 
 
+async def test_sent_once_more_while_it_is_put_away_it_is_not_lost(
+    inbox: ObjectInbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepted, delete = await accept(inbox, BODY), inbox._objects.delete
+
+    async def late(key: str) -> None:
+        if key.startswith("inbox/"):
+            monkeypatch.undo()
+            await accept(inbox, BODY, activity_id=accepted.activity_id)  # which finds the bytes still there
+        await delete(key)
+
+    monkeypatch.setattr(inbox._objects, "delete", late)
+    await inbox.close(accepted, GIVEN_UP)
+    assert await inbox.verdict(accepted.activity_id) is None
+    assert await waiting(inbox) == [accepted.activity_id]
+    assert (await inbox.received(accepted)).body == BODY
+
+
 @pytest.mark.parametrize("damage", [b"flipped", None])
 async def test_bytes_that_changed_on_the_disk_or_are_gone_are_found_out(
     inbox: ObjectInbox, tmp_path: Path, damage: bytes | None

@@ -117,8 +117,7 @@ async def test_whoever_cannot_say_what_changed_makes_all_of_it_old(one: Process,
     anna = uuid4()
     one.reads.keep(anna, "feed", b"page", [anna], 10, 60.0)
     assert await one.find(anna, "feed") is not None
-    changes.took_over()
-    changes.tell([uuid4()], 11)
+    changes.all_of_it()  # at once, and not only with the next news
     while (await asyncio.wait_for(one.news.get(), 20))[0]:
         pass
     assert await one.reads.find(anna, "feed") is None
