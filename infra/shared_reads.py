@@ -77,17 +77,16 @@ class SharedReads:
         """Keep an answer about these users for so long. Does not wait."""
         if time.monotonic() < self._pause_until or not self._epoch or seconds < 1:
             return
-        task = asyncio.get_running_loop().create_task(self._keep(owner, key, answer, users, position, int(seconds)))
+        place = self._place(owner, key)  # in the epoch of now: it is too old for the next one
+        task = asyncio.get_running_loop().create_task(self._keep(place, answer, users, position, int(seconds)))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
 
-    async def _keep(
-        self, owner: UUID, key: str, answer: bytes, users: Collection[UUID], position: int, seconds: int
-    ) -> None:
+    async def _keep(self, place: str, answer: bytes, users: Collection[UUID], position: int, seconds: int) -> None:
         async with self._redis.pipeline(transaction=False) as all_of_it:
             for user in users:
                 all_of_it.set(_level(user), position, ex=_LEVEL_SECONDS, nx=True)
-            all_of_it.set(self._place(owner, key), answer, ex=seconds)
+            all_of_it.set(place, answer, ex=seconds)
             await self._asked(all_of_it.execute)
 
     async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T | None:

@@ -2,8 +2,9 @@
 
 An answer tells of users, and was made at a position that the read models had passed. Whoever changes a user's rows
 says so with a position (`changed`): answers from before it go, and one that was made from before it and comes later is
-not kept. So an old answer cannot stay, whatever overtakes what. Who asks for a position (`Cairn-Min-Position`) gets
-kept answers only from there on.
+not kept. So an old answer cannot stay, whatever overtakes what. After changes that nobody could tell of all is cleared,
+and another `generation` begins: what was begun in an earlier one is not kept. Who asks for a position
+(`Cairn-Min-Position`) gets kept answers only from there on.
 """
 
 from collections import OrderedDict
@@ -48,6 +49,7 @@ class ReadCache:
         self._changes: OrderedDict[int, int] = OrderedDict()
         self._forgotten = -1  # of changes up to this position not all are known any more
         self.open = False
+        self.generation = 0
 
     def find(self, asked: Asked, now: float) -> Kept | None:
         """What is kept; `now` on a monotonic clock."""
@@ -60,9 +62,9 @@ class ReadCache:
         self._kept.move_to_end(asked)
         return kept
 
-    def keep(self, asked: Asked, kept: Kept, now: float, at: datetime) -> bool:
-        """Keep it, if it may be and is not too old already; `at`: the time of day."""
-        if not self.open or len(kept.body) > MAX_BODY or self.outdated(kept):
+    def keep(self, asked: Asked, kept: Kept, now: float, at: datetime, generation: int) -> bool:
+        """Keep it, if it may be and is not too old already; `at`: the time of day; `generation`: when it was begun."""
+        if not self.open or generation != self.generation or len(kept.body) > MAX_BODY or self.outdated(kept):
             return False
         left = LIFE_SECONDS if kept.until is None else min(LIFE_SECONDS, (kept.until - at).total_seconds())
         kept.expires_at = now + left
@@ -94,7 +96,8 @@ class ReadCache:
             self._forgotten = max(self._forgotten, self._changes.popitem(last=False)[1])
 
     def clear(self) -> None:
-        """Drop all."""
+        """Drop all, also what is being read now and comes later."""
+        self.generation += 1
         self._kept.clear()
         self._telling.clear()
         self._bytes = 0

@@ -191,13 +191,12 @@ class Front:
             response = answer_error(request, refusal)
             await response(scope, receive, send)
             status = response.status_code
-        elif asked is not None and route.keeps[0]:
+        elif asked is not None:
             answer = partial(self._answer, route.endpoint, request)
             status = await send.deliver(await self._reads.read(route, request, asked, answer), request)
         else:
             response = await self._answer(route.endpoint, request)
-            kept = None if asked is None else self._reads.keep(route, request, asked)
-            status = await send.deliver(kept or response, request)
+            status = await send.deliver(response, request)
             if method != _GET and status in _SUCCESS:
                 self._reads.wrote(send.user_id, response)
         route.meter.answered(status, self._client(headers), time.perf_counter() - began)

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from asyncio import Future, get_running_loop
+from asyncio import Future, get_running_loop, shield
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import lru_cache
 from typing import Final
@@ -31,7 +31,7 @@ class KeptReads:
         self._services = services
         self._by_client = by_client
         self._cache = ReadCache()
-        self._flights: dict[Asked, Future[Kept | None]] = {}
+        self._flights: dict[tuple[Asked, int], Future[Kept | None]] = {}  # also by generation
         services.telemetry.watch_cache(self._cache)
 
     async def listen(self) -> None:
@@ -71,30 +71,41 @@ class KeptReads:
         self, route: Route, request: Request, asked: Asked, answer: Callable[[], Awaitable[Response]]
     ) -> Kept | Response:
         """A kept answer of others, or of whoever is asking the same right now, or a new one."""
-        floor = self._floor(request.by_name)
-        flight = self._flights.get(asked)
-        if flight is not None and floor < 0:
-            kept = await flight
+        generation = self._cache.generation  # before anything is read
+        if not route.keeps[0]:
+            response = await answer()
+            return self._keep(route, request, asked, generation) or response
+        floor, place, leading = self._floor(request.by_name), (asked, generation), None
+        if floor < 0:  # who waits for a position keeps nobody else waiting
+            kept = await self._joined(place)
             if kept is not None:
                 route.meter.read("process", "coalesced")
                 return kept
-        leading = flight is None and floor < 0  # who waits for a position keeps nobody else waiting
-        if leading:
-            flight = self._flights[asked] = get_running_loop().create_future()
+            if place not in self._flights:
+                leading = self._flights[place] = get_running_loop().create_future()
         kept = None
         try:
-            kept = await self._shared(route, asked, floor)
+            kept = await self._shared(route, asked, floor, generation)
             if kept is not None:
                 return kept
             response = await answer()
-            kept = self.keep(route, request, asked)
+            kept = self._keep(route, request, asked, generation)
         finally:
-            if leading and flight is not None and not flight.done():
-                del self._flights[asked]
-                flight.set_result(kept)
+            if leading is not None:
+                del self._flights[place]
+                leading.set_result(kept)
         return kept or response
 
-    async def _shared(self, route: Route, asked: Asked, floor: int) -> Kept | None:
+    async def _joined(self, place: tuple[Asked, int]) -> Kept | None:
+        """What others who ask the same are answered, if that is no older than this request; None: nothing."""
+        flight = self._flights.get(place)
+        kept = None if flight is None else await shield(flight)  # who is cancelled leaves it to the others
+        if kept is not None and self._cache.outdated(kept):
+            flight = self._flights.get(place)  # this one began since
+            kept = None if flight is None else await shield(flight)
+        return kept
+
+    async def _shared(self, route: Route, asked: Asked, floor: int, generation: int) -> Kept | None:
         """What another process has kept, if it is good."""
         if not self._cache.open:
             route.meter.read("process", "bypassed")
@@ -107,7 +118,7 @@ class KeptReads:
         route.meter.read("valkey", "miss" if kept is None else "hit")
         if kept is not None:
             kept.meter, kept.kind = route.meter, route.entrance.sort.kind
-            self._cache.keep(asked, kept, time.monotonic(), self._services.clock())
+            self._cache.keep(asked, kept, time.monotonic(), self._services.clock(), generation)
         return kept
 
     async def _checked(self, stored: bytes, level: int, asked: Asked, floor: int) -> Kept | None:
@@ -124,7 +135,7 @@ class KeptReads:
                 return None
         return None if self._cache.outdated(kept) else kept
 
-    def keep(self, route: Route, request: Request, asked: Asked) -> Kept | None:
+    def _keep(self, route: Route, request: Request, asked: Asked, generation: int) -> Kept | None:
         """Keep what an endpoint has answered, if it says that it may be."""
         kept: Kept | None = request.scope.get(KEPT)
         if not asked.client and route.template.encode() in self._by_client:
@@ -133,7 +144,7 @@ class KeptReads:
         if kept is None:
             return None
         kept.meter, kept.kind = route.meter, route.entrance.sort.kind
-        if self._cache.keep(asked, kept, time.monotonic(), self._services.clock()):
+        if self._cache.keep(asked, kept, time.monotonic(), self._services.clock(), generation):
             stored = msgspec.msgpack.encode(kept.stored())
             seconds = kept.expires_at - time.monotonic()
             users = kept.about | {asked.user_id}

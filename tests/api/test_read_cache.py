@@ -1,7 +1,7 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from api.front.cache import LIFE_SECONDS, Asked, ReadCache
@@ -24,7 +24,7 @@ def opened(max_bytes: int = 1_000_000) -> ReadCache:
 
 def test_an_answer_is_kept_until_somebody_of_whom_it_tells_changes() -> None:
     cache = opened()
-    assert cache.keep(FEED, answer(10, ANNA, BEN), 0.0, AT)
+    assert cache.keep(FEED, answer(10, ANNA, BEN), 0.0, AT, 0)
     cache.changed([CARLA], 11)
     assert cache.find(FEED, 0.0) is not None
     cache.changed([BEN], 11)
@@ -34,26 +34,34 @@ def test_an_answer_is_kept_until_somebody_of_whom_it_tells_changes() -> None:
 def test_an_answer_from_before_a_change_that_comes_after_it_is_not_kept() -> None:
     cache = opened()
     cache.changed([BEN], 11)
-    assert not cache.keep(FEED, answer(10, ANNA, BEN), 0.0, AT)
-    assert cache.keep(FEED, answer(11, ANNA, BEN), 0.0, AT)
+    assert not cache.keep(FEED, answer(10, ANNA, BEN), 0.0, AT, 0)
+    assert cache.keep(FEED, answer(11, ANNA, BEN), 0.0, AT, 0)
 
 
 def test_news_of_an_older_change_leave_a_newer_answer_alone() -> None:
     cache = opened()
-    cache.keep(FEED, answer(12, ANNA, BEN), 0.0, AT)
+    cache.keep(FEED, answer(12, ANNA, BEN), 0.0, AT, 0)
     cache.changed([BEN], 11)
     assert cache.find(FEED, 0.0) is not None
 
 
 def test_closed_it_keeps_nothing() -> None:
     cache = ReadCache()
-    assert not cache.keep(FEED, answer(1, ANNA), 0.0, AT)
+    assert not cache.keep(FEED, answer(1, ANNA), 0.0, AT, 0)
+
+
+def test_what_was_begun_before_all_was_made_old_is_not_kept_when_it_comes() -> None:
+    cache = opened()
+    begun_in = cache.generation
+    cache.clear()
+    assert not cache.keep(FEED, answer(10, ANNA), 0.0, AT, begun_in)
+    assert cache.keep(FEED, answer(10, ANNA), 0.0, AT, cache.generation)
 
 
 def test_nothing_is_kept_for_longer_than_a_minute_or_than_the_clock_allows() -> None:
     cache, week = opened(), Asked(ANNA.int, b"/v1/me/summaries", b"")
-    cache.keep(FEED, answer(1, ANNA), 0.0, AT)
-    cache.keep(week, answer(1, ANNA, until=AT + timedelta(seconds=5)), 0.0, AT)
+    cache.keep(FEED, answer(1, ANNA), 0.0, AT, 0)
+    cache.keep(week, answer(1, ANNA, until=AT + timedelta(seconds=5)), 0.0, AT, 0)
     assert cache.find(week, 4.9) is not None
     assert cache.find(week, 5.0) is None
     assert cache.find(FEED, LIFE_SECONDS - 0.1) is not None
@@ -65,14 +73,14 @@ def test_what_was_not_read_for_longest_goes_first() -> None:
     cache = opened(max_bytes=10_000)
     pages = [Asked(ANNA.int, b"/v1/feed", str(number).encode()) for number in range(4)]
     for page in pages[:3]:
-        cache.keep(page, answer(1, ANNA), 0.0, AT)
+        cache.keep(page, answer(1, ANNA), 0.0, AT, 0)
     cache.find(pages[0], 0.0)
-    cache.keep(pages[3], answer(1, ANNA), 0.0, AT)
+    cache.keep(pages[3], answer(1, ANNA), 0.0, AT, 0)
     assert [cache.find(page, 0.0) is not None for page in pages] == [True, False, True, True]
 
 
 def test_a_very_large_answer_is_not_kept() -> None:
-    assert not opened().keep(FEED, answer(1, ANNA, body=b"x" * 70_000), 0.0, AT)
+    assert not opened().keep(FEED, answer(1, ANNA, body=b"x" * 70_000), 0.0, AT, 0)
 
 
 def test_an_answer_comes_back_from_where_it_was_stored() -> None:
@@ -84,9 +92,9 @@ def test_an_answer_comes_back_from_where_it_was_stored() -> None:
 
 def test_lists_that_name_many_count_for_what_they_take() -> None:
     cache, many = opened(), [UUID(int=number) for number in range(100)]
-    cache.keep(FEED, answer(1, ANNA), 0.0, AT)
+    cache.keep(FEED, answer(1, ANNA), 0.0, AT, 0)
     one = cache.bytes
-    cache.keep(Asked(ANNA.int, b"/v1/users", b"ids=" + b"x" * 3_700), answer(1, *many), 0.0, AT)
+    cache.keep(Asked(ANNA.int, b"/v1/users", b"ids=" + b"x" * 3_700), answer(1, *many), 0.0, AT, 0)
     assert cache.bytes > 10 * one
     cache.changed(many, 2)
     assert len(cache) == cache.bytes == 0
@@ -95,15 +103,16 @@ def test_lists_that_name_many_count_for_what_they_take() -> None:
 users = st.sampled_from([ANNA, BEN, CARLA])
 
 
-@given(st.lists(st.tuples(st.sampled_from(["change", "news", "begin", "end", "read"]), users), max_size=60))
+@given(st.lists(st.tuples(st.sampled_from(["change", "news", "gap", "begin", "end", "read"]), users), max_size=60))
+@example([(step, ANNA) for step in ("begin", "change", "gap", "end", "read")])
 def test_no_reader_gets_what_is_older_than_the_news_that_were_heard(steps: list[tuple[str, UUID]]) -> None:
-    """Rows change, news of it come later, reads begin and end at any time: an answer that is kept is never older than
-    the last change that was heard of.
+    """Rows change, news of it come later or are lost in a gap, reads begin and end at any time: an answer that is kept
+    is never older than the last change that was heard of, or than the last gap.
     """
     cache, position = opened(), 0
     rows, heard = dict.fromkeys((ANNA, BEN, CARLA), 0), dict.fromkeys((ANNA, BEN, CARLA), 0)
     untold: list[tuple[UUID, int]] = []
-    reading: list[tuple[UUID, Kept]] = []
+    reading: list[tuple[UUID, Kept, int]] = []
     for step, user in steps:
         asked = Asked(user.int, b"/v1/feed", b"")
         if step == "change":
@@ -114,11 +123,15 @@ def test_no_reader_gets_what_is_older_than_the_news_that_were_heard(steps: list[
             changed, at = untold.pop(0)
             heard[changed] = at
             cache.changed([changed], at)
+        elif step == "gap":  # whose news nobody hears
+            heard = dict(rows)
+            untold.clear()
+            cache.clear()
         elif step == "begin":
-            reading.append((user, answer(position, user, body=str(rows[user]).encode())))
+            reading.append((user, answer(position, user, body=str(rows[user]).encode()), cache.generation))
         elif step == "end" and reading:
-            reader, kept = reading.pop()
-            cache.keep(Asked(reader.int, b"/v1/feed", b""), kept, 0.0, AT)
+            reader, kept, generation = reading.pop()
+            cache.keep(Asked(reader.int, b"/v1/feed", b""), kept, 0.0, AT, generation)
         elif (found := cache.find(asked, 0.0)) is not None:
             assert int(found.body) >= heard[user]
 
@@ -153,7 +166,7 @@ def test_what_is_of_two_writers_is_no_older_than_what_either_said(steps: list[tu
             reading.append((user, answer(min(rows_at, notices_at), user, body=told)))
         elif step == "end" and reading:
             reader, kept = reading.pop()
-            cache.keep(asked._replace(user=reader.int), kept, 0.0, AT)
+            cache.keep(asked._replace(user=reader.int), kept, 0.0, AT, 0)
         elif (found := cache.find(asked, 0.0)) is not None:
             row, notice = map(int, found.body.split())
             assert row >= heard[user]

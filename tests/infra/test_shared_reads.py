@@ -123,6 +123,14 @@ async def test_whoever_cannot_say_what_changed_makes_all_of_it_old(one: Process,
     assert await one.reads.find(anna, "feed") is None
 
 
+async def test_an_answer_from_before_all_was_made_old_is_not_there_after_it(one: Process) -> None:
+    anna = uuid4()
+    one.reads.keep(anna, "feed", b"page", [anna], 10, 60.0)
+    one.reads._epoch = "the next one"  # heard before the answer is on its way
+    await asyncio.gather(*one.reads._writing)
+    assert await one.reads.find(anna, "feed") is None
+
+
 async def test_a_valkey_that_was_emptied_has_nothing_and_goes_on(one: Process) -> None:
     anna = uuid4()
     one.reads.keep(anna, "feed", b"page", [anna], 10, 60.0)
