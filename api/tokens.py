@@ -17,7 +17,7 @@ LATE_UPLOAD: Final = timedelta(days=30)  # a phone that was offline may still ha
 _LEEWAY: Final = 60.0  # seconds between the clocks of servers
 _ALGORITHM: Final = "HS256"
 _AUDIENCE: Final = "cairn"
-_MAX_LENGTH: Final = 4_096  # characters; ours have about 300
+_MAX_LENGTH: Final = 1_024  # bytes of a header that is remembered, whoever sent it; ours have about 300
 _BEARER: Final = "bearer "
 _KNOWN: Final = 50_000  # checked tokens that are remembered: some 25 MB
 
@@ -37,9 +37,13 @@ class Known(NamedTuple):
     expires_at: float
 
 
-@lru_cache(maxsize=16_384)
 def token_of(authorization: bytes) -> str:
-    """The token in the header; empty where there is none."""
+    """The token in the header; empty where there is none, or one too long to be ours."""
+    return "" if len(authorization) > _MAX_LENGTH else _token_of(authorization)
+
+
+@lru_cache(maxsize=16_384)
+def _token_of(authorization: bytes) -> str:
     text = authorization.decode("latin-1")
     return text[len(_BEARER) :].strip() if text[: len(_BEARER)].lower() == _BEARER else ""
 

@@ -7,6 +7,7 @@ from typing import Final
 
 Network = IPv4Network | IPv6Network
 
+_MAX_LENGTH: Final = 64  # characters that are remembered of what should be an address: the longest has 45
 _HOUSEHOLD: Final = 64  # bits of an IPv6 address that one customer has at least (RFC 6177)
 
 
@@ -22,7 +23,7 @@ class Addresses:
         """The address that counts: of the peer, or, when that is trusted, the last that no trusted proxy has."""
         if not self._trusted or not forwarded:
             return self.household(peer)
-        hops = [hop.strip() for hop in forwarded[-1_000:].split(",")]
+        hops = [hop.strip()[:_MAX_LENGTH] for hop in forwarded[-1_000:].split(",")]
         while hops and self.trusts(peer):
             peer = hops.pop()
         return self.household(peer)

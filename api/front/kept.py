@@ -15,6 +15,7 @@ from api.front.meter import Meter
 
 NOWHERE: Final = Meter("", "")
 KEPT: Final = "cairn.kept"  # where a request's scope has the answer that may be kept
+_MAX_ACCEPTED: Final = 256  # bytes of a header that is remembered; browsers send 30
 _MORE: Final[Mapping[str, str]] = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Accept-Encoding"}
 
 
@@ -124,9 +125,13 @@ class Stored(Struct, array_like=True):
         return Kept(self.body, self.media_type, self.headers, Keep(about, Seen(self.position, self.builds), until))
 
 
-@lru_cache(maxsize=1_024)
 def coding_chosen(accept_encoding: bytes, large: bool) -> Coding | None:  # noqa: FBT001 - a size class
-    """The packing that a client takes, for bodies that are worth it and for others."""
+    """The packing that a client takes, for bodies that are worth it and for others. None for a header beyond reason."""
+    return None if len(accept_encoding) > _MAX_ACCEPTED else _coding_chosen(accept_encoding, large)
+
+
+@lru_cache(maxsize=1_024)
+def _coding_chosen(accept_encoding: bytes, large: bool) -> Coding | None:  # noqa: FBT001 - a size class
     return coding_for(accept_encoding.decode("latin-1"), MIN_BYTES if large else 0)
 
 

@@ -6,6 +6,7 @@ import pytest
 import zstandard
 
 from api.encodings import MIN_BYTES, Coding, coding_for, pack
+from api.front.kept import _coding_chosen, coding_chosen
 from tests.api.conftest import Runner
 from tests.recordings import fit
 
@@ -34,6 +35,13 @@ from tests.recordings import fit
 )
 def test_the_client_says_how_answers_are_packed(accepted: str, coding: str | None) -> None:
     assert coding_for(accepted, MIN_BYTES) == coding
+
+
+def test_a_header_beyond_reason_is_not_remembered_and_gets_answers_as_they_are() -> None:
+    assert coding_chosen(b"gzip, br, zstd", large=True) == "zstd"
+    remembered = _coding_chosen.cache_info().currsize
+    assert coding_chosen(b"gzip," * 60, large=True) is None
+    assert _coding_chosen.cache_info().currsize == remembered
 
 
 def test_small_answers_are_left_as_they_are_unless_refused_so() -> None:

@@ -6,7 +6,7 @@ from uuid import uuid4
 import jwt
 import pytest
 
-from api.tokens import LATE_UPLOAD, LIFE, Tokens
+from api.tokens import LATE_UPLOAD, LIFE, Tokens, _token_of, token_of
 from domain.accounts import TokenRefused
 from tests.scenarios import ANNA, MAY_1
 
@@ -28,6 +28,14 @@ def test_a_token_says_who_until_it_expires() -> None:
     assert TOKENS.read(token, MAY_1 + LIFE) == (ANNA, SESSION)
     with pytest.raises(TokenRefused):
         TOKENS.read(token, MAY_1 + LIFE + timedelta(minutes=2))
+
+
+def test_a_header_too_long_for_a_token_of_ours_has_none_and_is_not_remembered() -> None:
+    ours = TOKENS.issue(ANNA, SESSION, MAY_1)
+    assert token_of(f"bearer  {ours} ".encode()) == ours
+    remembered = _token_of.cache_info().currsize
+    assert token_of(b"Bearer " + b"x" * 1_024) == ""
+    assert _token_of.cache_info().currsize == remembered
 
 
 def test_a_token_of_the_key_before_is_still_read() -> None:
