@@ -23,6 +23,7 @@ from api.cursors import Cursors
 from api.front.front import Front
 from api.idempotency import Idempotency
 from api.listening import listening
+from api.metrics import SharedWatch
 from api.services import Services
 from api.serving.limits import Limits, allow_many_files
 from api.serving.server import Server
@@ -119,7 +120,7 @@ def services_of(parts: Parts, settings: Settings) -> Services:
         inbox=parts.inbox,
         chunks=parts.chunks,
         hints=parts.queue,
-        queue_watch=parts.queue_watch,
+        queue_watch=SharedWatch(parts.queue_watch),
         tracks=parts.tracks,
         accounts=parts.accounts,
         read_models=parts.read_models,

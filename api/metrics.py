@@ -1,6 +1,8 @@
 """What is measured, for Prometheus."""
 
+import asyncio
 import math
+import time
 from typing import Final
 
 from fastapi import APIRouter, Response
@@ -9,11 +11,30 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from api.dependencies import ServicesDep
 from api.openapi import answers_file
-from api.services import QueueState
+from api.services import QueueState, QueueWatch
 
 router = APIRouter(tags=["health"])
 
 _UNKNOWN: Final = math.nan  # a server that would know is away
+_FRESH_SECONDS: Final = 5.0  # a look takes one of the few connections that reads have; Prometheus asks every 15 s
+
+
+class SharedWatch:
+    """Looks once for all who ask at the same time or soon after: anybody may ask, as often as they like."""
+
+    def __init__(self, watch: QueueWatch) -> None:
+        self._watch = watch
+        self._looking = asyncio.Lock()
+        self._seen: QueueState | None = None
+        self._seen_at = 0.0
+
+    async def state(self) -> QueueState:
+        """Of all that answers, as it was up to five seconds ago."""
+        async with self._looking:
+            if self._seen is None or time.monotonic() - self._seen_at >= _FRESH_SECONDS:
+                self._seen = await self._watch.state()
+                self._seen_at = time.monotonic()
+            return self._seen
 
 
 @router.get("/metrics", response_class=Response, responses=answers_file("text/plain"))

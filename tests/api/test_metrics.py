@@ -1,13 +1,28 @@
+"""What is measured, over real parts."""
+
+import asyncio
 from uuid import uuid4
 
+import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from api.app import create_app
+from api.main import services_of
+from infra.queue_watch import QueueState
 from tests.api.conftest import Runner, World
+
+
+def started(world: World) -> httpx.AsyncClient:
+    """A process that was just started."""
+    app = create_app(services_of(world.parts, world.settings))
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://cairn")
 
 
 async def test_the_queue_is_measured(world: World, anna: Runner) -> None:
     await anna("PUT", f"/activities/{uuid4()}", content=b"<gpx/>", headers={"Prefer": "wait=20"})
-    answer = await world.http.get("/metrics")
+    async with started(world) as http:
+        answer = await http.get("/metrics")
     assert answer.status_code == 200
     found = {
         sample.name: (sample.labels, sample.value)
@@ -19,3 +34,26 @@ async def test_the_queue_is_measured(world: World, anna: Runner) -> None:
         assert 0 <= found[f"cairn_uploads_{name}"][1] < 100
     assert found["cairn_upload_hints"][1] >= 0
     assert found["process_resident_memory_bytes"][1] > 10_000_000
+
+
+async def test_servers_are_asked_once_for_many_scrapes_and_again_for_later_ones(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, look = 0, world.parts.queue_watch.state
+
+    async def counted() -> QueueState:
+        nonlocal looks
+        looks += 1
+        return await look()
+
+    monkeypatch.setattr(world.parts.queue_watch, "state", counted)
+    monkeypatch.setattr("api.metrics._FRESH_SECONDS", 1_000.0)
+    async with started(world) as http:
+        answers = await asyncio.gather(*(http.get("/metrics") for _ in range(50)))
+        assert {answer.status_code for answer in answers} == {200}
+        assert looks == 1
+        scrapes = 'cairn_http_requests_total{client="unnamed",method="GET",route="/metrics",status="200"} 50.0'
+        assert scrapes in (await http.get("/metrics")).text  # what the process counts itself is of now
+        monkeypatch.setattr("api.metrics._FRESH_SECONDS", 0.0)
+        await http.get("/metrics")
+        assert looks == 2
