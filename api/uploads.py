@@ -33,7 +33,8 @@ router = APIRouter(tags=["activities"])
 
 MAX_RECORDING_BYTES: Final = 48 * 1024 * 1024  # a week at one point a second, as wordy GPX
 _MAX_WAIT_SECONDS: Final = 30.0
-_POLL_SECONDS: Final = 0.05
+_FIRST_PAUSE_SECONDS: Final = 0.05  # most uploads are ready within 0.3 s
+_LONGEST_PAUSE_SECONDS: Final = 1.0  # each look at what is not ready is a request to the object store
 _ROOM_SECONDS: Final = 0.25  # that an upload waits at most to be told at once that it can only fail
 _TITLE: Final = "What lists show: at most 200 characters, not all of them blank, none of them NUL."
 MEDIA_TYPES: Final = {
@@ -258,11 +259,12 @@ def _position(verdict: Verdict | None) -> dict[str, str]:
 
 
 async def _wait(services: Services, activity_id: ActivityId, seconds: float) -> Verdict | None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        await asyncio.sleep(_POLL_SECONDS)
+    deadline, pause = time.monotonic() + seconds, _FIRST_PAUSE_SECONDS
+    while (left := deadline - time.monotonic()) > 0:
+        await asyncio.sleep(min(pause, left))
         if (verdict := await services.inbox.verdict(activity_id)) is not None:
             return verdict
+        pause = min(1.5 * pause, _LONGEST_PAUSE_SECONDS)
     return None
 
 

@@ -5,7 +5,9 @@ from uuid import uuid4
 import pytest
 import zstandard
 
-from domain.measures import UserId, derived_id
+from api.main import services_of
+from api.uploads import _wait
+from domain.measures import ActivityId, UserId, derived_id
 from domain.uploads import Fault, Verdict
 from tests.api.conftest import Runner, World
 from tests.recordings import TCX, fit, gpx
@@ -43,6 +45,19 @@ async def test_an_upload_is_acked_at_once_and_its_state_can_be_asked(anna: Runne
     assert state.json()["activities"] == [str(activity_id)]
     assert again.json()["title"] == "Before work"
     assert (await anna.get("/feed", after=state.headers["Cairn-Position"]))["items"][0]["title"] == "Before work"
+
+
+async def test_who_waits_for_longer_looks_less_often(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, look, nothing_came = 0, world.parts.inbox.verdict, ActivityId(uuid4())
+
+    async def counted(activity_id: ActivityId) -> Verdict | None:
+        nonlocal looks
+        looks += activity_id == nothing_came  # ingest looks too
+        return await look(activity_id)
+
+    monkeypatch.setattr(world.parts.inbox, "verdict", counted)
+    assert await _wait(services_of(world.parts, world.settings), nothing_came, 1.0) is None
+    assert 1 <= looks <= 7  # with pauses of 50 ms it would be 20; a busy machine looks less often still
 
 
 async def test_the_same_again_adds_nothing(anna: Runner) -> None:
