@@ -2,10 +2,12 @@
 
 from typing import Final
 
+from api.admission.door import FREE
 from api.clients import ClientTooOld, client_of
 from api.services import ClientSettingsSource
 
 # Whatever version an app is of: a run that was recorded is taken, which needs a token; and it can read what to do.
+# Probes and scrapes ask about the process: no version of theirs makes it unwell.
 ALWAYS: Final = frozenset(
     {
         ("PUT", "/v1/activities/{activity_id}"),
@@ -18,6 +20,7 @@ ALWAYS: Final = frozenset(
         ("POST", "/v1/sessions/refresh"),
         ("DELETE", "/v1/sessions"),
         ("GET", "/v1/client-config"),
+        *(("GET", path) for path in FREE),
     }
 )
 

@@ -79,6 +79,12 @@ async def test_what_is_kept_for_newer_apps_is_not_given_to_one_that_is_too_old(a
 
 
 @pytest.mark.usefixtures("old_ones_refused")
+@pytest.mark.parametrize("path", ["/livez", "/startupz", "/readyz", "/metrics"])
+async def test_a_probe_is_answered_whatever_version_it_says(world: World, path: str) -> None:
+    assert (await world.http.get(path, headers=OLD)).status_code == (await world.http.get(path)).status_code != 403
+
+
+@pytest.mark.usefixtures("old_ones_refused")
 async def test_an_old_app_still_hands_in_its_runs(world: World, anna: Runner) -> None:
     whole, sliced = uuid4(), uuid4()
     tokens = {"refresh_token": anna.tokens["refresh_token"]}
