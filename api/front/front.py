@@ -196,9 +196,9 @@ class Front:
             status = await send.deliver(await self._reads.read(route, request, asked, answer), request)
         else:
             response = await self._answer(route.endpoint, request)
-            status = await send.deliver(response, request)
-            if method != _GET and status in _SUCCESS:
+            if method != _GET and response.status_code in _SUCCESS:  # before anybody can read on the strength of it
                 self._reads.wrote(send.user_id, response)
+            status = await send.deliver(response, request)
         route.meter.answered(status, self._client(headers), time.perf_counter() - began)
 
     async def _answer(self, endpoint: Endpoint, request: Request) -> Response:
