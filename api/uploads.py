@@ -145,7 +145,9 @@ async def acked(request: Request, services: Services, manifest: Manifest, *, fir
     if (difference := _difference(verdict)) is not None:
         raise RecordingDiffers(difference.detail)
     if verdict is not None and _preferred_wait(request) > 0:
-        return await _final(services, manifest.user_id, manifest.activity_id, verdict)
+        final = await _final(services, manifest.user_id, verdict)
+        if final is not None:
+            return final
     state = _state(manifest.activity_id, verdict)
     return created(state, {"Location": state.status_url, **_position(verdict)}, status=202)
 
@@ -233,8 +235,8 @@ def _state(activity_id: ActivityId, verdict: Verdict | None) -> UploadState:
     )
 
 
-async def _final(services: Services, user_id: UserId, activity_id: ActivityId, verdict: Verdict) -> Response:
-    """The activity, if there is just one to show; the problem, if there is none."""
+async def _final(services: Services, user_id: UserId, verdict: Verdict) -> Response | None:
+    """The activity, if there is just one to show; the problem, if there is none. None: neither."""
     if verdict.fault is not None:
         return answer_problem(problem(verdict.fault.code, verdict.fault.detail))
     if verdict.status == "ready" and verdict.position is not None and len(verdict.activities) == 1:
@@ -244,7 +246,7 @@ async def _final(services: Services, user_id: UserId, activity_id: ActivityId, v
             await reader.reach(position, ("activities", "people"), _MAX_WAIT_SECONDS)
             seen = await read_activity(services, reader, user_id, verdict.activities[0])
             return created(seen, {"Location": f"/v1/activities/{seen.activity_id}", **_position(verdict)})
-    return created(_state(activity_id, verdict), _position(verdict), status=202)
+    return None
 
 
 def _left_alone(activity: rules.Activity) -> Sequence[Event]:

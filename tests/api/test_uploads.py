@@ -85,6 +85,7 @@ async def test_an_edit_that_comes_before_the_recording_is_read_is_not_lost(
     assert (await anna("DELETE", path)).status_code == 204
     repeated = await anna("PUT", path, content=fit(6), headers={"Prefer": "wait=20"})
     assert (repeated.status_code, repeated.json()["status"]) == (202, "ready")
+    assert repeated.headers["Location"] == repeated.json()["status_url"]
 
 
 async def test_other_bytes_under_the_same_id_are_refused(anna: Runner) -> None:
