@@ -181,6 +181,15 @@ async def test_an_account_that_cannot_be_opened_says_why(run_file: Path) -> None
     assert "password: too short" in str(done.exception)
 
 
+async def test_an_address_that_is_none_is_named(run_file: Path) -> None:
+    problem = {"code": "invalid-body", "detail": "A value does not fit.", "errors": ["Invalid value - at `$.email`"]}
+    async with network(lambda _: Answer(422, problem)) as (url, _):
+        done = await run(run_file, *ACCOUNT, "--server", url)
+    assert isinstance(done.exception, Fault)
+    assert "signing in as anna@example.com failed" in str(done.exception)
+    assert "$.email" in str(done.exception)
+
+
 async def test_a_server_is_named_with_its_scheme(run_file: Path) -> None:
     done = await run(run_file, *ACCOUNT, "--server", "localhost:8000")
     assert done.exit_code == 2

@@ -123,7 +123,7 @@ async def _enter(client: Client, email: str, password: str) -> None:
         await client.sign_in(email, password)
     except Refused as refusal:
         if refusal.code != "sign-in-refused":
-            raise Fault(f"signing in as {email} failed: {refusal}") from None
+            raise Fault(f"signing in as {email} failed: {with_errors(refusal)}") from None
         await _register(client, email, password)
 
 
