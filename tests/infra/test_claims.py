@@ -152,6 +152,7 @@ async def test_what_was_noted_before_rows_were_made_smaller_is_known_still(
         "DROP TABLE recording_claims",
         """CREATE TABLE recording_claims (
             user_id uuid NOT NULL, sha256 bytea NOT NULL, activity_id uuid NOT NULL, PRIMARY KEY (user_id, sha256))""",
+        "DROP INDEX refresh_tokens_spent",
         "DROP TABLE recorded_spans",
         """CREATE TABLE recorded_spans (
             user_id uuid NOT NULL, started_at timestamptz NOT NULL, activity_id uuid NOT NULL,
