@@ -19,18 +19,17 @@ from psycopg.pq.abc import PGconn, PGresult
 from domain.errors import StoreUnavailable
 from infra.futures import settle
 
-ANSWER_SECONDS: Final = 10.0
 _CONNECT_SECONDS: Final = 2.0
 _BINARY: Final = 1
 _FINE: Final = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 _FORMATS: Final = [[_BINARY] * count for count in range(20)]  # by how many values there are
 _SETTINGS: Final = (
-    "SET idle_in_transaction_session_timeout = '30s'",
-    "SET plan_cache_mode = force_generic_plan",  # planning costs what running does
+    b"SET idle_in_transaction_session_timeout = '30s'",
+    b"SET plan_cache_mode = force_generic_plan",  # planning costs what running does
     # All that runs here goes by an index from few rows to few. Of a table that was never analysed, as after a restore
     # or a fast start, the planner guesses that reading all of it is better: twenty times slower.
-    "SET enable_seqscan = off",
-    "SET enable_mergejoin = off",
+    b"SET enable_seqscan = off",
+    b"SET enable_mergejoin = off",
 )
 
 Told = Callable[[PGresult | psycopg.Error], None]
@@ -50,21 +49,21 @@ class Channel:
         self._timer: asyncio.TimerHandle | None = None  # due at the deadline or before it
         self._unsent = False
         self._closed = False
+        self._lost = False
         self._pgconn.nonblocking = 1
         self._loop.add_reader(self._socket, self._readable)
 
     @classmethod
     async def open(cls, database_url: str, statements: Mapping[bytes, bytes], timeout_seconds: float) -> "Channel":
-        """Connect and prepare the statements; `OperationalError` when that does not succeed in time."""
+        """Connect and prepare the statements, each step within this time; `OperationalError`."""
         try:
             async with asyncio.timeout(timeout_seconds):
                 connection = await AsyncConnection.connect(database_url, autocommit=True)
-                for setting in _SETTINGS:
-                    await connection.execute(setting)
         except TimeoutError:
             raise OperationalError(f"Postgres did not answer in {timeout_seconds} s") from None
         channel = cls(connection)
         try:
+            await channel._answer(partial(channel._pgconn.send_query, b";".join(_SETTINGS)), timeout_seconds)
             for name, text in statements.items():
                 await channel._answer(partial(channel._pgconn.send_prepare, name, text), timeout_seconds)
         except BaseException:
@@ -76,6 +75,11 @@ class Channel:
     def closed(self) -> bool:
         """Whether it can run nothing more."""
         return self._closed
+
+    @property
+    def lost(self) -> bool:
+        """Whether it was closed because the server went away."""
+        return self._lost
 
     async def run(self, statement: bytes, values: Sequence[bytes | None], timeout_seconds: float) -> PGresult:
         """Run a prepared statement. What the server refuses is raised as psycopg's error for it."""
@@ -163,6 +167,7 @@ class Channel:
             self._fail(OperationalError("Postgres did not answer in time"))
 
     def _fail(self, error: OperationalError) -> None:
+        self._lost = True
         self.close()
         self._tell(error)
 
@@ -203,8 +208,10 @@ class Channels:
         return None
 
     def give_back(self, channel: Channel) -> None:
-        """Others may have it, unless it is closed."""
-        if not channel.closed:
+        """Others may have it, unless it is closed. Where one was lost, so are the others: each would be waited for."""
+        if channel.lost:
+            self.close()
+        elif not channel.closed:
             self._idle.append(channel)
 
     async def _opened(self) -> Channel:

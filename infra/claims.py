@@ -18,7 +18,8 @@ from domain.errors import StoreUnavailable
 from domain.measures import ActivityId, UserId
 from domain.recordings.similarity import Span
 from domain.uploads import Manifest, Verdict
-from infra.channels import ANSWER_SECONDS, Channels, number_of, value_of
+from infra.away import ANSWER_SECONDS
+from infra.channels import Channels, number_of, value_of
 from infra.timestamps import EPOCH, MICROSECOND
 
 _LONGEST: Final = timedelta(days=15)  # longer than any recording may be

@@ -13,6 +13,7 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
 from infra.admission_settings import AdmissionSettings, load_admission
+from infra.away import watched
 from infra.faults import Fault
 from infra.instance import find
 from infra.secrets import load_secrets
@@ -81,7 +82,7 @@ def load_settings(data: Path, environ: Mapping[str, str]) -> Settings:
         check_url(name, found[name])
     return Settings(
         data=data,
-        database_url=found["DATABASE_URL"],
+        database_url=watched(found["DATABASE_URL"]),
         redis_url=found["REDIS_URL"],
         object_store_url=found["OBJECT_STORE_URL"],
         master_keys=tuple(_key("CAIRN_MASTER_KEY", text.strip()) for text in found["CAIRN_MASTER_KEY"].split(",")),

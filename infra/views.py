@@ -14,6 +14,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from domain.errors import StoreUnavailable
+from infra.away import Impatient
 from infra.positions import from_token
 from projections import PROJECTIONS
 from projections.projection import Projection, Query, Reading
@@ -22,6 +23,7 @@ from projections.statements import statement
 RECONNECT_SECONDS: Final = 3.0  # then the next request connects: longer pauses would outlast the outage
 REACTORS: Final = "reactors"  # stands among the names of projections, for waiting until a notice is told
 _POLL_SECONDS: Final = 0.02  # of the positions, while a read waits for one
+_WAIT_SECONDS: Final = 2.0  # for a connection, or for who looks at the pointers
 _POINTERS_SECONDS: Final = 1.0  # how old what is known of the pointers may be: builds stay filled for longer than this
 
 
@@ -59,15 +61,16 @@ class ReadModels:
     def __init__(self, database_url: str, *, connections: int, projections: Sequence[Projection] = PROJECTIONS) -> None:
         self._pool = AsyncConnectionPool(
             database_url,
+            connection_class=Impatient,
             open=False,
             min_size=1,
             max_size=connections,
-            timeout=2.0,
+            timeout=_WAIT_SECONDS,
             reconnect_timeout=RECONNECT_SECONDS,
             max_waiting=connections * 32,
             check=_check,
             configure=_configure,
-            kwargs={"autocommit": True, "connect_timeout": 5},
+            kwargs={"autocommit": True, "connect_timeout": 2},
         )
         self._standings: Standings = {}
         self.log = ""  # which log the builds are of: another one once it is restored from a backup
@@ -87,10 +90,16 @@ class ReadModels:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for a few queries; `StoreUnavailable` when none is to be had within two seconds."""
+        """A connection for a few queries. `StoreUnavailable` when none is to be had within two seconds, or when what is
+        asked over it is not answered.
+        """
         try:
             async with self._pool.connection() as connection:
-                yield connection
+                try:
+                    yield connection
+                finally:
+                    if connection.closed:  # so are the others, as a rule, and each would cost a read
+                        await self._pool.drain()
         except OperationalError as error:
             raise StoreUnavailable from error
 
@@ -115,7 +124,7 @@ class ReadModels:
     async def standings(self, connection: AsyncConnection) -> Standings:
         """Which builds are read, as it was a second ago or later."""
         if time.monotonic() - self._read_at > _POINTERS_SECONDS:
-            async with self._reading:
+            async with self._alone():
                 if time.monotonic() - self._read_at > _POINTERS_SECONDS:
                     await self._look(connection)
         return self._standings
@@ -123,12 +132,25 @@ class ReadModels:
     async def passed(self, position: int, names: Sequence[str], user_id: UUID) -> Standings | None:
         """What is read, if the user's builds of these projections have passed the position by now."""
         asked_at = time.monotonic()
-        async with self._reading:  # many waiting reads share one look
+        async with self._alone():  # many waiting reads share one look
             aged = asked_at - self._read_at > _POINTERS_SECONDS
             if aged or (self._read_at < asked_at and not self._knows(position, names, user_id)):
                 async with self.connection() as connection:
                     await self._look(connection)
         return self._standings if self._knows(position, names, user_id) else None
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[None]:
+        """Look at the pointers while nobody else does. `StoreUnavailable` when who is at it gets no answer either."""
+        try:
+            async with asyncio.timeout(_WAIT_SECONDS):
+                await self._reading.acquire()
+        except TimeoutError:
+            raise StoreUnavailable from None
+        try:
+            yield
+        finally:
+            self._reading.release()
 
     async def _look(self, connection: AsyncConnection) -> None:
         await self.shadowing.store(connection)
@@ -351,4 +373,4 @@ async def _check(connection: AsyncConnection) -> None:
 
 async def _configure(connection: AsyncConnection) -> None:
     await connection.execute("SET timezone = 'UTC'")
-    await connection.execute("SET statement_timeout = '10s'")
+    await connection.execute("SET statement_timeout = '4s'")  # before the connection hangs up: only silence means death

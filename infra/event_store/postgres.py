@@ -13,7 +13,8 @@ from psycopg.errors import UniqueViolation
 from psycopg.pq.abc import PGresult
 
 from domain.errors import StoreUnavailable
-from infra.channels import ANSWER_SECONDS, Channel, Channels, number_of, value_of
+from infra.away import ANSWER_SECONDS
+from infra.channels import Channel, Channels, number_of, value_of
 from infra.event_store import arrays
 from infra.event_store.gathering import Gatherer, Landed
 from infra.event_store.rows import KeptReply, ReplyKept, Row, Save, VersionTaken, partition_of

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.away import watched
 from infra.faults import Fault
 from infra.instance import Instance, announce, hold
 from infra.secrets import make_secrets
@@ -21,7 +22,7 @@ ENVIRON = {
 
 def test_the_environment_alone_is_enough(tmp_path: Path) -> None:
     settings = load_settings(tmp_path, ENVIRON)
-    assert settings.database_url == ENVIRON["DATABASE_URL"]
+    assert settings.database_url == watched(ENVIRON["DATABASE_URL"])
     assert settings.master_keys == (b"k" * 32,)
     assert [key.kid for key in settings.token_keys] == ["new", "old"]
     assert settings.log_level == "INFO"
@@ -46,7 +47,8 @@ def test_a_running_instance_and_its_secrets_are_enough(tmp_path: Path) -> None:
     with hold(tmp_path):
         announce(tmp_path, Instance(pid=1, api_url="http://d", **urls))
         settings = load_settings(tmp_path, {})
-        assert {name: getattr(settings, name) for name in urls} == urls
+        found = {name: getattr(settings, name) for name in urls}
+        assert found == urls | {"database_url": watched(urls["database_url"])}
         assert load_settings(tmp_path, {"REDIS_URL": "redis://mine"}).redis_url == "redis://mine"
 
 

@@ -1,0 +1,47 @@
+"""How a Postgres whose host died is told from one that takes its time: such a host sends no end of a connection."""
+
+import asyncio
+import socket
+from contextlib import suppress
+from typing import Any, Final, TypeVar
+
+from psycopg import AsyncConnection
+from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+R = TypeVar("R")
+
+ANSWER_SECONDS: Final = 5.0  # half of the ten in which all is to answer again after a failover
+
+# By these the kernel finds out within 7 s: by data that nobody acknowledges, or, where an answer is waited for, by
+# probes. A server that is busy for an hour passes: its kernel answers. Unix sockets ignore them.
+_LIFE_SIGNS: Final = {
+    "tcp_user_timeout": 5_000,
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+}
+
+
+def watched(database_url: str) -> str:
+    """The address with what makes a connection notice that its server's host died, unless it says itself what does."""
+    return make_conninfo("", **(_LIFE_SIGNS | conninfo_to_dict(database_url)))
+
+
+class Impatient(AsyncConnection):
+    """Hangs up on a server that does not answer in time, whatever keeps the line open: who waits gets an
+    `OperationalError`. To cut off the wait would not do: psycopg then asks the server to stop, and waits for that.
+    """
+
+    async def wait(self, gen: PQGen[R], *args: Any, **kwargs: Any) -> R:  # noqa: ANN401 - as psycopg has them
+        """See `psycopg.AsyncConnection`: everything that asks the server comes by here."""
+        timer = asyncio.get_running_loop().call_later(ANSWER_SECONDS, self._hang_up)
+        try:
+            return await super().wait(gen, *args, **kwargs)
+        finally:
+            timer.cancel()
+
+    def _hang_up(self) -> None:
+        with suppress(OSError), socket.fromfd(self.fileno(), socket.AF_INET, socket.SOCK_STREAM) as line:
+            line.shutdown(socket.SHUT_RDWR)
