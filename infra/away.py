@@ -1,16 +1,19 @@
-"""How a Postgres whose host died is told from one that takes its time: such a host sends no end of a connection."""
+"""How it shows that Postgres is away: by what it raises, and, where its host died without a word, by its silence."""
 
 import asyncio
 import socket
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, OperationalError
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.errors import ReadOnlySqlTransaction
 
 R = TypeVar("R")
 
+# Away, or no place for writes, any more or yet: after a failover a connection may lead to such a node for good.
+AWAY: Final = (OperationalError, ReadOnlySqlTransaction)
 ANSWER_SECONDS: Final = 5.0  # half of the ten in which all is to answer again after a failover
 
 # By these the kernel finds out within 7 s: by data that nobody acknowledges, or, where an answer is waited for, by

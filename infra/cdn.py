@@ -5,11 +5,11 @@ from itertools import islice
 from typing import Final, LiteralString
 
 import httpx
-import psycopg
 from psycopg import Connection
 
 from domain.errors import StoreUnavailable
 from domain.publishing import CachesAway
+from infra.away import AWAY
 from infra.event_store.fence import Fence
 from infra.settings import Cdn
 
@@ -76,7 +76,7 @@ class PurgePlace:
         """Never back."""
         try:
             self._connection.execute(_MOVE, (position, _NAME, position))
-        except psycopg.OperationalError as error:
+        except AWAY as error:
             raise StoreUnavailable from error
 
     def readable(self) -> int:
@@ -86,7 +86,7 @@ class PurgePlace:
     def _number(self, query: LiteralString, *values: object) -> int:
         try:
             row = self._connection.execute(query, values).fetchone()
-        except psycopg.OperationalError as error:
+        except AWAY as error:
             raise StoreUnavailable from error
         return int(row[0]) if row else 0
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import psycopg
 from psycopg import AsyncConnection, OperationalError
-from psycopg.errors import error_from_result
+from psycopg.errors import ReadOnlySqlTransaction, error_from_result
 from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
@@ -78,7 +78,7 @@ class Channel:
 
     @property
     def lost(self) -> bool:
-        """Whether it was closed because the server went away."""
+        """Whether it was closed because the server went away, or takes no writes."""
         return self._lost
 
     async def run(self, statement: bytes, values: Sequence[bytes | None], timeout_seconds: float) -> PGresult:
@@ -143,8 +143,16 @@ class Channel:
             self._fail(OperationalError("the connection was lost"))
             return
         result, self._result = self._result, None
-        if result is not None:
-            self._tell(result if result.status in _FINE else error_from_result(result))
+        if result is None:
+            return
+        if result.status in _FINE:
+            self._tell(result)
+            return
+        error = error_from_result(result)
+        if isinstance(error, ReadOnlySqlTransaction):  # whoever takes the writes now, it is not at this end
+            self._fail(error)
+        else:
+            self._tell(error)
 
     def _tell(self, answer: PGresult | psycopg.Error) -> None:
         told, self._told = self._told, None
@@ -166,7 +174,7 @@ class Channel:
         else:
             self._fail(OperationalError("Postgres did not answer in time"))
 
-    def _fail(self, error: OperationalError) -> None:
+    def _fail(self, error: psycopg.Error) -> None:
         self._lost = True
         self.close()
         self._tell(error)

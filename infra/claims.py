@@ -11,14 +11,13 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-import psycopg
 from psycopg.pq.abc import PGresult
 
 from domain.errors import StoreUnavailable
 from domain.measures import ActivityId, UserId
 from domain.recordings.similarity import Span
 from domain.uploads import Manifest, Verdict
-from infra.away import ANSWER_SECONDS
+from infra.away import ANSWER_SECONDS, AWAY
 from infra.channels import Channels, number_of, value_of
 from infra.timestamps import EPOCH, MICROSECOND
 
@@ -136,7 +135,7 @@ async def _asked(channels: Channels, statement: bytes, *values: bytes) -> PGresu
     try:
         async with channels.one() as channel:
             return await channel.run(statement, values, ANSWER_SECONDS)
-    except psycopg.OperationalError as lost:
+    except AWAY as lost:
         raise StoreUnavailable from lost
 
 
@@ -156,7 +155,7 @@ async def _locked(channels: Channels, lock: bytes, name: str) -> AsyncIterator[b
                     except BaseException:
                         channel.close()  # nobody gets a connection that holds a lock
                         raise
-    except psycopg.OperationalError as lost:
+    except AWAY as lost:
         raise StoreUnavailable from lost
 
 

@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Final, LiteralString
 from uuid import UUID
 
-import psycopg
 from msgspec import Struct
 from psycopg import Connection
 from psycopg.rows import class_row
@@ -14,6 +13,7 @@ from domain.errors import StoreUnavailable
 from domain.events.event import Recorded
 from domain.measures import UserId, derived_id
 from domain.notices import Notice
+from infra.away import AWAY
 from infra.event_store.fence import Fence
 from infra.shared_reads import Changes
 from infra.views import ReadModels
@@ -60,7 +60,7 @@ class PostgresOutbox:
                 recipients = {notice.recipient_id for _, notices, _ in told for notice in notices}
                 self._say(recipients.union(erased), ceiling)
                 return ceiling
-        except psycopg.OperationalError as error:
+        except AWAY as error:
             raise StoreUnavailable from error
 
     def _say(self, users: Collection[UserId], position: int) -> None:

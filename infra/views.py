@@ -9,12 +9,13 @@ from typing import Any, Final
 from uuid import UUID
 
 from msgspec import Struct
-from psycopg import AsyncConnection, OperationalError
+from psycopg import AsyncConnection
+from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from domain.errors import StoreUnavailable
-from infra.away import Impatient
+from infra.away import AWAY, Impatient
 from infra.positions import from_token
 from projections import PROJECTIONS
 from projections.projection import Projection, Query, Reading
@@ -90,17 +91,20 @@ class ReadModels:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for a few queries. `StoreUnavailable` when none is to be had within two seconds, or when what is
-        asked over it is not answered.
+        """A connection for a few queries. `StoreUnavailable` when none is to be had within two seconds, when what is
+        asked over it is not answered, or when it takes no writes and is given one.
         """
         try:
             async with self._pool.connection() as connection:
                 try:
                     yield connection
+                except ReadOnlySqlTransaction:
+                    await connection.close()
+                    raise
                 finally:
                     if connection.closed:  # so are the others, as a rule, and each would cost a read
                         await self._pool.drain()
-        except OperationalError as error:
+        except AWAY as error:
             raise StoreUnavailable from error
 
     def reader(self, user_id: UUID) -> "Reader":

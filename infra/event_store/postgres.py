@@ -13,7 +13,7 @@ from psycopg.errors import UniqueViolation
 from psycopg.pq.abc import PGresult
 
 from domain.errors import StoreUnavailable
-from infra.away import ANSWER_SECONDS
+from infra.away import ANSWER_SECONDS, AWAY
 from infra.channels import Channel, Channels, number_of, value_of
 from infra.event_store import arrays
 from infra.event_store.gathering import Gatherer, Landed
@@ -70,7 +70,7 @@ class PostgresLog:
 
     async def _ask(self, statement: bytes, values: Sequence[bytes]) -> PGresult:
         """Run what may be run twice: once more on a new connection when the first was lost."""
-        with contextlib.suppress(psycopg.OperationalError):
+        with contextlib.suppress(*AWAY):
             async with self._channels.one() as channel:
                 return await channel.run(statement, values, ANSWER_SECONDS)
         try:
@@ -167,7 +167,7 @@ class PostgresLog:
                 return (await self._insert(channel, {0: save}))[0]
         except UniqueViolation as race:
             return ReplyKept() if race.diag.table_name == "kept_replies" else VersionTaken()
-        except psycopg.OperationalError:
+        except AWAY:
             return StoreUnavailable()
 
     async def _insert(self, channel: Channel, todo: Mapping[int, Save]) -> dict[int, Outcome]:

@@ -18,6 +18,7 @@ from domain.errors import StoreUnavailable
 from domain.events import EVENTS
 from domain.events.event import Recorded
 from domain.measures import UserId
+from infra.away import AWAY
 from infra.event_store.copying import Events, Ids, Lines, events_of, owners_of, rows_of
 from infra.event_store.fence import Fence
 from infra.event_store.mapper import HEAD, MAPPER, SEALED, UndecodableEvent, is_sealed, place_of
@@ -202,7 +203,7 @@ class LogReader:
     def _asked(self, work: Callable[[], T]) -> T:
         try:
             return work()
-        except psycopg.OperationalError as error:
+        except AWAY as error:
             raise StoreUnavailable from error
 
 

@@ -6,12 +6,12 @@ from functools import partial
 from typing import Final, TypeVar
 from uuid import UUID
 
-import psycopg
 from msgspec.structs import replace
 from psycopg import Connection
 
 from domain.errors import StoreUnavailable
 from domain.events.event import Recorded
+from infra.away import AWAY
 from infra.event_store.reader import LogReader
 from infra.projecting.pages import Pages
 from infra.projecting.refold import private_topics, skipped_positions
@@ -78,7 +78,7 @@ class LiveTables:
             self._write(shards, page, ceiling)
         except (LeaseLost, StoreUnavailable):
             raise
-        except psycopg.OperationalError as error:
+        except AWAY as error:
             raise StoreUnavailable from error
         except Exception:  # noqa: BLE001 - it may be anything: found again below, where it concerns one build only
             shards = self._apply_singly(shards, page, ceiling)
@@ -93,7 +93,7 @@ class LiveTables:
                 moved += own
             except (LeaseLost, StoreUnavailable):
                 raise
-            except psycopg.OperationalError as error:
+            except AWAY as error:
                 raise StoreUnavailable from error
             except Exception as fault:  # noqa: BLE001 - whatever it is, it stops this build only, and is told
                 _log.exception("%s is stopped: it cannot take a page", own[0].schema_name, exc_info=fault)
@@ -126,7 +126,7 @@ class LiveTables:
     def _asked(self, work: Callable[[], T]) -> T:
         try:
             return work()
-        except psycopg.OperationalError as error:
+        except AWAY as error:
             raise StoreUnavailable from error
 
 

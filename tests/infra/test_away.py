@@ -1,20 +1,24 @@
-"""A host of Postgres that dies without a word: no FIN, no RST, no answer."""
+"""A host of Postgres that dies without a word, no FIN, no RST, no answer; and a node that takes no writes."""
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg import Connection, OperationalError
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.sql import SQL, Identifier
 
 from domain.errors import StoreUnavailable
+from domain.measures import ActivityId
 from infra.away import watched
+from infra.claims import PostgresAttempts, bookkeeping
 from infra.event_store.postgres import PostgresLog
 from infra.event_store.rows import Save
+from infra.keys import MasterKeys, UserKeys
 from infra.views import ReadModels
 from tests.infra.event_store.proxy import Host
 from tests.scenarios import ANNA
@@ -131,6 +135,58 @@ async def test_workers_and_commands_notice_that_a_host_has_no_power(host: Host) 
         await answer
     asking.close()
     waiting.close()
+
+
+@contextmanager
+def demoted(database_url: str) -> Iterator[None]:
+    """Connections that are made meanwhile take no writes, for good: as those to a standby, or to a demoted primary."""
+    change = SQL("ALTER DATABASE {} SET default_transaction_read_only = {}")
+    name = Identifier(str(conninfo_to_dict(database_url)["dbname"]))
+    with connect(database_url) as operator:
+        operator.execute(change.format(name, SQL("on")))
+        yield
+        operator.execute("SET default_transaction_read_only = off")
+        operator.execute(change.format(name, SQL("off")))
+
+
+@pytest.mark.parametrize("events", [1, 2])
+async def test_a_write_that_meets_a_node_that_takes_none_leaves_it_for_good(database_url: str, events: int) -> None:
+    log = PostgresLog(database_url)
+    with demoted(database_url):
+        async with AsyncExitStack() as all_of_them:
+            for _ in range(2):
+                await all_of_them.enter_async_context(log._channels.one())
+        assert not await wrote(log, events)
+        async with log._channels.one(), log._channels.one():
+            pass
+    await wrote(log, events)  # a single event is tried once more by itself
+    assert await wrote(log, events)
+    await log.close()
+
+
+async def test_so_does_any_other_change(database_url: str) -> None:
+    read_models = ReadModels(database_url, connections=2)
+    keys = UserKeys(read_models, MasterKeys([b"m" * 32]))
+    with demoted(database_url):
+        await read_models.open()
+        async with read_models.connection(), read_models.connection():
+            pass
+    with pytest.raises(StoreUnavailable):
+        await keys.to_seal(ANNA)
+    await keys.to_seal(ANNA)
+    await read_models.close()
+
+
+async def test_so_does_the_bookkeeping_of_ingest(database_url: str) -> None:
+    channels = bookkeeping(database_url)
+    attempts = PostgresAttempts(channels)
+    with demoted(database_url):
+        async with channels.one(), channels.one():
+            pass
+    with pytest.raises(StoreUnavailable):
+        await attempts.begin(ActivityId(uuid4()))
+    assert await attempts.begin(ActivityId(uuid4())) == 1
+    channels.close()
 
 
 def test_what_an_address_says_itself_stays() -> None:

@@ -7,6 +7,7 @@ import psycopg
 from psycopg import Connection
 
 from domain.errors import StoreUnavailable
+from infra.away import AWAY
 from infra.faults import Fault
 from infra.server_checks import check_server
 from infra.settings import Settings
@@ -20,7 +21,7 @@ def connected(settings: Settings) -> Iterator[Connection]:
         with psycopg.connect(settings.database_url, connect_timeout=5, autocommit=True) as connection:
             check_server(connection, Vault(settings.master_keys))
             yield connection
-    except (psycopg.OperationalError, StoreUnavailable) as error:
+    except (*AWAY, StoreUnavailable) as error:
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise Fault(
             f"Postgres does not answer as it should: is the instance up (./cairn up), or DATABASE_URL right? ({reason})"

@@ -20,6 +20,7 @@ from psycopg import Connection
 
 from domain.errors import StoreUnavailable
 from domain.notices import REACTIONS
+from infra.away import AWAY
 from infra.bootstrap import Parts, now, open_changes, open_ear, open_parts
 from infra.cdn import HttpCaches, PurgePlace
 from infra.collection import Collection
@@ -131,7 +132,7 @@ def _follow(settings: Settings, stop: threading.Event, work: Callable[[LogReader
             with _connect(settings) as reading, _connect(settings) as writing:
                 check_server(writing, Vault(settings.master_keys))
                 work(LogReader(reading, MasterKeys(settings.master_keys)), writing, ear)
-        except (psycopg.OperationalError, StoreUnavailable, MigrationMissing) as away:
+        except (*AWAY, StoreUnavailable, MigrationMissing) as away:
             _log.warning("waiting for Postgres: %s", str(away).strip() or "it does not answer")
             stop.wait(_RETRY_SECONDS)
 
@@ -172,7 +173,7 @@ async def run_ingest(settings: Settings) -> None:
 
 def _check_once_reachable(settings: Settings) -> None:
     with (
-        contextlib.suppress(psycopg.OperationalError, MigrationMissing),  # waited for later
+        contextlib.suppress(*AWAY, MigrationMissing),  # waited for later
         psycopg.connect(settings.database_url, autocommit=True, connect_timeout=5) as connection,
     ):
         check_server(connection, Vault(settings.master_keys))

@@ -12,6 +12,7 @@ import pytest
 from msgspec.structs import replace
 from psycopg import Connection
 
+from domain.errors import StoreUnavailable
 from infra.projecting.builds import Registry
 from infra.projecting.holding import release
 from infra.projecting.lifecycle import Lifecycle
@@ -203,6 +204,23 @@ def test_a_build_that_cannot_take_a_page_is_stopped_with_the_reason_and_the_othe
     ).fetchall()
     assert len(stopped) == 1
     assert "UndefinedColumn" in stopped[0][0]
+
+
+def test_no_build_is_stopped_because_the_node_takes_no_writes_any_more(
+    database_url: str, database: Connection, operator: Operator
+) -> None:
+    append(database, History(3).take(50))
+    worker = Worker(database_url)
+    worker.turn()
+    end = append(database, History(4).take(50))
+    worker.tables._connection.execute("SET default_transaction_read_only = on")
+    with pytest.raises(StoreUnavailable):
+        worker.turn(renew=False)
+    worker.kill()
+    expire_leases(database)
+    with Worker(database_url) as heir:
+        heir.catch_up()
+    assert operator.positions("summaries_v1") == {end}
 
 
 def test_builds_that_this_code_does_not_declare_are_left_to_others(
