@@ -144,12 +144,18 @@ class SharedReads:
                 await self._begin()
                 opened()
             elif message["type"] == "message":
-                position, epoch, ids = msgspec.msgpack.decode(message["data"], type=tuple[int, str, bytes])
+                try:
+                    position, epoch, users = _told(message["data"])
+                except (msgspec.DecodeError, ValueError) as error:
+                    _log.warning("news of other code, after which all that is kept is taken for old: %s", error)
+                    position, epoch, users = -1, "", []
+                    await self._begin()  # it may have told of another epoch
                 if epoch:
                     self._epoch = epoch
-                changed([UUID(bytes=ids[at : at + 16]) for at in range(0, len(ids), 16)], position)
+                changed(users, position)
 
     async def _begin(self) -> None:
+        self._epoch = ""
         async with asyncio.timeout(1.0):
             await self._redis.set(_EPOCH, secrets.token_hex(8), nx=True)
             found = await self._redis.get(_EPOCH)
@@ -205,6 +211,12 @@ class Changes:
 
 def _news(position: int, epoch: str, ids: Collection[UUID]) -> bytes:
     return msgspec.msgpack.encode((position, epoch, b"".join(user.bytes for user in ids)))
+
+
+def _told(news: bytes) -> tuple[int, str, list[UUID]]:
+    """As `_news` was given them. `DecodeError`, `ValueError`: other code made them, or nobody did."""
+    position, epoch, ids = msgspec.msgpack.decode(news, type=tuple[int, str, bytes])
+    return position, epoch, [UUID(bytes=ids[at : at + 16]) for at in range(0, len(ids), 16)]
 
 
 def _level(user: UUID) -> str:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Collection
 from typing import Any
 from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
@@ -129,6 +130,24 @@ async def test_an_answer_from_before_all_was_made_old_is_not_there_after_it(one:
     one.reads._epoch = "the next one"  # heard before the answer is on its way
     await asyncio.gather(*one.reads._writing)
     assert await one.reads.find(anna, "feed") is None
+
+
+async def test_news_that_cannot_be_read_make_all_of_it_old_and_the_next_ones_are_heard(
+    one: Process, changes: Changes, redis_url: str
+) -> None:
+    anna, epoch = uuid4(), "of-newer-code"
+    one.reads.keep(anna, "feed", b"page", [anna], 10, 60.0)
+    assert await one.find(anna, "feed") is not None
+    with Redis.from_url(redis_url) as newer:
+        for news in ((11, epoch, b"", "a field more"), (11, epoch, b"a user in 15 B")):
+            newer.set("cairn:reads:epoch", epoch)
+            newer.publish("cairn:changed", msgspec.msgpack.encode(news))
+            while await asyncio.wait_for(one.news.get(), 20) != ([], -1):
+                pass
+            assert await one.reads.find(anna, "feed") is None
+    changes.tell([anna], 12)
+    assert await asyncio.wait_for(one.news.get(), 20) == ([anna], 12)
+    assert not one.lost.is_set()
 
 
 async def test_a_valkey_that_was_emptied_has_nothing_and_goes_on(one: Process) -> None:
