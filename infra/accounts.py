@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import contextlib
 import hashlib
 import hmac
 import logging
@@ -150,10 +149,14 @@ class PostgresAccounts:
 
     async def _look(self) -> None:
         while True:
-            with contextlib.suppress(StoreUnavailable):  # what is known stays known
+            try:
                 async with self._database.connection() as connection:
                     found = await connection.execute(_ENDED, (_ACCESS_LIFE,))
                     self._ended = frozenset([session_id async for (session_id,) in found])
+            except StoreUnavailable:
+                pass  # what is known stays known
+            except Exception:  # noqa: BLE001 - the loop's edge: nobody would look again
+                _log.exception("which sessions ended elsewhere is not known")
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def close(self) -> None:

@@ -146,6 +146,20 @@ async def test_signing_out_ends_the_session(opened: Opened) -> None:
         await opened.accounts.refresh(session.refresh_token)
 
 
+async def test_whatever_a_look_fails_at_sessions_that_end_elsewhere_are_looked_for_again(
+    opened: Opened, database: Connection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("infra.accounts._LOOK_SECONDS", 0.02)
+    session = await opened.accounts.sign_in(ANNA)
+    database.execute("ALTER TABLE sessions ALTER revoked_at TYPE text")
+    opened.accounts.watch()
+    while "sessions ended elsewhere" not in caplog.text:
+        await asyncio.sleep(0.02)
+    database.execute("ALTER TABLE sessions ALTER revoked_at TYPE timestamptz USING now()")
+    while not opened.accounts.ended(session.session_id):
+        await asyncio.sleep(0.02)
+
+
 async def test_an_unknown_token_and_session_are_refused_quietly(opened: Opened) -> None:
     with pytest.raises(TokenRefused):
         await opened.accounts.refresh("made up")
