@@ -1,5 +1,7 @@
 import asyncio
 import gzip
+import os
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -9,6 +11,7 @@ from api.main import services_of
 from api.uploads import _wait
 from domain.measures import ActivityId, UserId, derived_id
 from domain.uploads import Fault, Verdict
+from infra.bootstrap import now
 from tests.api.conftest import Runner, World
 from tests.recordings import TCX, fit, gpx
 from tests.uploads import accept
@@ -71,7 +74,10 @@ async def test_the_same_again_adds_nothing(anna: Runner) -> None:
 async def test_an_edit_that_comes_before_the_recording_is_read_is_not_lost(
     world: World, anna: Runner, ben: Runner
 ) -> None:
-    manifest = await accept(world.parts.inbox, fit(6), user_id=UserId(anna.user_id))  # no hint: it waits for a sweep
+    manifest = await accept(world.parts.inbox, fit(6), user_id=UserId(anna.user_id))
+    inbox = Path(world.settings.object_store_url.removeprefix("file://")) / "inbox"
+    (waiting,) = inbox.glob(f"{manifest.activity_id}*")
+    os.utime(waiting, (now().timestamp() + 60,) * 2)  # no hint, and too young for sweeps: it waits for its repeat
     path = f"/activities/{manifest.activity_id}"
     for method, body in (("PATCH", {"title": "Not for all", "visibility": "private"}), ("DELETE", None)):
         early = await anna(method, path, json=body)
