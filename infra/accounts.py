@@ -40,6 +40,7 @@ class PostgresAccounts:
         self._token_secret = token_secret
         self._passwords = Passwords()
         self._ended: frozenset[UUID] = frozenset()
+        self._ended_meanwhile: frozenset[UUID] = frozenset()  # here, since the look began that may not have seen them
         self._watching: asyncio.Task[None] | None = None
 
     async def claim(self, email: str, password: str, user_id: UserId | None) -> UserId:
@@ -138,6 +139,7 @@ class PostgresAccounts:
                 "UPDATE sessions SET revoked_at = now() WHERE session_id = %s AND revoked_at IS NULL", (session_id,)
             )
         self._ended |= {session_id}
+        self._ended_meanwhile |= {session_id}
 
     def ended(self, session_id: UUID) -> bool:
         """See `domain.accounts.Accounts`."""
@@ -150,14 +152,18 @@ class PostgresAccounts:
     async def _look(self) -> None:
         while True:
             try:
-                async with self._database.connection() as connection:
-                    found = await connection.execute(_ENDED, (_ACCESS_LIFE,))
-                    self._ended = frozenset([session_id async for (session_id,) in found])
+                await self._find_ended()
             except StoreUnavailable:
                 pass  # what is known stays known
             except Exception:  # noqa: BLE001 - the loop's edge: nobody would look again
                 _log.exception("which sessions ended elsewhere is not known")
             await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _find_ended(self) -> None:
+        self._ended_meanwhile = frozenset()
+        async with self._database.connection() as connection:
+            found = await (await connection.execute(_ENDED, (_ACCESS_LIFE,))).fetchall()
+        self._ended = self._ended_meanwhile.union(session_id for (session_id,) in found)
 
     async def close(self) -> None:
         """Stop looking."""

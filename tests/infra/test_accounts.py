@@ -1,9 +1,10 @@
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
 import pytest
-from psycopg import Connection
+from psycopg import AsyncConnection, Connection
 
 from domain.accounts import EmailTaken, SignInRefused, TokenRefused, UserIdTaken
 from domain.measures import UserId
@@ -158,6 +159,29 @@ async def test_whatever_a_look_fails_at_sessions_that_end_elsewhere_are_looked_f
     database.execute("ALTER TABLE sessions ALTER revoked_at TYPE timestamptz USING now()")
     while not opened.accounts.ended(session.session_id):
         await asyncio.sleep(0.02)
+
+
+async def test_a_sign_out_is_not_undone_by_a_look_that_began_before_it(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await opened.accounts.sign_in(ANNA)
+    connection, looked, go_on = opened.read_models.connection, asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def held_up() -> AsyncIterator[AsyncConnection]:
+        async with connection() as one:
+            yield one
+        looked.set()
+        await go_on.wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(opened.read_models, "connection", held_up)
+        look = asyncio.create_task(opened.accounts._find_ended())
+        await looked.wait()
+    await opened.accounts.sign_out(session.session_id)
+    go_on.set()
+    await look
+    assert opened.accounts.ended(session.session_id)
 
 
 async def test_an_unknown_token_and_session_are_refused_quietly(opened: Opened) -> None:
