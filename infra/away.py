@@ -8,12 +8,13 @@ from typing import Any, Final, TypeVar
 from psycopg import AsyncConnection, OperationalError
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.errors import ReadOnlySqlTransaction
+from psycopg.errors import ReadOnlySqlTransaction, UndefinedColumn, UndefinedTable
 
 R = TypeVar("R")
 
 # Away, or no place for writes, any more or yet: after a failover a connection may lead to such a node for good.
 AWAY: Final = (OperationalError, ReadOnlySqlTransaction)
+UNMIGRATED: Final = (UndefinedTable, UndefinedColumn)  # this code came before `cairn migrate`: `/readyz` says so
 ANSWER_SECONDS: Final = 5.0  # half of the ten in which all is to answer again after a failover
 
 # By these the kernel finds out within 7 s: by data that nobody acknowledges, or, where an answer is waited for, by

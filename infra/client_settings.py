@@ -40,7 +40,10 @@ class CachedClientSettings:
     async def _look_for_ever(self) -> None:
         while True:
             await asyncio.sleep(_SECONDS)
-            await self.look()
+            try:
+                await self.look()
+            except Exception:  # noqa: BLE001 - the loop's edge: nobody would look again
+                _log.exception("the client settings stay as they were")
 
     async def look(self) -> None:
         """Look it up now. What is known stays, while Postgres is away or where newer code wrote what is there."""

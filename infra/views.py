@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from domain.errors import StoreUnavailable
-from infra.away import AWAY, Impatient
+from infra.away import AWAY, UNMIGRATED, Impatient
 from infra.positions import from_token
 from projections import PROJECTIONS
 from projections.projection import Projection, Query, Reading
@@ -92,7 +92,7 @@ class ReadModels:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection]:
         """A connection for a few queries. `StoreUnavailable` when none is to be had within two seconds, when what is
-        asked over it is not answered, or when it takes no writes and is given one.
+        asked over it is not answered, when it takes no writes and is given one, and while the tables are not there.
         """
         try:
             async with self._pool.connection() as connection:
@@ -104,7 +104,7 @@ class ReadModels:
                 finally:
                     if connection.closed:  # so are the others, as a rule, and each would cost a read
                         await self._pool.drain()
-        except AWAY as error:
+        except (*AWAY, *UNMIGRATED) as error:
             raise StoreUnavailable from error
 
     def reader(self, user_id: UUID) -> "Reader":

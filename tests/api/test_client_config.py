@@ -139,3 +139,25 @@ async def test_a_change_is_known_soon_though_nobody_asks(database_url: str, monk
     assert settings.current.settings.switched_off == ["x"]  # at the first look
     await settings.close()
     await database.close()
+
+
+async def test_whatever_a_look_fails_at_the_next_one_comes(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("infra.client_settings._SECONDS", 0.02)
+    database = ReadModels(database_url, connections=1)
+    await database.open()
+    settings = CachedClientSettings(database)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("ALTER TABLE client_settings RENAME TO put_by")
+        connection.execute("CREATE VIEW client_settings AS SELECT 1 / 0 AS version, '' AS document")
+        settings.watch()
+        while "stay as they were" not in caplog.text:
+            await asyncio.sleep(0.02)
+        connection.execute("DROP VIEW client_settings")
+        connection.execute("ALTER TABLE put_by RENAME TO client_settings")
+        write_settings(connection, ClientSettings(), 0, "tester")
+    while settings.current.version != 1:
+        await asyncio.sleep(0.02)
+    await settings.close()
+    await database.close()

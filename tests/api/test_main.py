@@ -1,0 +1,74 @@
+"""The API as a process: in which order it and others start does not matter."""
+
+import asyncio
+import base64
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg.sql import SQL, Identifier
+
+from infra.processes import child_environ
+from infra.settings import load_settings
+from workers.cli.serving import migrate
+
+KEY = base64.b64encode(b"k" * 32).decode()
+SIGNING_IN = {"email": "anna@example.com", "password": "correct horse"}
+USER = {**SIGNING_IN, "display_name": "Anna"}
+
+
+@asynccontextmanager
+async def served(data: Path, environ: dict[str, str]) -> AsyncIterator[httpx.AsyncClient]:
+    """From when it answers."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-P", "-m", "api.main", "--port", str(port), "--data", str(data)]
+    process = subprocess.Popen(command, env={**child_environ(), **environ})
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
+            while True:
+                assert process.poll() is None, "it has ended"
+                try:
+                    await http.get("/livez")
+                    break
+                except httpx.TransportError:
+                    await asyncio.sleep(0.05)
+            yield http
+            assert process.poll() is None, "it has ended"
+    finally:
+        process.terminate()
+        await asyncio.to_thread(process.wait)
+
+
+async def test_before_the_tables_are_there_it_says_so_and_afterwards_it_serves(
+    postgres_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    name = f"empty_{uuid4().hex}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
+    environ = {
+        "DATABASE_URL": f"postgresql://?{make_conninfo(postgres_url, dbname=name).replace(' ', '&')}",
+        "REDIS_URL": redis_url,
+        "OBJECT_STORE_URL": tmp_path.as_uri(),
+        "CAIRN_MASTER_KEY": KEY,
+        "CAIRN_TOKEN_KEYS": f"k:{KEY}",
+        "CAIRN_CURSOR_KEY": KEY,
+    }
+    async with served(tmp_path, environ) as http:
+        while "run cairn migrate" not in (await http.get("/readyz")).text:
+            await asyncio.sleep(0.05)
+        for path, body in (("/v1/users", USER), ("/v1/sessions", SIGNING_IN)):
+            answer = await http.post(path, json=body)
+            assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+            assert "Retry-After" in answer.headers
+        await asyncio.to_thread(migrate, load_settings(tmp_path, environ))
+        assert (await http.post("/v1/users", json=USER)).status_code == 201
+        while (await http.get("/readyz")).status_code != 200:
+            await asyncio.sleep(0.05)
