@@ -122,7 +122,10 @@ class KeptReads:
         return kept
 
     async def _checked(self, stored: bytes, level: int, asked: Asked, floor: int) -> Kept | None:
-        kept = msgspec.msgpack.decode(stored, type=Stored).kept()
+        try:
+            kept = msgspec.msgpack.decode(stored, type=Stored).kept()
+        except (msgspec.DecodeError, ValueError, OverflowError):  # other code kept it
+            return None
         seen = kept.seen
         if seen.position < max(floor, level) or seen.builds != self._services.read_models.builds:
             return None

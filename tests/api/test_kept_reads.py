@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis as AsyncRedis
@@ -215,6 +216,21 @@ async def test_another_process_takes_it_from_valkey(world: World, settled: Runne
         if await outcome(second, "valkey", "hit"):
             return
     raise AssertionError("nothing was taken from Valkey")
+
+
+@pytest.mark.parametrize("left", [b"", b"\xc1", (1, "builds"), (1, "", b"15 bytes are no id", 0.0, "", {}, b"")])
+async def test_what_other_code_has_kept_there_is_as_good_as_nothing(
+    world: World, settled: Runner, second: httpx.AsyncClient, left: Any
+) -> None:
+    there = Runner(second, settled.user_id, settled.email, settled.tokens)
+    stored = left if isinstance(left, bytes) else msgspec.msgpack.encode(left)
+    async with AsyncRedis.from_url(world.settings.redis_url, protocol=2) as redis:
+        for limit in range(1, 10):
+            path = f"/users/{settled.user_id}/activities?limit={limit}"
+            kept = await until_kept(world, settled, path)
+            async for key in redis.scan_iter(f"cairn:read:{{{settled.user_id.hex}}}:*"):
+                await redis.set(key, stored)
+            assert (await there("GET", path)).content == kept.content
 
 
 async def test_what_depends_on_the_device_another_process_takes_for_the_same_one(
