@@ -152,7 +152,11 @@ class ObjectChunks:
         """See `domain.chunks.Chunks`."""
         async for key, written in self._objects.keys("chunked"):
             activity_id, _, user_id = key.rpartition("/")[2].partition(".")
-            yield Upload(UserId(UUID(user_id)), ActivityId(UUID(activity_id))), written
+            try:
+                upload = Upload(UserId(UUID(user_id)), ActivityId(UUID(activity_id)))
+            except ValueError:  # not ours, as `lost+found` is not
+                continue
+            yield upload, written
 
 
 class _Arrival:

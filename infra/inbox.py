@@ -190,7 +190,11 @@ class ObjectInbox:
         """See `domain.uploads.Inbox`."""
         async for key, written in self._objects.keys("inbox"):
             name = key.rpartition("/")[2]
-            yield Waiting(ActivityId(UUID(name.partition(".")[0])), written, name)
+            try:
+                activity_id = ActivityId(UUID(name.partition(".")[0]))
+            except ValueError:  # not ours, as `lost+found` is not
+                continue
+            yield Waiting(activity_id, written, name)
 
     async def forget(self, left: Waiting) -> None:
         """See `domain.uploads.Inbox`."""

@@ -121,7 +121,7 @@ class FolderObjects:
                 continue
             if not entry.name.startswith("."):
                 found.append((f"{prefix}/{entry.name}", datetime.fromtimestamp(written, UTC)))
-            elif time.time() - written > _ABANDONED_SECONDS:
+            elif entry.name.endswith(".part") and time.time() - written > _ABANDONED_SECONDS:
                 Path(entry).unlink(missing_ok=True)
         return found
 

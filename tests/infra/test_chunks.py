@@ -82,6 +82,13 @@ async def test_two_runners_under_one_id_do_not_meet(chunks: ObjectChunks) -> Non
     assert await together(chunks) == b"Anna's"
 
 
+async def test_what_others_have_put_there_is_left_alone(chunks: ObjectChunks, tmp_path: Path) -> None:
+    assert await keep(chunks, 0, b"Anna's")
+    (tmp_path / "chunked" / "lost+found").mkdir()
+    (tmp_path / "chunked" / f"{UPLOAD.activity_id}.txt").touch()
+    assert [upload async for upload, _ in chunks.under_way()] == [UPLOAD]
+
+
 async def test_neither_content_nor_names_tell_where_a_runner_was(chunks: ObjectChunks, tmp_path: Path) -> None:
     await keep(chunks, 0, b"a secret place")
     other = ObjectChunks(FolderObjects(tmp_path / "other"), MASTER, b"another secret")

@@ -47,6 +47,13 @@ async def test_an_accepted_upload_waits_with_its_bytes(inbox: ObjectInbox) -> No
     assert await inbox.verdict(accepted.activity_id) is None
 
 
+async def test_what_others_have_put_there_is_left_alone(inbox: ObjectInbox, tmp_path: Path) -> None:
+    accepted = await accept(inbox, BODY)
+    (tmp_path / "inbox" / "lost+found").mkdir()
+    (tmp_path / "inbox" / "notes.txt").touch()
+    assert await waiting(inbox) == [accepted.activity_id]
+
+
 async def test_nothing_private_can_be_read_in_the_store(inbox: ObjectInbox, tmp_path: Path) -> None:
     accepted = await accept(inbox, b"a secret place", cover=Cover(received_at=MAY_1, title="a secret title"))
     for _ in range(2):

@@ -80,6 +80,16 @@ async def test_parts_of_writers_that_were_killed_go_after_a_day(tmp_path: Path) 
     assert sorted(path.name for path in (tmp_path / "inbox").iterdir()) == [".new.part", "a"]
 
 
+async def test_what_is_hidden_and_not_ours_stays_and_is_not_told(tmp_path: Path) -> None:
+    objects = FolderObjects(tmp_path)
+    await objects.put_new("inbox/a", b"")
+    hidden = tmp_path / "inbox" / ".snapshot"
+    hidden.mkdir()
+    os.utime(hidden, (0, 0))
+    assert [key async for key, _ in objects.keys("inbox")] == ["inbox/a"]
+    assert hidden.exists()
+
+
 async def test_deleting_twice_is_fine(objects: Objects) -> None:
     await objects.put_new("key", b"")
     await objects.delete("key")
