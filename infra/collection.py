@@ -3,6 +3,7 @@
 Until then a backup of the log and the store fit together, and a rebuild of what was deleted by mistake has its tracks.
 """
 
+import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
@@ -13,7 +14,7 @@ from domain.activity import Activity
 from domain.chunks import Upload
 from domain.events.activity import ActivityDeleted
 from domain.measures import ActivityId, UserId
-from domain.streams import Streams
+from domain.streams import Streams, StreamUnreadable
 from domain.uploads import Inbox
 from infra.chunks import ObjectChunks
 from infra.claims import PostgresClaims
@@ -21,6 +22,8 @@ from infra.keys import MasterKeys
 from infra.log_chores import LogChore
 from infra.object_store import Objects
 from infra.tracks import ObjectTracks
+
+_log = logging.getLogger(__name__)
 
 KEPT: Final = timedelta(days=7)
 
@@ -48,13 +51,19 @@ class Collection:
         self._chunks = chunks
 
     async def turn(self) -> int:
-        """All that is due; how many activities that were. `StoreUnavailable`."""
+        """All that is due; how many activities that were. `StoreUnavailable`. Those whose stream cannot be read are due
+        again at the next turn.
+        """
         count = 0
         async for event in self._chore.due():
             await self._tracks.remove(event.user_id, event.activity_id)
             await self._chunks.forget(Upload(event.user_id, event.activity_id))
-            await self._remove_original(event.user_id, event.activity_id)
-            count += 1
+            try:
+                await self._remove_original(event.user_id, event.activity_id)
+                count += 1
+            except StreamUnreadable:
+                _log.warning("the original of activity %s stays until its stream can be read", event.activity_id)
+                self._chore.failed()
         return count
 
     async def _remove_original(self, user_id: UserId, activity_id: ActivityId) -> None:

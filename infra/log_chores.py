@@ -45,19 +45,27 @@ class LogChore(Generic[E]):
         self._reader = LogReader(connection, master)
         self._objects = objects
         self._clock = clock
+        self._failed = False
 
     async def due(self) -> AsyncIterator[E]:
-        """What is due. It counts as done when the next one is asked for. `StoreUnavailable`."""
+        """What is due. It counts as done when the next one is asked for, unless it `failed`. `StoreUnavailable`."""
         if not await asyncio.to_thread(self._lock):
             return  # another process is at it
+        self._failed = False
         count, position = 0, int(await self._objects.get(self._key) or b"0")
         async for row, event in self._rows(position):
             yield event
+            if self._failed:
+                continue
             count, position = count + 1, row.position
             if count % _REMEMBERED_EVERY == 0:
                 await self._remember(position)
         if count:
             await self._remember(position)
+
+    def failed(self) -> None:
+        """What was given last is not done: the next turn begins with it, and does again what comes after it in this."""
+        self._failed = True
 
     async def _rows(self, after: int) -> AsyncIterator[tuple[Row, E]]:
         old = self._clock() - self._after

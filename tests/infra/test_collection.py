@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg import Connection
 
 from domain.activity import Activity
 from domain.measures import ActivityId
@@ -93,6 +94,25 @@ async def test_a_week_after_an_activity_was_deleted_nothing_is_kept_of_it(
     left = kept(tmp_path)
     assert len(left) == 3
     assert f"tracks/{ANNA}/{stays}" in left
+    assert await turn() == 0
+
+
+async def test_what_cannot_be_read_is_tried_again_and_keeps_nobody_else_waiting(
+    parts: Parts, turn: Turn, tmp_path: Path, database: Connection
+) -> None:
+    runs = [(await taken_in(parts, fit(number, kilometres=number)))[0] for number in (1, 2, 3)]
+    for run in runs:
+        await deleted(parts, run)
+    renamed = "UPDATE stored_events SET topic = %s WHERE originator_id = %s AND topic = %s"
+    newer, known = "activity.recorded@99", "activity.recorded@2"
+    assert database.execute(renamed, (newer, runs[1], known)).rowcount == 1
+    parts.streams._cache.clear()
+    for done in (2, 1):  # the last one is done once more
+        assert await turn() == done
+        assert [file.partition("/")[0] for file in kept(tmp_path)] == ["originals"]
+    database.execute(renamed, (known, runs[1], newer))
+    assert await turn() == 2
+    assert kept(tmp_path) == []
     assert await turn() == 0
 
 
