@@ -1,13 +1,15 @@
 """The loops of `cairn worker`: what they wait for, and what does not end them."""
 
 import asyncio
+import logging
 import threading
 from pathlib import Path
 
+import pytest
 from psycopg import Connection
 
 from tests.instance_settings import settings_of
-from workers.cli.worker import run_reactor
+from workers.cli.worker import run_chores, run_reactor
 
 
 async def test_a_node_that_takes_no_writes_is_waited_out(
@@ -26,3 +28,25 @@ async def test_a_node_that_takes_no_writes_is_waited_out(
     assert not reacting.done()
     stop.set()
     await reacting
+
+
+async def test_whatever_a_chore_fails_at_the_others_and_the_next_hour_come(
+    database_url: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("workers.cli.worker._CHORES_SECONDS", 0.01)
+    caplog.set_level(logging.INFO, "workers.cli.worker")
+    position = tmp_path / "collection" / "position"
+    position.parent.mkdir()
+    position.write_text("no number")
+    tidying = asyncio.create_task(run_chores(settings_of(tmp_path, database_url, redis_url)))
+    while "packed 0 cold tracks again" not in caplog.text:
+        assert not tidying.done()
+        await asyncio.sleep(0.02)
+    assert "Traceback" in caplog.text
+    position.write_text("0")
+    while "removed what was kept of 0 deleted activities" not in caplog.text:
+        assert not tidying.done()
+        await asyncio.sleep(0.02)
+    tidying.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await tidying
