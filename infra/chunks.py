@@ -79,8 +79,11 @@ class ObjectChunks:
         """See `domain.chunks.Chunks`."""
         found = []
         async for key, written in self._objects.keys(_names(upload)):
-            seq, size, digest = key[key.rindex("/") + 1 :].split(".")
-            found.append(Chunk(int(seq), int(size), digest, written))
+            try:
+                seq, size, digest = key[key.rindex("/") + 1 :].split(".")
+                found.append(Chunk(int(seq), int(size), digest, written))
+            except ValueError:  # not ours
+                continue
         return sorted(found, key=lambda chunk: chunk.seq)
 
     async def pieces(self, upload: Upload, chunks: Sequence[Chunk]) -> AsyncIterator[bytes]:

@@ -52,31 +52,36 @@ class LogChore(Generic[E]):
         if not await asyncio.to_thread(self._lock):
             return  # another process is at it
         self._failed = False
-        count, position = 0, int(await self._objects.get(self._key) or b"0")
-        async for row, event in self._rows(position):
-            yield event
+        begin = reached = int(await self._objects.get(self._key) or b"0")
+        count = 0
+        async for position, event in self._rows(begin):
+            if event is not None:
+                yield event
             if self._failed:
                 continue
-            count, position = count + 1, row.position
+            count, reached = count + 1, position
             if count % _REMEMBERED_EVERY == 0:
-                await self._remember(position)
-        if count:
-            await self._remember(position)
+                await self._remember(reached)
+        if reached > begin:
+            await self._remember(reached)
 
     def failed(self) -> None:
         """What was given last is not done: the next turn begins with it, and does again what comes after it in this."""
         self._failed = True
 
-    async def _rows(self, after: int) -> AsyncIterator[tuple[Row, E]]:
+    async def _rows(self, after: int) -> AsyncIterator[tuple[int, E | None]]:
+        """What is due, with its positions; where that is all, at last the position up to which was read, with None."""
         old = self._clock() - self._after
-        pages = self._reader.scan(after, of=Selection(topics=MAPPER.topics_of([self._kind])))
+        upto = await asyncio.to_thread(self._reader.decided)
+        pages = self._reader.scan(after, upto, Selection(topics=MAPPER.topics_of([self._kind])))
         while (page := await asyncio.to_thread(next, pages, None)) is not None:
             for row in page:
                 event = self._event(row)
                 if event is not None and event.at > old:
                     return
                 if event is not None:
-                    yield row, event
+                    yield row.position, event
+        yield upto, None
 
     def _event(self, row: Row) -> E | None:
         """None for what this code cannot read: that is the projections' matter."""

@@ -116,6 +116,16 @@ async def test_what_cannot_be_read_is_tried_again_and_keeps_nobody_else_waiting(
     assert await turn() == 0
 
 
+async def test_what_was_read_in_vain_is_not_read_again(parts: Parts, turn: Turn) -> None:
+    (stays,) = await taken_in(parts, fit(3, kilometres=1))
+    last = await parts.streams._log.last()
+    assert await turn() == 0
+    assert await parts.objects.get("collection/position") == str(last).encode()
+    await deleted(parts, stays)
+    assert await turn(timedelta()) == 0  # too young
+    assert await turn() == 1
+
+
 async def test_the_file_stays_while_one_of_its_sessions_does(parts: Parts, turn: Turn, tmp_path: Path) -> None:
     second = TCX.replace(b"2026-05-02T06", b"2026-05-02T09").split(b"<Activities>")[1].split(b"</Activities>")[0]
     one, other = await taken_in(parts, TCX.replace(b"</Activities>", second + b"</Activities>"))

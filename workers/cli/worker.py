@@ -7,7 +7,8 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -20,7 +21,7 @@ from psycopg import Connection
 
 from domain.errors import StoreUnavailable
 from domain.notices import REACTIONS
-from infra.away import AWAY
+from infra.away import AWAY, UNMIGRATED
 from infra.bootstrap import Parts, now, open_changes, open_ear, open_parts
 from infra.cdn import HttpCaches, PurgePlace
 from infra.collection import Collection
@@ -179,15 +180,24 @@ def _check_once_reachable(settings: Settings) -> None:
         check_server(connection, Vault(settings.master_keys))
 
 
+@contextmanager
+def _survived(what: str) -> Iterator[None]:
+    """Whatever fails in it, the worker's other loops go on. It is told; in whole, unless a server is away."""
+    try:
+        yield
+    except (*AWAY, *UNMIGRATED, StoreUnavailable, Fault) as away:
+        _log.warning("%s: %s", what, str(away).strip() or "a server does not answer")
+    except Exception:  # noqa: BLE001 - the loops' edge
+        _log.exception(what)
+
+
 async def run_audits(settings: Settings) -> None:
     """Compare one of the log's 256 partitions with the rows that are read, once an hour until cancelled."""
     while True:
         await asyncio.sleep(_AUDIT_SECONDS)
-        try:
+        with _survived("no audit this time"):
             for difference in await asyncio.to_thread(audit_once, settings):
                 _log.error("a row is not as the log has it: %s", difference)
-        except (psycopg.Error, StoreUnavailable, Fault) as away:
-            _log.warning("no audit this time: %s", str(away).strip() or "Postgres does not answer")
 
 
 def audit_once(settings: Settings) -> Sequence[str]:
@@ -201,12 +211,12 @@ def audit_once(settings: Settings) -> Sequence[str]:
 async def run_housekeeping(settings: Settings) -> None:
     """Drop what is kept for a time only, once an hour until cancelled."""
     while True:
-        try:
+        pause = _CLEANING_RETRY_SECONDS
+        with _survived("nothing was dropped this time"):
             replies, tokens = await asyncio.to_thread(_clean, settings)
             _log.info("dropped %d replies that were kept long enough, and %d spent refresh tokens", replies, tokens)
-            await asyncio.sleep(_CLEANING_SECONDS)
-        except psycopg.Error:  # away, or not migrated yet
-            await asyncio.sleep(_CLEANING_RETRY_SECONDS)
+            pause = _CLEANING_SECONDS
+        await asyncio.sleep(pause)
 
 
 def _clean(settings: Settings) -> tuple[int, int]:
@@ -219,13 +229,9 @@ async def run_chores(settings: Settings) -> None:
     while True:
         await asyncio.sleep(_CHORES_SECONDS)
         for chore in (collect_once, recompact_once):
-            try:
+            with _survived("not all was tidied up this time"):
                 async with open_parts(settings) as parts:
                     _log.info("%s", await chore(settings, parts))
-            except (*AWAY, StoreUnavailable) as away:
-                _log.warning("not all was tidied up this time: %s", str(away).strip() or "a server does not answer")
-            except Exception:  # noqa: BLE001 - the loop's edge: neither the other chore nor ingest may end by it
-                _log.exception("not all was tidied up this time")
 
 
 async def collect_once(settings: Settings, parts: Parts) -> str:

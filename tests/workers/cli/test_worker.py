@@ -9,7 +9,7 @@ import pytest
 from psycopg import Connection
 
 from tests.instance_settings import settings_of
-from workers.cli.worker import run_chores, run_reactor
+from workers.cli.worker import run_chores, run_housekeeping, run_reactor
 
 
 async def test_a_node_that_takes_no_writes_is_waited_out(
@@ -50,3 +50,26 @@ async def test_whatever_a_chore_fails_at_the_others_and_the_next_hour_come(
     tidying.cancel()
     with pytest.raises(asyncio.CancelledError):
         await tidying
+
+
+async def test_housekeeping_goes_on_once_it_can(
+    database_url: str,
+    database: Connection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("workers.cli.worker._CLEANING_RETRY_SECONDS", 0.01)
+    caplog.set_level(logging.INFO, "workers.cli.worker")
+    hide, show = "ALTER TABLE kept_replies RENAME TO elsewhere", "ALTER TABLE elsewhere RENAME TO kept_replies"
+    database.execute(hide)  # as before `cairn migrate`
+    cleaning = asyncio.create_task(run_housekeeping(settings_of(tmp_path, database_url, "redis://127.0.0.1:1")))
+    for said in ("nothing was dropped this time: ", "dropped 0 replies that were kept long enough"):
+        while said not in caplog.text:
+            assert not cleaning.done()
+            await asyncio.sleep(0.02)
+        database.execute(show if said.startswith("nothing") else "SELECT 1")
+    assert "Traceback" not in caplog.text
+    cleaning.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cleaning
