@@ -37,6 +37,7 @@ class PostgresLog:
         self._unsettled: set[asyncio.Task[None]] = set()
         self._loads = Gatherer(self._load, flushers=loaders, at_once=_AT_ONCE, places=_PLACES)
         self._replies = Gatherer(self._find_replies, flushers=1, at_once=_AT_ONCE, places=_PLACES)
+        self._lasts = Gatherer(self._last, flushers=1, at_once=_PLACES, places=_PLACES)
         self._snapshots = Gatherer(self._put_snapshots, flushers=1, at_once=1, places=_PLACES)
 
     async def append(self, save: Save) -> int:
@@ -56,7 +57,7 @@ class PostgresLog:
 
     async def last(self) -> int:
         """A position that covers everything whose append has returned, in whatever process."""
-        return number_of(await self._ask(b"last", []), 0, 0)
+        return await self._lasts.put(None)
 
     async def snapshot(self, row: Row) -> None:
         """Keep a stream's state, unless a later one is there."""
@@ -64,7 +65,7 @@ class PostgresLog:
 
     async def close(self) -> None:
         """Finish what is under way, and let go of the connections."""
-        for gatherer in (self._appends, self._loads, self._replies, self._snapshots):
+        for gatherer in (self._appends, self._loads, self._replies, self._lasts, self._snapshots):
             await gatherer.close()
         self._channels.close()
 
@@ -90,6 +91,10 @@ class PostgresLog:
     async def _find_replies(self, key_hashes: Sequence[bytes]) -> Sequence[KeptReply | None]:
         found = _replies(await self._ask(b"replies", [arrays.byteas(key_hashes)]))
         return [found.get(key_hash) for key_hash in key_hashes]
+
+    async def _last(self, asked: Sequence[None]) -> Sequence[int]:
+        """One look for all who wait: it begins after they asked."""
+        return [number_of(await self._ask(b"last", []), 0, 0)] * len(asked)
 
     async def _put_snapshots(self, rows: Sequence[Row]) -> Sequence[None]:
         for row in rows:

@@ -66,6 +66,14 @@ async def test_what_changes_nothing_is_told_a_position_that_covers_what_was_writ
     assert (await store.transact_once(Activity, RUN.activity_id, ANNA, record, REQUEST, b"done")).position == renamed
 
 
+async def test_many_who_change_nothing_share_a_connection(opened: Store, database: Connection) -> None:
+    record = partial(Activity.record, recorded=RUN)
+    await opened.streams.transact(Activity, RUN.activity_id, ANNA, record)
+    await asyncio.gather(*(opened.streams.transact(Activity, RUN.activity_id, ANNA, record) for _ in range(60)))
+    backends = "SELECT count(*) < 12 FROM pg_stat_activity WHERE datname = current_database()"
+    assert database.execute(backends).fetchone() == (True,)
+
+
 async def test_what_a_rule_refuses_reaches_the_caller(store: EventStore) -> None:
     await store.transact(Activity, RUN.activity_id, ANNA, partial(Activity.record, recorded=RUN))
     other = run(ANNA, activity_id=RUN.activity_id, sha256="ff")
