@@ -164,6 +164,10 @@ class Inbox(Protocol):
         """Uploads without a verdict: the truth that the queue only hints at."""
         ...
 
+    async def waits(self, manifest: Manifest) -> bool:
+        """Whether the upload's bytes are still to be looked at, or to be put away."""
+        ...
+
     async def forget(self, left: Waiting) -> None:
         """Take away bytes that nothing stands behind."""
         ...

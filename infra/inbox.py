@@ -16,6 +16,7 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 
 from domain.activity import ActivityMissing, RecordingDiffers
+from domain.errors import StoreUnavailable
 from domain.measures import ActivityId, Sport, UserId, Visibility
 from domain.streams import OwnerErased
 from domain.uploads import (
@@ -72,12 +73,18 @@ class ObjectInbox:
             raise RecordingClosed if earlier.partial else RecordingDiffers
         verdict = await self.verdict(manifest.activity_id)
         if verdict is not None and verdict.passing:
-            if verdict.fault is not None and verdict.fault.code == BODY_DAMAGED:  # as what was kept of it is
-                await self.remove_original(manifest.user_id, manifest.sha256)
+            if verdict.fault is not None and verdict.fault.code == BODY_DAMAGED:
+                await self._make_way(manifest)
             await self._objects.delete(_sharded("verdicts", manifest.activity_id))
         if verdict is None or verdict.passing:
             await draft.commit(_name(manifest))  # as a rule it is there
         return earlier
+
+    async def _make_way(self, manifest: Manifest) -> None:
+        """For whole bytes, whose name damaged ones have. `StoreUnavailable` until these are put away, as a sweep does."""
+        if await self.waits(manifest):
+            raise StoreUnavailable
+        await self.remove_original(manifest.user_id, manifest.sha256)
 
     async def manifest(self, activity_id: ActivityId) -> Manifest | None:
         """See `domain.uploads.Inbox`."""
@@ -195,6 +202,10 @@ class ObjectInbox:
             except ValueError:  # not ours, as `lost+found` is not
                 continue
             yield Waiting(activity_id, written, name)
+
+    async def waits(self, manifest: Manifest) -> bool:
+        """See `domain.uploads.Inbox`."""
+        return await anext(self._objects.pieces(f"inbox/{_name(manifest)}"), None) is not None
 
     async def forget(self, left: Waiting) -> None:
         """See `domain.uploads.Inbox`."""

@@ -2,9 +2,11 @@ import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from domain.activity import ActivityMissing, RecordingDiffers
+from domain.errors import StoreUnavailable
 from domain.streams import OwnerErased
 from domain.uploads import BodyDamaged, Cover, Fault, Manifest, Verdict
 from infra.inbox import ObjectInbox
@@ -191,6 +193,22 @@ async def test_what_was_kept_of_damaged_bytes_gives_way_to_whole_ones(inbox: Obj
     assert (await inbox.received(again)).body == BODY
     await inbox.close(again, READY)
     assert await original(inbox, again) == BODY
+
+
+async def test_whole_bytes_are_not_taken_while_damaged_ones_have_their_name(inbox: ObjectInbox, tmp_path: Path) -> None:
+    accepted = await accept(inbox, BODY)
+    (stored,) = (tmp_path / "inbox").iterdir()
+    stored.write_bytes(stored.read_bytes()[:-7] + b"flipped")
+    verdict = Verdict(status="failed", fault=Fault("body-damaged", "Send it again."))
+    await inbox._objects.put_new(
+        f"verdicts/{accepted.activity_id.hex[:2]}/{accepted.activity_id}", msgspec.json.encode(verdict)
+    )  # and the worker is killed
+    with pytest.raises(StoreUnavailable):
+        await accept(inbox, BODY, activity_id=accepted.activity_id)
+    assert await inbox.verdict(accepted.activity_id) == verdict
+    await inbox.tidy(accepted)  # by a sweep
+    await accept(inbox, BODY, activity_id=accepted.activity_id)
+    assert (await inbox.received(accepted)).body == BODY
 
 
 async def test_without_the_master_key_nothing_is_taken_for_damaged(inbox: ObjectInbox, keys: UserKeys) -> None:

@@ -149,7 +149,10 @@ class Ingest:
         if holder == manifest.activity_id:
             return None
         duplicate = await self._left_of(holder)
-        if duplicate is None and await self._claims.hand_over(*owner, holder, manifest.activity_id) == holder:
+        if (
+            duplicate is None
+            and await self._claims.hand_over(*owner, holder, manifest.activity_id) != manifest.activity_id
+        ):
             raise UnderWay
         return duplicate
 
@@ -157,8 +160,11 @@ class Ingest:
         """What the same bytes are now that they were this upload's first. `UnderWay` until that is known."""
         verdict = await self._inbox.verdict(upload_id)
         if verdict is None:
-            if await self._inbox.manifest(upload_id) is not None:
+            manifest = await self._inbox.manifest(upload_id)
+            if manifest is not None and await self._inbox.waits(manifest):
                 raise UnderWay
+            verdict = await self._inbox.verdict(upload_id)  # which may have come in between
+        if verdict is None:
             return None
         if verdict.duplicate_of is not None:
             if await self._counts(verdict.duplicate_of):

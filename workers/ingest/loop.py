@@ -21,6 +21,7 @@ _SWEEP_SECONDS: Final = 2.0  # between sweeps in quiet times
 _BUSY_SWEEP_SECONDS: Final = 30.0  # between sweeps while hints keep coming
 _SETTLED: Final = timedelta(seconds=2)  # younger uploads have a hint on its way
 _ORPHANED: Final = timedelta(days=1)  # bytes that nothing needs: of an upload that was never acked, or came twice
+_UNDER_WAY_SECONDS: Final = 5.0  # until another look at what another upload or worker decides
 _RETRY_SECONDS: Final = (1.0, 5.0, 30.0, 120.0)
 
 
@@ -78,11 +79,13 @@ class IngestLoop:
 
     async def _sweep(self) -> None:
         """What the queue lost, what a dead worker left, and what failed before."""
-        self._missed = False
+        self._missed, there = False, set[ActivityId]()
         async for left in self._inbox.waiting():
+            there.add(left.activity_id)
             again_at = self._failures.get(left.activity_id, (0, 0.0))[1]
             if self._clock() - left.since >= _SETTLED and again_at <= time.monotonic():
                 await self._found.put(left)
+        self._failures = {one: known for one, known in self._failures.items() if one in there}
         began = time.monotonic()
         while time.monotonic() - began < (_BUSY_SWEEP_SECONDS if self._relies_on_hints() else _SWEEP_SECONDS):
             await asyncio.sleep(_SWEEP_SECONDS / 4)
@@ -100,6 +103,8 @@ class IngestLoop:
         except StoreUnavailable:
             raise
         except UnderWay:
+            times, _ = self._failures.get(activity_id, (0, 0.0))
+            self._failures[activity_id] = (times, time.monotonic() + _UNDER_WAY_SECONDS)
             return False
         except Exception as failure:  # noqa: BLE001 - one upload's fault, of whatever kind, must not stop the others
             times = self._failures.get(activity_id, (0, 0.0))[0] + 1

@@ -204,6 +204,16 @@ async def test_an_upload_that_failed_does_not_keep_its_bytes_from_others(parts: 
     assert revived == Verdict(status="duplicate", duplicate_of=second, matched="bytes")
 
 
+async def test_bytes_whose_upload_lost_them_are_free(parts: Parts, reader: ProcessReader) -> None:
+    first, second = await accept(parts.inbox, RUN), await accepted(parts)
+    await parts.claims.claim(ANNA, first.sha256, first.activity_id)
+    async for left in parts.inbox.waiting():
+        if left.activity_id == first.activity_id:
+            await parts.inbox.forget(left)
+    verdict = await ingest(parts, reader).process(second)
+    assert verdict == Verdict(status="ready", activities=(second,), position=ANY)
+
+
 async def test_bytes_that_nothing_is_known_of_any_more_are_free(parts: Parts, reader: ProcessReader) -> None:
     manifest = await accept(parts.inbox, RUN)
     await parts.claims.claim(ANNA, manifest.sha256, ActivityId(uuid4()))
