@@ -54,22 +54,30 @@ class ObjectChunks:
             known = next((chunk for chunk in await self.held(upload) if chunk.seq == seq), None)
             if known is not None and (known.size, known.digest) == (size, digest):
                 return False
-            if await self._stored_digest(upload, seq) != digest:
+            stored = await self._stored(upload, seq)
+            if stored != (size, digest):
+                if known is None:  # whoever stored it was cut off before it counted: now the client can go on behind it
+                    await self._name(upload, seq, *stored)
                 raise ChunkDiffers
             if known is not None:  # its digest was made with an earlier secret
                 return False
-        await self._objects.put_new(f"{_names(upload)}/{seq}.{size}.{digest}", b"")
+        await self._name(upload, seq, size, digest)
         return created
 
-    async def _stored_digest(self, upload: Upload, seq: int) -> str:
-        digest = self.hasher()
+    async def _name(self, upload: Upload, seq: int, size: int, digest: str) -> None:
+        await self._objects.put_new(f"{_names(upload)}/{seq}.{size}.{digest}", b"")
+
+    async def _stored(self, upload: Upload, seq: int) -> tuple[int, str]:
+        """The size and the digest of what is stored."""
+        digest, size = self.hasher(), 0
         try:
             async for piece in self._opened(upload, seq):
                 digest.update(piece)
+                size += len(piece)
         except CorruptStream as damage:  # it was never acked, or is damaged: its place is free when the client repeats
             await self.drop(upload, seq)
             raise StoreUnavailable from damage
-        return digest.hexdigest()
+        return size, digest.hexdigest()
 
     async def begin(self, upload: Upload) -> None:
         """See `domain.chunks.Chunks`."""

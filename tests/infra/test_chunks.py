@@ -56,6 +56,17 @@ def name_of(tmp_path: Path, seq: int) -> Path:
     return found
 
 
+async def test_what_was_stored_and_never_counted_is_told_to_who_sends_other_bytes(
+    chunks: ObjectChunks, tmp_path: Path
+) -> None:
+    await keep(chunks, 0, b"as many as the network bore")
+    name_of(tmp_path, 0).unlink()  # cut off in between
+    assert await chunks.held(UPLOAD) == []
+    with pytest.raises(ChunkDiffers):
+        await keep(chunks, 0, b"fewer")
+    assert await together(chunks) == b"as many as the network bore"  # from where the client goes on
+
+
 async def test_what_is_kept_is_held_in_order_with_the_session_it_came_in(objects: Objects) -> None:
     chunks = ObjectChunks(objects, MASTER, b"secret")
     for seq in (10, 2, 0):
