@@ -78,9 +78,14 @@ class PostgresAccounts:
 
     async def _repeated(self, holder: UserId, user_id: UserId | None) -> UserId:
         """The holder asks again: fine with their own id, or while the registration is unfinished."""
-        if user_id is None and (await self._streams.load(User, user_stream_id(holder))).registered:
-            raise EmailTaken
-        return holder
+        if (await self._streams.load(User, user_stream_id(holder))).registered:
+            if user_id is None:
+                raise EmailTaken
+            return holder
+        async with self._database.connection() as connection:  # nobody takes it over meanwhile
+            if (await connection.execute(_RENEW, (holder,))).rowcount == 1:
+                return holder
+        raise StreamContended
 
     async def email(self, user_id: UserId) -> str | None:
         """See `domain.accounts.Accounts`."""
@@ -192,6 +197,7 @@ _TAKE_OVER: Final = """
     UPDATE credentials SET email_hash = %s, user_id = %s, password_hash = %s, email_sealed = %s, created_at = now()
     WHERE email_hash = %s AND user_id = %s AND created_at < now() - interval '1 minute' -- its registration is no more
 """
+_RENEW: Final = "UPDATE credentials SET created_at = now() WHERE user_id = %s"
 _CREDENTIALS: Final = "SELECT user_id, password_hash, email_hash FROM credentials WHERE email_hash = ANY(%s)"
 _EMAIL: Final = "SELECT email_sealed FROM credentials WHERE user_id = %s"
 _ADD_REFRESH: Final = """

@@ -86,6 +86,15 @@ async def test_a_registration_that_was_cut_off_can_be_finished_or_taken_over(ope
     assert await opened.accounts.authenticate(EMAIL, "another one") == BEN
 
 
+async def test_a_registration_that_is_finished_late_is_not_taken_over_meanwhile(opened: Opened) -> None:
+    holder = await opened.accounts.claim(EMAIL, PASSWORD, ANNA)
+    async with opened.read_models.connection() as connection:
+        await connection.execute("UPDATE credentials SET created_at = now() - interval '61 seconds'")
+    assert await opened.accounts.claim(EMAIL, PASSWORD, ANNA) == holder  # about to register
+    with pytest.raises(StreamContended):
+        await opened.register(BEN, password="another one")
+
+
 async def test_of_two_who_register_with_one_address_at_once_one_gets_it(opened: Opened) -> None:
     for number in range(5):
         email = f"{number}@example.com"
