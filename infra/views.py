@@ -1,6 +1,7 @@
 """Read models as readers see them: connections, which build of each projection is read, and waiting for a position."""
 
 import asyncio
+import logging
 import select
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -20,6 +21,8 @@ from infra.positions import from_token
 from projections import PROJECTIONS
 from projections.projection import Projection, Query, Reading
 from projections.statements import statement
+
+_log = logging.getLogger(__name__)
 
 RECONNECT_SECONDS: Final = 3.0  # then the next request connects: longer pauses would outlast the outage
 REACTORS: Final = "reactors"  # stands among the names of projections, for waiting until a notice is told
@@ -104,7 +107,10 @@ class ReadModels:
                 finally:
                     if connection.closed:  # so are the others, as a rule, and each would cost a read
                         await self._pool.drain()
-        except (*AWAY, *UNMIGRATED) as error:
+        except AWAY as error:
+            raise StoreUnavailable from error
+        except UNMIGRATED as error:
+            _log.exception("a table or a column is not there: is cairn migrate to be run?")
             raise StoreUnavailable from error
 
     def reader(self, user_id: UUID) -> "Reader":
@@ -136,10 +142,17 @@ class ReadModels:
     async def passed(self, position: int, names: Sequence[str], user_id: UUID) -> Standings | None:
         """What is read, if the user's builds of these projections have passed the position by now."""
         asked_at = time.monotonic()
-        async with self._alone():  # many waiting reads share one look
+
+        def is_new() -> bool:
             aged = asked_at - self._read_at > _POINTERS_SECONDS
-            if aged or (self._read_at < asked_at and not self._knows(position, names, user_id)):
-                async with self.connection() as connection:
+            return not aged and (self._read_at >= asked_at or self._knows(position, names, user_id))
+
+        if not is_new():
+            async with (
+                self.connection() as connection,
+                self._alone(),
+            ):  # as in `standings`: else they wait for each other
+                if not is_new():  # many waiting reads share one look
                     await self._look(connection)
         return self._standings if self._knows(position, names, user_id) else None
 

@@ -1,4 +1,6 @@
+import asyncio
 from collections.abc import AsyncIterator
+from uuid import uuid4
 
 import pytest
 
@@ -27,3 +29,12 @@ async def test_a_connection_that_was_lost_in_between_is_replaced(read_models: Re
         await connection.execute("SELECT pg_terminate_backend(%s, 5000)", (lost,))
     await other.close()
     assert await backend(read_models) != lost
+
+
+async def test_who_waits_for_a_position_and_who_reads_do_not_wait_for_each_other(read_models: ReadModels) -> None:
+    async with read_models.connection() as connection:
+        waiting = asyncio.create_task(read_models.passed(10**9, ("people",), uuid4()))  # for this very connection
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(1):
+            await read_models.standings(connection)
+    assert await waiting is None
