@@ -278,6 +278,8 @@ async def delete_activity(activity_id: UUID, user_id: CurrentUser, services: Ser
         if not await services.chunks.held(upload) or await services.inbox.manifest(upload.activity_id) is not None:
             raise
         await services.chunks.discard(upload)
+        if await services.inbox.manifest(upload.activity_id) is not None:  # finished meanwhile
+            raise RecordingProcessing from None
         return Response(status_code=204)
 
 

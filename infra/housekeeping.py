@@ -5,7 +5,7 @@ from typing import Final
 from psycopg import Connection
 
 REPLY_DAYS: Final = 30  # told to clients: docs/mobile
-TOKEN_DAYS: Final = 30  # as long as an expired access token of its session may hand in runs
+TOKEN_DAYS: Final = 90  # as long as a refresh token lives: a used one that comes again until then ends its session
 _BATCH: Final = 1_000
 
 

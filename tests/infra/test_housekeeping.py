@@ -45,7 +45,7 @@ SESSIONS = """
     SELECT sha256((number || ' ' || days)::bytea), session_id, now() + make_interval(days => 90 - days),
         CASE WHEN number < 3 AND days > 0 THEN now() - make_interval(days => days) END
     FROM numbered,
-        unnest(CASE number WHEN 1 THEN '{40, 31}' WHEN 2 THEN '{40, 31, 29, 0}' ELSE '{125}' END::int[]) AS days
+        unnest(CASE number WHEN 1 THEN '{100, 91}' WHEN 2 THEN '{100, 91, 89, 0}' ELSE '{185}' END::int[]) AS days
 """
 
 
@@ -53,7 +53,7 @@ def test_spent_tokens_go_and_sessions_of_which_none_is_left(database: Connection
     """Of one that was ended, one that is in use, and one whose phone was never seen again."""
     database.execute(SESSIONS)
     assert purge_tokens(database, batch=2) == 2 + 2 + 1
-    left = "SELECT count(DISTINCT session_id), count(*), min(used_at) > now() - interval '30 days' FROM refresh_tokens"
+    left = "SELECT count(DISTINCT session_id), count(*), min(used_at) > now() - interval '90 days' FROM refresh_tokens"
     assert database.execute(left).fetchone() == (1, 2, True)
     assert database.execute("SELECT count(*) FROM sessions").fetchone() == (1,)
     assert purge_tokens(database) == 0
