@@ -81,7 +81,7 @@ class ObjectInbox:
         return earlier
 
     async def _make_way(self, manifest: Manifest) -> None:
-        """For whole bytes, whose name damaged ones have. `StoreUnavailable` until these are put away, as a sweep does."""
+        """For whole bytes: damaged ones have their name. `StoreUnavailable` until these are put away, as sweeps do."""
         if await self.waits(manifest):
             raise StoreUnavailable
         await self.remove_original(manifest.user_id, manifest.sha256)

@@ -6,6 +6,7 @@ from typing import Final, LiteralString
 
 from msgspec import Struct
 from psycopg import Connection
+from psycopg.errors import ForeignKeyViolation
 
 from infra.event_store.fence import Fence
 from infra.faults import Fault
@@ -221,9 +222,12 @@ class Lifecycle:
                 )
         for build in unread:
             self._wait_for_readers(build)
-            with self._connection.transaction():
-                self._connection.execute(_FORGET_STANDBY, (build.schema_name,))
-                self._registry.drop(build)
+            try:
+                with self._connection.transaction():
+                    self._connection.execute(_FORGET_STANDBY, (build.schema_name,))
+                    self._registry.drop(build)
+            except ForeignKeyViolation:  # it is read by now
+                raise _exchanged_meanwhile(build.name) from None
         return list(unread)
 
     def _wait_for_readers(self, build: Build) -> None:

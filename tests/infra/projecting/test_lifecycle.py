@@ -193,7 +193,6 @@ def test_a_build_is_dropped_under_those_who_fill_it(operator: Operator) -> None:
 
 
 @pytest.mark.usefixtures("history")
-@pytest.mark.usefixtures("history")
 def test_a_build_that_nobody_wants_is_dropped_unless_somebody_reads_or_fills_it(
     operator: Operator, worker: Worker
 ) -> None:
@@ -217,6 +216,7 @@ def test_a_build_that_nobody_wants_is_dropped_unless_somebody_reads_or_fills_it(
     assert states(operator) == {"summaries_v1": "active"}
 
 
+@pytest.mark.usefixtures("history")
 def test_two_operators_at_once(operator: Operator) -> None:
     with psycopg.connect(operator.url, autocommit=True) as other:
         with rebuilding(other, Registry(other), operator.url, [], lambda _progress: None) as under_way:
