@@ -15,6 +15,7 @@ from api.openapi import answers, answers_file
 from api.pictures import PICTURE_HEADERS, SVG, FrameDep, route_of
 from api.problems import NOT_FOUND
 from api.publishing import Publication
+from domain.activity import without_hour
 from domain.measures import ActivityId, Sport, UserId, Visibility
 from domain.publishing import activity_key, list_key, user_key
 from projections.activities import Card, cards_of, whole_card
@@ -112,7 +113,7 @@ def seen(card: Card, display_name: str) -> PublicActivity:
         activity_id=card.activity_id,
         user_id=card.user_id,
         display_name=display_name,
-        title=card.title,
+        title=without_hour(card.title),
         sport=card.sport,
         local_date=card.local_date,
         distance_m=card.distance_m,

@@ -147,6 +147,14 @@ def usual_title(sport: Sport, local: datetime) -> str:
     return f"{daytime} {_NOUNS[sport]}"
 
 
+_USUAL: Final = {f"{daytime} {noun}": noun.capitalize() for _, daytime in _DAYTIMES for noun in _NOUNS.values()}
+
+
+def without_hour(title: str) -> str:
+    """The title for those who are not told the hour: "Run" of a usual one; what a runner wrote is theirs to tell."""
+    return _USUAL.get(title, title)
+
+
 class ActivityMissing(DomainError):
     """There is no such activity, or it is another runner's, or it was deleted: all the same from outside."""
 

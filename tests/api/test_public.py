@@ -130,6 +130,15 @@ async def test_a_runner_is_shown_as_far_as_something_of_them_is_public(world: Wo
     assert answer.headers["Surrogate-Key"] == f"list-{anna.user_id} user-{anna.user_id}"
 
 
+async def test_a_title_that_nobody_wrote_does_not_tell_the_hour(world: World, anna: Runner) -> None:
+    shown = await run(anna, 218, visibility="public")
+    assert (await anna.get(f"/activities/{shown}"))["title"] == "Morning run"
+    public = await world.http.get(f"/v1/public/activities/{shown}")
+    page = await world.http.get(f"/activities/{shown}")
+    assert public.json()["title"] == "Run"
+    assert "Morning" not in page.text
+
+
 async def test_a_shared_link_is_a_page_in_which_a_title_is_only_a_title(world: World, anna: Runner) -> None:
     await anna("PATCH", "/me", json={"display_name": EVIL})
     shown = await run(anna, 209, visibility="public", title=EVIL)
