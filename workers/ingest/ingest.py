@@ -149,12 +149,11 @@ class Ingest:
         if holder == manifest.activity_id:
             return None
         duplicate = await self._left_of(holder)
-        if (
-            duplicate is None
-            and await self._claims.hand_over(*owner, holder, manifest.activity_id) != manifest.activity_id
-        ):
+        if duplicate is not None:
+            return duplicate
+        if await self._claims.hand_over(*owner, holder, manifest.activity_id) != manifest.activity_id:
             raise UnderWay
-        return duplicate
+        return None
 
     async def _left_of(self, upload_id: ActivityId) -> Verdict | None:
         """What the same bytes are now that they were this upload's first. `UnderWay` until that is known."""
@@ -166,13 +165,10 @@ class Ingest:
             verdict = await self._inbox.verdict(upload_id)  # which may have come in between
         if verdict is None:
             return None
-        if verdict.duplicate_of is not None:
-            if await self._counts(verdict.duplicate_of):
-                return Verdict(status="duplicate", duplicate_of=verdict.duplicate_of, matched=verdict.matched)
-            return None
-        for activity_id in verdict.activities:  # of one that failed, none
+        of = verdict.duplicate_of
+        for activity_id in verdict.activities if of is None else (of,):  # of one that failed, none
             if await self._counts(activity_id):
-                return Verdict(status="duplicate", duplicate_of=upload_id, matched="bytes")
+                return Verdict(status="duplicate", duplicate_of=of or upload_id, matched=verdict.matched or "bytes")
         return None
 
     async def _record(self, manifest: Manifest, cover: Cover, reading: Reading) -> Verdict:
