@@ -14,6 +14,9 @@ _LEAST_OVERLAP_UNPLACED: Final = 0.9  # where only times and distances can be co
 _MOST_DISTANCE_DIFFERENCE: Final = 0.15  # of the larger, then: foot pods and treadmills are that far apart
 _SAMPLES: Final = 64
 _CLOCKS_S: Final = 90.0  # between the clocks of two devices
+_MOST_AROUND: Final = (
+    181  # places compared with one: a second apart where a track has more, for a file may have millions
+)
 _NEAR_M: Final = 75.0  # between two receivers among high houses
 _SHARE_NEAR: Final = 0.8
 
@@ -78,11 +81,11 @@ def same_run(one: Span, one_path: Path | None, other: Span, other_path: Path | N
 def _distance(one: Path, other: Path, at: float) -> float:
     """Metres from where one was at an instant to the nearest place where the other was around it."""
     lat, lon = np.interp(at, one.t, one.lat), np.interp(at, one.t, one.lon)
-    around = np.concatenate(
-        [
-            [at],
-            other.t[np.searchsorted(other.t, at - _CLOCKS_S) : np.searchsorted(other.t, at + _CLOCKS_S, side="right")],
-        ]
+    first, last = np.searchsorted(other.t, at - _CLOCKS_S), np.searchsorted(other.t, at + _CLOCKS_S, side="right")
+    many = last - first > _MOST_AROUND
+    around = np.append(
+        np.linspace(at - _CLOCKS_S, at + _CLOCKS_S, _MOST_AROUND) if many else other.t[first:last],
+        at,
     )
     lats, lons = np.interp(around, other.t, other.lat), np.interp(around, other.t, other.lon)
     pairs_lat, pairs_lon = np.empty(2 * len(around)), np.empty(2 * len(around))

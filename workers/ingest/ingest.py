@@ -1,5 +1,6 @@
 """One upload from its manifest to its verdict."""
 
+import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -206,10 +207,14 @@ class Ingest:
         for there, other in await self._claims.around(manifest.user_id, span):
             if there in own or overlap(span, other) < LEAST_OVERLAP or not await self._counts(there):
                 continue
-            if same_run(span, self._tracks.path_of(session), other, await self._path(manifest.user_id, there)):
+            other_path = await self._path(manifest.user_id, there)
+            if await asyncio.to_thread(self._is_one_run, span, session, other, other_path):
                 return there
         await self._claims.mark(manifest.user_id, activity_id, span)
         return None
+
+    def _is_one_run(self, span: Span, session: SessionRead, other: Span, other_path: Path | None) -> bool:
+        return same_run(span, self._tracks.path_of(session), other, other_path)
 
     async def _path(self, user_id: UserId, activity_id: ActivityId) -> Path | None:
         """Where the other one was. A damaged track says as little as one without places."""

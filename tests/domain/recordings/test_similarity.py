@@ -3,7 +3,9 @@ from datetime import datetime, timedelta
 import numpy as np
 import pytest
 
-from domain.recordings.recording import Column, Session
+from domain.recordings import similarity
+from domain.recordings.cleaning import step_lengths
+from domain.recordings.recording import Column, FloatColumn, Session
 from domain.recordings.similarity import Path, Span, overlap, same_run
 from tests.recordings import STARTED, session
 
@@ -42,6 +44,26 @@ def test_a_device_that_records_every_tenth_point_only_has_the_same_run() -> None
     run = session(1)
     columns = (run.columns[name][::10] for name in (Column.T, Column.LAT, Column.LON))
     assert same_run(span_of(run), path_of(run), span_of(run), Path.of(*columns))
+
+
+@pytest.mark.parametrize(("east_m", "expected"), [(20.0, True), (60.0, True), (400.0, False)])
+@pytest.mark.parametrize("seconds", [0, 60, -60])
+def test_however_dense_a_track_is_few_of_its_places_are_compared(
+    east_m: float, seconds: int, *, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, other = session(1), session(1, started_at=STARTED + timedelta(seconds=seconds))
+    t, lat, lon = (run.columns[name] for name in (Column.T, Column.LAT, Column.LON))
+    many = np.linspace(t[0], t[-1], 100_000)
+    dense = Path.of(many, np.interp(many, t, lat), np.interp(many, t, lon))
+    compared = []
+
+    def counting(lats: FloatColumn, lons: FloatColumn) -> FloatColumn:
+        compared.append(len(lats))
+        return step_lengths(lats, lons)
+
+    monkeypatch.setattr(similarity, "step_lengths", counting)
+    assert same_run(span_of(run), path_of(run, east_m=east_m), span_of(other), dense) is expected
+    assert max(compared) < 400
 
 
 def test_two_runners_of_one_account_at_one_time_are_two() -> None:

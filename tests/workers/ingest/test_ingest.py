@@ -1,6 +1,7 @@
 """One upload from manifest to verdict, and the loop that leaves none behind, over real servers."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import date, timedelta
@@ -188,6 +189,23 @@ async def test_a_duplicate_of_what_was_deleted_is_no_obstacle(parts: Parts, read
     assert await taking_in.process(anew) == Verdict(status="ready", activities=(anew,), position=ANY)
     third = await taking_in.process(await accepted(parts, of_phone))
     assert third == Verdict(status="duplicate", duplicate_of=anew, matched="bytes")
+
+
+async def test_the_loop_is_free_while_two_tracks_are_compared(
+    parts: Parts, reader: ProcessReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared_in = []
+
+    def compare(*_of_both: object) -> bool:
+        compared_in.append(threading.current_thread())
+        return True
+
+    monkeypatch.setattr("workers.ingest.ingest.same_run", compare)
+    taking_in = ingest(parts, reader)
+    for body in (fit(81), gpx(81)):
+        await taking_in.process(await accepted(parts, body))
+    assert len(compared_in) == 1
+    assert compared_in[0] is not threading.current_thread()
 
 
 async def test_an_upload_that_failed_does_not_keep_its_bytes_from_others(parts: Parts, reader: ProcessReader) -> None:
