@@ -25,6 +25,7 @@ _EFFORTS: Final = (
     ("marathon", 42_195.0),
 )
 _MOST_SPLITS: Final = 5_000  # nobody goes so far in one session: the channel is broken
+_ROUNDED_M: Final = 1e-6  # what sums of steps are out by: a rest exactly at the end of a stretch is not in it
 _SHORTEST_M: Final = 1.0  # what is left after the last mark, to be a split
 
 
@@ -98,23 +99,24 @@ def _means(heart_rate: FloatColumn | None, at: FloatColumn) -> list[float | None
 def best_efforts(track: CleanTrack, distance: FloatColumn, fastest_mps: float) -> tuple[BestEffort, ...]:
     """The fastest stretch of each standard distance, ending or starting at a point, by interpolation.
 
-    Elapsed time, pauses included. Nothing faster than `fastest_mps` counts: there the clock stood still. Only between
+    Elapsed time, pauses inside included: it begins when the runner leaves a place, not when they came to stand there,
+    and ends when they reach one. Nothing faster than `fastest_mps` counts: there the clock stood still. Only between
     the first and the last point that have a time of their own.
     """
     timed = np.flatnonzero(track.timed)
     if len(timed) < 2:
         return ()
     span = slice(timed[0], timed[-1] + 1)
-    reached, times = distance[span] - distance[timed[0]], track.t[span]
-    rising = _rising(reached)
-    d, t = reached[rising], times[rising]
+    d, t = distance[span] - distance[timed[0]], track.t[span]
     found = []
     for name, length in _EFFORTS:
-        if d[-1] < length:
+        enough = length - _ROUNDED_M
+        if d[-1] < enough:
             break
-        ends, starts = d >= length, d[-1] - d >= length
-        began = np.concatenate([np.interp(d[ends] - length, d, t), t[starts]])
-        elapsed = np.concatenate([t[ends], np.interp(d[starts] + length, d, t)]) - began
+        ends, starts = d >= enough, d[-1] - d >= enough
+        began = np.concatenate([np.interp(d[ends] - enough, d, t), t[starts]])  # of equal `d`, interp takes the last
+        ended = np.concatenate([t[ends], -np.interp(-d[starts] - enough, -d[::-1], -t[::-1])])  # and here the first
+        elapsed = ended - began
         elapsed[elapsed < length / fastest_mps] = np.inf
         best = int(np.argmin(elapsed))
         if np.isfinite(elapsed[best]):

@@ -1,5 +1,9 @@
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from domain.recordings.cleaning import clean
 from domain.recordings.recording import FloatColumn
@@ -68,6 +72,39 @@ def test_a_pause_counts_in_an_effort() -> None:
     distance = np.interp(seconds(301), [0, 100, 200, 300], [0, 200, 200, 400])
     (effort,) = best_efforts(clean(made(seconds(301), distance_m=distance)), distance, FASTEST)
     assert effort.elapsed_s == 300
+
+
+@pytest.mark.parametrize(("pace", "count"), [(5.0, 80), (3.2, 125)])  # 3.2 is no sum of powers of two
+def test_the_rests_between_intervals_count_in_none(pace: float, count: int) -> None:
+    rest, fast = [0.0] * 90, [pace] * count
+    distance = np.cumsum([0.0, *[2.5] * 400, *(rest + fast) * 4])
+    session = made(seconds(len(distance)), distance_m=distance)
+    effort = best_efforts(clean(session), distance, FASTEST)[0]
+    assert (effort.name, effort.elapsed_s) == ("400 m", count)
+
+
+@given(
+    steps=st.lists(st.tuples(st.integers(0, 6), st.integers(1, 40)), min_size=10, max_size=25).filter(
+        lambda steps: sum(pace * count for pace, count in steps) >= 400
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_no_stretch_is_faster_than_the_one_found(steps: list[tuple[int, int]]) -> None:
+    paces = [pace for pace, count in steps for _ in range(count)]
+    distance = np.cumsum([0, *paces]).astype(float)
+    session = made(seconds(len(distance)), distance_m=distance)
+    effort = best_efforts(clean(session), distance, FASTEST)[0]
+    assert effort.elapsed_s == pytest.approx(min(_ways(distance.tolist(), 400)), abs=0.006)
+
+
+def _ways(reached: list[float], length: float) -> Iterator[float]:
+    """How long each stretch of so many metres took that begins, or ends, at a point; a point a second."""
+    back = [reached[-1] - metres for metres in reversed(reached)]
+    for way in (reached, back):
+        for begin, metres in enumerate(way):
+            end = next((at for at in range(begin, len(way)) if way[at] - metres >= length), None)
+            if end is not None:
+                yield end - (way[end] - metres - length) / (way[end] - way[end - 1]) - begin
 
 
 def test_a_stretch_without_times_is_no_effort() -> None:
