@@ -29,6 +29,7 @@ class CleanTrack:
 
     t: FloatColumn  # seconds from the first point
     timed: NDArray[np.bool_]  # whether the point has a time of its own, not one that over ten in a row share
+    shared: NDArray[np.bool_]  # whether it has no time of its own only because others in a row have the same
     lat: FloatColumn
     lon: FloatColumn
     altitude: FloatColumn
@@ -42,7 +43,8 @@ def clean(session: Session) -> CleanTrack:
     missing = np.full(len(session), np.nan)
     given = session.columns.get(Column.T, missing)
     t, has_times, clock_jumps = _times(given)
-    timed = ~np.isnan(given) & ~_shared(given) & has_times
+    shared = _shared(given) & has_times
+    timed = ~np.isnan(given) & ~shared & has_times
     lat = session.columns.get(Column.LAT, missing).copy()
     lon = session.columns.get(Column.LON, missing).copy()
     altitude = session.columns.get(Column.ALTITUDE, missing)
@@ -50,6 +52,7 @@ def clean(session: Session) -> CleanTrack:
     return CleanTrack(
         t=t,
         timed=timed,
+        shared=shared,
         outliers=_drop_outliers(t, timed, lat, lon, session.sport),
         lat=lat,
         lon=lon,

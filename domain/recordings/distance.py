@@ -15,6 +15,7 @@ _SANE_RATIO: Final = 4.0  # between the recorded distance and that of the positi
 _WORTH_COMPARING_M: Final = 100.0  # positions of a treadmill wander that far
 _FALLS: Final = 0.02  # of the distance: a channel that falls by more counts something else
 _CATCHING_UP_S: Final = 10.0  # after a tunnel the channel adds what it missed at once
+_OF_ONE_TIME_S: Final = 1_800.0  # our choice: a real file of two tracks has 13 km between them, and no times in one
 _FEW: Final = 0.1  # of the steps: when more are too fast, the sport is named wrongly, and the way was made
 _NOWHERE_MPS: Final = 100.0  # faster than any sport
 
@@ -79,12 +80,16 @@ def _walked(session: Session, track: CleanTrack) -> Distance:
 
 
 def _most_seconds(track: CleanTrack, placed: NDArray[np.int64]) -> FloatColumn:
-    """How long each step between these points can have taken: between the times around it, for ever where one lacks."""
+    """How long each step between these points can have taken: between the times around it, for ever where one lacks.
+
+    Where one lacks only because the track begins or ends with many points of the same time, not for ever: half an hour.
+    """
     timed = np.flatnonzero(track.timed)
     begun = np.searchsorted(timed, placed[:-1], side="right") - 1
     ended = np.searchsorted(timed, placed[1:])
     told = (begun >= 0) & (ended < len(timed))
-    seconds = np.full(len(told), np.inf)
+    known = track.timed[placed] | track.shared[placed]
+    seconds = np.where(known[:-1] & known[1:], _OF_ONE_TIME_S, np.inf)
     seconds[told] = track.t[timed[ended[told]]] - track.t[timed[begun[told]]]
     return seconds
 

@@ -65,6 +65,23 @@ def test_where_nobody_measured_the_time_no_step_is_a_leap(time: float) -> None:
 
 
 @pytest.mark.parametrize("column", ["distance_m", "places_m"])
+@pytest.mark.parametrize("many", [10, 11, 12, 50])
+def test_a_leap_among_many_points_of_the_last_or_the_first_time_adds_nothing(column: str, many: int) -> None:
+    times = np.minimum(T, T[-many])
+    leapt = 3 * times + np.where(T[-3] <= T, 100_000, 0)
+    for t, reached in ((times, leapt), (times[-1] - times[::-1], leapt[-1] - leapt[::-1])):
+        found = measured(made(t, **{column: reached}))
+        assert found.total_m == pytest.approx(3 * times[-1])
+        assert found.leaps == 1
+
+
+def test_the_way_from_a_track_without_times_to_the_next_one_counts() -> None:
+    reached = np.where(T < 300, 3 * T, 3 * T + 12_700)
+    for times in (np.where(T < 300, NAN, T), np.maximum(T, 300)):
+        assert measured(made(times, places_m=reached)).total_m == pytest.approx(15_700)
+
+
+@pytest.mark.parametrize("column", ["distance_m", "places_m"])
 def test_a_leap_adds_nothing_and_is_counted(column: str) -> None:
     leapt = np.where(T > 500, 3 * T + 1_000_000, 3 * T)
     found = measured(made(T, **{column: leapt}))  # type: ignore[arg-type]  # a column or the places
