@@ -2,6 +2,7 @@
 
 import msgspec
 
+from domain.measures import Sport
 from domain.recordings.analysis import analyse
 from domain.recordings.reading import Reading, SessionRead
 from domain.recordings.recording import Session
@@ -9,9 +10,12 @@ from infra.formats import parse
 from infra.formats.track import encode
 
 
-def read(body: bytes) -> Reading:
-    """Parse and analyse; `UnreadableRecording` when there is nothing to make an activity of."""
-    recording = parse(body)
+def read(body: bytes, sport: Sport | None = None) -> Reading:
+    """Parse and analyse, as of this sport if the runner told one.
+
+    `UnreadableRecording` when there is nothing to make an activity of.
+    """
+    recording = parse(body, sport)
     return Reading(
         format=recording.format,
         device=recording.device_name,

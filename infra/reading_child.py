@@ -1,7 +1,8 @@
 """The process in which recordings are read, one after the other: `python -m infra.reading_child PARENT DESCRIPTOR`.
 
-It is told each file's bytes and answers with a `Reply`, over a pipe. Replies are data, never pickles: what a hostile
-file might do to this process, it cannot do to its parent. It is given no key, and no address of a server.
+It is told each file's sport (nothing: what the file says) and its bytes, and answers with a `Reply`, over a pipe.
+Replies are data, never pickles: what a hostile file might do to this process, it cannot do to its parent. It is given
+no key, and no address of a server.
 """
 
 import os
@@ -14,6 +15,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from domain.measures import Sport
 from domain.recordings.reading import Reading
 from domain.recordings.recording import UnreadableRecording
 from infra.processes import end_with_parent
@@ -41,14 +43,14 @@ def main() -> None:
     try:
         link.send_bytes(b"")
         while True:
-            link.send_bytes(encoder.encode(_answer(link.recv_bytes())))
+            link.send_bytes(encoder.encode(_answer(link.recv_bytes(), link.recv_bytes())))
     except (EOFError, OSError):
         return
 
 
-def _answer(body: bytes) -> Reply:
+def _answer(sport: bytes, body: bytes) -> Reply:
     try:
-        return Reply(reading=read(body))
+        return Reply(reading=read(body, Sport(sport.decode()) if sport else None))
     except UnreadableRecording as refusal:
         return Reply(refusal=(refusal.code, refusal.reason))
     except MemoryError:

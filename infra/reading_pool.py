@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from domain.measures import Sport
 from domain.recordings.reading import ReaderFailed, Reading
 from domain.recordings.recording import EmptyRecording, UnreadableRecording
 from infra.processes import child_environ
@@ -42,9 +43,9 @@ class ProcessReader:
             self._free.put(place)
         self._closed = False
 
-    async def read(self, body: bytes) -> Reading:
-        """The recording; `UnreadableRecording`, `ReaderFailed`."""
-        reply = await asyncio.get_running_loop().run_in_executor(self._threads, self._reply, body)
+    async def read(self, body: bytes, sport: Sport | None) -> Reading:
+        """The recording, as of this sport if one is told; `UnreadableRecording`, `ReaderFailed`."""
+        reply = await asyncio.get_running_loop().run_in_executor(self._threads, self._reply, body, sport)
         if reply.refusal is not None:
             code, reason = reply.refusal
             raise _REFUSALS.get(code, UnreadableRecording)(reason)
@@ -52,13 +53,13 @@ class ProcessReader:
             raise ReaderFailed(reply.failure or "the reading process gave no answer")
         return reply.reading
 
-    def _reply(self, body: bytes) -> Reply:
+    def _reply(self, body: bytes, sport: Sport | None) -> Reply:
         """What a free child answers: there is one, as there are no more threads than children."""
         place = self._free.get()
         try:
             if not self._children[place].is_fresh_enough():
                 self._replace(place)
-            return self._children[place].ask(body, self._seconds)
+            return self._children[place].ask(body, sport, self._seconds)
         except ReaderFailed:
             self._replace(place)
             raise
@@ -94,12 +95,13 @@ class _Child:
         """Whether it runs, and has not read its share."""
         return self._files < _FILES_A_CHILD and self._process.poll() is None
 
-    def ask(self, body: bytes, seconds: float) -> Reply:
+    def ask(self, body: bytes, sport: Sport | None, seconds: float) -> Reply:
         """Its answer; `ReaderFailed` when it dies, or takes too long: then it is of no use any more."""
         try:
             if self._files == 0:
                 self._receive(_START_SECONDS)
             self._files += 1
+            self._link.send_bytes((sport or "").encode())
             self._link.send_bytes(body)
             return _DECODER.decode(self._receive(seconds))
         except (EOFError, OSError):

@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
+from domain.measures import Sport
 from domain.recordings.believing import believed
-from domain.recordings.recording import Format, Recording, UnreadableRecording
+from domain.recordings.recording import Column, Format, Recording, Session, UnreadableRecording
 from infra.formats.fit import parse_fit
 from infra.formats.gpx import parse_gpx
 from infra.formats.json_points import parse_json
+from infra.formats.table import both_feet
 from infra.formats.tcx import parse_tcx
 
 _HEAD_BYTES: Final = 4096  # a root element stands before this
@@ -35,9 +38,22 @@ def sniff(data: bytes) -> Format | None:
     return Format.GPX if root[1].lower() == b"gpx" else Format.TCX
 
 
-def parse(data: bytes) -> Recording:
-    """The recording in the bytes; `UnreadableRecording` says what is wrong and what to do, nothing else is raised."""
+def parse(data: bytes, sport: Sport | None = None) -> Recording:
+    """The recording in the bytes, of this sport if one is told.
+
+    `UnreadableRecording` says what is wrong and what to do, nothing else is raised.
+    """
     found = sniff(data)
     if found is None:
         raise UnreadableRecording("The bytes are no FIT, GPX, TCX or JSON recording: send the file as it was recorded.")
-    return believed(_PARSERS[found](data))
+    recording = _PARSERS[found](data)
+    sessions = tuple(_in_sport(session, sport or session.sport, found) for session in recording.sessions)
+    return believed(replace(recording, sessions=sessions))
+
+
+def _in_sport(session: Session, sport: Sport, written_as: Format) -> Session:
+    """The session as one of this sport, which decides what its cadence counts; our JSON always counts both feet."""
+    columns = dict(session.columns)
+    if Column.CADENCE in columns and written_as is not Format.JSON:
+        columns[Column.CADENCE] = both_feet(columns[Column.CADENCE], sport)
+    return replace(session, sport=sport, columns=columns)

@@ -22,7 +22,7 @@ from domain.recordings.recording import (
 )
 from infra.formats import fit_profile as profile
 from infra.formats.fit_messages import Messages, Walk, walk
-from infra.formats.table import MAX_LAPS, MAX_POINTS, both_feet
+from infra.formats.table import MAX_LAPS, MAX_POINTS
 
 _QUARTER: Final = 900  # seconds: offsets of time zones are multiples of it
 _LARGEST_OFFSET: Final = 14 * 3600
@@ -102,7 +102,6 @@ def _session(
 ) -> Session:
     known = times[~np.isnan(times)]
     begin = float(known[0]) if len(known) else float(start)
-    columns[Column.CADENCE] = both_feet(columns[Column.CADENCE], sport)
     if len(known):
         columns[Column.T] = times - begin
     present = {name: column for name, column in columns.items() if not np.isnan(column).all()}

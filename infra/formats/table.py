@@ -173,7 +173,6 @@ class Points:
         """The points as a session."""
         self._settle()
         columns = {name: np.round(self._column(name), DECIMALS[name]) for name in _MEASURED}
-        columns[Column.CADENCE] = both_feet(columns[Column.CADENCE], sport)
         if self._begin is not None:
             columns[Column.T] = np.round(self._column(Column.T) - self._begin.timestamp(), DECIMALS[Column.T])
         return Session(

@@ -11,7 +11,7 @@ import pytest
 from psycopg import Connection
 
 from domain.activity import Activity
-from domain.measures import ActivityId
+from domain.measures import ActivityId, Sport
 from domain.recordings.reading import Reading
 from domain.uploads import Fault, Verdict
 from infra.bootstrap import Parts, now, open_parts
@@ -31,8 +31,8 @@ Turn = Callable[..., Awaitable[int]]
 class Reader:
     """Reads in a thread."""
 
-    async def read(self, body: bytes) -> Reading:
-        return await asyncio.to_thread(read, body)
+    async def read(self, body: bytes, sport: Sport | None) -> Reading:
+        return await asyncio.to_thread(read, body, sport)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from domain.measures import Sport
 from domain.recordings.reading import ReaderFailed
 from domain.recordings.recording import EmptyRecording, UnreadableRecording
 from infra.reader import read
@@ -25,20 +26,27 @@ async def reader() -> AsyncIterator[ProcessReader]:
 
 
 async def test_a_reading_is_the_same_from_another_process(reader: ProcessReader) -> None:
-    assert await asyncio.gather(*(reader.read(RUN) for _ in range(5))) == [read(RUN)] * 5
-    assert await reader.read(TCX) == read(TCX)
+    assert await asyncio.gather(*(reader.read(RUN, None) for _ in range(5))) == [read(RUN)] * 5
+    assert await reader.read(TCX, None) == read(TCX)
+
+
+async def test_the_sport_that_is_told_is_that_of_its_file_only(reader: ProcessReader) -> None:
+    told = (Sport.HIKING, None, Sport.CYCLING, None)
+    found = await asyncio.gather(*(reader.read(RUN, sport) for sport in told))
+    assert found == [read(RUN, sport) for sport in told]
+    assert [reading.sessions[0].sport for reading in found] == ["hiking", "running", "cycling", "running"]
 
 
 async def test_a_refusal_comes_back_whole(reader: ProcessReader) -> None:
     with pytest.raises(UnreadableRecording, match="FIT, GPX, TCX or JSON"):
-        await reader.read(b"no recording")
+        await reader.read(b"no recording", None)
     with pytest.raises(EmptyRecording, match="no track point"):
-        await reader.read(b"<gpx/>")
+        await reader.read(b"<gpx/>", None)
 
 
 async def test_a_child_that_dies_fails_its_file_only(reader: ProcessReader) -> None:
     before = [child._files for child in reader._children]
-    slow = [asyncio.create_task(reader.read(SLOW)) for _ in range(2)]
+    slow = [asyncio.create_task(reader.read(SLOW, None)) for _ in range(2)]
     await _busy(reader, before)
     reader._children[0].kill()
     first, second = await asyncio.gather(*slow, return_exceptions=True)
@@ -46,22 +54,22 @@ async def test_a_child_that_dies_fails_its_file_only(reader: ProcessReader) -> N
     assert "died" in str(died)
     assert not isinstance(lived, BaseException)
     assert lived.sessions[0].measured.points == 150_000
-    assert len((await reader.read(RUN)).sessions) == 1
+    assert len((await reader.read(RUN, None)).sessions) == 1
 
 
 async def test_a_file_that_takes_too_long_is_given_up_and_the_next_one_read(reader: ProcessReader) -> None:
     reader._seconds, kept = 0.2, reader._seconds
     with pytest.raises(ReaderFailed, match=r"longer than 0\.2 s"):
-        await reader.read(SLOW)
+        await reader.read(SLOW, None)
     reader._seconds = kept
-    assert len((await reader.read(RUN)).sessions) == 1
+    assert len((await reader.read(RUN, None)).sessions) == 1
 
 
 async def test_a_child_that_was_killed_while_idle_costs_nothing(reader: ProcessReader) -> None:
     for child in reader._children:
         child.kill()
         child._process.wait()
-    assert len((await reader.read(RUN)).sessions) == 1
+    assert len((await reader.read(RUN, None)).sessions) == 1
 
 
 async def test_a_child_is_given_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +82,7 @@ async def test_a_child_is_given_no_secrets(monkeypatch: pytest.MonkeyPatch) -> N
 
 async def test_closing_ends_what_is_read() -> None:
     made = ProcessReader()
-    reading = asyncio.create_task(made.read(SLOW))
+    reading = asyncio.create_task(made.read(SLOW, None))
     await _busy(made, [0] * len(made._children))
     await asyncio.to_thread(made.close)
     with pytest.raises(ReaderFailed):

@@ -135,7 +135,7 @@ class Ingest:
             raise SessionEnded
         # before the bytes are claimed and a track is kept: they may come again under another id
         (await self._streams.load(Activity, manifest.activity_id)).require_room(manifest.user_id, manifest.sha256)
-        reading = await self._reader.read(received.body)
+        reading = await self._reader.read(received.body, manifest.sport)
         async with self._claims.alone(manifest.user_id):
             return await self._duplicate(manifest) or await self._record(manifest, received.cover, reading)
 
@@ -248,16 +248,15 @@ def _recorded(
     started_at = session.started_at or manifest.received_at
     offset = _utc_offset(profile, reading, started_at)
     local = started_at + offset
-    sport = manifest.sport or session.sport
     return ActivityRecorded(
         user_id=UserId(manifest.user_id),
         activity_id=activity_id,
-        title=cover.title or _seen(session.title) or usual_title(sport, local),
+        title=cover.title or _seen(session.title) or usual_title(session.sport, local),
         visibility=manifest.visibility or profile.default_visibility,
         started_at=started_at,
         utc_offset_s=int(offset.total_seconds()),
         tally=Tally(
-            sport=sport,
+            sport=session.sport,
             local_date=local.date(),
             distance_m=session.distance_m,
             elapsed_s=session.elapsed_s,

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from domain.measures import ActivityId, UserId
+from domain.measures import ActivityId, Sport, UserId
 from domain.recordings.reading import Reading, SessionRead
 from domain.recordings.similarity import Path, Span
 from domain.uploads import Hint, Manifest, Verdict
@@ -15,8 +15,11 @@ from domain.uploads import Hint, Manifest, Verdict
 class Reader(Protocol):
     """Parses and analyses bytes, somewhere else: a hostile file harms no worker."""
 
-    async def read(self, body: bytes) -> Reading:
-        """The recording; `UnreadableRecording` says why there is none, `ReaderFailed` that reading crashed or hung."""
+    async def read(self, body: bytes, sport: Sport | None) -> Reading:
+        """The recording, as of this sport if the runner told one.
+
+        `UnreadableRecording` says why there is none, `ReaderFailed` that reading crashed or hung.
+        """
         ...
 
 

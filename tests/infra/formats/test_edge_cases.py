@@ -198,6 +198,30 @@ def test_cadence_that_counts_both_feet_already_is_not_doubled() -> None:
     assert (median(85), median(170)) == (170, 170)
 
 
+def test_the_sport_that_the_runner_tells_decides_efforts_and_cadence() -> None:
+    one_foot = "<extensions><cad>80</cad></extensions></trkpt>"
+    untold = gpx(track(points(*steady(0, 300)))).replace(b"</trkpt>", one_foot.encode())
+    by_sport = {sport: only(read(untold, sport)) for sport in (None, Sport.RUNNING, Sport.CYCLING)}
+    assert [
+        (found.sport, found.measured.avg_cadence_spm, len(found.measured.best_efforts)) for found in by_sport.values()
+    ] == [
+        (Sport.OTHER, 80, 0),
+        (Sport.RUNNING, 160, 2),
+        (Sport.CYCLING, 80, 0),
+    ]
+
+
+def test_a_run_that_was_a_ride_has_strokes_for_cadence_and_our_json_counts_both_feet() -> None:
+    fields = [(253, U32), (4, U8)]
+    run = fit_file(define(0, 20, fields), *(data(0, fields, BEGIN + i, 85) for i in range(10)), session(BEGIN, 9, 30))
+    ours = b'{"started_at": "2026-05-01T07:00:00Z", "points": {"t": [0, 9], "cadence_spm": [85, 85]}}'
+    found = [
+        only(read(body, sport)).measured.avg_cadence_spm
+        for body, sport in ((run, Sport.CYCLING), (ours, Sport.RUNNING))
+    ]
+    assert found == [85, 85]
+
+
 @REAL
 @pytest.mark.parametrize(
     ("name", "distance_m"),

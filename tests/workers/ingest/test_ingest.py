@@ -36,7 +36,7 @@ RUN = fit(1, kilometres=1)
 class CrashingReader:
     """What a file looks like that kills its reader each time."""
 
-    async def read(self, _body: bytes) -> Reading:
+    async def read(self, _body: bytes, _sport: Sport | None) -> Reading:
         raise ReaderFailed("the reading process died")
 
 
@@ -46,10 +46,10 @@ class FaultyReader:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
 
-    async def read(self, body: bytes) -> Reading:
+    async def read(self, body: bytes, sport: Sport | None) -> Reading:
         if body == b"poison":
             raise IndexError("a fault of our own")
-        return await self._reader.read(body)
+        return await self._reader.read(body, sport)
 
 
 @pytest.fixture
@@ -91,6 +91,20 @@ async def test_an_upload_becomes_an_activity(parts: Parts, reader: ProcessReader
     track = await parts.tracks.columns(ANNA, activity_id, None, None)
     assert track is not None
     assert len(track["t"]) > 100
+
+
+async def test_the_sport_that_is_told_is_the_analysis_s_too(parts: Parts, reader: ProcessReader) -> None:
+    told = []
+
+    class Listening(FaultyReader):
+        async def read(self, body: bytes, sport: Sport | None) -> Reading:
+            told.append(sport)
+            return await super().read(body, sport)
+
+    taking_in = ingest(parts, Listening(reader))
+    for sport in (Sport.HIKING, None):
+        await taking_in.process(await accepted(parts, sport=sport))
+    assert told == [Sport.HIKING, None]
 
 
 async def test_the_profile_decides_what_the_upload_leaves_open(parts: Parts, reader: ProcessReader) -> None:

@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 
 from domain.errors import StoreUnavailable
-from domain.measures import ActivityId, UserId
+from domain.measures import ActivityId, Sport, UserId
 from domain.recordings.reading import Reading
 from domain.uploads import Verdict
 from infra.bootstrap import Parts, now, open_parts
@@ -95,8 +95,8 @@ class Stumbling:
 class Reader:
     """Reads in a thread: a process is not needed for what harms nobody."""
 
-    async def read(self, body: bytes) -> Reading:
-        return await asyncio.to_thread(read, body)
+    async def read(self, body: bytes, sport: Sport | None) -> Reading:
+        return await asyncio.to_thread(read, body, sport)
 
 
 @pytest.fixture
