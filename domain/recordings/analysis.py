@@ -1,6 +1,7 @@
 """What a session amounts to: distance, times, climb, splits, best efforts, and how we know."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -14,9 +15,11 @@ from domain.recordings.distance import Distance, DistanceSource, distance_of
 from domain.recordings.motion import climb, max_speed, moving_time
 from domain.recordings.preview import Route, bounding_box
 from domain.recordings.recording import Column, FloatColumn, Session
+from domain.recordings.recording import DeviceTotals as DeviceSaid
 from domain.recordings.stretches import KILOMETRE_M, MILE_M, Split, Sums, best_efforts, splits
 
 _ON_FOOT: Final = (Sport.RUNNING, Sport.WALKING, Sport.HIKING)
+_RUN_ON_S: Final = 3_600.0  # our choice: so long may a watch be left running where it recorded nothing
 _NO_CLOCK_BEFORE: Final = datetime(1999, 1, 1, tzinfo=UTC)  # no such device existed: its clock was never set
 
 
@@ -51,6 +54,12 @@ class Analysis(Struct, frozen=True, kw_only=True):
 def analyse(session: Session, warnings: Sequence[str] = ()) -> Analysis:
     """Sum a session up. `warnings` of the file come first among the activity's."""
     track = clean(session)
+    if _refuted(session.device, track):
+        session = replace(session, device=DeviceSaid())
+        warnings = (
+            *warnings,
+            "device-totals: the device's own time is far from its points', and its totals were left out",
+        )
     distance = distance_of(session, track)
     moving = moving_time(session, track, distance.column)
     climbed = climb(track)
@@ -74,6 +83,21 @@ def analyse(session: Session, warnings: Sequence[str] = ()) -> Analysis:
             previews=route.previews(),
         ),
     )
+
+
+def _refuted(device: DeviceSaid, track: CleanTrack) -> bool:
+    """Whether the device's elapsed time cannot be, by its own points: they span over twice of it, or far too little."""
+    told = _told_elapsed(device)
+    if told is None or not track.has_times:
+        return False
+    span = float(track.t[-1])
+    return not span / 2 <= told <= span * 2 + _RUN_ON_S
+
+
+def _told_elapsed(device: DeviceSaid) -> float | None:
+    """The session's own time, unless it is shorter than its timer: then the device took one for the other."""
+    told, timer = device.elapsed_s, device.timer_s
+    return float(told) if told and told > 0 and (timer is None or told >= timer - 1.0) else None
 
 
 def _measured(
@@ -108,13 +132,13 @@ def _measured(
 
 
 def _elapsed(session: Session, track: CleanTrack) -> float:
-    """The session's own time when it can be one (not shorter than its timer), else from first to last point."""
-    told, timer = session.device.elapsed_s, session.device.timer_s
-    if told and told > 0 and (timer is None or told >= timer - 1.0):
-        return float(told)
+    """The session's own time when it can be one, else from first to last point."""
+    told = _told_elapsed(session.device)
+    if told is not None:
+        return told
     if track.has_times:
         return float(track.t[-1])
-    return max(0.0, float(timer or told or 0.0))
+    return max(0.0, float(session.device.timer_s or session.device.elapsed_s or 0.0))
 
 
 def _above_zero(column: FloatColumn | None) -> FloatColumn:
