@@ -17,6 +17,7 @@ from domain.measures import GoalId, GoalMetric, Period, Sport, UserId, derived_i
 
 _FIRST_DAY: Final = date(1970, 1, 1)
 _LAST_DAY: Final = date(2199, 12, 31)
+_ROUNDED: Final = 0.001  # of the unit, as answers have it: sums of many floats are less exact than a target
 
 
 def goal_stream_id(user_id: UserId, goal_id: GoalId) -> UUID:
@@ -108,7 +109,7 @@ def progress(target: Target, days: Iterable[tuple[Tally, int]], today: date) -> 
         period_ends_on=last,
         progress=round(done, 3),
         fraction=round(done / target.target, 6),
-        on_pace=done >= due,
+        on_pace=done >= due - _ROUNDED,
     )
 
 

@@ -127,3 +127,10 @@ def test_a_window_never_leaves_the_goals_days(period: Period, today: date) -> No
     first, last = target.window(today)
     assert last is not None
     assert target.starts_on <= first <= last <= date(2027, 3, 3)
+
+
+def test_a_goal_that_is_reached_to_the_millimetre_is_on_pace() -> None:
+    target = replace(WEEKLY, period=Period.CUSTOM, ends_on=date(2026, 5, 3), target=0.8)
+    for last, on_pace in ((0.7, True), (0.69, False)):
+        days = [(run(ANNA, metres).tally, 1) for metres in (0.1, last)]  # 0.1 + 0.7 < 0.8 in floats
+        assert progress(target, days, date(2026, 5, 20)).on_pace is on_pace
