@@ -90,14 +90,20 @@ def _shared(given: FloatColumn) -> NDArray[np.bool_]:
 
 
 def _drop_outliers(t: FloatColumn, timed: NDArray[np.bool_], lat: FloatColumn, lon: FloatColumn, sport: Sport) -> int:
-    """Take out points that can only be reached and left faster than the sport allows; their number."""
+    """Take out points that can only be reached and left faster than the sport allows; their number.
+
+    The first and the last too, which have one step only: a receiver may begin where it was switched off.
+    """
     dropped = 0
     for _ in range(3):  # neighbours of an outlier may be outliers too
-        placed = np.flatnonzero(~np.isnan(lat) & ~np.isnan(lon) & timed)
+        known = np.flatnonzero(~np.isnan(lat) & ~np.isnan(lon))
+        placed = known[timed[known]]
         if len(placed) < 3:
             break
         fast = too_fast(np.diff(t[placed]), step_lengths(lat[placed], lon[placed]), sport)
-        outliers = placed[1:-1][fast[:-1] & fast[1:]]
+        first = placed[0] == known[0] and not fast[1]  # whether its one step is its own fault, not its neighbour's
+        last = placed[-1] == known[-1] and not fast[-2]
+        outliers = placed[np.append(first, fast) & np.append(fast, last)]
         if len(outliers) == 0 or len(outliers) > len(placed) / 10:  # a whole track that is fast is no outlier
             break
         lat[outliers] = lon[outliers] = np.nan

@@ -61,6 +61,28 @@ def test_a_single_position_far_off_is_left_out() -> None:
     assert track.outliers == 1
 
 
+@pytest.mark.parametrize("end", [0, 49])
+def test_a_first_or_last_position_far_off_is_left_out(end: int) -> None:
+    places = 3.0 * seconds(50)
+    places[end] = 1_000_000
+    track = clean(made(seconds(50), places_m=places))
+    assert np.flatnonzero(np.isnan(track.lon)).tolist() == [end]
+    assert track.outliers == 1
+
+
+@pytest.mark.parametrize("far_off", [1, 48])
+def test_a_position_far_off_beside_the_first_or_last_takes_it_not_along(far_off: int) -> None:
+    places = 3.0 * seconds(50)
+    places[far_off] = 1_000_000
+    assert np.flatnonzero(np.isnan(clean(made(seconds(50), places_m=places)).lon)).tolist() == [far_off]
+
+
+def test_a_position_that_follows_others_without_times_is_no_first_one() -> None:
+    t = np.where(seconds(50) < 10, NAN, seconds(50))
+    places = np.where(seconds(50) <= 10, 1_000_000, 3 * seconds(50))
+    assert clean(made(t, places_m=places)).outliers == 0
+
+
 def test_a_track_that_is_fast_all_along_has_no_outliers() -> None:
     assert clean(made(seconds(50), places_m=30 * seconds(50))).outliers == 0
     assert clean(made(seconds(50), places_m=30 * seconds(50), sport=Sport.CYCLING)).outliers == 0
