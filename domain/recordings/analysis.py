@@ -19,7 +19,7 @@ from domain.recordings.recording import DeviceTotals as DeviceSaid
 from domain.recordings.stretches import KILOMETRE_M, MILE_M, Split, Sums, best_efforts, splits
 
 _ON_FOOT: Final = (Sport.RUNNING, Sport.WALKING, Sport.HIKING)
-_RUN_ON_S: Final = 3_600.0  # our choice: so long may a watch be left running where it recorded nothing
+_LONGEST_S: Final = 15 * 86_400.0  # longer than any recording may be
 _NO_CLOCK_BEFORE: Final = datetime(1999, 1, 1, tzinfo=UTC)  # no such device existed: its clock was never set
 
 
@@ -86,12 +86,13 @@ def analyse(session: Session, warnings: Sequence[str] = ()) -> Analysis:
 
 
 def _refuted(device: DeviceSaid, track: CleanTrack) -> bool:
-    """Whether the device's elapsed time cannot be, by its own points: they span over twice of it, or far too little."""
+    """Whether the device's elapsed time cannot be: its own points span over twice of it. Far less they may span: it was
+    paused before it was stopped.
+    """
     told = _told_elapsed(device)
     if told is None or not track.has_times:
         return False
-    span = float(track.t[-1])
-    return not span / 2 <= told <= span * 2 + _RUN_ON_S
+    return not float(track.t[-1]) / 2 <= told <= _LONGEST_S
 
 
 def _told_elapsed(device: DeviceSaid) -> float | None:
