@@ -25,7 +25,9 @@ _NOT_FOUND: Final = 404
 _NOT_MODIFIED: Final = 304
 _DAY: Final = 86_400.0
 _REFRESH: Final = "/sessions/refresh"
-_REFRESH_PAUSE: Final = 5.0  # the successor of a refresh token is told again for 30 s; later it ends the session
+# the successor of a refresh token is told again for 30 s; later it ends the session: that is time for three tries
+_REFRESH_PAUSE: Final = 5.0
+_REFRESH_SECONDS: Final = 8.0
 _SOON: Final = 0.1  # seconds until it makes sense to ask again while another call of the app is asking
 # no proxy of the environment stands between this machine and itself
 _DIRECT: Final = {f"all://{host}": None for host in ("127.0.0.1", "localhost", "[::1]")}
@@ -262,14 +264,16 @@ class Client:
     ) -> httpx.Response:
         """Send until there is an answer that counts, as often as the pacer and the patience allow."""
         deadline = time.monotonic() + (self.patience_seconds if patience is None else patience)
+        timeout = _REFRESH_SECONDS if path == _REFRESH else httpx.USE_CLIENT_DEFAULT
         tries, renewed, last = 0, False, _Silence("none, nor did other calls get one", 0.0)
         while True:
             token = self._tokens.get("access_token")
             own = {**(headers or {}), **self._own_headers(method, signed_in=signed_in)}
-            async with self._turn(deadline) as in_time:
-                outcome = in_time and await self._ask(
-                    self._http.build_request(method, path, json=json, content=content, headers=own, params=params)
-                )
+            request = self._http.build_request(
+                method, path, json=json, content=content, headers=own, params=params, timeout=timeout
+            )
+            async with self._turn(deadline, at_once=path == _REFRESH and tries > 0) as in_time:
+                outcome = in_time and await self._ask(request)
             if isinstance(outcome, httpx.Response):
                 if outcome.status_code == _UNAUTHORIZED and signed_in and not renewed:
                     renewed = await self._refresh(token)  # only once: a new token that is refused stays refused
@@ -285,11 +289,11 @@ class Client:
             await asyncio.sleep(pause)
 
     @asynccontextmanager
-    async def _turn(self, deadline: float) -> AsyncIterator[bool]:
+    async def _turn(self, deadline: float, *, at_once: bool) -> AsyncIterator[bool]:
         """When this app may ask: at once while all is well; else one call at a time, after the pause of them all.
         Whether that is in time.
         """
-        if self._pacer.is_well:
+        if at_once or self._pacer.is_well:
             yield True
             return
         try:
@@ -311,11 +315,11 @@ class Client:
 
     async def _ask(self, request: httpx.Request) -> httpx.Response | _Silence:
         asked_at = time.monotonic()
+        at_most = _REFRESH_PAUSE if request.url.path.endswith(_REFRESH) else math.inf
         try:
             answer = await self._http.send(request)
         except httpx.TransportError as error:
             broke = not isinstance(error, httpx.ConnectError | httpx.TimeoutException)
-            at_most = _REFRESH_PAUSE if request.url.path.endswith(_REFRESH) else math.inf
             pause = self._pacer.failed(time.monotonic(), asked_at=asked_at, broke=broke, at_most=at_most)
             return _Silence(f"{type(error).__name__} {error}".strip(), pause, broke=True)
         if counts(answer):
@@ -325,7 +329,7 @@ class Client:
         reason, told = f"HTTP {answer.status_code}", told_seconds(answer)
         if told is not None and answer.status_code in PACED:
             return _Silence(reason, self._pacer.told(told))
-        return _Silence(reason, self._pacer.failed(time.monotonic(), asked_at=asked_at, told=told))
+        return _Silence(reason, self._pacer.failed(time.monotonic(), asked_at=asked_at, told=told, at_most=at_most))
 
     def _own_headers(self, method: str, *, signed_in: bool) -> dict[str, str]:
         headers = {}

@@ -74,7 +74,7 @@ class Pacer:
         """
         together = asked_at < self._failed_at
         if together and told is None and self.wait(now) > 0:
-            return self.wait(now)
+            return min(at_most, self.wait(now))
         free = together or (broke and self._failures == 0)
         pause = self._dice.uniform(0.0, min(at_most, self._window(free=free)))
         if not together:

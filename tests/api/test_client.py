@@ -3,8 +3,10 @@
 import asyncio
 import json
 import random
+import time
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from api.client import Client, Pacing, Refused, Unreachable
@@ -112,6 +114,30 @@ async def test_a_renewal_survives_a_bad_network() -> None:
         await client.sign_in("anna@example.com", "a long password")
         assert await client.goals() == []
     assert asked[-1].headers["authorization"] == "Bearer access-2"
+
+
+async def test_a_renewal_whose_answer_is_lost_is_repeated_within_the_servers_grace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("api.client.client._REFRESH_PAUSE", 0.01)
+    timeouts: list[float] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/sessions/refresh":
+            timeouts.append(request.extensions["timeout"]["read"])
+            if len(timeouts) == 1:
+                now = time.monotonic()
+                client._pacer.failed(now, asked_at=now)  # another call's, which may ask only much later
+                raise httpx.ReadTimeout("the radio is gone")
+            return httpx.Response(200, json={"access_token": "access-2", "refresh_token": "refresh-2"})
+        renewed = request.headers["authorization"] == "Bearer access-2"
+        return httpx.Response(200 if renewed else 401, json={"items": []})
+
+    never = Pacing(first_seconds=1e6, longest_seconds=1e6)
+    async with Client("http://cairn", transport=httpx.MockTransport(answer), pacing=never) as client:
+        client.begin({"access_token": "access-1", "refresh_token": "refresh-1", "user_id": str(uuid4())})
+        assert await client.goals() == []
+    assert timeouts == [8.0, 8.0]  # with the pauses, three tries in the 30 s
 
 
 @pytest.mark.parametrize("renewal", [tokens(2), Answer(401, {"code": "token-refused"})], ids=["renewed", "ended"])
