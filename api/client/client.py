@@ -6,7 +6,7 @@ import math
 import random
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -28,6 +28,7 @@ _REFRESH: Final = "/sessions/refresh"
 # the successor of a refresh token is told again for 30 s; later it ends the session: that is time for three tries
 _REFRESH_PAUSE: Final = 5.0
 _REFRESH_SECONDS: Final = 8.0
+_SIGN_OUT_SECONDS: Final = 5.0  # somebody waits before the screen
 _SOON: Final = 0.1  # seconds until it makes sense to ask again while another call of the app is asking
 # no proxy of the environment stands between this machine and itself
 _DIRECT: Final = {f"all://{host}": None for host in ("127.0.0.1", "localhost", "[::1]")}
@@ -138,10 +139,15 @@ class Client:
         self.phone.keep_session(tokens)
 
     async def sign_out(self) -> None:
-        """End the session. What was not sent yet stays in the outbox, until they sign in again."""
-        await self._send("DELETE", "/sessions")
-        self.phone.forget(self.user_id)
-        self._tokens = {}
+        """End the session: on the phone in any case, at the server if it answers soon. What was not sent yet stays in
+        the outbox, until they sign in again.
+        """
+        try:
+            with suppress(Refused, Unreachable):  # a session that has ended is refused; one left behind ends by itself
+                await self._send("DELETE", "/sessions", patience=_SIGN_OUT_SECONDS)
+        finally:
+            self.phone.forget(self.user_id)
+            self._tokens = {}
 
     async def me(self) -> Json:
         """The own profile."""

@@ -178,13 +178,20 @@ async def test_what_has_not_changed_is_kept_by_its_etag_for_each_runner(tmp_path
     assert [one.headers.get("if-none-match") for one in asked] == [None, '"1"', '"1"', '"1"', None]
 
 
-async def test_signing_out_forgets_what_can_be_asked_for_again() -> None:
+ENDED = Answer(401, {"code": "token-refused"})
+
+
+@pytest.mark.parametrize(
+    "script", [[Answer(204, b"")], [ENDED, ENDED], [Answer(503, {}, {"Retry-After": "9"})]], ids=["", "ended", "away"]
+)
+async def test_signing_out_forgets_what_can_be_asked_for_again(script: list[Answer]) -> None:
     phone = signed_in()
     phone.replica.apply(USER, [{"kind": "goal", "id": "1", "deleted": False}], "c")
     phone.answers.keep(USER, "/feed", '"1"', b"{}")
     phone.outbox.add(USER, "PATCH", "/me", {})
-    async with network([Answer(204, b"")]) as (url, _), Client(url, phone=phone) as client:
+    async with network(script) as (url, _), Client(url, phone=phone) as client:
         await client.sign_out()
+        assert not client.is_signed_in
     assert (phone.session(), phone.replica.cursor(USER), phone.answers.find(USER, "/feed")) == ({}, None, None)
     assert phone.outbox.next(USER) is not None
 
