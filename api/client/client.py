@@ -47,8 +47,8 @@ class Refused(Exception):
 
 
 class Unreachable(Exception):
-    """No answer that counts within the client's patience. `again_in`: seconds until it makes sense to ask again;
-    `broke`: the network was at fault the last time.
+    """No answer that counts within the client's patience. `again_in`: seconds until it makes sense to ask again,
+    infinite when the session is over; `broke`: the network was at fault the last time.
     """
 
     def __init__(self, told: str, again_in: float, *, broke: bool = False) -> None:
@@ -95,6 +95,7 @@ class Client:
         self.patience_seconds = patience_seconds
         self.last_seconds = 0.0  # that the last answer took: what sort of network this is
         self._tokens: Json = self.phone.session()
+        self._session = 0  # counts those that this client has had: a call belongs to the one that it began with
         self._position: str | None = None
         self._clock_behind = timedelta()  # of this machine's, by the last answer's Date
         self._refreshing = asyncio.Lock()
@@ -134,20 +135,31 @@ class Client:
         self.begin(await self._json("POST", "/sessions", {"email": email, "password": password}, signed_in=False))
 
     def begin(self, tokens: Json) -> None:
-        """Go on with a session as it was answered. Tokens are kept at once: the ones before are used up."""
-        self._tokens = tokens
-        self.phone.keep_session(tokens)
+        """Go on with a session as it was answered, in the place of any other: calls that are on their way for that one
+        raise `Unreachable`.
+        """
+        self._session += 1
+        self._renew(tokens)
 
     async def sign_out(self) -> None:
         """End the session: on the phone in any case, at the server if it answers soon. What was not sent yet stays in
         the outbox, until they sign in again.
         """
+        session = self._session
         try:
             with suppress(Refused, Unreachable):  # a session that has ended is refused; one left behind ends by itself
                 await self._send("DELETE", "/sessions", patience=_SIGN_OUT_SECONDS)
         finally:
-            self.phone.forget(self.user_id)
-            self._tokens = {}
+            if self._session == session:
+                self.phone.forget(self.user_id)
+                self._tokens = {}
+                self._session += 1
+
+    async def rest(self, seconds: float) -> None:
+        """Sleep between two calls that belong to one session; `Unreachable` when it is another one by then."""
+        session = self._session
+        await asyncio.sleep(seconds)
+        self._belongs(session)
 
     async def me(self) -> Json:
         """The own profile."""
@@ -268,7 +280,12 @@ class Client:
         signed_in: bool = True,
         patience: float | None = None,
     ) -> httpx.Response:
-        """Send until there is an answer that counts, as often as the pacer and the patience allow."""
+        """Send until there is an answer that counts, as often as the pacer and the patience allow.
+
+        After each pause and answer, the session is still the one that this began with: what a runner did goes into no
+        other's account, and nobody sees another's answers.
+        """
+        session = self._session if signed_in or path == _REFRESH else None
         deadline = time.monotonic() + (self.patience_seconds if patience is None else patience)
         timeout = _REFRESH_SECONDS if path == _REFRESH else httpx.USE_CLIENT_DEFAULT
         tries, renewed, last = 0, False, _Silence("none, nor did other calls get one", 0.0)
@@ -279,10 +296,13 @@ class Client:
                 method, path, json=json, content=content, headers=own, params=params, timeout=timeout
             )
             async with self._turn(deadline, at_once=path == _REFRESH and tries > 0) as in_time:
+                self._belongs(session)
                 outcome = in_time and await self._ask(request)
+            self._belongs(session)
             if isinstance(outcome, httpx.Response):
                 if outcome.status_code == _UNAUTHORIZED and signed_in and not renewed:
                     renewed = await self._refresh(token)  # only once: a new token that is refused stays refused
+                    self._belongs(session)
                     if renewed:
                         continue
                 return self._checked(outcome)
@@ -293,6 +313,10 @@ class Client:
                 told = f"{method} {path}: no answer that counts after {tries} tries; the last: {last.reason}"
                 raise Unreachable(told, pause, broke=last.broke)
             await asyncio.sleep(pause)
+
+    def _belongs(self, session: int | None) -> None:
+        if session not in (None, self._session):
+            raise Unreachable("the session that this call belongs to is over", math.inf)
 
     @asynccontextmanager
     async def _turn(self, deadline: float, *, at_once: bool) -> AsyncIterator[bool]:
@@ -362,10 +386,15 @@ class Client:
                 return False
             body = {"refresh_token": self._tokens["refresh_token"]}
             try:
-                self.begin(await self._json("POST", _REFRESH, body, signed_in=False))
+                self._renew(await self._json("POST", _REFRESH, body, signed_in=False))
             except Refused:
                 return False
             return True
+
+    def _renew(self, tokens: Json) -> None:
+        """Keep tokens at once: the ones before are used up."""
+        self._tokens = tokens
+        self.phone.keep_session(tokens)
 
 
 def _given(about: Mapping[str, str | None]) -> dict[str, str]:

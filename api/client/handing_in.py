@@ -1,6 +1,5 @@
 """Recordings over networks of any kind: whole where that will do, in chunks of a fitting size where it will not."""
 
-import asyncio
 from typing import Final
 from uuid import UUID
 
@@ -24,7 +23,7 @@ async def hand_in(client: Client, activity_id: UUID, body: bytes, **about: str |
         try:
             return await client.upload(activity_id, body, patience_seconds=0, **about)
         except Unreachable as silence:
-            await _rest(silence, client.patience_seconds)
+            await _rest(client, silence)
             if not silence.broke:
                 return await client.upload(activity_id, body, patience_seconds=None, **about)
         if (state := await _state(client, activity_id)) is not None:
@@ -43,18 +42,18 @@ async def _in_chunks(client: Client, activity_id: UUID, body: bytes, about: dict
         except Unreachable as silence:
             if tries == _TRIES:
                 raise
-            await _rest(silence, client.patience_seconds)
+            await _rest(client, silence)
             if silence.broke:
                 size = max(_SMALLEST_BYTES, size // 2)
         held = int((await client.chunks(activity_id))["offset"])
         reached, tries = (held, 0) if held > reached else (reached, tries + 1)
 
 
-async def _rest(silence: Unreachable, patience: float) -> None:
+async def _rest(client: Client, silence: Unreachable) -> None:
     """Wait as long as the app must; no longer than anybody has the patience for."""
-    if silence.again_in > patience:
+    if silence.again_in > client.patience_seconds:
         raise silence
-    await asyncio.sleep(silence.again_in)
+    await client.rest(silence.again_in)
 
 
 async def _state(client: Client, activity_id: UUID) -> Json | None:

@@ -1,6 +1,5 @@
 """What an app does when it is opened, and then when the server says: send what waits, ask what is new."""
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -59,8 +58,9 @@ async def _sync(client: Client) -> Synced:
 async def send_waiting(client: Client) -> int:
     """Send all that the signed-in runner's outbox has, one after the other; how many of it are settled by that.
 
-    `Unreachable` when nobody answers: what is left stays, in its order, for the next time. Whatever was sent and not
-    struck off, because the app was killed in between, is sent again, and is the same request to the server.
+    `Unreachable` when nobody answers, or the runner signs out meanwhile: what is left stays, in its order, for the next
+    time. Whatever was sent and not struck off, because the app was killed in between, is sent again, and is the same
+    request to the server.
     `Refused` when the session has ended or the app is too old: recordings are handed in all the same, if they can be.
     """
     outbox, user_id, settled = client.phone.outbox, client.user_id, 0
@@ -75,7 +75,7 @@ async def send_waiting(client: Client) -> int:
         if not judged:
             if (pause := next(pauses, None)) is None:
                 return settled
-            await asyncio.sleep(pause)
+            await client.rest(pause)
 
 
 async def _send_all(client: Client) -> int:

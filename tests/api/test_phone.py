@@ -196,6 +196,65 @@ async def test_signing_out_forgets_what_can_be_asked_for_again(script: list[Answ
     assert phone.outbox.next(USER) is not None
 
 
+OTHER = {"user_id": str(uuid4()), "access_token": "other", "refresh_token": "other"}
+
+
+@pytest.mark.parametrize(
+    "silence", [Answer(503, {}, {"Retry-After": "0"}), Answer(200, {"status": "ready"})], ids=["pause", "answer"]
+)
+async def test_what_waits_for_one_runner_is_never_sent_for_another(silence: Answer) -> None:
+    phone = signed_in()
+
+    def script(_: Request) -> Answer:
+        client.begin(OTHER)  # while the recording is on its way
+        return silence
+
+    phone.outbox.add_recording(USER, b"a run")
+    async with network(script) as (url, asked), Client(url, phone=phone, pacing=SOON) as client:
+        with pytest.raises(Unreachable):
+            await send_waiting(client)
+    assert len(asked) == 1
+    assert len(phone.outbox.entries(USER, "waiting")) == 1
+
+
+@pytest.mark.parametrize("status", ["unreachable", "processing"])
+async def test_a_runner_who_signs_in_during_a_pause_gets_nothing_of_the_one_before(
+    status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phone, sleep = signed_in(), asyncio.sleep
+
+    async def change_runner(seconds: float) -> None:
+        await sleep(0)
+        if seconds:
+            client.begin(OTHER)
+
+    def script(_: Request) -> Answer:
+        return Answer(503, {}) if status == "unreachable" else Answer(200, {"status": status})
+
+    phone.outbox.add_recording(USER, b"a run")
+    async with network(script) as (url, asked), Client(url, phone=phone, pacing=SOON) as client:
+        monkeypatch.setattr("api.client.client.asyncio.sleep", change_runner)
+        with pytest.raises(Unreachable):
+            await send_waiting(client)
+    assert {one.headers["authorization"] for one in asked} == {"Bearer access"}
+
+
+async def test_tokens_that_come_after_the_runner_has_changed_are_let_go() -> None:
+    phone = signed_in()
+
+    def script(request: Request) -> Answer:
+        if request.line != "POST /v1/sessions/refresh":
+            return ENDED
+        client.begin(OTHER)
+        return Answer(200, {**TOKENS, "access_token": "new"})
+
+    async with network(script) as (url, asked), Client(url, phone=phone) as client:
+        with pytest.raises(Unreachable):
+            await client.get("/feed")
+        assert client.session == phone.session() == OTHER
+    assert len(asked) == 2
+
+
 def test_answers_stay_within_their_limit_and_the_unused_ones_go() -> None:
     phone = Phone()
     answers = Answers(phone._cache, limit_bytes=8_000)
