@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -24,7 +24,8 @@ _TABLE: Final = """
 """
 # of each entity only the first that is not settled: what comes later hangs on it
 _NEXT: Final = """
-    SELECT * FROM outbox o WHERE user_id = ? AND is_recording >= ? AND state = 'waiting' AND NOT EXISTS (
+    SELECT * FROM outbox o WHERE user_id = ? AND is_recording >= ? AND state = 'waiting'
+    AND place NOT IN (SELECT value FROM json_each(?)) AND NOT EXISTS (
         SELECT 1 FROM outbox e WHERE e.entity = o.entity AND e.user_id = o.user_id AND e.place < o.place
         AND e.state <> 'refused'
     ) ORDER BY place LIMIT 1
@@ -72,9 +73,11 @@ class Outbox:
         self._insert(user_id, path, "PUT", path, about, body, is_recording=True)
         return activity_id
 
-    def next(self, user_id: UUID, *, recordings_only: bool = False) -> Entry | None:
-        """What can be sent now: the oldest whose entity waits for nothing before it."""
-        found = self._select(_NEXT, str(user_id), int(recordings_only))
+    def next(
+        self, user_id: UUID, *, recordings_only: bool = False, besides: Collection[int] = frozenset()
+    ) -> Entry | None:
+        """What can be sent now: the oldest whose entity waits for nothing before it, but for some places."""
+        found = self._select(_NEXT, str(user_id), int(recordings_only), json.dumps([*besides]))
         return found[0] if found else None
 
     def entries(self, user_id: UUID, state: str) -> list[Entry]:
@@ -97,7 +100,7 @@ class Outbox:
         )
 
     def retry(self, place: int) -> None:
-        """Send what was refused again, as it is: where its problem is one that may pass."""
+        """Send it again, as it is: where its problem is one that may pass, or the server has lost its bytes."""
         self._file.execute("UPDATE outbox SET state = 'waiting', problem = '{}' WHERE place = ?", (place,))
 
     def drop(self, place: int) -> None:

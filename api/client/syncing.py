@@ -11,10 +11,13 @@ from api.client.handing_in import hand_in
 from api.client.outbox import Entry
 from api.client.verdicts import Json
 
+_NOT_FOUND: Final = 404
 _GONE: Final = 410
 _SOONEST_POLL: Final = 5.0  # seconds, whatever is told: an app that asks without a pause is never right
 _ABOUT_THE_APP: Final = frozenset({"token-refused", "client-too-old"})  # once that is mended, the same may be sent
 _VERDICT_PAUSES: Final = (0.5, 1.0, 2.0, 4.0)  # seconds; what has no verdict then is asked for at the next time
+
+Blocked = dict[int, Refused]  # by place, what something on the way refused: not to be tried again this time
 
 
 @dataclass(frozen=True)
@@ -62,33 +65,40 @@ async def send_waiting(client: Client) -> int:
     time. Whatever was sent and not struck off, because the app was killed in between, is sent again, and is the same
     request to the server.
     `Refused` when the session has ended or the app is too old: recordings are handed in all the same, if they can be.
+    Also when something on the way refused an entry: that one waits, the others have been sent.
     """
     outbox, user_id, settled = client.phone.outbox, client.user_id, 0
-    pauses = iter(_VERDICT_PAUSES)
+    pauses, blocked = iter(_VERDICT_PAUSES), Blocked()
     while True:
-        settled += await _send_all(client)
-        handed_in = outbox.entries(user_id, "handed-in")
-        judged = await _judge(client, handed_in)
+        settled += await _send_all(client, blocked)
+        handed_in = [entry for entry in outbox.entries(user_id, "handed-in") if entry.place not in blocked]
+        judged = await _judge(client, handed_in, blocked)
         settled += judged
-        if len(handed_in) == judged and outbox.next(user_id) is None:
-            return settled
+        if len(handed_in) == judged and outbox.next(user_id, besides=blocked) is None:
+            break
         if not judged:
             if (pause := next(pauses, None)) is None:
-                return settled
+                break
             await client.rest(pause)
+    for refusal in blocked.values():
+        raise refusal
+    return settled
 
 
-async def _send_all(client: Client) -> int:
+async def _send_all(client: Client, blocked: Blocked) -> int:
     """Send what can be sent now; how many are settled by that."""
     outbox, user_id, settled = client.phone.outbox, client.user_id, 0
     held: Refused | None = None
-    while (entry := outbox.next(user_id, recordings_only=held is not None)) is not None:
+    while (entry := outbox.next(user_id, recordings_only=held is not None, besides=blocked)) is not None:
         try:
             settled += await _send(client, entry)
         except Refused as refusal:
-            if entry.is_recording:
+            if not refusal.code:
+                blocked[entry.place] = refusal
+            elif entry.is_recording:
                 raise
-            held = refusal
+            else:
+                held = refusal
     if held is not None:
         raise held
     return settled
@@ -112,11 +122,20 @@ async def _send(client: Client, entry: Entry) -> bool:
     return True
 
 
-async def _judge(client: Client, handed_in: Iterable[Entry]) -> int:
+async def _judge(client: Client, handed_in: Iterable[Entry], blocked: Blocked) -> int:
     """Ask what has become of recordings; how many are settled. Bytes that failed stay on the phone."""
     judged = 0
     for entry in handed_in:
-        state = await client.upload_state(UUID(entry.entity.rpartition("/")[2]))
+        try:
+            state = await client.upload_state(UUID(entry.entity.rpartition("/")[2]))
+        except Refused as refusal:
+            if not refusal.code:
+                blocked[entry.place] = refusal
+            elif refusal.status == _NOT_FOUND:
+                client.phone.outbox.retry(entry.place)  # the server went back to a backup from before it had the bytes
+            else:
+                raise
+            continue
         match state["status"]:
             case "processing":
                 continue

@@ -145,6 +145,51 @@ async def test_an_app_that_is_too_old_still_hands_its_runs_in() -> None:
     assert len(phone.outbox.entries(USER, "waiting")) == 3
 
 
+PAGE = Answer(403, b"<html>blocked", content_type="text/html")
+
+
+async def test_what_something_on_the_way_refuses_waits_and_all_else_is_sent() -> None:
+    phone = signed_in()
+
+    def script(request: Request) -> Answer:
+        if b"' OR 1" in request.body or request.line == f"GET /v1/activities/{unseen}/upload":
+            return PAGE
+        return Answer(200, {"status": "ready"}) if request.line.endswith("/upload") else Answer(202, {})
+
+    phone.outbox.add(USER, "PATCH", "/me", {"display_name": "' OR 1"})
+    stopped = phone.outbox.add_recording(USER, b"' OR 1")
+    unseen = phone.outbox.add_recording(USER, b"a run")
+    other = phone.outbox.add_recording(USER, b"another")
+    phone.outbox.add(USER, "PATCH", f"/activities/{other}", {"notes": "Wind."})
+    async with network(script) as (url, asked), Client(url, phone=phone) as client:
+        with pytest.raises(Refused, match="403"):
+            await send_waiting(client)
+    assert [one.entity for one in phone.outbox.entries(USER, "waiting")] == ["/me", f"/activities/{stopped}"]
+    assert [one.entity for one in phone.outbox.entries(USER, "handed-in")] == [f"/activities/{unseen}"]
+    assert len({one.line for one in asked}) == len(asked) == 7  # nothing twice
+
+
+async def test_a_run_that_the_server_has_lost_is_sent_again_and_holds_nothing_up() -> None:
+    phone, held = signed_in(), set[str]()
+
+    def script(request: Request) -> Answer:
+        run = request.line.split("/")[3]
+        if request.line.startswith("PUT"):
+            held.add(run)
+            return Answer(202, {})
+        return Answer(200, {"status": "ready"}) if run in held else Answer(404, {"code": "not-found"})
+
+    lost = phone.outbox.add_recording(USER, b"a run")
+    entry = phone.outbox.next(USER)
+    assert entry
+    phone.outbox.handed_in(entry.place)
+    other = phone.outbox.add_recording(USER, b"another")
+    async with network(script) as (url, _), Client(url, phone=phone) as client:
+        assert await send_waiting(client) == 2
+    assert held == {str(lost), str(other)}
+    assert phone.outbox.entries(USER, "waiting") == phone.outbox.entries(USER, "handed-in") == []
+
+
 async def test_what_no_network_took_is_sent_the_next_time(tmp_path: Path) -> None:
     phone = signed_in(tmp_path)
     phone.outbox.add(USER, "POST", "/things", {"a": 1})
