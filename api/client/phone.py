@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -24,9 +25,11 @@ class Phone:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # the session is in there
         self._file = _opened(folder and folder / "app.sqlite", synchronous="FULL")
         self._file.execute(_KEPT)
-        self._cache = _opened(
-            folder and folder / "answers.sqlite", synchronous="OFF"
-        )  # asked for again when it is lost
+        cache = folder and folder / "answers.sqlite"  # asked for again when it is lost
+        if cache is not None and not _is_sound(cache):
+            for part in ("", "-wal", "-shm"):
+                cache.with_name(cache.name + part).unlink(missing_ok=True)
+        self._cache = _opened(cache, synchronous="OFF")
         self.outbox = Outbox(self._file)
         self.replica = Replica(self._file)
         self.answers = Answers(self._cache)
@@ -59,6 +62,15 @@ class Phone:
     def _keep(self, name: str, value: str) -> str:
         self._file.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (name, value))
         return value
+
+
+def _is_sound(path: Path) -> bool:
+    """Whether it can be read: without `synchronous`, a phone that dies may leave it half written."""
+    with closing(sqlite3.connect(path)) as file:
+        try:
+            return bool(file.execute("PRAGMA quick_check").fetchone() == ("ok",))
+        except sqlite3.DatabaseError:
+            return False
 
 
 def _opened(path: Path | None, *, synchronous: str) -> sqlite3.Connection:

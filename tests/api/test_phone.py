@@ -313,6 +313,25 @@ def test_answers_stay_within_their_limit_and_the_unused_ones_go() -> None:
     assert answers._bytes == 0
 
 
+@pytest.mark.parametrize("first_byte", [0, 3 * 4096], ids=["all of it", "its later pages"])
+def test_damaged_answers_are_begun_anew_and_nothing_else_is_lost(tmp_path: Path, first_byte: int) -> None:
+    phone = signed_in(tmp_path)
+    for number in range(40):
+        phone.answers.keep(USER, f"/{number}", "e", bytes(1_000))
+    run = phone.outbox.add_recording(USER, b"a run")
+    phone.close()
+    file = tmp_path / "answers.sqlite"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:first_byte] + b"\xa5" * (len(whole) - first_byte))
+    again = Phone(tmp_path)
+    again.answers.keep(USER, "/feed", "e", b"new")
+    kept = again.outbox.next(USER)
+    assert again.answers.find(USER, "/feed") == ("e", b"new")
+    assert again.answers.find(USER, "/0") is None
+    assert (again.session(), kept and kept.entity) == (TOKENS, f"/activities/{run}")
+    again.close()
+
+
 def page(*items: tuple[str, bool], cursor: str, has_more: bool = False) -> Answer:
     changes = [{"kind": "goal", "id": name, "deleted": deleted} for name, deleted in items]
     return Answer(200, {"items": changes, "next_cursor": cursor, "has_more": has_more})
