@@ -70,11 +70,11 @@ class Verdict(Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def passing(self) -> bool:
         """Whether the same bytes, sent once more, are tried again: what failed was not the recording."""
-        return self.fault is not None and self.fault.code in _PASSING
+        return self.fault is not None and self.fault.code in PASSING
 
 
 BODY_DAMAGED: Final = "body-damaged"  # the code of what failed because stored bytes were damaged
-_PASSING: Final = frozenset({"processing-failed", BODY_DAMAGED, "session-ended", "upload-dropped"})
+PASSING: Final = frozenset({"processing-failed", BODY_DAMAGED, "session-ended", "upload-dropped"})
 
 
 class Waiting(Struct, frozen=True):

@@ -50,7 +50,7 @@ def activity(activity_id: str, sport: str, *warnings: str) -> dict[str, object]:
     }
 
 
-def server(upload: Callable[[Request], Answer], **activities: Answer) -> Callable[[Request], Answer]:
+def server(upload: Callable[[Request], Answer], /, **activities: Answer) -> Callable[[Request], Answer]:
     """Signs everybody in, knows nothing before, and answers uploads as told."""
 
     def answer(request: Request) -> Answer:
@@ -225,6 +225,23 @@ async def test_bytes_that_the_server_has_are_not_sent_again(run_file: Path) -> N
         done = await run(run_file, *ACCOUNT, "--server", url, "--json")
     assert json.loads(done.stdout)["files"][0]["note"] == "no points"
     assert not [request for request in asked if request.line.startswith("PUT")]
+
+
+@pytest.mark.parametrize("code", ["processing-failed", "body-damaged", "session-ended", "upload-dropped"])
+@pytest.mark.parametrize("is_found", [True, False])
+async def test_what_failed_in_passing_is_sent_once_more_and_is_not_done_when_it_fails_again(
+    tmp_path: Path, run_file: Path, code: str, *, is_found: bool
+) -> None:
+    failed = {"status": "failed", "problem": {"code": code, "detail": "Send it again."}}
+    found = Answer(200, failed) if is_found else Answer(404, {"code": "not-found"})
+    arguments = (run_file, *ACCOUNT, "--json", "--journal", tmp_path / "journal", "--server")
+    async with network(server(lambda _: Answer(202, failed), upload=found)) as (url, asked):
+        done = await run(*arguments, url)
+    assert (done.exit_code, json.loads(done.stdout)["counts"]) == (1, {"not sent": 1})
+    assert [one.line.split()[0] for one in asked].count("PUT") == (1 if is_found else 2)
+    async with network(server(lambda _: Answer(202, READY), upload=Answer(200, failed))) as (url, _):
+        done = await run(*arguments, url)
+    assert json.loads(done.stdout)["counts"] == {"imported": 1}
 
 
 async def test_of_a_long_list_what_asks_for_a_look_is_shown_and_the_report_has_all(

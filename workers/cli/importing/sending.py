@@ -7,6 +7,7 @@ from uuid import UUID, uuid5
 
 from api.client import Client, Refused, Unreachable
 from domain.measures import Visibility
+from domain.uploads import PASSING
 from workers.cli.importing.entries import Told
 
 NAMESPACE: Final = UUID("6e7b0a52-2f0c-5a37-9c55-0c3a8f6f1d10")  # of imported activities' ids; never changes
@@ -21,20 +22,20 @@ async def bring(client: Client, body: bytes, sha256: str, told: Told, visibility
     """What came of it. The id hangs on the bytes: brought again, they meet the same activity.
 
     Title and sport go along with the bytes; notes follow when the activity is there. What the runner has written since
-    is not touched: bytes that the server has are not sent again, and notes are written only where there are none.
+    is not touched: bytes that the server has are not sent again, and notes are written only where there are none. Bytes
+    that failed for a reason that may pass are sent once more; when they fail so again, they count as not sent.
     """
     activity_id = uuid5(NAMESPACE, f"{client.user_id}/{sha256}")
+
+    async def upload() -> Row:
+        return await client.upload(activity_id, body, title=told.title, sport=told.sport, visibility=visibility)
+
     try:
-        state = await _state(client, activity_id)
-        known = state is not None
-        if state is None:
-            state = await client.upload(activity_id, body, title=told.title, sport=told.sport, visibility=visibility)
-        waited = 0.0
-        while state["status"] == "processing" and waited < _VERDICT_SECONDS:
-            await asyncio.sleep(_POLL_SECONDS)
-            waited += _POLL_SECONDS
-            state = await client.upload_state(activity_id)
-        return await _row(client, state, told, known=known)
+        found = await _state(client, activity_id)
+        state = await _verdict(client, activity_id, found or await upload())
+        if again := _may_pass(state):
+            state = await _verdict(client, activity_id, await upload())
+        return await _row(client, state, told, known=found is not None and not again)
     except Refused as refusal:
         about_the_file = refusal.code.startswith("recording-") or refusal.code == "body-too-large"
         return {"verdict": "failed" if about_the_file else "not sent", "note": with_errors(refusal)}
@@ -47,6 +48,19 @@ async def _state(client: Client, activity_id: UUID) -> Row | None:
         return await client.upload_state(activity_id)
     except Refused:
         return None
+
+
+async def _verdict(client: Client, activity_id: UUID, state: Row) -> Row:
+    waited = 0.0
+    while state["status"] == "processing" and waited < _VERDICT_SECONDS:
+        await asyncio.sleep(_POLL_SECONDS)
+        waited += _POLL_SECONDS
+        state = await client.upload_state(activity_id)
+    return state
+
+
+def _may_pass(state: Row) -> bool:
+    return state["status"] == "failed" and state["problem"].get("code") in PASSING
 
 
 async def _row(client: Client, state: Row, told: Told, *, known: bool) -> Row:
@@ -62,7 +76,7 @@ async def _row(client: Client, state: Row, told: Told, *, known: bool) -> Row:
         case "duplicate":
             return _told_row("duplicate", [f"the same bytes as {state['duplicate_of']}", *remarks])
         case "failed":
-            return _told_row("failed", [state["problem"]["detail"]])
+            return _told_row("not sent" if _may_pass(state) else "failed", [state["problem"]["detail"]])
         case status:
             return _told_row(status, ["safe on the server, and still in its queue"])
 
