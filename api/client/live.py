@@ -9,6 +9,7 @@ from uuid import UUID
 from api.client.client import Client, Refused
 from api.client.verdicts import Json
 
+_NOT_FOUND: Final = 404
 CHUNK_BYTES: Final = 256 * 1024
 _SOON_SECONDS: Final = 4.0  # a chunk that is answered within this may be followed by one twice as large
 _LATE_SECONDS: Final = 12.0  # one that takes longer, by one half as large: at 30 s it would be given up
@@ -42,6 +43,7 @@ class LiveRecording:
         self._held = 0  # bytes that the server has
         self._seq = 0  # of the next chunk
         self._buffer = bytearray()
+        self._is_closed = False  # by the server, after a day, or by a `finish` without an answer
         self._cut = 0  # size of a chunk that was sent without an answer: it may be there, so it stays as it is
 
     async def resume(self) -> int:
@@ -50,6 +52,7 @@ class LiveRecording:
         received = state["received"]
         self._seq = received[0][1] + 1 if received and received[0][0] == 0 else 0
         self._held = int(state["offset"])
+        self._is_closed = bool(state.get("finished"))
         return self._held
 
     async def append(self, data: bytes) -> None:
@@ -67,10 +70,23 @@ class LiveRecording:
 
     async def finish(self, **about: str | None) -> Json:
         """The recording is over: its state, as `Client.upload` tells it, which takes the same title, sport and
-        visibility. Then the app may forget the bytes.
+        visibility. Then the app may forget the bytes. `Refused` with `recording-closed` when the server closed it with
+        fewer bytes: `send_waiting` hands it in anew.
         """
         await self.flush()
-        return await self._client.finish(self._activity_id, max(self._seq, 1), self._hash.hexdigest(), **about)
+        state = await self._client.finish(self._activity_id, max(self._seq, 1), self._hash.hexdigest(), **about)
+        wanted = {name: value for name, value in about.items() if value is not None}
+        if self._is_closed and wanted:
+            await self._edit(wanted)
+        return state
+
+    async def _edit(self, wanted: dict[str, str]) -> None:
+        """What `finish` says of a recording that was closed before comes too late."""
+        try:
+            await self._client.edit(self._activity_id, **wanted)
+        except Refused as refusal:
+            if refusal.status != _NOT_FOUND:  # there was nothing to read, or it is a duplicate: `/upload` tells
+                raise
 
     async def _send(self, size: int) -> None:
         self._cut = self._cut or size

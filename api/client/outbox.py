@@ -103,6 +103,14 @@ class Outbox:
         """Send it again, as it is: where its problem is one that may pass, or the server has lost its bytes."""
         self._file.execute("UPDATE outbox SET state = 'waiting', problem = '{}' WHERE place = ?", (place,))
 
+    def anew(self, user_id: UUID, activity_id: UUID) -> None:
+        """Give a recording another id, and all that waits for it or names it."""
+        old, new = str(activity_id), str(uuid4())
+        self._file.execute(
+            "UPDATE outbox SET entity = replace(entity, ?1, ?2), path = replace(path, ?1, ?2) WHERE user_id = ?3",
+            (old, new, str(user_id)),
+        )
+
     def drop(self, place: int) -> None:
         """It is done, or nobody wants it any more."""
         self._file.execute("DELETE FROM outbox WHERE place = ?", (place,))

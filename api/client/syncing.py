@@ -116,10 +116,29 @@ async def _send(client: Client, entry: Entry) -> bool:
     except Refused as refusal:
         if not refusal.code or refusal.code in _ABOUT_THE_APP:
             raise
+        if entry.is_recording and refusal.code == "recording-closed":
+            await _begin_anew(client, UUID(entry.entity.rpartition("/")[2]))
+            return False
         outbox.refuse(entry.place, refusal.problem)
     else:
         outbox.drop(entry.place)
     return True
+
+
+async def _begin_anew(client: Client, activity_id: UUID) -> None:
+    """The server closed a recording with a part of it. The part goes first, or the whole may count as its duplicate."""
+    await _delete(client, str(activity_id))  # waits until it is judged
+    for part in (await client.upload_state(activity_id)).get("activities", ()):
+        await _delete(client, part)
+    client.phone.outbox.anew(client.user_id, activity_id)
+
+
+async def _delete(client: Client, activity_id: str) -> None:
+    try:
+        await client.command("DELETE", f"/activities/{activity_id}", b"", "")
+    except Refused as refusal:
+        if refusal.status != _NOT_FOUND or not refusal.code:
+            raise
 
 
 async def _judge(client: Client, handed_in: Iterable[Entry], blocked: Blocked) -> int:

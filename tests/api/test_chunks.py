@@ -18,7 +18,7 @@ import pytest
 
 from api.app import create_app
 from api.chunks import MAX_CHUNK_BYTES
-from api.client import WATCHED, Client, LiveRecording, Refused, Unreachable, upload_in_chunks
+from api.client import WATCHED, Client, LiveRecording, Refused, Unreachable, send_waiting, upload_in_chunks
 from api.main import services_of
 from api.tokens import Tokens
 from domain.chunks import Upload
@@ -448,6 +448,42 @@ async def test_only_finishing_was_left_to_do(anna: Runner, world: World) -> None
     await put(anna, run, 0, body)
     await Abandoned(world.parts.chunks, world.parts.inbox, clock=lambda: now() + QUIET).sweep()
     assert (await finish(anna, run, 1, body)).status_code == 201
+
+
+async def test_what_the_runner_wanted_of_a_run_that_was_closed_meanwhile_is_kept(
+    served: str, anna: Runner, world: World
+) -> None:
+    run, body = uuid4(), fit(85)
+    await put(anna, run, 0, body)
+    await Abandoned(world.parts.chunks, world.parts.inbox, clock=lambda: now() + QUIET).sweep()
+    async with Client(served) as client:
+        client.begin(anna.tokens)
+        await upload_in_chunks(client, run, body, title="To the end", visibility="public")
+    await until_judged(anna, run)
+    activity = await anna.get(f"/activities/{run}")
+    assert (activity["title"], activity["visibility"]) == ("To the end", "public")
+
+
+@pytest.mark.parametrize("chunk", [0, 1], ids=["a part", "nothing to read"])
+async def test_the_whole_of_a_run_that_was_closed_with_a_part_takes_its_place(
+    served: str, anna: Runner, world: World, chunk: int
+) -> None:
+    run, body = uuid4(), fit(86 + chunk, kilometres=5)
+    await put(anna, run, chunk, cut(body, 86, 3)[chunk])
+    await Abandoned(world.parts.chunks, world.parts.inbox, clock=lambda: now() + QUIET).sweep()
+    async with Client(served) as client:
+        client.begin(anna.tokens)
+        outbox = client.phone.outbox
+        outbox.add_recording(client.user_id, body, run, title="To the end")
+        outbox.add(client.user_id, "PATCH", f"/activities/{run}", {"notes": "Wind."})
+        async with asyncio.timeout(60):  # a busy machine takes its time for the verdict
+            while outbox.next(client.user_id) or outbox.entries(client.user_id, "handed-in"):
+                await send_waiting(client)
+        assert outbox.entries(client.user_id, "refused") == []
+        found = [one for one in await client.activities(client.user_id) if one["title"] == "To the end"]
+        whole = await client.activity(found[0]["activity_id"])
+    assert (len(found), whole["notes"], whole["distance_m"] > 4_900) == (1, "Wind.", True)
+    assert (await anna("GET", f"/activities/{run}")).status_code == 404
 
 
 async def test_what_was_cut_off_is_resumed_by_the_client(served: str, anna: Runner) -> None:
