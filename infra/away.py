@@ -2,13 +2,16 @@
 
 import asyncio
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeVar
 
 from psycopg import AsyncConnection, OperationalError
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import ReadOnlySqlTransaction, UndefinedColumn, UndefinedTable
+
+from domain.errors import StoreUnavailable
 
 R = TypeVar("R")
 
@@ -26,6 +29,15 @@ _LIFE_SIGNS: Final = {
     "keepalives_interval": 2,
     "keepalives_count": 2,
 }
+
+
+@contextmanager
+def or_unavailable() -> Iterator[None]:
+    """For what asks Postgres: `StoreUnavailable` when it is away, also when nobody knows whether it was done."""
+    try:
+        yield
+    except AWAY as error:
+        raise StoreUnavailable from error
 
 
 def watched(database_url: str) -> str:

@@ -7,9 +7,8 @@ from typing import Final, LiteralString
 import httpx
 from psycopg import Connection
 
-from domain.errors import StoreUnavailable
 from domain.publishing import CachesAway
-from infra.away import AWAY
+from infra.away import or_unavailable
 from infra.event_store.fence import Fence
 from infra.settings import Cdn
 
@@ -74,20 +73,16 @@ class PurgePlace:
 
     def move(self, position: int) -> None:
         """Never back."""
-        try:
+        with or_unavailable():
             self._connection.execute(_MOVE, (position, _NAME, position))
-        except AWAY as error:
-            raise StoreUnavailable from error
 
     def readable(self) -> int:
         """The least position of what everybody reads; -1 while something is not built."""
         return self._number(_READABLE, _READ)
 
     def _number(self, query: LiteralString, *values: object) -> int:
-        try:
+        with or_unavailable():
             row = self._connection.execute(query, values).fetchone()
-        except AWAY as error:
-            raise StoreUnavailable from error
         return int(row[0]) if row else 0
 
 

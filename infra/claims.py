@@ -13,15 +13,14 @@ from uuid import UUID
 
 from psycopg.pq.abc import PGresult
 
-from domain.errors import StoreUnavailable
 from domain.measures import ActivityId, UserId
+from domain.recordings.recording import LONGEST
 from domain.recordings.similarity import Span
 from domain.uploads import Manifest, Verdict
-from infra.away import ANSWER_SECONDS, AWAY
+from infra.away import ANSWER_SECONDS, or_unavailable
 from infra.channels import Channels, number_of, value_of
 from infra.timestamps import EPOCH, MICROSECOND
 
-_LONGEST: Final = timedelta(days=15)  # longer than any recording may be
 _REASON_LENGTH: Final = 500
 _LOCK_SECONDS: Final = 60.0  # another upload of the same runner has it, for as long as it stores what was read
 _REAL: Final = struct.Struct("!f")
@@ -57,7 +56,7 @@ class PostgresClaims:
     async def around(self, user_id: UserId, span: Span) -> Sequence[tuple[ActivityId, Span]]:
         """The runner's activities that were at the same time, at least in part; the earliest first."""
         end = span.started_at + timedelta(seconds=span.elapsed_s)
-        times = span.started_at - _LONGEST, end, span.started_at
+        times = span.started_at - LONGEST, end, span.started_at
         found = await _asked(self._channels, b"around", user_id.bytes, *map(_time, times))
         return [(_id_of(found, at), _span_of(found, at)) for at in range(found.ntuples)]
 
@@ -131,18 +130,15 @@ def _bytes_id(user_id: UserId, sha256: str) -> bytes:
 
 
 async def _asked(channels: Channels, statement: bytes, *values: bytes) -> PGresult:
-    """`StoreUnavailable` also when nobody knows whether it was done."""
-    try:
+    with or_unavailable():
         async with channels.one() as channel:
             return await channel.run(statement, values, ANSWER_SECONDS)
-    except AWAY as lost:
-        raise StoreUnavailable from lost
 
 
 @asynccontextmanager
 async def _locked(channels: Channels, lock: bytes, name: str) -> AsyncIterator[bool]:
     """The connection's, without a transaction: what is done meanwhile may take long. Whether it is locked."""
-    try:
+    with or_unavailable():
         async with channels.one() as channel:
             found = await channel.run(lock, [_text(name)], _LOCK_SECONDS)
             locked = value_of(found, 0, 0) != _FALSE  # the lock that waits answers with nothing
@@ -155,8 +151,6 @@ async def _locked(channels: Channels, lock: bytes, name: str) -> AsyncIterator[b
                     except BaseException:
                         channel.close()  # nobody gets a connection that holds a lock
                         raise
-    except AWAY as lost:
-        raise StoreUnavailable from lost
 
 
 def _text(value: str) -> bytes:

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from msgspec import Struct
-from psycopg import Connection, OperationalError
+from psycopg import Connection
 
-from domain.errors import StoreUnavailable
 from domain.streams import OwnerErased, StreamUnreadable
+from infra.away import or_unavailable
 from infra.views import ReadModels
 
 _log = logging.getLogger(__name__)
@@ -250,10 +250,8 @@ class PageKeys:
         """From now on they are known, but for those whose key cannot be used."""
         if not owner_ids:
             return {}
-        try:
+        with or_unavailable():
             stored = self._connection.cursor(binary=True).execute(_FIND, (owner_ids,)).fetchall()
-        except OperationalError as error:
-            raise StoreUnavailable from error
         found, unusable = set[UUID](), dict[UUID, KeyUnusable]()
         for owner_id, master_id, wrapped in stored:
             found.add(owner_id)

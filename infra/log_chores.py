@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from typing import Final, Generic, TypeVar
 
-from psycopg import Connection, OperationalError
+from psycopg import Connection
 
-from domain.errors import StoreUnavailable
 from domain.events.event import Event
+from infra.away import or_unavailable
 from infra.event_store.mapper import MAPPER, UndecodableEvent
 from infra.event_store.reader import LogReader, Selection
 from infra.event_store.rows import Row
@@ -100,10 +100,8 @@ class LogChore(Generic[E]):
 
     def _lock(self) -> bool:
         """Held as long as the connection is."""
-        try:
+        with or_unavailable():
             row = self._connection.execute(_LOCK, (self._name,)).fetchone()
-        except OperationalError as error:
-            raise StoreUnavailable from error
         return row is not None and bool(row[0])
 
 

@@ -9,11 +9,10 @@ from msgspec import Struct
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from domain.errors import StoreUnavailable
 from domain.events.event import Recorded
 from domain.measures import UserId, derived_id
 from domain.notices import Notice
-from infra.away import AWAY
+from infra.away import or_unavailable
 from infra.event_store.fence import Fence
 from infra.shared_reads import Changes
 from infra.views import ReadModels
@@ -42,7 +41,7 @@ class PostgresOutbox:
 
     def advance(self, name: str, step: Callable[[int], _Step]) -> int | None:
         """Take a step from where the reaction is. `StoreUnavailable`."""
-        try:
+        with or_unavailable():
             row = self._connection.execute(_POSITION, (name,)).fetchone()
             position = int(row[0]) if row else 0
             told, erased, ceiling = step(position)
@@ -60,8 +59,6 @@ class PostgresOutbox:
                 recipients = {notice.recipient_id for _, notices, _ in told for notice in notices}
                 self._say(recipients.union(erased), ceiling)
                 return ceiling
-        except AWAY as error:
-            raise StoreUnavailable from error
 
     def _say(self, users: Collection[UserId], position: int) -> None:
         if self._changes is not None:

@@ -14,12 +14,11 @@ from domain.recordings.cleaning import CleanTrack, clean, max_possible_speed
 from domain.recordings.distance import Distance, DistanceSource, distance_of
 from domain.recordings.motion import climb, max_speed, moving_time
 from domain.recordings.preview import Route, bounding_box
-from domain.recordings.recording import Column, FloatColumn, Session
+from domain.recordings.recording import LONGEST, Column, FloatColumn, Session
 from domain.recordings.recording import DeviceTotals as DeviceSaid
 from domain.recordings.stretches import KILOMETRE_M, MILE_M, Split, Sums, best_efforts, splits
 
 _ON_FOOT: Final = (Sport.RUNNING, Sport.WALKING, Sport.HIKING)
-_LONGEST_S: Final = 15 * 86_400.0  # longer than any recording may be
 _NO_CLOCK_BEFORE: Final = datetime(1999, 1, 1, tzinfo=UTC)  # no such device existed: its clock was never set
 
 
@@ -92,7 +91,7 @@ def _refuted(device: DeviceSaid, track: CleanTrack) -> bool:
     told = _told_elapsed(device)
     if told is None or not track.has_times:
         return False
-    return not float(track.t[-1]) / 2 <= told <= _LONGEST_S
+    return not float(track.t[-1]) / 2 <= told <= LONGEST.total_seconds()
 
 
 def _told_elapsed(device: DeviceSaid) -> float | None:

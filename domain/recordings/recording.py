@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -13,6 +13,8 @@ from domain.errors import DomainError
 from domain.measures import Metres, Seconds, Sport
 
 FloatColumn = NDArray[np.float64]
+
+LONGEST: Final = timedelta(days=15)  # longer than any recording may be
 
 
 class Format(StrEnum):

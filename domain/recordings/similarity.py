@@ -14,9 +14,7 @@ _LEAST_OVERLAP_UNPLACED: Final = 0.9  # where only times and distances can be co
 _MOST_DISTANCE_DIFFERENCE: Final = 0.15  # of the larger, then: foot pods and treadmills are that far apart
 _SAMPLES: Final = 64
 _CLOCKS_S: Final = 90.0  # between the clocks of two devices
-_MOST_AROUND: Final = (
-    181  # places compared with one: a second apart where a track has more, for a file may have millions
-)
+_MOST_AROUND: Final = 181  # places compared with one: a second apart where a track has more, maybe millions
 _NEAR_M: Final = 75.0  # between two receivers among high houses
 _SHARE_NEAR: Final = 0.8
 

@@ -3,22 +3,19 @@
 import logging
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from functools import partial
 from operator import attrgetter
 from typing import Final, LiteralString, TypeVar, cast
 from uuid import UUID
 
-import psycopg
 from msgspec import Struct
 from msgspec.structs import astuple
 from psycopg import Connection
 from psycopg.sql import SQL, Composable, Composed, Literal
 
-from domain.errors import StoreUnavailable
 from domain.events import EVENTS
 from domain.events.event import Recorded
 from domain.measures import UserId
-from infra.away import AWAY
+from infra.away import or_unavailable
 from infra.event_store.copying import Events, Ids, Lines, events_of, owners_of, rows_of
 from infra.event_store.fence import Fence
 from infra.event_store.mapper import HEAD, MAPPER, SEALED, UndecodableEvent, is_sealed, place_of
@@ -65,11 +62,13 @@ class LogReader:
         The position is never past the last committed event: a value that was drawn and rolled back may be drawn again
         after a crash of the server.
         """
-        decided = self._asked(self._fence.decided)
+        with or_unavailable():
+            decided = self._fence.decided()
         if decided <= after:
             return [], after
         statement = _copy(_unsealed_of(opened), after, decided, limit=limit)
-        parts = self._asked(lambda: list(self._decoded(statement, opened)))
+        with or_unavailable():
+            parts = list(self._decoded(statement, opened))
         return [event for events, *_ in parts for event in events], parts[-1][2] if parts else after
 
     def events(self, rows: Sequence[Row], *, opened: Collection[str] | None = None) -> Sequence[Recorded]:
@@ -98,7 +97,8 @@ class LogReader:
     def parked(self) -> dict[UUID, Parked]:
         """The streams that are parked, by their ids."""
         if self._parked is None:
-            stored = self._asked(lambda: self._connection.execute(_PARKED).fetchall())
+            with or_unavailable():
+                stored = self._connection.execute(_PARKED).fetchall()
             self._parked = {parked.stream_id: parked for parked in (Parked(*row) for row in stored)}
         return self._parked
 
@@ -106,12 +106,14 @@ class LogReader:
         reason = reason if reason.startswith("stream ") else f"{place_of(row)}: {reason}"
         _log.error("parked, its later events are held back: %s", reason)
         parked = Parked(row.stream_id, row.owner_id, row.version, row.position, reason)
-        self._asked(lambda: self._connection.execute(_PARK, astuple(parked)))
+        with or_unavailable():
+            self._connection.execute(_PARK, astuple(parked))
         self.parked()[row.stream_id] = parked
 
     def decided(self, *, of_all: bool = False) -> int:
         """The position of the last event up to which the log is decided; 0 while it is empty (`Fence.last_event`)."""
-        return self._asked(partial(self._fence.last_event, of_all=of_all))
+        with or_unavailable():
+            return self._fence.last_event(of_all=of_all)
 
     def scan(self, after: int = 0, upto: int | None = None, of: "Selection | None" = None) -> Iterator[Sequence[Row]]:
         """The decided rows of the log in order, in pages, by COPY. `upto`: it is waited for; None: up to now.
@@ -187,24 +189,17 @@ class LogReader:
 
         A LIMIT alone would not do: for each page the server would sort all that is left, or read past what others own.
         """
-        last = self.decided() if upto is None else min(upto, self._asked(partial(self._fence.decided, upto)))
+        with or_unavailable():
+            last = self.decided() if upto is None else min(upto, self._fence.decided(upto))
         window = _PAGE
         while after < last:
             end = min(last, after + window)
-            try:
+            with or_unavailable():
                 count, ended = yield from page(after, end)
-            except psycopg.OperationalError as error:
-                raise StoreUnavailable from error
             if count == _PAGE:  # there may be more in this window
                 after, window = ended, max(_PAGE, window // 2)
             else:
                 after, window = end, window * 2 if count < _PAGE // 2 else window
-
-    def _asked(self, work: Callable[[], T]) -> T:
-        try:
-            return work()
-        except AWAY as error:
-            raise StoreUnavailable from error
 
 
 def _usable(key: UserCipher | KeyUnusable | None, row: Row) -> UserCipher | None:

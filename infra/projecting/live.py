@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -11,7 +10,7 @@ from psycopg import Connection
 
 from domain.errors import StoreUnavailable
 from domain.events.event import Recorded
-from infra.away import AWAY
+from infra.away import or_unavailable
 from infra.event_store.reader import LogReader
 from infra.projecting.pages import Pages
 from infra.projecting.refold import private_topics, skipped_positions
@@ -51,8 +50,9 @@ class LiveTables:
         """The shards that this worker has from now on."""
         self._pages.clear()
         self._reader.look_again()
-        self._skipped = self._asked(partial(skipped_positions, self._connection))
-        shards = self._asked(self._leases.renew)
+        with or_unavailable():
+            self._skipped = skipped_positions(self._connection)
+            shards = self._leases.renew()
         held = frozenset((shard.schema_name, shard.shard) for shard in shards)
         if self._changes is not None and not held <= self._held:
             self._changes.all_of_it()  # who had them until now may have died between a commit and its news
@@ -61,7 +61,8 @@ class LiveTables:
 
     def release(self) -> None:
         """Give all of them back."""
-        self._asked(self._leases.release)
+        with or_unavailable():
+            self._leases.release()
 
     def page(self, shards: Sequence[Shard], after: int, limit: int) -> tuple[Sequence[Recorded], int]:
         """The next events, as `LogReader.page` gives them, with what is private where one of these builds reads it."""
@@ -78,8 +79,6 @@ class LiveTables:
             self._write(shards, page, ceiling)
         except (LeaseLost, StoreUnavailable):
             raise
-        except AWAY as error:
-            raise StoreUnavailable from error
         except Exception:  # noqa: BLE001 - it may be anything: found again below, where it concerns one build only
             shards = self._apply_singly(shards, page, ceiling)
         return [replace(shard, position=ceiling) for shard in shards]
@@ -93,19 +92,18 @@ class LiveTables:
                 moved += own
             except (LeaseLost, StoreUnavailable):
                 raise
-            except AWAY as error:
-                raise StoreUnavailable from error
             except Exception as fault:  # noqa: BLE001 - whatever it is, it stops this build only, and is told
                 _log.exception("%s is stopped: it cannot take a page", own[0].schema_name, exc_info=fault)
                 reason = f"{type(fault).__name__}: {fault}".strip()
-                self._asked(partial(stop, self._connection, own[0].schema_name, reason))
+                with or_unavailable():
+                    stop(self._connection, own[0].schema_name, reason)
         return moved
 
     def _write(
         self, shards: Sequence[Shard], page: Sequence[Recorded], ceiling: int, *, row_by_row: bool = False
     ) -> None:
         owners: set[UUID] = set()
-        with self._connection.transaction():
+        with or_unavailable(), self._connection.transaction():
             self._leases.advance(shards, ceiling)
             for own in _by_schema(shards).values():
                 owners |= self._pages_of(own).take(page, row_by_row=row_by_row)
@@ -122,12 +120,6 @@ class LiveTables:
             )
             self._pages[shard.schema_name, partitions] = found
         return found
-
-    def _asked(self, work: Callable[[], T]) -> T:
-        try:
-            return work()
-        except AWAY as error:
-            raise StoreUnavailable from error
 
 
 def _by_schema(shards: Sequence[Shard]) -> dict[str, list[Shard]]:
