@@ -45,6 +45,11 @@ class Refused(Exception):
         self.code = str(problem.get("code", ""))
         self.problem = problem
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether it is the server's word that there is no such thing."""
+        return self.status == _NOT_FOUND and bool(self.code)
+
 
 class Unreachable(Exception):
     """No answer that counts within the client's patience. `again_in`: seconds until it makes sense to ask again,
@@ -193,7 +198,7 @@ class Client:
         try:
             return await self.get(f"/activities/{activity_id}/chunks")
         except Refused as refusal:
-            if refusal.status != _NOT_FOUND or not refusal.code:
+            if not refusal.is_missing:
                 raise
             return {"received": [], "offset": 0}
 

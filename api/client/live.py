@@ -9,7 +9,6 @@ from uuid import UUID
 from api.client.client import Client, Refused
 from api.client.verdicts import Json
 
-_NOT_FOUND: Final = 404
 CHUNK_BYTES: Final = 256 * 1024
 _SOON_SECONDS: Final = 4.0  # a chunk that is answered within this may be followed by one twice as large
 _LATE_SECONDS: Final = 12.0  # one that takes longer, by one half as large: at 30 s it would be given up
@@ -85,7 +84,7 @@ class LiveRecording:
         try:
             await self._client.edit(self._activity_id, **wanted)
         except Refused as refusal:
-            if refusal.status != _NOT_FOUND:  # there was nothing to read, or it is a duplicate: `/upload` tells
+            if not refusal.is_missing:  # there was nothing to read, or it is a duplicate: `/upload` tells
                 raise
 
     async def _send(self, size: int) -> None:

@@ -11,7 +11,6 @@ from api.client.handing_in import hand_in
 from api.client.outbox import Entry
 from api.client.verdicts import Json
 
-_NOT_FOUND: Final = 404
 _GONE: Final = 410
 _SOONEST_POLL: Final = 5.0  # seconds, whatever is told: an app that asks without a pause is never right
 _ABOUT_THE_APP: Final = frozenset({"token-refused", "client-too-old"})  # once that is mended, the same may be sent
@@ -137,7 +136,7 @@ async def _delete(client: Client, activity_id: str) -> None:
     try:
         await client.command("DELETE", f"/activities/{activity_id}", b"", "")
     except Refused as refusal:
-        if refusal.status != _NOT_FOUND or not refusal.code:
+        if not refusal.is_missing:
             raise
 
 
@@ -150,7 +149,7 @@ async def _judge(client: Client, handed_in: Iterable[Entry], blocked: Blocked) -
         except Refused as refusal:
             if not refusal.code:
                 blocked[entry.place] = refusal
-            elif refusal.status == _NOT_FOUND:
+            elif refusal.is_missing:
                 client.phone.outbox.retry(entry.place)  # the server went back to a backup from before it had the bytes
             else:
                 raise

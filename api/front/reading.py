@@ -98,11 +98,12 @@ class KeptReads:
 
     async def _joined(self, place: tuple[Asked, int]) -> Kept | None:
         """What others who ask the same are answered, if that is no older than this request; None: nothing."""
-        flight = self._flights.get(place)
-        kept = None if flight is None else await shield(flight)  # who is cancelled leaves it to the others
-        if kept is not None and self._cache.outdated(kept):
-            flight = self._flights.get(place)  # this one began since
-            kept = None if flight is None else await shield(flight)
+        kept = None
+        for _ in range(2):  # who hears something outdated joins one that began since
+            flight = self._flights.get(place)
+            kept = None if flight is None else await shield(flight)  # who is cancelled leaves it to the others
+            if kept is None or not self._cache.outdated(kept):
+                break
         return kept
 
     async def _shared(self, route: Route, asked: Asked, floor: int, generation: int) -> Kept | None:
