@@ -17,10 +17,10 @@ from uuid import UUID
 from domain.chunks import Chunk, ChunkArrival, ChunkDiffers, ChunksMissing, Upload, beginning
 from domain.errors import StoreUnavailable
 from domain.measures import ActivityId, UserId
-from infra.inbox import master_unwrap, master_wrap
 from infra.keys import MasterKeys, derived
 from infra.object_store import Draft, Objects
 from infra.sealed_stream import CorruptStream, Sealer, unsealed
+from infra.wrapping import master_unwrap, master_wrap
 
 _DIGEST_BYTES: Final = 8  # a runner's own chunks are told apart, not an adversary's
 _SESSION_BYTES: Final = 16

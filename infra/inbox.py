@@ -13,7 +13,6 @@ from typing import Final
 from uuid import UUID
 
 import msgspec
-from cryptography.exceptions import InvalidTag
 
 from domain.activity import ActivityMissing, RecordingDiffers
 from domain.errors import StoreUnavailable
@@ -30,12 +29,12 @@ from domain.uploads import (
     Verdict,
     Waiting,
 )
-from infra.keys import MasterKeys, UserCipher, UserKeys, Wrapped
+from infra.keys import MasterKeys, UserKeys
 from infra.object_store import Draft, Objects
-from infra.sealed_stream import CorruptStream, Sealer, Unwrap, Wrap, handed_over, unsealed, wrapped_key
+from infra.sealed_stream import CorruptStream, Sealer, Unwrap, Wrap, handed_over, unsealed
+from infra.wrapping import master_unwrap, master_wrap, users_unwrap, users_wrap
 
 HEAD_BYTES: Final = 4096
-_MASTER_ID_BYTES: Final = 8
 _LENGTH_BYTES: Final = 4
 _MANIFESTS: Final = msgspec.json.Decoder(Manifest)
 _VERDICTS: Final = msgspec.json.Decoder(Verdict)
@@ -133,7 +132,7 @@ class ObjectInbox:
             cipher = await self._keys.to_seal(manifest.user_id)
             await self._hand_over(
                 (f"inbox/{_name(manifest)}", master_unwrap(self._master, manifest.user_id)),
-                (f"originals/{manifest.user_id}", manifest.sha256, _users_wrap(cipher)),
+                (f"originals/{manifest.user_id}", manifest.sha256, users_wrap(cipher)),
             )
         except (CorruptStream, OwnerErased):  # it went over before, or nothing may be kept
             return
@@ -154,7 +153,7 @@ class ObjectInbox:
         cipher = await self._keys.to_seal(manifest.user_id)
         with contextlib.suppress(CorruptStream):  # then the bytes are in the inbox still, or nowhere
             await self._hand_over(
-                (f"originals/{manifest.user_id}/{manifest.sha256}", _users_unwrap(cipher)),
+                (f"originals/{manifest.user_id}/{manifest.sha256}", users_unwrap(cipher)),
                 ("inbox", _name(manifest), master_wrap(self._master, manifest.user_id)),
             )
 
@@ -186,7 +185,7 @@ class ObjectInbox:
             async for piece in pieces:
                 yield piece
 
-        async for piece in unsealed(again(), _users_unwrap(cipher), _whose(user_id)):
+        async for piece in unsealed(again(), users_unwrap(cipher), _whose(user_id)):
             yield piece
 
     async def remove_original(self, user_id: UserId, sha256: str) -> None:
@@ -287,46 +286,6 @@ def _cover_end(held: bytearray) -> int | None:
     """Where the bytes begin; None when the cover is not whole yet."""
     end = _LENGTH_BYTES + int.from_bytes(held[:_LENGTH_BYTES])
     return end if len(held) >= max(end, _LENGTH_BYTES) else None
-
-
-def master_wrap(master: MasterKeys, owner_id: UserId) -> Wrap:
-    """Keys of objects that nobody but this service is to open: with the id of the master key before them."""
-
-    def wrap(key: bytes) -> bytes:
-        wrapped = master.wrap(owner_id, key)
-        return bytes.fromhex(wrapped.master_id) + (wrapped.wrapped or b"")
-
-    return wrap
-
-
-def is_wrapped_by(master: MasterKeys, sealed: bytes) -> bool:
-    """Whether an object's key is wrapped by the first master key; `CorruptStream`."""
-    wrapped = wrapped_key(sealed)
-    return wrapped is not None and wrapped[:_MASTER_ID_BYTES].hex() == master.current
-
-
-def master_unwrap(master: MasterKeys, owner_id: UserId) -> Unwrap:
-    """`KeyUnusable` when it is not one of the master keys given."""
-
-    def unwrap(wrapped: bytes) -> bytes:
-        stored = Wrapped(wrapped[:_MASTER_ID_BYTES].hex(), wrapped[_MASTER_ID_BYTES:])
-        return master.unwrap(owner_id, stored) or b""
-
-    return unwrap
-
-
-def _users_wrap(cipher: UserCipher) -> Wrap:
-    return lambda key: cipher.seal(key, b"recording")
-
-
-def _users_unwrap(cipher: UserCipher) -> Unwrap:
-    def unwrap(wrapped: bytes) -> bytes:
-        try:
-            return cipher.open(wrapped, b"recording")
-        except InvalidTag:
-            raise CorruptStream("its key does not open") from None
-
-    return unwrap
 
 
 def _whose(user_id: UserId) -> bytes:

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator
 from domain.measures import UserId
 from infra.chunks import ObjectChunks
 from infra.faults import Fault
-from infra.inbox import ObjectInbox, is_wrapped_by, master_unwrap, master_wrap
+from infra.inbox import ObjectInbox
 from infra.keys import KeyUnusable, MasterKeys
 from infra.object_store import Objects
 from infra.sealed_stream import CorruptStream, handed_over
+from infra.wrapping import is_wrapped_by, master_unwrap, master_wrap
 
 
 async def rewrap_waiting(objects: Objects, master: MasterKeys, inbox: ObjectInbox, chunks: ObjectChunks) -> int:
