@@ -56,7 +56,8 @@ async def export_fit(
     get 404, also those who may see the activity. 409 `export-needs-times` without times.
     """
     card, session = await _own(services, fresh, user_id, ActivityId(activity_id), ExportNeedsTimes)
-    totals = Totals(card.distance_m, card.elapsed_s, card.moving_s)
+    calories_kcal = card.measured.calories_kcal
+    totals = Totals(card.distance_m, card.elapsed_s, card.moving_s, calories_kcal, card.utc_offset_s)
     body = await asyncio.to_thread(services.write_fit, session, totals)
     return _file(request, body, _FIT, file_name(card, "fit"), fresh)
 

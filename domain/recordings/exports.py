@@ -12,11 +12,13 @@ from domain.recordings.recording import Column, Session
 
 
 class Totals(Struct, frozen=True):
-    """What an activity amounts to. A device's word is in it, which its points alone need not add up to."""
+    """What an activity says of itself, beside its points. A device's word is in it, which these need not add up to."""
 
     distance_m: float
     elapsed_s: float
     moving_s: float
+    calories_kcal: float | None = None
+    utc_offset_s: int | None = None
 
 
 class ExportNeedsTimes(DomainError):

@@ -84,13 +84,23 @@ def write_fit(session: Session, totals: Totals | None = None) -> bytes:
             _records(session, (begin + seconds).tolist(), [(at, begin + int(seconds[at])) for at in session.breaks]),
             _event(end, profile.TIMER_STOPS[1]),
             _message(profile.LAP, [*sums, (_Out(254, _U16), 0)]),
-            _message(profile.SESSION, [*sums, (_Out(5, _ENUM), sport), (_Out(26, _U16), 1)]),
-            _message(profile.ACTIVITY, [(_Out(253, _U32), end), (_Out(0, _U32), timer), (_Out(1, _U16), 1)]),
+            _message(profile.SESSION, [*sums, (_Out(5, _ENUM), sport), (_Out(26, _U16), 1), *_calories(told)]),
+            _message(profile.ACTIVITY, [*_local(end, told), (_Out(0, _U32), timer), (_Out(1, _U16), 1)]),
         ]
     )
     header = struct.pack("<BBHI4s", 14, 0x20, 2195, len(body), b".FIT")
     head = header + struct.pack("<H", arc(header))
     return head + body + struct.pack("<H", arc(head + body))
+
+
+def _calories(told: Totals) -> list[tuple[_Out, int]]:
+    return [] if told.calories_kcal is None else [(_Out(11, _U16), round(told.calories_kcal))]
+
+
+def _local(at: int, told: Totals) -> list[tuple[_Out, int]]:
+    """A time, and what clocks showed then where it was, if that is known."""
+    local = [] if told.utc_offset_s is None else [(_Out(5, _U32), at + told.utc_offset_s)]
+    return [(_Out(253, _U32), at), *local]
 
 
 def _file_id(created: int) -> list[tuple[_Out, int]]:

@@ -12,6 +12,7 @@ from math import isnan
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 from lxml import etree
 
 from domain.measures import Sport
@@ -22,6 +23,8 @@ _GPX: Final = "http://www.topografix.com/GPX/1/1"
 _TPX: Final = "http://www.garmin.com/xmlschemas/TrackPointExtension/v1"
 _ON_FOOT: Final = (Sport.RUNNING, Sport.WALKING, Sport.HIKING)
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, production 2
+_CARRIED: Final = (Column.ALTITUDE, Column.HEART_RATE, Column.CADENCE, Column.TEMPERATURE, Column.POWER)
+_NEAR_S: Final = 10.0
 _BLOCK: Final = 10_000  # points at a time: a million would take a gigabyte while they are strings
 _END: Final = b"</trk>"  # where the points go: text is escaped, so there is one
 
@@ -29,12 +32,16 @@ _END: Final = b"</trk>"  # where the points go: text is escaped, so there is one
 def write_gpx(session: Session, creator: str = "Cairn") -> bytes:
     """The points that have a position, a segment for each stretch between breaks; `ExportNeedsPositions`.
 
+    Some devices write what a sensor says in records of their own, between those of positions. What no point has is
+    taken from the nearest of these records, at most 10 s away.
+
     Values have the decimals that are kept, so that they come back as they were, though TrackPointExtension's schema
     has heart rate and cadence as whole numbers; mostly they are. Cadence on foot is one foot's.
     """
     lat, lon = (session.columns.get(name, np.empty(0)) for name in (Column.LAT, Column.LON))
     if len(lat) != len(lon) or np.isnan(lat + lon).all():
         raise ExportNeedsPositions
+    session = _carried(session, ~np.isnan(lat + lon))
     head, _, tail = _document(session, creator).partition(_END)
     out = io.BytesIO()
     out.write(head)
@@ -45,6 +52,24 @@ def write_gpx(session: Session, creator: str = "Cairn") -> bytes:
         out.write(b"</trkseg>")
     out.write(_END + tail)
     return out.getvalue()
+
+
+def _carried(session: Session, placed: npt.NDArray[np.bool_]) -> Session:
+    t = session.columns.get(Column.T)
+    if t is None or placed.all():
+        return session
+    columns = dict(session.columns)
+    at = np.flatnonzero(placed)
+    for name in columns.keys() & set(_CARRIED):
+        known = np.flatnonzero(~np.isnan(columns[name]))
+        if len(known) and not placed[known].any():
+            after = np.searchsorted(known, at).clip(max=len(known) - 1)
+            pair = np.stack([known[(after - 1).clip(min=0)], known[after]])
+            apart = np.abs(t[pair] - t[at])
+            nearest = np.where(apart[0] <= apart[1], pair[0], pair[1])
+            columns[name] = columns[name].copy()
+            columns[name][at] = np.where(apart.min(axis=0) <= _NEAR_S, columns[name][nearest], np.nan)
+    return replace(session, columns=columns)
 
 
 def _part(session: Session, begin: int, end: int) -> Session:

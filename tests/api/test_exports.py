@@ -95,6 +95,18 @@ async def test_a_fit_says_the_activity_s_own_totals(anna: Runner) -> None:
     assert said == {name: told[name] for name in said}
 
 
+async def test_a_fit_is_of_the_runner_s_own_day(world: World, anna: Runner) -> None:
+    watch = Totals(3_000.0, 1_500.0, 900.0, calories_kcal=300, utc_offset_s=-11 * 3600)
+    position = await anna.run(write_fit(session(84), watch), first := uuid4())
+    told = await anna.get(f"/activities/{first}", after=position)
+    file = (await anna("GET", f"/activities/{first}/export.fit")).content
+    other = await world.runner("Other")
+    position = await other.run(file, again := uuid4())
+    seen = await other.get(f"/activities/{again}", after=position)
+    assert (told["utc_offset_s"], told["calories_kcal"]) == (-11 * 3600, 300)
+    assert [seen[name] for name in ("utc_offset_s", "calories_kcal")] == [-11 * 3600, 300]
+
+
 @pytest.mark.parametrize("file", ["export.gpx", "export.fit"])
 async def test_exports_are_their_owners_alone(anna: Runner, ben: Runner, file: str) -> None:
     activity_id = uuid4()

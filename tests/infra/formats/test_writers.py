@@ -112,6 +112,22 @@ def test_a_long_gpx_has_every_point_once() -> None:
     assert found.breaks == (5, 10_005)
 
 
+def test_a_point_has_what_the_sensors_said_in_records_of_their_own() -> None:
+    t = np.array([0.0, 1.0, 2.0, 3.0, 30.0, 31.0])
+    lat = np.array([52.0, np.nan, 52.001, np.nan, 52.002, 52.003])
+    heart_rate = np.array([np.nan, 120.0, np.nan, 124.0, np.nan, np.nan])
+    power = np.array([200.0, 210.0, np.nan, 230.0, 240.0, 250.0])  # which points have, where they have it
+    cadence = np.array([np.nan, np.nan, np.nan, 170.0, np.nan, np.nan])
+    altitude = np.full(6, np.nan)
+    named = (Column.T, Column.LAT, Column.LON, Column.HEART_RATE, Column.CADENCE, Column.ALTITUDE, Column.POWER)
+    columns = dict(zip(named, (t, lat, lat, heart_rate, cadence, altitude, power), strict=True))
+    found = reread(write_gpx(Session(Sport.RUNNING, session().started_at, columns))).columns
+    np.testing.assert_array_equal(found[Column.HEART_RATE], [120, 120, np.nan, np.nan])  # too long ago
+    np.testing.assert_array_equal(found[Column.POWER], [200, np.nan, 240, 250])
+    np.testing.assert_array_equal(found[Column.CADENCE], [170, 170, np.nan, np.nan])
+    assert Column.ALTITUDE not in found
+
+
 def test_a_session_without_positions_is_no_gpx() -> None:
     for columns in ({}, {Column.T: np.arange(2.0)}, {Column.LAT: np.full(2, np.nan), Column.LON: np.ones(2)}):
         with pytest.raises(ExportNeedsPositions):
@@ -155,6 +171,14 @@ def test_a_fit_says_the_totals_it_is_given() -> None:
     assert [(lap.distance_m, lap.elapsed_s) for lap in found.laps] == [(2_950.25, 1_010.862)]
     for message, timer in ((profile.LAP, profile.TIMER), (profile.ACTIVITY, profile.Field(0, 1000))):
         assert walk(content).of(content, message).column(timer).tolist() == [900.5]
+
+
+@pytest.mark.parametrize("utc_offset_s", [None, -5 * 3600, 0, 20_700])
+def test_a_fit_says_calories_and_what_clocks_showed(utc_offset_s: int | None) -> None:
+    content = write_fit(session(), Totals(3_000, 1_500, 900, calories_kcal=444.6, utc_offset_s=utc_offset_s))
+    recording = parse(content)
+    assert recording.utc_offset_s == utc_offset_s
+    assert recording.sessions[0].device.calories_kcal == 445
 
 
 def _activity(content: bytes) -> SessionRead:
