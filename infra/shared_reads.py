@@ -13,7 +13,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -44,6 +44,7 @@ end
 T = TypeVar("T")
 
 Changed = Callable[[Collection[UUID], int], None]
+_Command = tuple[str | bytes | int, ...]
 
 
 class SharedReads:
@@ -65,10 +66,7 @@ class SharedReads:
 
     async def level(self, users: Collection[UUID]) -> int | None:
         """The highest of theirs; None when one is not known."""
-        async with self._redis.pipeline(transaction=False) as all_of_them:
-            for user in users:
-                all_of_them.get(_level(user))
-            found = await self._asked(all_of_them.execute)
+        found = await self._asked(lambda: self._run([("GET", _level(user)) for user in users]))
         return None if found is None or None in found else max((int(level) for level in found), default=-1)
 
     def keep(
@@ -83,11 +81,15 @@ class SharedReads:
         task.add_done_callback(self._writing.discard)
 
     async def _keep(self, place: str, answer: bytes, users: Collection[UUID], position: int, seconds: int) -> None:
-        async with self._redis.pipeline(transaction=False) as all_of_it:
-            for user in users:
-                all_of_it.set(_level(user), position, ex=_LEVEL_SECONDS, nx=True)
-            all_of_it.set(place, answer, ex=seconds)
-            await self._asked(all_of_it.execute)
+        commands: list[_Command] = [("SET", _level(user), position, "EX", _LEVEL_SECONDS, "NX") for user in users]
+        await self._asked(lambda: self._run([*commands, ("SET", place, answer, "EX", seconds)]))
+
+    async def _run(self, commands: Sequence[_Command]) -> list[Any]:
+        """In one round trip. The connection is given back when all is answered, though nobody may wait any more."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            return await pipe.execute()
 
     async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T | None:
         """What Valkey says within the deadline; None, for a while without asking, when it does not."""

@@ -180,6 +180,25 @@ async def test_a_valkey_that_stands_still_is_seen_to_and_nothing_is_kept_meanwhi
     await api.close()
 
 
+async def test_an_answer_that_comes_late_is_not_the_next_one_s(
+    one: Process, redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("infra.shared_reads._PAUSE_SECONDS", 0.0)
+    anna, ben = uuid4(), uuid4()
+    for user, position in ((anna, 5), (ben, 9)):
+        one.reads.keep(user, "feed", b"answer", [user], position, 30)
+        await one.find(user, "feed")
+    with Redis.from_url(redis_url) as admin:
+        admin.execute_command("CLIENT", "PAUSE", 300, "ALL")
+    assert await one.reads.level([anna]) is None
+    one.reads.keep(anna, "other", b"other", [anna], 5, 30)
+    for _ in range(4):
+        assert await one.reads.level([ben]) in (None, 9)
+    assert await one.find(ben, "feed") == (b"answer", 9)
+    assert await one.reads.level([ben]) == 9
+    assert "could not be asked for" not in caplog.text
+
+
 async def test_while_valkey_is_away_nothing_is_kept_and_nothing_fails(tmp_path: Any) -> None:
     server = EmbeddedValkey(tmp_path)
     process = start(server)
