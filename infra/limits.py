@@ -19,6 +19,7 @@ _log = logging.getLogger(__name__)
 _DEADLINE_SECONDS: Final = 0.05
 _FAILURES: Final = 3  # in a row, then nobody waits for Valkey until it answers again
 _PROBE_SECONDS: Final = 1.0
+_PROBED: Final = "cairn:{probe}"
 
 # KEYS: of the limits, all in one slot. ARGV: how many requests were taken before this one and are not counted here, in
 # how many microseconds; then for each limit, the microseconds between requests and those of a whole burst.
@@ -131,6 +132,9 @@ class ValkeyLimits:
             missed = [n for n, answer in enumerate(found) if isinstance(answer, NoScriptError)]
             for n, answer in zip(missed, await self._execute([page[n] for n in missed]), strict=True):
                 found[n] = answer
+        errors = [answer for answer in found if isinstance(answer, Exception)]
+        if len(errors) == len(found):  # as when it may not write: full, or a replica
+            raise errors[0]
         return [None if isinstance(answer, Exception) else answer for answer in found]
 
     async def _execute(self, page: Sequence[_Asked]) -> list[Any]:
@@ -144,10 +148,10 @@ class ValkeyLimits:
     def _failed(self, error: Exception) -> None:
         self._failures += 1
         if self._failures == _FAILURES:
-            self._go_alone(repr(error))
+            self._go_alone(str(error) or repr(error))
 
     def _go_alone(self, why: str) -> None:
-        _log.warning("Valkey does not answer in time; each API process limits by itself until it does: %s", why)
+        _log.warning("Valkey does not answer as it should; each API process limits by itself until it does: %s", why)
         if self._probing is None or self._probing.done():  # else it goes on: an answer on its way had ended the doubt
             self._probing = asyncio.create_task(self._probe())
 
@@ -159,7 +163,7 @@ class ValkeyLimits:
                 async with asyncio.timeout(_PROBE_SECONDS):  # a new connection may need longer than a request waits
                     await self._redis.script_load(SCRIPT)
                 async with asyncio.timeout(_DEADLINE_SECONDS):
-                    await self._redis.script_load(SCRIPT)
+                    await self._redis.evalsha(_SHA, 1, _PROBED, 0, 0, 1, 1_000_000)
             except (RedisError, OSError, TimeoutError):
                 continue
             self._failures = 0

@@ -5,6 +5,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -14,7 +15,9 @@ from redis.backoff import NoBackoff
 
 from api.admission.gcra import Claim, Rate, decide
 from api.admission.limiter import Limiter
+from infra.embedded.valkey import EmbeddedValkey
 from infra.limits import ValkeyLimits
+from tests.servers import running
 
 
 @pytest.fixture
@@ -142,6 +145,27 @@ async def test_when_valkey_answers_again_it_is_asked_again(redis: Redis, monkeyp
     while not shared.answers:
         await asyncio.sleep(0.01)
     assert (await shared.take(asked) or [1])[0] == 0
+
+
+async def test_a_valkey_that_may_not_write_is_none_until_it_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("infra.limits._DEADLINE_SECONDS", 30.0)
+    monkeypatch.setattr("infra.limits._PROBE_SECONDS", 0.01)
+    with running(EmbeddedValkey, tmp_path) as server:
+        async with Redis.from_url(server.url, protocol=2) as redis:
+            limiter, asked = Limiter(shared := ValkeyLimits(redis)), claims(Rate("read", 10, 3600))
+            await redis.config_set("maxmemory", 1)
+            for _ in range(3):
+                await limiter.take(asked)
+            await asyncio.sleep(0.2)
+            assert limiter.alone
+            assert "maxmemory" in caplog.text
+            monkeypatch.setattr("infra.limits._PROBE_SECONDS", 30.0)
+            await redis.config_set("maxmemory", 0)
+            while not shared.answers:
+                await asyncio.sleep(0.01)
+            assert (await shared.take(asked) or [1])[0] == 0
 
 
 async def test_in_doubt_nobody_waits_until_a_probe_is_answered(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
