@@ -13,10 +13,12 @@ from domain.recordings.recording import Column, FloatColumn, Session
 
 _SANE_RATIO: Final = 4.0  # between the recorded distance and that of the positions, either way
 _WORTH_COMPARING_M: Final = 100.0  # positions of a treadmill wander that far
+_AT_THE_START_M: Final = 100.0  # what a channel may say at a session's first point
 _FALLS: Final = 0.02  # of the distance: a channel that falls by more counts something else
 _CATCHING_UP_S: Final = 10.0  # after a tunnel the channel adds what it missed at once
 _OF_ONE_TIME_S: Final = 1_800.0  # our choice: a real file of two tracks has 13 km between them, and no times in one
 _FEW: Final = 0.1  # of the steps: when more are too fast, the sport is named wrongly, and the way was made
+_BEFORE: Final = 0.1  # of the last value: a channel that begins further on counts an earlier session too
 _NOWHERE_MPS: Final = 100.0  # faster than any sport
 
 
@@ -103,12 +105,20 @@ def _recorded(session: Session, track: CleanTrack) -> Distance | None:
     reached = np.maximum.accumulate(channel[known])
     if -np.minimum(np.diff(channel[known]), 0.0).sum() > _FALLS * (reached[-1] - reached[0]):
         return None
-    counts_on = reached[0] > max(100.0, 0.1 * reached[-1])  # from an earlier session
+    counts_on = _counts_on(float(reached[0]), float(reached[-1]), session.device.distance_m)
     if counts_on and known[0] > 0:
         return None  # nobody knows what it would have said at the start
     first = 0.0 if counts_on else max(0.0, float(reached[0]))
     steps, seconds = np.diff(reached), _most_seconds(track, known)
     return _covered(DistanceSource.RECORDED, session.sport, known, steps, seconds, len(track.t), _CATCHING_UP_S, first)
+
+
+def _counts_on(first_m: float, last_m: float, told_m: float | None) -> bool:
+    """Whether the channel began in an earlier session: at over a tenth of where it ended, or by the device's total."""
+    if first_m <= _AT_THE_START_M:
+        return False
+    by_total = told_m is not None and abs(last_m - first_m - told_m) < abs(last_m - told_m)
+    return by_total or first_m > _BEFORE * last_m
 
 
 def _covered(

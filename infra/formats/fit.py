@@ -63,7 +63,9 @@ def _sessions(data: bytes, found: Walk, records: Messages, sessions: Messages) -
     if np.isnan(columns[Column.POWER]).all():
         columns[Column.POWER] = _developer_power(found.of(data, profile.FIELD_DESCRIPTION), records)
     totals, made = {name: sessions.column(*fields) for name, fields in profile.TOTALS.items()}, []
-    for index in np.argsort(starts, kind="stable") if len(sessions) else (0,):  # as they happened
+    order = np.argsort(starts, kind="stable") if len(sessions) else np.zeros(1, np.int64)  # as they happened
+    columns[Column.DISTANCE] = _from_each_start(columns[Column.DISTANCE], owner, order)
+    for index in order:
         mine = owner == index
         sport = profile.SPORTS.get(int(np.nan_to_num(sports[index], nan=-1)), Sport.OTHER) if len(sessions) else None
         made.append(
@@ -88,6 +90,18 @@ def _owners(times: FloatColumn, starts: FloatColumn) -> NDArray[np.int64]:
     order = np.argsort(starts, kind="stable")
     place = np.clip(np.searchsorted(starts[order], times, side="right") - 1, 0, None)
     return order[place].astype(np.int64)
+
+
+def _from_each_start(distance: FloatColumn, owner: NDArray[np.int64], order: NDArray[np.int64]) -> FloatColumn:
+    """The distance of each session from 0 at its first record, where it goes on from that of the one before."""
+    counted, reached = distance.copy(), 0.0
+    for index in order:
+        mine = np.flatnonzero((owner == index) & ~np.isnan(distance))
+        if len(mine):
+            if 0 < reached <= distance[mine].min():
+                counted[mine] -= distance[mine[0]]
+            reached = float(distance[mine[-1]])
+    return np.round(counted, DECIMALS[Column.DISTANCE])
 
 
 def _session(

@@ -43,6 +43,13 @@ def test_a_channel_that_counts_on_from_an_earlier_session_starts_at_nothing() ->
     assert measured(made(T, distance_m=40_000 + 3 * T)).total_m == pytest.approx(3_000)
 
 
+@pytest.mark.parametrize(("told_m", "expected_m"), [(40_010, 40_000), (41_700, 41_750), (None, 41_750)])
+def test_whether_a_channel_counts_on_by_less_the_device_s_total_tells(told_m: float | None, expected_m: float) -> None:
+    t = seconds(4_001)
+    leg = made(t, distance_m=1_750 + 10 * t, device=totals(told_m), sport=Sport.CYCLING)
+    assert measured(leg).total_m == pytest.approx(expected_m)
+
+
 def test_what_the_channel_missed_lies_evenly_between_its_neighbours() -> None:
     channel = 3 * T
     channel[100:200] = NAN

@@ -94,6 +94,15 @@ def test_several_sessions_share_the_records_out_by_time() -> None:
     assert recording.sessions[1].columns[Column.T].tolist() == [0, 1, 2, 3, 4]
 
 
+def test_a_later_session_s_distance_that_goes_on_from_the_one_before_is_counted_from_its_own_start() -> None:
+    swim, ride = session(BEGIN, 10, 30, sport=5), session(BEGIN + 10, 5, 0xFFFFFFFF // 100, sport=2)
+    later = parse(fit_file(records(15), swim, ride)).sessions[1]
+    assert later.columns[Column.DISTANCE].tolist() == [0, 3, 6, 9, 12]
+    late = [data(0, RECORD, BEGIN + 10 + i, 120, 600 + 300 * i) for i in range(5)]
+    begun_anew = parse(fit_file(records(10), define(0, 20, RECORD), *late, swim, ride)).sessions[1]
+    assert begun_anew.columns[Column.DISTANCE].tolist() == [6, 9, 12, 15, 18]
+
+
 def test_chained_files_are_read_through() -> None:
     chained = fit_file(records(3)) + fit_file(records(4, first=BEGIN + 100))
     assert len(parse(chained).sessions[0]) == 7
