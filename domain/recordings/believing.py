@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Final
 
 import numpy as np
 
-from domain.recordings.recording import Column, DeviceTotals, FloatColumn, Recording, Session
+from domain.recordings.recording import DECIMALS, Column, DeviceTotals, FloatColumn, Recording, Session
 
 BELIEVABLE: Final[Mapping[Column, tuple[float, float]]] = {
     Column.ALTITUDE: (-500.0, 9_000.0),  # from the Dead Sea's shore to Everest
@@ -19,6 +20,9 @@ BELIEVABLE: Final[Mapping[Column, tuple[float, float]]] = {
 }
 _MOST_M: Final = 10_000_000.0  # a quarter of the Earth's circumference
 _MOST_S: Final = 366 * 86_400.0
+CLOCK_JUMP_S: Final = 86_400.0  # a step longer than a day is the clock's, not the runner's
+_UNSET_POINTS: Final = 60  # our choice: a minute of one a second, for a receiver knows the time before the place
+_UNSET_SHARE: Final = 0.1  # of the points: more are a day of their own
 
 
 def believed(recording: Recording) -> Recording:
@@ -37,6 +41,7 @@ def believed(recording: Recording) -> Recording:
 
 
 _WORDS: Final = {
+    "clock-jump": "first points were over a day away, before the clock was set: they lead up to the others",
     "no-fix": "positions at 0, 0 were left out: the device did not know yet where it was",
     "device-totals": "sessions have totals of the device that cannot be, which were left out",
 }
@@ -54,7 +59,26 @@ def _believed(session: Session, left_out: Counter[str]) -> Session:
     if (device.distance_m or 0) > _MOST_M or max(device.elapsed_s or 0, device.timer_s or 0) > _MOST_S:
         device = DeviceTotals()
         left_out["device-totals"] += 1
-    return replace(session, columns=columns, device=device)
+    return _begun(replace(session, columns=columns, device=device), left_out)
+
+
+def _begun(session: Session, left_out: Counter[str]) -> Session:
+    """The session begun when the most of it was: a few first points from before the clock was set, or that a phone had
+    kept from another day, are moved by the whole jump, so that the last of them has the time of the first after it.
+    """
+    t = session.columns.get(Column.T, np.empty(0))
+    known = np.flatnonzero(~np.isnan(t))
+    steps = np.diff(t[known])
+    jumps = np.flatnonzero(np.abs(steps[: min(_UNSET_POINTS, int(_UNSET_SHARE * len(known)))]) > CLOCK_JUMP_S)
+    if len(jumps) == 0 or session.started_at is None:
+        return session
+    left_out["clock-jump"] += int(jumps[-1]) + 1
+    moved = t.copy()
+    for jump in jumps:
+        moved[known[: jump + 1]] += steps[jump]
+    begin = float(moved[known[0]])
+    columns = {**session.columns, Column.T: np.round(moved - begin, DECIMALS[Column.T])}
+    return replace(session, columns=columns, started_at=session.started_at + timedelta(seconds=begin))
 
 
 def _leave_out(

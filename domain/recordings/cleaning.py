@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pyproj import Geod
 
 from domain.measures import Sport
-from domain.recordings.believing import BELIEVABLE
+from domain.recordings.believing import BELIEVABLE, CLOCK_JUMP_S
 from domain.recordings.recording import Column, FloatColumn, Session
 
 _WGS84: Final = Geod(ellps="WGS84")
@@ -20,7 +20,6 @@ _MAX_SPEED: Final = {Sport.RUNNING: 12.5, Sport.WALKING: 12.5, Sport.HIKING: 12.
 _MAX_SPEED_ELSE: Final = 40.0  # m/s: a descent on a bicycle, a ski
 _SHORTEST_S: Final = 0.001  # times are kept to the millisecond
 _MOST_AT_ONCE: Final = 10  # points of one time: receivers measure ten times a second, and some files have whole seconds
-_CLOCK_JUMP_S: Final = 86_400.0  # a step longer than a day is the clock's, not the runner's
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def _times(given: FloatColumn) -> tuple[FloatColumn, bool, int]:
     if len(known) < max(2, len(given) / 2):
         return np.zeros(len(given)), False, 0
     steps = np.diff(given[known], prepend=given[known[0]])
-    wrong = (steps < 0) | (steps > _CLOCK_JUMP_S)
+    wrong = (steps < 0) | (steps > CLOCK_JUMP_S)
     elapsed = np.cumsum(np.where(wrong, 0.0, steps))
     if elapsed[-1] < _SHORTEST_S:
         return np.zeros(len(given)), False, int(wrong.sum())

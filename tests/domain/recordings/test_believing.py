@@ -1,11 +1,12 @@
 from collections.abc import Sequence
+from datetime import timedelta
 
 import numpy as np
 import pytest
 
 from domain.recordings.believing import believed
 from domain.recordings.recording import Column, DeviceTotals, Format, Recording, Session
-from tests.domain.recordings.tracks import made, seconds, totals
+from tests.domain.recordings.tracks import NAN, STARTED, made, seconds, totals
 
 
 def after(session: Session) -> tuple[Session, tuple[str, ...]]:
@@ -53,3 +54,35 @@ def test_totals_that_cannot_be_are_left_out(device: DeviceTotals) -> None:
     session, warnings = after(made(device=device))
     assert session.device == totals()
     assert warnings[0].startswith("device-totals: 1")
+
+
+DAY_S = 86_400.0
+
+
+@pytest.mark.parametrize("days", [2, 30, 900, 14_600, -20])
+@pytest.mark.parametrize("many", [1, 5, 60])
+def test_a_run_begins_when_most_of_it_was_whatever_a_few_first_points_say(days: float, many: int) -> None:
+    t = np.where(seconds(700) < many, seconds(700), seconds(700) + days * DAY_S)
+    session, warnings = after(made(t, heart_rate_bpm=t))
+    assert session.started_at == STARTED + timedelta(days=days, seconds=1)
+    assert session.columns[Column.T].tolist() == [*range(many), *range(many - 1, 699)]
+    assert len(session) == 700
+    assert warnings[0].startswith(f"clock-jump: {many} first points")
+
+
+def test_first_points_of_several_days_all_lead_up_to_the_run() -> None:
+    t = np.array([0, NAN, 10 * DAY_S, 50 * DAY_S, *(51 * DAY_S + 1 + seconds(100))])
+    session, _ = after(made(t))
+    assert session.started_at == STARTED + timedelta(days=51, seconds=1)
+    assert session.columns[Column.T].tolist()[2:6] == [0, 0, 0, 1]
+
+
+def test_a_time_before_the_start_is_no_new_start() -> None:
+    assert after(made([-2 * DAY_S, *seconds(100)]))[0].started_at == STARTED
+
+
+@pytest.mark.parametrize(("before", "points"), [(61, 10_000), (11, 100), (350, 700), (699, 700)])
+def test_more_than_a_few_points_of_another_day_are_a_day_of_the_run(before: int, points: int) -> None:
+    t = np.where(seconds(points) < before, seconds(points), seconds(points) + 3 * DAY_S)
+    session, warnings = after(made(t))
+    assert (session.started_at, session.columns[Column.T].tolist(), warnings) == (STARTED, t.tolist(), ())
