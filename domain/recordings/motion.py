@@ -3,6 +3,7 @@
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from domain.measures import Sport
 from domain.recordings.cleaning import CleanTrack
@@ -10,6 +11,8 @@ from domain.recordings.recording import Column, FloatColumn, Session
 
 _MOVING_MPS: Final = {Sport.CYCLING: 1.0}
 _MOVING_MPS_ELSE: Final = 0.5  # m/s, our choice: slower is standing, with the noise of GPS
+_SLOWEST_MPS: Final = 0.2  # m/s, our choice, for a steep climb or a swim
+_STANDING: Final = 0.1  # of the way: pauses of real files, by what noise adds in them, have 5 % at the most
 _STILL_S: Final = 10.0  # a slow stretch is a pause from this length on
 _CLIMB_WINDOW_S: Final = 11
 _CLIMB_STEP_M: Final = 1.0
@@ -22,26 +25,41 @@ def moving_time(session: Session, track: CleanTrack, distance: FloatColumn) -> F
 
     By a rule of our own, checked against the timers of real devices: not in stretches slower than 0.5 m/s (cycling
     1 m/s) over 10 s, and not across a stop of the timer, unless the
-    distance went on during it: a file's new segment may also be a gap in reception. Without any distance (a
-    trainer), all time counts but the timer's stops.
+    distance went on during it: a file's new segment may also be a gap in reception. Where such stretches make over a
+    tenth of the way, they are no pauses but a slow sport, and the limit is 0.2 m/s. Where they do by that one too,
+    without any distance (a trainer), and for a swim without positions (lengths of a pool, rests among them), all time
+    counts but the timer's stops, and no more than the timer.
     """
     if len(track.t) < 2 or not track.has_times:
         return np.zeros(max(0, len(track.t) - 1))
     steps, gained = np.diff(track.t), np.diff(distance)
-    stops = np.array(session.breaks, np.int64) - 1
-    if distance[-1] <= 0:
-        steps[stops] = 0.0
-        return steps
-    limit = _MOVING_MPS.get(session.sport, _MOVING_MPS_ELSE)
-    half = _STILL_S / 2
+    pool = session.sport is Sport.SWIMMING and session.device.timer_s and np.isnan(track.lat).all()
+    for limit in () if pool else (_MOVING_MPS.get(session.sport, _MOVING_MPS_ELSE), _SLOWEST_MPS):
+        slow = _slow(session, track, distance, limit)
+        if gained[slow].sum() < _STANDING * distance[-1]:
+            return np.where(slow, 0.0, steps)
+    return _timed(session, steps)
+
+
+def _slow(session: Session, track: CleanTrack, distance: FloatColumn, limit: float) -> NDArray[np.bool_]:
+    """Which steps are of a stretch slower than this."""
+    steps, gained, half = np.diff(track.t), np.diff(distance), _STILL_S / 2
     middle = track.t[:-1] + steps / 2
     ahead = np.interp(middle + half, track.t, distance) - np.interp(middle - half, track.t, distance)
     inside = (middle > half) & (middle < track.t[-1] - half)  # at the ends there is too little to judge by
     slow = inside & (ahead < limit * _STILL_S)
     alone = steps > _STILL_S
-    alone[stops] = True
+    alone[np.array(session.breaks, np.int64) - 1] = True
     slow[alone] = gained[alone] < limit * steps[alone]
-    return np.where(slow, 0.0, steps)
+    return slow
+
+
+def _timed(session: Session, steps: FloatColumn) -> FloatColumn:
+    """The steps without the timer's stops, shortened evenly to what the timer says if that is less."""
+    counted = steps.copy()
+    counted[np.array(session.breaks, np.int64) - 1] = 0.0
+    total_s = float(counted.sum())
+    return counted * min(1.0, (session.device.timer_s or total_s) / total_s) if total_s > 0 else counted
 
 
 def climb(track: CleanTrack) -> FloatColumn:

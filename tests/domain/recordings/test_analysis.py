@@ -64,6 +64,14 @@ def test_no_device_total_leaks_into_ours() -> None:
     assert analyse(made(T, distance_m=3 * T, device=device)).measured.device.distance_m == 9_000.0
 
 
+def test_the_splits_of_a_swim_in_a_pool_move_as_long_as_the_whole_does() -> None:
+    lengths = seconds(101)
+    swim = made(55 * lengths, distance_m=25 * lengths, sport=Sport.SWIMMING, device=totals(2_500, 5_500, 3_500))
+    found = analyse(swim)
+    assert (found.elapsed_s, found.moving_s) == (5_500, 3_500)
+    assert [split.moving_s for split in found.details.splits_km] == [1_400, 1_400, 700]
+
+
 def test_without_times_there_is_a_way_and_no_duration() -> None:
     found = analyse(made(places_m=3 * T, started_at=None))
     assert found.distance_m == pytest.approx(3_000)

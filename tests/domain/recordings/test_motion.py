@@ -6,7 +6,7 @@ from domain.recordings.cleaning import CleanTrack, clean
 from domain.recordings.distance import distance_of
 from domain.recordings.motion import climb, max_speed, moving_time
 from domain.recordings.recording import FloatColumn, Session
-from tests.domain.recordings.tracks import made, seconds
+from tests.domain.recordings.tracks import made, seconds, totals
 
 
 def moved(session: Session) -> float:
@@ -51,6 +51,40 @@ def test_on_a_trainer_all_time_counts_but_the_stops() -> None:
 def test_a_slow_walk_of_smart_recording_is_moving() -> None:
     t = 30 * seconds(50)
     assert moved(made(t, distance_m=0.9 * t, sport=Sport.WALKING)) == t[-1]
+
+
+@pytest.mark.parametrize("sport", [Sport.HIKING, Sport.SWIMMING, Sport.RUNNING, Sport.OTHER])
+def test_a_slow_sport_is_moving_and_its_rests_are_not(sport: Sport) -> None:
+    t = seconds(9_001)
+    reached = np.interp(t, [0, 3_600, 5_400, 9_000], [0, 1_620, 1_620, 3_240])
+    assert moved(made(t, places_m=reached, sport=sport)) == pytest.approx(7_200, abs=10)
+    assert moved(made(t[::55], places_m=reached[::55], sport=sport)) == pytest.approx(7_200, abs=110)
+
+
+def test_a_climb_that_is_slow_for_a_part_is_moving_throughout() -> None:
+    t = seconds(7_201)
+    assert moved(made(t, places_m=np.interp(t, [0, 3_600, 7_200], [0, 1_620, 5_220]), sport=Sport.HIKING)) == 7_200
+
+
+def test_a_long_stand_with_the_noise_of_gps_in_a_walk_is_not_moving() -> None:
+    t = seconds(4_801)
+    places = np.interp(t, [0, 1_800, 3_000, 4_800], [0, 2_500, 2_500, 5_000])
+    drift = np.convolve(np.random.default_rng(1).normal(0, 1.0, len(t) + 29), np.ones(30) / 30, "valid")
+    assert moved(made(t, places_m=places + drift, sport=Sport.WALKING)) == pytest.approx(3_600, rel=0.02)
+
+
+@pytest.mark.parametrize(("timer_s", "expected_s"), [(None, 2_200), (2_200, 2_200), (1_400, 1_400), (9_999, 2_200)])
+def test_a_swim_in_a_pool_takes_what_the_timer_says(timer_s: float | None, expected_s: float) -> None:
+    lengths = seconds(41)
+    swim = made(55 * lengths, distance_m=25 * lengths, sport=Sport.SWIMMING, device=totals(timer_s=timer_s))
+    assert moved(swim) == pytest.approx(expected_s)
+
+
+def test_what_is_slower_than_any_sport_is_moving_as_long_as_the_timer_ran() -> None:
+    t = np.concatenate([seconds(1_000), 4_000 + seconds(1_000)])
+    for timer_s, expected_s in ((None, 1_998), (1_500, 1_500)):
+        crawl = made(t, distance_m=0.1 * t, breaks=(1_000,), device=totals(timer_s=timer_s))
+        assert moved(crawl) == pytest.approx(expected_s)
 
 
 def test_a_hill_counts_once_up() -> None:
