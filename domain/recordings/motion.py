@@ -94,13 +94,16 @@ def _climbed(heights: FloatColumn) -> FloatColumn:
 
 
 def max_speed(session: Session, track: CleanTrack, distance: FloatColumn) -> float | None:
-    """Metres a second: the highest running median of five samples (Tukey 1977), for one glitch is no sprint."""
+    """Metres a second: the highest running median of five samples (Tukey 1977), for one glitch is no sprint.
+
+    Without a speed channel a sample is the way between whole seconds, where there are points.
+    """
     speed = session.columns.get(Column.SPEED)
     if speed is None:
         if not track.has_times or len(track.t) < 2 or distance[-1] <= 0:
             return None
-        steps = np.diff(track.t)
-        speed = (np.diff(distance) / np.maximum(steps, 1.0))[steps > 0]
+        at = np.unique(np.floor(track.t))
+        speed = np.diff(np.interp(at, track.t, distance)) / np.diff(at)
     known = speed[speed >= 0]  # NaN is not
     if len(known) == 0:
         return None

@@ -117,6 +117,17 @@ def test_without_a_speed_channel_the_distance_tells() -> None:
     assert max_speed(*_of(made(seconds(100), distance_m=3 * seconds(100)))) == pytest.approx(3)
 
 
+@pytest.mark.parametrize("hertz", [0.2, 1, 2, 3, 10])
+def test_however_often_there_are_points_the_distance_tells(hertz: float) -> None:
+    t = np.round(seconds(1_000) / hertz, 3)
+    assert max_speed(*_of(made(t, distance_m=3 * t))) == pytest.approx(3, rel=0.01)
+
+
+def test_a_glitch_among_ten_points_a_second_is_no_top_speed() -> None:
+    t = seconds(1_000) / 10
+    assert max_speed(*_of(made(t, distance_m=3 * t + np.where(t > 50, 20, 0)))) == pytest.approx(3)
+
+
 def test_without_times_there_is_no_speed() -> None:
     assert max_speed(*_of(made(places_m=3 * seconds(100)))) is None
 
