@@ -190,12 +190,14 @@ def test_a_treadmill_that_tells_totals_only_counts_by_them() -> None:
 def test_cadence_that_counts_both_feet_already_is_not_doubled() -> None:
     fields = [(253, U32), (4, U8)]
 
-    def median(cadence: int) -> float:
+    def median(cadence: int, sport: int = 1) -> float:
         rows = [data(0, fields, BEGIN + i, cadence) for i in range(10)]
-        content = fit_file(define(0, 20, fields), *rows, session(BEGIN, 9, 30))
+        content = fit_file(define(0, 20, fields), *rows, session(BEGIN, 9, 30, sport))
         return float(np.median(parse(content).sessions[0].columns[Column.CADENCE]))
 
     assert (median(85), median(170)) == (170, 170)
+    walking, hiking = 11, 17
+    assert [median(cadence, sport) for sport in (walking, hiking) for cadence in (55, 100)] == [110, 100] * 2
 
 
 def test_the_sport_that_the_runner_tells_decides_efforts_and_cadence() -> None:

@@ -64,7 +64,7 @@ def _column(name: Column, low: float, high: float) -> st.SearchStrategy[list[flo
             Column.LON: _column(Column.LON, -180, 180),
             Column.ALTITUDE: _column(Column.ALTITUDE, -500, 9_000),
             Column.HEART_RATE: _column(Column.HEART_RATE, 0, 250),
-            Column.CADENCE: _column(Column.CADENCE, 0, 220),  # more is taken for both feet
+            Column.CADENCE: _column(Column.CADENCE, 0, 180),  # more is taken for both feet of a walker
             Column.POWER: _column(Column.POWER, 0, 3_000),
             Column.TEMPERATURE: _column(Column.TEMPERATURE, -60, 60),
         }
