@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from domain.events.measured import DeviceTotals, Measured
 from domain.measures import Sport
+from domain.recordings.believing import BELIEVABLE
 from domain.recordings.cleaning import CleanTrack, clean, max_possible_speed
 from domain.recordings.distance import Distance, DistanceSource, distance_of
 from domain.recordings.motion import climb, max_speed, moving_time
@@ -73,7 +74,7 @@ def analyse(session: Session, warnings: Sequence[str] = ()) -> Analysis:
         distance_m=round(total_m, 2),
         elapsed_s=round(elapsed_s, 3),
         moving_s=round(moving_s, 3),
-        elevation_gain_m=round(float(climbed[-1]), 1) if len(climbed) else 0.0,
+        elevation_gain_m=round(_ascent(session.device, track, climbed), 1),
         measured=_measured(session, track, route, distance, total_m, moving_s, warnings),
         details=Details(
             splits_km=splits(sums, KILOMETRE_M),
@@ -110,6 +111,7 @@ def _measured(
     warnings: Sequence[str],
 ) -> Measured:
     device, heart_rate = session.device, _above_zero(session.columns.get(Column.HEART_RATE))
+    told = _heart_rate(device.avg_heart_rate_bpm), _heart_rate(device.max_heart_rate_bpm)
     fastest = max_speed(session, track, distance.column)
     trusted = session.sport in _ON_FOOT and not distance.leaps and not distance.fast
     return Measured(
@@ -117,8 +119,8 @@ def _measured(
         distance_source=distance.source,
         avg_speed_mps=round(total_m / moving_s, 3) if moving_s >= 0.001 and total_m > 0 else None,
         max_speed_mps=None if fastest is None else round(fastest, 3),
-        avg_heart_rate_bpm=round(float(heart_rate.mean()), 1) if len(heart_rate) else None,
-        max_heart_rate_bpm=round(float(heart_rate.max()), 1) if len(heart_rate) else None,
+        avg_heart_rate_bpm=round(float(heart_rate.mean()), 1) if len(heart_rate) else told[0],
+        max_heart_rate_bpm=round(float(heart_rate.max()), 1) if len(heart_rate) else told[1],
         avg_cadence_spm=_mean(session.columns.get(Column.CADENCE)),
         calories_kcal=device.calories_kcal,
         polyline=route.preview(),
@@ -139,6 +141,18 @@ def _elapsed(session: Session, track: CleanTrack) -> float:
     if track.has_times:
         return float(track.t[-1])
     return max(0.0, float(session.device.timer_s or session.device.elapsed_s or 0.0))
+
+
+def _ascent(device: DeviceSaid, track: CleanTrack, climbed: FloatColumn) -> float:
+    """By the heights; by the device where it recorded none."""
+    if np.isnan(track.altitude).all():
+        return float(device.ascent_m or 0.0)
+    return float(climbed[-1])
+
+
+def _heart_rate(told: float | None) -> float | None:
+    """The device's, if it is one."""
+    return told if told and told <= BELIEVABLE[Column.HEART_RATE][1] else None
 
 
 def _above_zero(column: FloatColumn | None) -> FloatColumn:

@@ -47,7 +47,7 @@ def _slow(session: Session, track: CleanTrack, distance: FloatColumn, limit: flo
     middle = track.t[:-1] + steps / 2
     ahead = np.interp(middle + half, track.t, distance) - np.interp(middle - half, track.t, distance)
     inside = (middle > half) & (middle < track.t[-1] - half)  # at the ends there is too little to judge by
-    slow = inside & (ahead < limit * _STILL_S)
+    slow: NDArray[np.bool_] = inside & (ahead < limit * _STILL_S)
     alone = steps > _STILL_S
     alone[np.array(session.breaks, np.int64) - 1] = True
     slow[alone] = gained[alone] < limit * steps[alone]

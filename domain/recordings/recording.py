@@ -59,7 +59,10 @@ DECIMALS: Final[Mapping[Column, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class DeviceTotals:
-    """What the device wrote in its own summary. Kept beside ours, never mixed with it. None: not said."""
+    """What the device wrote in its own summary. Kept beside ours, in whose place it is where no point tells.
+
+    None: not said.
+    """
 
     distance_m: Metres | None = None
     elapsed_s: Seconds | None = None

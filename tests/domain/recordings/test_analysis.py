@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.events.measured import DeviceTotals
-from domain.measures import Sport
+from domain.measures import Metres, Sport
 from domain.recordings.analysis import Analysis, analyse
 from domain.recordings.recording import Column, Session
+from domain.recordings.recording import DeviceTotals as SaidByDevice
 from tests.domain.recordings.tracks import NAN, STARTED, made, seconds, totals
 
 T = seconds(1_001)
@@ -56,6 +57,25 @@ def test_a_session_of_totals_alone_counts_by_them() -> None:
     assert (found.distance_m, found.elapsed_s, found.moving_s) == (1_500, 2_000, 1_800)
     assert found.measured.distance_source == "device"
     assert "no-points" in codes(found)
+
+
+def test_where_no_point_has_a_heart_rate_or_a_height_the_device_s_count() -> None:
+    device = SaidByDevice(Metres(1_500), ascent_m=Metres(70), avg_heart_rate_bpm=140, max_heart_rate_bpm=171)
+    for session in (
+        made(device=device),
+        made(T, distance_m=3 * T, device=device),
+        made(heart_rate_bpm=0 * T, device=device),
+    ):
+        found = analyse(session)
+        assert (found.measured.avg_heart_rate_bpm, found.measured.max_heart_rate_bpm) == (140, 171)
+        assert found.elevation_gain_m == 70
+    own = analyse(made(T, device=device, heart_rate_bpm=120 + 0 * T, altitude_m=40 + 0 * T))
+    assert (own.measured.avg_heart_rate_bpm, own.measured.max_heart_rate_bpm, own.elevation_gain_m) == (120, 120, 0)
+
+
+def test_no_heart_beats_as_some_devices_say() -> None:
+    found = analyse(made(T, device=SaidByDevice(avg_heart_rate_bpm=0, max_heart_rate_bpm=254))).measured
+    assert (found.avg_heart_rate_bpm, found.max_heart_rate_bpm) == (None, None)
 
 
 def test_no_device_total_leaks_into_ours() -> None:
