@@ -63,7 +63,7 @@ def _sessions(data: bytes, found: Walk, records: Messages, sessions: Messages) -
     if np.isnan(columns[Column.POWER]).all():
         columns[Column.POWER] = _developer_power(found.of(data, profile.FIELD_DESCRIPTION), records)
     totals, made = {name: sessions.column(*fields) for name, fields in profile.TOTALS.items()}, []
-    order = np.argsort(starts, kind="stable") if len(sessions) else np.zeros(1, np.int64)  # as they happened
+    order = _as_they_happened(starts) if len(sessions) else np.zeros(1, np.int64)
     columns[Column.DISTANCE] = _from_each_start(columns[Column.DISTANCE], owner, order)
     for index in order:
         mine = owner == index
@@ -81,6 +81,13 @@ def _sessions(data: bytes, found: Walk, records: Messages, sessions: Messages) -
             )
         )
     return [session for session in made if len(session) or session.device.distance_m or session.device.elapsed_s]
+
+
+def _as_they_happened(starts: FloatColumn) -> NDArray[np.int64]:
+    """The sessions by their starts; of those with the same one the last, which brings the others up to date."""
+    order = np.argsort(starts, kind="stable")
+    last: NDArray[np.int64] = order[np.diff(starts[order], append=np.nan) != 0]
+    return last
 
 
 def _owners(times: FloatColumn, starts: FloatColumn) -> NDArray[np.int64]:

@@ -103,6 +103,12 @@ def test_a_later_session_s_distance_that_goes_on_from_the_one_before_is_counted_
     assert begun_anew.columns[Column.DISTANCE].tolist() == [6, 9, 12, 15, 18]
 
 
+def test_of_two_session_messages_with_the_same_start_the_later_one_counts() -> None:
+    early, late = session(BEGIN, 5, 12), session(BEGIN, 10, 27)
+    (only,) = parse(fit_file(records(10), early, late)).sessions
+    assert (len(only), only.device.elapsed_s, only.device.distance_m) == (10, 10.0, 27.0)
+
+
 def test_chained_files_are_read_through() -> None:
     chained = fit_file(records(3)) + fit_file(records(4, first=BEGIN + 100))
     assert len(parse(chained).sessions[0]) == 7
