@@ -54,7 +54,7 @@ def parse_fit(data: bytes) -> Recording:
 def _sessions(data: bytes, found: Walk, records: Messages, sessions: Messages) -> list[Session]:
     """A session for each session message, or one for all records when the file lost it."""
     times = records.timestamps()
-    columns, sports = _columns(records), sessions.column(profile.SESSION_SPORT)
+    columns, sports = _columns(records), _sports(sessions, profile.SESSION_SPORT, profile.SESSION_SUB_SPORT)
     starts = sessions.column(profile.START_TIME)
     owner = _owners(times, starts)
     laps, pauses = found.of(data, profile.LAP), _resumes(found.of(data, profile.EVENT))
@@ -67,12 +67,11 @@ def _sessions(data: bytes, found: Walk, records: Messages, sessions: Messages) -
     columns[Column.DISTANCE] = _from_each_start(columns[Column.DISTANCE], owner, order)
     for index in order:
         mine = owner == index
-        sport = profile.SPORTS.get(int(np.nan_to_num(sports[index], nan=-1)), Sport.OTHER) if len(sessions) else None
         made.append(
             _session(
                 {name: column[mine] for name, column in columns.items()},
                 times[mine],
-                sport or _sport_of(found.of(data, profile.SPORT)),
+                sports[index] if sports else _sport_of(found.of(data, profile.SPORT)),
                 starts[index] if len(sessions) else np.nan,
                 _totals(totals, index) if len(sessions) else DeviceTotals(),
                 _laps(laps, lap_owner == index),
@@ -219,11 +218,13 @@ def _resumes(events: Messages) -> FloatColumn:
     return np.array(resumed, float)
 
 
+def _sports(messages: Messages, sport: profile.Field, sub_sport: profile.Field) -> list[Sport]:
+    return [*map(profile.sport_of, messages.column(sport), messages.column(sub_sport))]
+
+
 def _sport_of(messages: Messages) -> Sport:
     """The sport of a file that lost its session: the sport message comes first."""
-    if len(messages) == 0:
-        return Sport.OTHER
-    return profile.SPORTS.get(int(np.nan_to_num(messages.column(profile.Field(0))[0], nan=-1)), Sport.OTHER)
+    return next(iter(_sports(messages, profile.SPORT_SPORT, profile.SPORT_SUB_SPORT)), Sport.OTHER)
 
 
 def _device_name(data: bytes, found: Walk) -> str | None:

@@ -1,5 +1,7 @@
 """What we read of the FIT profile (Garmin FIT SDK, Profile.xlsx 21.x): message and field numbers, scales, sports."""
 
+from collections.abc import Mapping
+from math import isnan
 from typing import Final, NamedTuple
 
 from domain.measures import Sport
@@ -45,7 +47,7 @@ FRACTIONAL_CADENCE: Final = Field(53, 128)
 COMPRESSED_SPEED_DISTANCE: Final = 8  # three bytes: 12 bits of m/s * 100, 12 bits of m * 16 that roll over
 
 START_TIME: Final = Field(2)
-SESSION_SPORT: Final = Field(5)
+SESSION_SPORT, SESSION_SUB_SPORT = Field(5), Field(6)
 ELAPSED: Final = Field(7, 1000)
 TIMER: Final = Field(8, 1000)
 DISTANCE: Final = Field(9, 100)
@@ -66,6 +68,8 @@ EVENT_TYPE: Final = Field(1)
 TIMER_EVENT: Final = 0
 TIMER_START: Final = 0
 TIMER_STOPS: Final = (1, 4, 8, 9)  # stop, stop_all, stop_disable, stop_disable_all
+
+SPORT_SPORT, SPORT_SUB_SPORT = Field(0), Field(1)
 
 DESCRIBED: Final = (Field(0), Field(1), Field(2))  # developer, number and base type of a developer field
 DESCRIBED_NAME: Final = 3
@@ -110,6 +114,7 @@ SPORTS: Final = {
     11: Sport.WALKING,
     12: Sport.SKIING,
     13: Sport.SKIING,
+    14: Sport.SKIING,  # on a board
     15: Sport.ROWING,
     16: Sport.HIKING,
     17: Sport.HIKING,
@@ -117,4 +122,25 @@ SPORTS: Final = {
     30: Sport.SKATING,
     33: Sport.SKATING,
     35: Sport.HIKING,
+    47: Sport.FITNESS,  # boxing
+    48: Sport.FITNESS,  # floor climbing
+    62: Sport.FITNESS,  # intervals
+    67: Sport.FITNESS,  # meditation
+    83: Sport.FITNESS,  # dance
+    84: Sport.FITNESS,  # jump rope
 }
+_EQUIPMENT: Final = 4
+_ON_EQUIPMENT: Final[Mapping[float, Sport]] = {  # by sub sport
+    1: Sport.RUNNING,  # treadmill
+    5: Sport.CYCLING,  # spin
+    6: Sport.CYCLING,  # indoor cycling
+    14: Sport.ROWING,
+    27: Sport.WALKING,
+    45: Sport.RUNNING,
+}
+
+
+def sport_of(number: float, sub_sport: float) -> Sport:
+    """The sport behind the numbers, which may be NaN; on fitness equipment, what it stands for."""
+    on_equipment = _ON_EQUIPMENT.get(sub_sport) if number == _EQUIPMENT else None
+    return on_equipment or SPORTS.get(-1 if isnan(number) else int(number), Sport.OTHER)

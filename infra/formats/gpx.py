@@ -6,7 +6,8 @@ from typing import Final
 from domain.measures import Sport
 from domain.recordings.recording import Column, EmptyRecording, Format, Recording
 from infra.formats.alike import AlikePoints
-from infra.formats.table import Points, Row, sport_named
+from infra.formats.sports import sport_named
+from infra.formats.table import Points, Row
 from infra.formats.xml_stream import Closed, Opened, read_xml
 
 # local names of the elements that the extensions put values in, whatever namespace or nesting they use
@@ -89,7 +90,7 @@ class _Track:
     def kind(self, text: str, parent: str) -> None:
         """The sport, of the first track that names one."""
         if parent == "trk" and self.sport is Sport.OTHER:
-            self.sport = sport_named(text)
+            self.sport = sport_named(text) or Sport.OTHER
 
     def other(self, _text: str, _parent: str) -> None:
         """What is no recording."""
@@ -107,7 +108,7 @@ def parse_gpx(data: bytes) -> Recording:
     if not len(points):
         raise EmptyRecording(_nothing(track.others, broken=not whole))
     if sport is Sport.OTHER and title:
-        sport = sport_named(title.split()[0])  # Runkeeper's way: "Running 10/2/17 7:49 am"
+        sport = sport_named(title.split()[0]) or Sport.OTHER  # Runkeeper's way: "Running 10/2/17 7:49 am"
     session = points.session(sport, title=title[:200] if title else None)
     warnings = points.warnings()
     if not whole:

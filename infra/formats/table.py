@@ -25,24 +25,6 @@ _QUARTER: Final = timedelta(minutes=15)  # offsets of time zones are multiples o
 # steps a minute of one foot: 220 of both, which nobody holds for half a run, and 180, at which nobody walks; a run that
 # is called a hike has nearly as many
 _FASTEST_FOOT: Final = {Sport.RUNNING: 110.0, Sport.WALKING: 90.0, Sport.HIKING: 90.0}
-_NAMES: Final = {
-    Sport.RUNNING: ("running", "run", "jogging", "trail running", "trail_running", "treadmill running", "9"),
-    Sport.WALKING: ("walking", "walk", "10"),
-    Sport.HIKING: ("hiking", "hike", "trekking", "4"),
-    Sport.CYCLING: ("cycling", "biking", "bike", "ride", "road_biking", "mountain biking", "virtualride", "1"),
-    Sport.SWIMMING: ("swimming", "swim", "open_water_swimming"),
-    Sport.ROWING: ("rowing", "row"),
-    Sport.SKIING: ("skiing", "ski", "cross-country skiing", "nordicski", "7"),
-    Sport.SKATING: ("skating", "inline skating", "ice skating"),
-    Sport.TRANSITION: ("transition",),  # our own word for it, as an export has it
-    Sport.FITNESS: ("fitness",),
-}
-_SPORTS: Final = {name: sport for sport, names in _NAMES.items() for name in names}
-
-
-def sport_named(name: str | None) -> Sport:
-    """The sport behind a file's word (or Strava's number) for it."""
-    return _SPORTS.get((name or "").strip().lower(), Sport.OTHER)
 
 
 def moment(text: str | None) -> datetime | None:

@@ -16,7 +16,8 @@ from domain.recordings.recording import (
     UnreadableRecording,
 )
 from infra.formats.alike import AlikePoints
-from infra.formats.table import MAX_LAPS, Points, Row, moment, numbers, sport_named, written_offset
+from infra.formats.sports import sport_named
+from infra.formats.table import MAX_LAPS, Points, Row, moment, numbers, written_offset
 from infra.formats.xml_stream import Closed, Opened, read_xml
 
 _VALUES: Final = {
@@ -118,7 +119,7 @@ class _File:
 
     def begin_activity(self, attributes: Mapping[str, str]) -> None:
         """Its sport."""
-        self._activity = _Activity(sport_named(attributes.get("Sport")))
+        self._activity = _Activity(sport_named(attributes.get("Sport", "")) or Sport.OTHER)
 
     def begin_lap(self, attributes: Mapping[str, str]) -> None:
         """Its time."""

@@ -28,6 +28,26 @@ def test_records_become_columns_with_the_session_s_totals() -> None:
     assert recording.warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("sport", "sub_sport", "read"),
+    [
+        (1, 0, Sport.RUNNING),
+        (4, 1, Sport.RUNNING),  # on a treadmill
+        (4, 6, Sport.CYCLING),
+        (4, 14, Sport.ROWING),
+        (4, 15, Sport.FITNESS),  # an elliptical
+        (14, 0, Sport.SKIING),
+        (62, 0, Sport.FITNESS),
+        (2, 1, Sport.CYCLING),
+        (0xFF, 0xFF, Sport.OTHER),
+    ],
+)
+def test_the_sport_on_equipment_is_what_the_equipment_stands_for(sport: int, sub_sport: int, read: Sport) -> None:
+    fields = [(253, U32), (2, U32), (5, 0x00), (6, 0x00)]
+    told = define(1, 18, fields) + data(1, fields, BEGIN + 4, BEGIN, sport, sub_sport)
+    assert [one.sport for one in parse(fit_file(records(5), told)).sessions] == [read]
+
+
 def test_big_endian_definitions_give_the_same() -> None:
     big, little = parse(fit_file(records(5, order=">"))), parse(fit_file(records(5)))
     for name, column in little.sessions[0].columns.items():

@@ -80,6 +80,12 @@ def test_cadence_on_a_bicycle_is_not_doubled() -> None:
     [
         ("<type>running</type>", Sport.RUNNING),
         ("<type>9</type>", Sport.RUNNING),  # Strava's
+        ("<type>track_running</type>", Sport.RUNNING),  # Garmin's
+        ("<type>Trail run</type>", Sport.RUNNING),
+        ("<type>VirtualRun</type>", Sport.RUNNING),
+        ("<type>Nordic Walking</type>", Sport.WALKING),
+        ("<type>mountain_biking</type>", Sport.CYCLING),
+        ("<type>indoor_rowing</type>", Sport.ROWING),
         ("<name>Running 10/2/17 7:49 am</name>", Sport.RUNNING),  # Runkeeper's
         ("<name>Sunday</name>", Sport.OTHER),
     ],

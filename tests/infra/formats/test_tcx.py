@@ -105,3 +105,9 @@ def test_a_lap_without_points_counts_by_its_totals() -> None:
 def test_a_file_of_neither_is_empty() -> None:
     with pytest.raises(EmptyRecording, match="send a recorded activity"):
         parse(tcx())
+
+
+@pytest.mark.parametrize("name", ["Running", "TrailRunning", "Indoor Running"])
+def test_a_run_is_a_run_however_it_is_spelt(name: str) -> None:
+    (session,) = parse(tcx(activity(lap(point(0)), sport=name))).sessions
+    assert session.sport is Sport.RUNNING
