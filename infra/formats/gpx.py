@@ -102,8 +102,7 @@ def parse_gpx(data: bytes) -> Recording:
 
     Cadence on foot is in steps of both feet a minute: the extensions count one foot's.
     """
-    track = _Track()
-    whole = read_xml(data, track.opened(), track.closed(), AlikePoints("trkpt", _row_of, track.points))
+    track, whole = read_xml(data, _Track, lambda track: AlikePoints("trkpt", _row_of, track.points))
     points, title, sport = track.points, track.title, track.sport
     if not len(points):
         raise EmptyRecording(_nothing(track.others, broken=not whole))
@@ -123,8 +122,8 @@ def parse_gpx(data: bytes) -> Recording:
 
 
 def _row_of(point: bytes) -> Row | None:
-    track = _Track()
-    return track.points.last if read_xml(point, track.opened(), track.closed()) else None
+    track, whole = read_xml(point, _Track)
+    return track.points.last if whole else None
 
 
 def _nothing(others: int, *, broken: bool) -> str:

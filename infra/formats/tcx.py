@@ -198,8 +198,8 @@ class _File:
 
 
 def _row_of(point: bytes) -> Row | None:
-    file = _File()
-    return file.last if read_xml(point, file.opened(), file.closed()) else None
+    file, whole = read_xml(point, _File)
+    return file.last if whole else None
 
 
 def parse_tcx(data: bytes) -> Recording:
@@ -207,8 +207,7 @@ def parse_tcx(data: bytes) -> Recording:
 
     Cadence on foot is in steps of both feet a minute: TCX counts one foot's.
     """
-    file = _File()
-    whole = read_xml(data, file.opened(), file.closed(), AlikePoints("Trackpoint", _row_of, file))
+    file, whole = read_xml(data, _File, lambda file: AlikePoints("Trackpoint", _row_of, file))
     if not whole:
         file.end_activity()
         file.warnings.append("truncated: the XML ends early or is damaged; what comes before was kept")

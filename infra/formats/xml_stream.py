@@ -4,8 +4,10 @@ Expat calls for each tag and keeps nothing, so that memory does not grow with th
 namespace, or without a prefix that was never bound.
 """
 
+import codecs
+import re
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Protocol, TypeVar
 from xml.parsers import expat
 
 from domain.recordings.recording import UnreadableRecording
@@ -16,6 +18,26 @@ Opened = Callable[[Mapping[str, str]], None]
 Closed = Callable[[str, str], None]
 """Takes the text of an element that ends (what stands after its last child), and its parent's local name."""
 
+_BEFORE_TEXT: Final = b"\xef\xbb\xbf \t\r\n"  # UTF-8's byte order mark and white space
+_DECLARED: Final = re.compile(rb"""<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.:-]+)""")
+_CONTROLS: Final = bytes(set(range(0x20)) - {*b"\t\n\r"})
+_SPACED: Final = bytes.maketrans(_CONTROLS, b" " * len(_CONTROLS))
+# what begins none of the five entities of XML, nor a reference to a character that it has
+_STRAY: Final = re.compile(
+    rb"&(?!(?:amp|lt|gt|quot|apos|#(?!5[5-7]\d{3};)(?:[3-9]\d|\d{3,7})"
+    rb"|#x(?![dD][89a-fA-F]..;)(?:[2-9a-fA-F][\da-fA-F]|[\da-fA-F]{3,6}));)"
+)
+_MOST_STRAY: Final = 10_000  # each makes the file longer
+_CODES: Final = expat.errors.codes
+_OF_ENCODING: Final = {
+    _CODES[expat.errors.XML_ERROR_UNKNOWN_ENCODING],
+    _CODES[expat.errors.XML_ERROR_INCORRECT_ENCODING],
+}
+_OF_LETTERS: Final = {
+    _CODES[expat.errors.XML_ERROR_INVALID_TOKEN],
+    _CODES[expat.errors.XML_ERROR_UNDEFINED_ENTITY],
+    _CODES[expat.errors.XML_ERROR_BAD_CHAR_REF],
+}
 _CHUNK_BYTES: Final = 64 * 1024
 _SMALL_BYTES: Final = 16 * 1024  # in less than this, patterns are not worth making
 _LONGEST_TAG: Final = 1024 * 1024  # bytes between two events of the parser: a tag, or a comment
@@ -27,54 +49,80 @@ _NO_DOCTYPE: Final = "The XML declares a DOCTYPE, which no recording needs: remo
 _NO_RECORDING: Final = "The XML is mostly other things than a recording: export it again."
 
 
-def read_xml(
-    data: bytes, opened: Mapping[str, Opened], closed: Mapping[str, Closed], points: AlikePoints | None = None
-) -> bool:
-    """Call for the elements of these local names, as they begin and end; whether the file is whole.
+class Document(Protocol):
+    """What takes the elements of a file, each by its local name."""
 
-    Elements that are written alike may go past it by `points`. After a syntax error what came before counts. An
-    encoding that is unknown, or declared wrongly, costs only the letters beyond ASCII.
+    def opened(self) -> Mapping[str, Opened]:
+        """As they begin."""
+        ...
+
+    def closed(self) -> Mapping[str, Closed]:
+        """As they end."""
+        ...
+
+
+D = TypeVar("D", bound=Document)
+
+
+def read_xml(data: bytes, begin: Callable[[], D], alike: Callable[[D], AlikePoints] | None = None) -> tuple[D, bool]:
+    """What was read, and whether the file is whole.
+
+    Elements that are written alike may go past the document by `alike`. After a syntax error what came before counts.
+    Letters that XML or the declared encoding does not have break nothing: then all is read once more, without them.
     """
-    reading = _Reading(opened, closed)
-    try:
-        reading.read(data.lstrip(), None, points if len(data) > _SMALL_BYTES else None)
-    except (expat.ExpatError, LookupError, ValueError) as error:
-        if reading.begun or not _is_of_encoding(error):
-            return False
-        return _read_as_latin(data, opened, closed)
-    return True
+    data = data.lstrip(_BEFORE_TEXT)
+    document = begin()
+    fault = _fault_in(data, None, document, alike)
+    if fault is not None and (mended := _mended(data, fault)) is not None:
+        document = begin()
+        fault = _fault_in(*mended, document, alike)
+    return document, fault is None
 
 
-def _read_as_latin(data: bytes, opened: Mapping[str, Opened], closed: Mapping[str, Closed]) -> bool:
+def _fault_in(
+    data: bytes, encoding: str | None, document: D, alike: Callable[[D], AlikePoints] | None
+) -> Exception | None:
+    points = alike(document) if alike is not None and len(data) > _SMALL_BYTES else None
     try:
-        _Reading(opened, closed).read(data.lstrip(), "iso-8859-1", None)
-    except expat.ExpatError:
+        _Reading(document).read(data, encoding, points)
+    except (expat.ExpatError, LookupError, ValueError) as fault:  # the last two are the codecs'
+        return fault
+    return None
+
+
+def _mended(data: bytes, fault: Exception) -> tuple[bytes, str] | None:
+    """The bytes without letters that may have been the fault, and their encoding; None when it was something else."""
+    code = fault.code if isinstance(fault, expat.ExpatError) else None
+    of_encoding = code is None or code in _OF_ENCODING
+    if b"\0" in data[:4] or not (of_encoding or code in _OF_LETTERS):  # the NULs are UTF-16's
+        return None
+    told = _DECLARED.match(data)
+    declared = told[1].decode().lower() if told else "utf-8"
+    fallback = "iso-8859-1" if of_encoding or declared.startswith("utf") else declared
+    encoding = "utf-8" if _is_utf8(data) else fallback
+    mended = _STRAY.sub(b"&amp;", data.translate(_SPACED), _MOST_STRAY)
+    return None if (mended, encoding) == (data, declared) else (mended, encoding)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        for _ in codecs.iterdecode((data[at : at + _CHUNK_BYTES] for at in range(0, len(data), _CHUNK_BYTES)), "utf-8"):
+            pass
+    except UnicodeDecodeError:
         return False
     return True
-
-
-def _is_of_encoding(error: Exception) -> bool:
-    if not isinstance(error, expat.ExpatError):
-        return True  # the codec's own
-    wrong = (expat.errors.XML_ERROR_UNKNOWN_ENCODING, expat.errors.XML_ERROR_INCORRECT_ENCODING)
-    return expat.ErrorString(error.code) in wrong
 
 
 class _Reading:
     """One walk through the tags."""
 
-    def __init__(self, opened: Mapping[str, Opened], closed: Mapping[str, Closed]) -> None:
-        self._opened, self._closed = opened, closed
+    def __init__(self, document: Document) -> None:
+        self._opened, self._closed = document.opened(), document.closed()
         self._known: dict[str, tuple[str, Opened | None, Closed | None]] = {}  # by the name as it is written
         self._path = [""]  # local names of what is open
         self._pieces: list[str] = []  # of the text since the last tag
         self._unused = 0
         self._point = (0, -1)  # where the tags of the last point begin, in the bytes that were parsed
-
-    @property
-    def begun(self) -> bool:
-        """Whether an element was seen."""
-        return bool(self._known)
 
     def read(self, data: bytes, encoding: str | None, points: AlikePoints | None) -> None:
         """Through the whole file; `ExpatError` where it breaks, `UnreadableRecording` for what no recording has."""

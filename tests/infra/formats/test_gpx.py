@@ -181,6 +181,43 @@ def test_an_encoding_that_is_unknown_or_wrong_costs_letters_only(encoding: str) 
     assert (only(recording).title or "").startswith("Gr")
 
 
+def named(name: str, encoding: str | None, count: int = 2) -> bytes:
+    """A track of this name, which declares the encoding."""
+    content = gpx(track("".join(point(second % 60) for second in range(count)), head=f"<name>{name}</name>")).decode()
+    told = "" if encoding is None else f' encoding="{encoding}"'
+    return content.replace('version="1.0"', f'version="1.0"{told}', 1).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "title"),
+    [
+        (named("Z\u00fcrich", "UTF-8").decode().encode("latin-1"), "Z\u00fcrich"),
+        (named("Z\u00fcrich", None).decode().encode("latin-1"), "Z\u00fcrich"),
+        (named("Z\u00fcrich", "utf-16"), "Z\u00fcrich"),
+        (named("Z\u00fcrich & \u20ac", "windows-1252").decode().encode("cp1252"), "Z\u00fcrich & \u20ac"),
+        (b"\xef\xbb\xbf\r\n" + named("Z\u00fcrich", "UTF-8"), "Z\u00fcrich"),
+        (named("Tom & Jerry &amp; I", "UTF-8"), "Tom & Jerry & I"),
+        (named("Lake&nbsp;run &#x1F600; &#xA;", "UTF-8"), "Lake&nbsp;run \U0001f600 &#xA;"),
+        (named("a &#55357;&#56832; &#xD83D; &#0; &", "UTF-8"), "a &#55357;&#56832; &#xD83D; &#0; &"),
+        (named("a\x0bb\0c", "UTF-8"), "a b c"),
+    ],
+)
+def test_letters_that_xml_does_not_have_break_nothing(content: bytes, title: str) -> None:
+    recording = parse(content)
+    assert (len(only(recording)), only(recording).title, codes(recording)) == (2, title, [])
+
+
+def test_what_comes_after_a_bad_letter_is_read_too() -> None:
+    spoilt = track(point(0) + point(1, "<cmt>\x02&</cmt>") + point(2) * 1_000)
+    recording = parse(gpx(spoilt))
+    assert (len(only(recording)), codes(recording)) == (1_002, [])
+
+
+def test_of_bad_letters_without_end_some_are_mended() -> None:
+    with pytest.raises(EmptyRecording, match="breaks off"):
+        parse(gpx(track(point(0), head="<name>" + "&" * 1_000_000 + "</name>")))
+
+
 def test_exchanged_latitude_and_longitude_are_told() -> None:
     recording = parse(gpx(track('<trkpt lat="151.2" lon="-33.8"/><trkpt lat="151.3" lon="-33.8"/>')))
     assert "seem to be exchanged" in recording.warnings[0]
