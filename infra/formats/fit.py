@@ -39,6 +39,8 @@ def parse_fit(data: bytes) -> Recording:
     records, sessions = found.of(data, profile.RECORD), found.of(data, profile.SESSION)
     if len(records) > MAX_POINTS or len(sessions) > _MAX_SESSIONS:
         raise UnreadableRecording(f"The file has over {MAX_POINTS:,} points or {_MAX_SESSIONS} sessions: split it.")
+    if not len(sessions) and profile.COURSE_FILE in found.of(data, profile.FILE_ID).column(profile.FILE_TYPE):
+        raise EmptyRecording("The FIT file is a course, which nobody ran yet: send an activity file.")
     made = _sessions(data, found, records, sessions)
     if not made:
         raise EmptyRecording("The FIT file holds no recorded points and no session: send an activity file.")

@@ -11,8 +11,6 @@ from infra.formats import fit_profile as profile
 from infra.formats.fit_messages import walk
 
 _HEAD_BYTES: Final = 8192  # the file id is the first message, a timer event or record comes soon
-_ACTIVITY: Final = 4
-_FILE_TYPE: Final = profile.Field(0)
 _CREATED: Final = profile.Field(4)
 
 
@@ -36,7 +34,7 @@ def fit_head(data: bytes) -> FitHead | None:
     events, records = (found.of(head, kind).timestamps()[:1] for kind in (profile.EVENT, profile.RECORD))
     seconds = np.concatenate([events, records, file_ids.column(_CREATED)[:1]])
     return FitHead(
-        is_activity=bool(file_ids.column(_FILE_TYPE)[0] == _ACTIVITY),
+        is_activity=bool(file_ids.column(profile.FILE_TYPE)[0] == profile.ACTIVITY_FILE),
         times=tuple(_moment(float(second)) for second in seconds if not np.isnan(second)),
     )
 

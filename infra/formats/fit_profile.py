@@ -74,6 +74,8 @@ SPORT_SPORT, SPORT_SUB_SPORT = Field(0), Field(1)
 DESCRIBED: Final = (Field(0), Field(1), Field(2))  # developer, number and base type of a developer field
 DESCRIBED_NAME: Final = 3
 
+FILE_TYPE: Final = Field(0)
+ACTIVITY_FILE, COURSE_FILE = 4, 6
 LOCAL_TIMESTAMP: Final = Field(5)
 MANUFACTURER: Final = Field(1)
 PRODUCT: Final = Field(2)

@@ -89,6 +89,7 @@ class _File:
         self.device: str | None = None
         self.warnings: list[str] = []
         self.utc_offset_s: int | None = None  # of the first activity that tells one
+        self.in_activity = False  # else in a course, which nobody ran
         self._activity = _Activity()
         self._row: Row = {}  # of the point that is being read
 
@@ -120,6 +121,7 @@ class _File:
     def begin_activity(self, attributes: Mapping[str, str]) -> None:
         """Its sport."""
         self._activity = _Activity(sport_named(attributes.get("Sport", "")) or Sport.OTHER)
+        self.in_activity = True
 
     def begin_lap(self, attributes: Mapping[str, str]) -> None:
         """Its time."""
@@ -150,6 +152,7 @@ class _File:
         self.sessions.append(self._activity.session())
         self.utc_offset_s = self.utc_offset_s or self._activity.points.utc_offset_s or self._activity.offset_s
         self._activity = _Activity()
+        self.in_activity = False
 
     def identity(self, text: str, parent: str) -> None:
         """An activity's, which is when it began."""
@@ -208,8 +211,9 @@ def parse_tcx(data: bytes) -> Recording:
     Cadence on foot is in steps of both feet a minute: TCX counts one foot's.
     """
     file, whole = read_xml(data, _File, lambda file: AlikePoints("Trackpoint", _row_of, file))
-    if not whole:
+    if not whole and file.in_activity:
         file.end_activity()
+    if not whole:
         file.warnings.append("truncated: the XML ends early or is damaged; what comes before was kept")
     kept = tuple(session for session in file.sessions if len(session) or session.device.distance_m)
     if not kept:

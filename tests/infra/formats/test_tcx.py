@@ -107,6 +107,14 @@ def test_a_file_of_neither_is_empty() -> None:
         parse(tcx())
 
 
+@pytest.mark.parametrize("end", [b"</Courses>", b"<Trackpoint>"])
+def test_a_course_is_no_recording_whole_or_cut_off(end: bytes) -> None:
+    body = f"<Course><Name>C</Name><Track>{point(0)}{point(1)}{point(2)}</Track></Course>"
+    course = f"<TrainingCenterDatabase><Courses>{body}</Courses></TrainingCenterDatabase>".encode()
+    with pytest.raises(EmptyRecording):
+        parse(course[: course.rindex(end)])
+
+
 @pytest.mark.parametrize("name", ["Running", "TrailRunning", "Indoor Running"])
 def test_a_run_is_a_run_however_it_is_spelt(name: str) -> None:
     (session,) = parse(tcx(activity(lap(point(0)), sport=name))).sessions
