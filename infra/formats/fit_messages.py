@@ -208,15 +208,31 @@ def walk(data: bytes) -> Walk:
         begin = at + data[at]
         length = struct.unpack_from("<I", data, at + 4)[0]
         end = begin + length if length else len(data) + 1  # a device that crashed never filled the length in
+        if _told_too_short(data, at, end):
+            end = len(data) - 2
+            found.warnings.append("length: the file's header tells of less than the file holds; all of it was read")
         if end > len(data):
             found.warnings.append("truncated: the file ends early; what it holds up to there was kept")
         stopped = _walk_file(data, begin, min(end, len(data)), found)
         if stopped is not None:
             found.warnings.append(f"damaged: {stopped}; what comes before was kept")
-        elif end + 2 <= len(data) and arc(data[at:end]) != struct.unpack_from("<H", data, end)[0]:
+        elif end + 2 <= len(data) and not _checks(data, at, end):
             found.warnings.append("checksum: the file's checksum does not match; all of it was read")
         at = end + 2
     return found
+
+
+def _told_too_short(data: bytes, at: int, end: int) -> bool:
+    """Whether the file goes on behind its end: no other begins there, and the checksum is not there either."""
+    follows = data[end + 2 : end + 14]
+    if not follows or follows[8:] == b".FIT" or not data[end + 2 :].rstrip(b"\0"):
+        return False
+    return not _checks(data, at, end)
+
+
+def _checks(data: bytes, at: int, end: int) -> bool:
+    told: int = struct.unpack_from("<H", data, end)[0]
+    return arc(data[at:end]) == told
 
 
 def _walk_file(data: bytes, at: int, end: int, found: Walk) -> str | None:

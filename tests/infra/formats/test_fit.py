@@ -3,6 +3,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from fastcrc.crc16 import arc
 
 from domain.measures import Sport
 from domain.recordings.recording import Column, EmptyRecording, Recording, UnreadableRecording
@@ -162,6 +163,25 @@ def test_a_length_that_was_never_filled_in_is_a_truncation() -> None:
     assert (len(recording.sessions[0]), codes(recording)) == (5, ["truncated"])
 
 
+@pytest.mark.parametrize("missing", [0, 2])
+def test_a_length_that_is_too_small_loses_nothing(missing: int) -> None:
+    whole = bytearray(fit_file(records(9), session(BEGIN, 8, 24)))
+    whole[4:8] = struct.pack("<I", len(records(4)))
+    whole[-2:] = struct.pack("<H", arc(whole[:-2]))
+    recording = parse(bytes(whole[: len(whole) - missing]))
+    assert (len(recording.sessions[0]), codes(recording)[:1]) == (9, ["length"])
+    assert codes(recording)[1:] == (["checksum"] if missing else [])
+
+
+def test_what_stands_behind_a_whole_file_and_is_none_does_not_count() -> None:
+    recording = parse(fit_file(records(5)) + records(3))
+    assert (len(recording.sessions[0]), codes(recording)) == (5, [])
+    padded = bytearray(fit_file(records(5)) + bytes(512))
+    padded[-513] ^= 1
+    recording = parse(bytes(padded))
+    assert (len(recording.sessions[0]), codes(recording)) == (5, ["checksum"])
+
+
 def test_a_wrong_checksum_is_a_warning() -> None:
     whole = bytearray(fit_file(records(5)))
     whole[-1] ^= 1
@@ -177,6 +197,13 @@ def test_an_undefined_message_ends_the_reading_with_a_warning() -> None:
 def test_a_fit_without_points_or_totals_is_empty() -> None:
     with pytest.raises(EmptyRecording, match="send an activity file"):
         parse(fit_file(define(0, 0, [(0, 0x00)]), b"\0\4"))
+
+
+def test_a_course_is_no_recording_and_an_activity_that_calls_itself_one_is() -> None:
+    kind = define(0, 0, [(0, 0x00)]) + b"\0\6"
+    with pytest.raises(EmptyRecording, match="a course"):
+        parse(fit_file(kind, records(5)))
+    assert len(parse(fit_file(kind, records(5), session(BEGIN, 4, 12))).sessions[0]) == 5
 
 
 def test_numbers_that_overflow_times_are_missing() -> None:
