@@ -1,13 +1,14 @@
 """GPX 1.0 and 1.1 tracks, with the extensions of Garmin, Cluetrust, Strava, Suunto and others."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Final
 
 from domain.measures import Sport
 from domain.recordings.recording import Column, EmptyRecording, Format, Recording
 from infra.formats.alike import AlikePoints
 from infra.formats.sports import sport_named
-from infra.formats.table import Points, Row
+from infra.formats.table import Points, Row, moment
 from infra.formats.xml_stream import Closed, Opened, read_xml
 
 # local names of the elements that the extensions put values in, whatever namespace or nesting they use
@@ -35,6 +36,7 @@ class _Track:
         self.creator = ""
         self.title: str | None = None
         self.sport = Sport.OTHER
+        self.written_at: datetime | None = None
         self.others = 0  # waypoints and points of routes
         self._row: Row = {}  # of the point that is being read
 
@@ -66,9 +68,11 @@ class _Track:
         self.points.begin_segment()
 
     def time(self, text: str, parent: str) -> None:
-        """A point's own, not one of its extensions'."""
+        """A point's own, not one of its extensions', or the file's."""
         if parent == "trkpt":
             self._row[Column.T] = text
+        elif parent in {"metadata", "gpx"}:  # as in version 1.1, and 1.0
+            self.written_at = moment(text.strip())
 
     def height(self, text: str, _parent: str) -> None:
         """Of the point, in metres."""
@@ -100,6 +104,7 @@ class _Track:
 def parse_gpx(data: bytes) -> Recording:
     """All tracks of the file as one session, a break wherever a segment begins. Routes and waypoints do not count.
 
+    Where no point has a time, the file's is when it began.
     Cadence on foot is in steps of both feet a minute: the extensions count one foot's.
     """
     track, whole = read_xml(data, _Track, lambda track: AlikePoints("trkpt", _row_of, track.points))
@@ -108,7 +113,7 @@ def parse_gpx(data: bytes) -> Recording:
         raise EmptyRecording(_nothing(track.others, broken=not whole))
     if sport is Sport.OTHER and title:
         sport = sport_named(title.split()[0]) or Sport.OTHER  # Runkeeper's way: "Running 10/2/17 7:49 am"
-    session = points.session(sport, title=title[:200] if title else None)
+    session = points.session(sport, title=title[:200] if title else None, started_at=track.written_at)
     warnings = points.warnings()
     if not whole:
         warnings.append("truncated: the XML ends early or is damaged; the points before that were kept")

@@ -30,11 +30,15 @@ _FASTEST_FOOT: Final = {Sport.RUNNING: 110.0, Sport.WALKING: 90.0, Sport.HIKING:
 def moment(text: str | None) -> datetime | None:
     """A time in ISO 8601, as UTC; a time without a zone is taken as UTC. None for what is no believable time."""
     try:
-        found = datetime.fromisoformat(text or "")
+        found = _parsed(text or "")
         found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
     return found if found.year in YEARS else None
+
+
+def _parsed(text: str) -> datetime:
+    return datetime.fromisoformat(text.upper())  # a small "z" is none to Python
 
 
 def zone_offset(offset: timedelta | None) -> int | None:
@@ -47,7 +51,7 @@ def zone_offset(offset: timedelta | None) -> int | None:
 def written_offset(text: str) -> int | None:
     """That of a time in ISO 8601, as `zone_offset`."""
     try:
-        return zone_offset(datetime.fromisoformat(text).utcoffset())
+        return zone_offset(_parsed(text).utcoffset())
     except ValueError:
         return None
 

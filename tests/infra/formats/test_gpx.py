@@ -103,6 +103,12 @@ def test_utf_16_with_a_byte_order_mark_reads_the_same() -> None:
     assert len(only(parse(text.encode("utf-16")))) == 1
 
 
+def test_a_time_may_have_small_letters() -> None:  # RFC 3339, 5.6
+    recording = parse(gpx(track(point(0, time="2026-05-01t07:00:00z") + point(1, time="2026-05-01t07:00:01.5z"))))
+    assert (only(recording).started_at, only(recording).columns[Column.T].tolist()) == (STARTED, [0, 1.5])
+    assert codes(recording) == []
+
+
 def test_times_with_an_offset_are_taken_to_utc() -> None:
     assert only(parse(gpx(track(point(0, time="2026-05-01T09:00:00+02:00"))))).started_at == STARTED
 
@@ -128,6 +134,14 @@ def test_the_first_time_tells_the_offset(written: str, offset_s: int | None) -> 
     points = [untimed, *(f'<trkpt lat="52" lon="13">{time}</trkpt>' for time in (first, later))]
     metadata = "<metadata><time>2026-05-01T00:30:00+03:00</time></metadata>"
     assert parse(gpx(metadata + track("".join(points)))).utc_offset_s == offset_s
+
+
+@pytest.mark.parametrize("wrapped", ["<metadata><time>{}</time></metadata>", "<time>{}</time>"])
+def test_points_without_times_began_when_the_file_says(wrapped: str) -> None:
+    at = wrapped.format("2026-05-01T07:00:00Z")
+    untimed = '<trkpt lat="52" lon="13"/><trkpt lat="52.01" lon="13"/>'
+    assert only(parse(gpx(at + track(untimed)))).started_at == STARTED
+    assert only(parse(gpx(at.replace("07:", "09:") + track(point(0) + untimed)))).started_at == STARTED
 
 
 def test_points_past_the_parser_tell_the_same_offset() -> None:
