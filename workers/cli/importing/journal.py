@@ -12,7 +12,8 @@ from uuid import UUID
 
 from infra.faults import Fault
 
-_KEPT: Final = ("verdict", "note", "activities")  # of a row; of activities only the ids: what they are is the server's
+# of a row; of activities only the ids: what they are is the server's
+_KEPT: Final = ("verdict", "note", "activities", "duplicate_of")
 
 
 class Journal:

@@ -92,7 +92,16 @@ async def import_all(
                 told.done(row)
 
     await asyncio.gather(*(work() for _ in range(jobs)))
+    _name_the_same(report)
     return report
+
+
+def _name_the_same(report: Report) -> None:
+    """In the notes on duplicates, by their files, where those were brought too."""
+    files = {seen["activity_id"]: row["file"] for row in report.rows for seen in row.get("activities", ())}
+    for row in report.rows:
+        if (of := row.get("duplicate_of")) in files:
+            row["note"] = row["note"].replace(of, files[of])
 
 
 def _placed(report: Report, step: Step) -> int | None:

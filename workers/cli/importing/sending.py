@@ -74,7 +74,9 @@ async def _row(client: Client, state: Row, told: Told, *, known: bool) -> Row:
                 remarks += await _noted(client, seen[0]["activity_id"], told.notes)
             return _told_row("already there" if known else "imported", remarks, activities=seen)
         case "duplicate":
-            return _told_row("duplicate", [f"the same bytes as {state['duplicate_of']}", *remarks])
+            of = state["duplicate_of"]
+            what = "run" if state.get("matched") == "track" else "bytes"
+            return _told_row("duplicate", [f"the same {what} as {of}", *remarks], duplicate_of=of)
         case "failed":
             return _told_row("not sent" if _may_pass(state) else "failed", [state["problem"]["detail"]])
         case status:
