@@ -1,23 +1,47 @@
 """The beginning of a FIT file: what kind of file it is, and when it begins. Watches write many that are no activity."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import numpy as np
 from msgspec import Struct
 
-from domain.recordings.recording import UnreadableRecording
+from domain.recordings.recording import EmptyRecording, UnreadableRecording
 from infra.formats import fit_profile as profile
+from infra.formats.fit import parse_fit
 from infra.formats.fit_messages import walk
 
 _HEAD_BYTES: Final = 8192  # the file id is the first message, a timer event or record comes soon
 _CREATED: Final = profile.Field(4)
 
 
+# FIT SDK, Profile.xlsx 21.x, type "file": what a watch keeps besides activities
+_KINDS: Final[Mapping[float, str]] = {
+    1: "a device's description",
+    2: "settings",
+    3: "settings of a sport",
+    5: "a workout",
+    6: "a course",
+    7: "schedules",
+    9: "weights",
+    10: "totals",
+    11: "goals",
+    14: "blood pressure",
+    15: "monitoring",
+    20: "a summary of activities",
+    28: "monitoring",
+    32: "monitoring",
+    34: "a segment",
+    35: "a list of segments",
+}
+
+
 class FitHead(Struct, frozen=True):
     """What the first messages say. `times` are those at which the activity may have begun, the likeliest first."""
 
     is_activity: bool
+    other_kind: str | None = None  # of what a watch keeps besides activities
     times: tuple[datetime, ...] = ()
 
 
@@ -33,10 +57,25 @@ def fit_head(data: bytes) -> FitHead | None:
         return None
     events, records = (found.of(head, kind).timestamps()[:1] for kind in (profile.EVENT, profile.RECORD))
     seconds = np.concatenate([events, records, file_ids.column(_CREATED)[:1]])
+    kind = float(file_ids.column(profile.FILE_TYPE)[0])
     return FitHead(
-        is_activity=bool(file_ids.column(profile.FILE_TYPE)[0] == profile.ACTIVITY_FILE),
+        is_activity=kind == profile.ACTIVITY_FILE,
+        other_kind=_KINDS.get(kind),
         times=tuple(_moment(float(second)) for second in seconds if not np.isnan(second)),
     )
+
+
+def other_kind(data: bytes) -> str | None:
+    """What a FIT file without a recording is by its own word; None for anything else."""
+    head = fit_head(data)
+    if head is not None and head.other_kind is not None:
+        try:
+            parse_fit(data)
+        except EmptyRecording:
+            return head.other_kind
+        except UnreadableRecording:
+            pass
+    return None
 
 
 def _moment(seconds: float) -> datetime:

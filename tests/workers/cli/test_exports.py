@@ -28,6 +28,7 @@ from tests.exports import (
     table,
     zipped,
 )
+from tests.infra.formats.fit_bytes import define, fit_file, records
 from tests.recordings import STARTED, TCX, fit, gpx
 from tests.scenarios import ANNA, BEN
 from workers.cli.importing import archives, entries
@@ -198,7 +199,46 @@ def test_a_zip_in_garmins_zip_is_opened_and_one_within_that_is_not(path: Path) -
     inner = zipped({"a_999999.fit": fit(1), "deeper.zip": zipped({"b_999998.fit": fit(2)})})
     seen = found(path, zipped({GARMIN_PART: inner}))
     assert [*seen] == ["UploadedFiles_0-_Part1.zip/a_999999.fit"]
-    assert "damaged, or no zip" in str(found(path, zipped({GARMIN_PART: b"no zip"}))[GARMIN_PART])
+    part = str(found(path, zipped({GARMIN_PART: b"no zip"}))[GARMIN_PART])
+    assert part.startswith("not opened: damaged, or no zip")
+
+
+@pytest.mark.parametrize(
+    "folder", ["DI_CONNECT/DI-Connect-Fitness-Uploaded-Files", "DI-Connect/DI-Connect-Uploaded-Files", "DI_CONNECT"]
+)
+def test_garmins_uploads_are_known_in_whatever_folder_they_are(path: Path, folder: str) -> None:
+    uploads = zipped({"a_999999.fit": fit(1), "b.txt": gpx(2), "c.txt": TCX, "d.txt": b"a text"})
+    seen = found(path, zipped({f"{folder}/UploadedFiles_0-_Part1.zip": uploads}))
+    kept = [name.rpartition("/")[2] for name, told in seen.items() if isinstance(told, Told)]
+    assert (kept, "other" in seen) == (["a_999999.fit", "b.txt", "c.txt"], True)
+
+
+def test_the_folder_of_a_watch_has_more_than_activities(path: Path) -> None:
+    watch = {
+        "Activities/1.fit": fit(1),
+        "Courses/2.fit": of_another_kind(fit(2), 6),  # with a session: somebody ran it
+        "Courses/3.fit": fit_file(define(0, 0, [(0, 0x00)]) + b"\0\6", records(5)),
+        "Monitor/4.fit": fit_file(define(0, 0, [(0, 0x00)]) + b"\0\x20"),
+        "Settings/5.fit": fit_file(define(0, 0, [(0, 0x00)]) + b"\0\2"),
+    }
+    assert found(path, zipped(watch)) == {
+        "Activities/1.fit": Told(),
+        "Courses/2.fit": Told(),
+        "Courses/3.fit": "skipped: no activity: a course",
+        "Monitor/4.fit": "skipped: no activity: monitoring",
+        "Settings/5.fit": "skipped: no activity: settings",
+    }
+
+
+def test_files_are_packed_or_not_by_their_bytes(path: Path) -> None:
+    path.write_bytes(zipped({"a.tcx.gz": TCX, "b.fit": gzip.compress(fit(1))}))
+    assert [step.body for step in taken(path) if isinstance(step, Read)] == [TCX, fit(1)]
+
+
+def test_what_macos_puts_beside_files_is_left_out(path: Path) -> None:
+    of_macos = b"\0\5\x16\7\0\2\0\0Mac OS X"
+    files = {"a.fit": fit(1), "._a.fit": of_macos, "__MACOSX/._a.fit": of_macos, f"__MACOSX/{GARMIN_PART}": of_macos}
+    assert found(path, zipped(files)) == {"a.fit": Told()}
 
 
 def test_a_zip_of_something_else_is_a_folder_of_recordings(path: Path) -> None:
@@ -207,7 +247,7 @@ def test_a_zip_of_something_else_is_a_folder_of_recordings(path: Path) -> None:
         "a.fit": Told(),
         "2026/b.gpx.gz": Told(),
         "c.txt": "skipped: no .fit, .gpx, .tcx or .json file",
-        "d.zip": "skipped: a zip in a zip, and no export of Garmin's: unpack it, and import it by itself",
+        "d.zip": "not opened: a zip in a zip, and no export of Garmin's: unpack it, and import it by itself",
     }
 
 
@@ -314,7 +354,7 @@ def test_what_the_journal_knows_is_not_read_again(path: Path, monkeypatch: pytes
     monkeypatch.setattr(entries, "MAX_BYTES", 0)
     monkeypatch.setattr("workers.cli.importing.garmin.MAX_BYTES", 0)
     again = taken(path)
-    assert [step for step in again if step is None] == [None]  # what is no activity is known as well
+    assert [step for step in again if step is None] == [None] * 2  # what is no activity is known as well
     rows = [step for step in again if isinstance(step, dict)]
     assert {row["file"] for row in rows} == keys.keys()
     assert {row["verdict"] for row in rows} == {"already there"}

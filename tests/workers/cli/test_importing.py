@@ -166,6 +166,47 @@ async def test_a_file_name_that_is_no_text_is_printed_all_the_same(tmp_path: Pat
     assert "caf\ufffd.txt" in done.stdout
 
 
+async def test_a_file_name_cannot_tell_the_terminal_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "a\n\x1b[31m.txt").write_bytes(b"")
+    (tmp_path / "._b.fit").write_bytes(b"what macOS keeps of a file")
+    async with network(lambda _: tokens(1)) as (url, _):
+        done = await run(tmp_path, *ACCOUNT, "--server", url)
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, "1 skipped")
+    assert "a\ufffd\ufffd[31m.txt" in done.stdout
+    assert "\x1b" not in done.output
+
+
+async def test_a_zip_that_cannot_be_opened_is_no_success(tmp_path: Path, run_file: Path) -> None:
+    (tmp_path / "export.zip").write_bytes(b"half a zip")
+    async with network(server(lambda _: Answer(202, READY))) as (url, _):
+        done = await run(tmp_path / "export.zip", run_file, *ACCOUNT, "--server", url)
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (1, "1 imported, 1 not opened")
+
+
+@pytest.mark.parametrize(("matched", "told"), [("bytes", "the same bytes as"), ("track", "the same run as")])
+async def test_a_duplicate_is_told_by_what_matched_and_by_the_file_that_it_is(
+    tmp_path: Path, matched: str, told: str
+) -> None:
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    for name in ("a.fit", "b.gpx", "c.tcx"):
+        (folder / name).write_bytes(name.encode())
+    same = {"status": "duplicate", "matched": matched, "activities": []}
+
+    def upload(request: Request) -> Answer:
+        if request.body == b"a.fit":
+            return Answer(202, {"status": "ready", "activities": [RUN_1]})
+        return Answer(202, {**same, "duplicate_of": RUN_1 if request.body == b"b.gpx" else RUN_2})
+
+    script = server(upload, **{RUN_1: Answer(200, activity(RUN_1, "running"))})
+    arguments = (folder, *ACCOUNT, "--json", "--journal", tmp_path / "journal")
+    for _ in range(2):  # the second time by the journal
+        async with network(script) as (url, _asked):
+            done = await run(*arguments, "--server", url)
+        notes = [row["note"] for row in json.loads(done.stdout)["files"]]
+        assert notes[1:] == [f"{told} {folder / 'a.fit'}", f"{told} {RUN_2}"]
+
+
 async def test_an_account_that_cannot_be_opened_says_why(run_file: Path) -> None:
     def script(request: Request) -> Answer:
         if request.line == "POST /v1/sessions":

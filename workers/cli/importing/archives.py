@@ -13,12 +13,16 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Final
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
-from workers.cli.importing.entries import Left, NotRead, within
+from workers.cli.importing.entries import NOT_OPENED, Left, NotRead, is_of_macos, within
+from workers.cli.importing.report import printable
 
 _MAX_ENTRIES: Final = 200_000
 _MAX_DIRECTORY: Final = 32 * 1024 * 1024  # bytes: what zipfile reads whole before anything else
 _MAX_INFLATED: Final = 64 * 1024**3  # of all entries of an archive together
 _ENCRYPTED: Final = 0x1
+_LOCKED: Final = "it is encrypted: unpack the export and zip it again without a password"
+_PACKED: Final = "it is packed in a way that exports do not use"
+_CLOSED: Final = (_LOCKED, _PACKED)
 _FAULTS: Final = (
     *(BadZipFile, OSError, EOFError, RuntimeError, ValueError, ArithmeticError, LookupError),
     *(zlib.error, struct.error),
@@ -35,18 +39,18 @@ class Archive:
         self.files: dict[str, ZipInfo] = {}
         self.left: list[Left] = []
         for info in opened.infolist():
-            if info.filename.endswith("/"):
+            if info.filename.endswith("/") or is_of_macos(info.filename):
                 continue
             refusal = "another entry has the same name" if info.filename in self.files else _refusal(info)
             if refusal is None:
                 self.files[info.filename] = info
             else:
-                self.left.append(Left(self.shown(info.filename), refusal))
+                verdict = NOT_OPENED if refusal in _CLOSED else "skipped"
+                self.left.append(Left(self.shown(info.filename), refusal, verdict))
 
     def shown(self, name: str) -> str:
-        """The entry's name in reports: what a terminal would obey is left out."""
-        printable = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
-        return f"{self.name}/{printable}"
+        """The entry's name in reports."""
+        return f"{self.name}/{printable(name)}"
 
     def key(self, name: str) -> str:
         """Of the entry's name and bytes, as the archive's directory tells them."""
@@ -147,7 +151,7 @@ def _refusal(info: ZipInfo) -> str | None:
     if stat.S_ISLNK(info.external_attr >> 16):
         return "it is a link"
     if info.flag_bits & _ENCRYPTED:
-        return "it is encrypted: unpack the export and zip it again without a password"
+        return _LOCKED
     if info.compress_type not in {ZIP_STORED, ZIP_DEFLATED}:
-        return "it is packed in a way that exports do not use"
+        return _PACKED
     return None

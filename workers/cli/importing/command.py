@@ -13,6 +13,7 @@ from api.client import PATIENCE_SECONDS, WATCHED, Client, Refused, Unreachable
 from domain.measures import Visibility
 from infra.faults import Fault
 from infra.instance import find
+from workers.cli.importing.entries import NOT_OPENED
 from workers.cli.importing.journal import Journal
 from workers.cli.importing.report import Report, progress, write_csv, write_json, write_table
 from workers.cli.importing.running import import_all, steps
@@ -97,7 +98,7 @@ def import_command(
         write_json(done)
     else:
         write_table(done)
-    if done.counts.get("not sent"):
+    if done.counts.keys() & {"not sent", NOT_OPENED}:
         sys.exit(1)
 
 

@@ -4,21 +4,29 @@ import gzip
 import zlib
 from collections.abc import Callable
 from io import BytesIO
+from pathlib import PurePosixPath
 from typing import Final
 
 from msgspec import Struct
 
 from domain.measures import Sport
+from infra.formats.fit_head import other_kind
 
 MAX_BYTES: Final = 48 * 1024 * 1024  # of a recording, inflated: as much as the server takes
+NOT_OPENED: Final = "not opened"  # the verdict on what may hold recordings that nobody could look at
 SUFFIXES: Final = (".fit", ".gpx", ".tcx")
 
+_GZIP: Final = b"\x1f\x8b"
 _LONGEST_TITLE: Final = 200  # both as the server takes them
 _LONGEST_NOTES: Final = 5_000
 
 
 class NotRead(Exception):
     """The entry cannot be read; the message says why."""
+
+
+class Skipped(Exception):
+    """The entry is no recording; the message says what it is."""
 
 
 class NoActivity(Exception):
@@ -39,7 +47,7 @@ class Entry(Struct, frozen=True):
 
     file: str
     key: str
-    read: Callable[[], bytes]  # inflated; `NotRead`, `NoActivity`
+    read: Callable[[], bytes]  # inflated; `NotRead`, `Skipped`, `NoActivity`
     told: Callable[[bytes], Told] = lambda _body: Told()
 
 
@@ -48,6 +56,7 @@ class Left(Struct, frozen=True):
 
     file: str
     note: str
+    verdict: str = "skipped"
 
 
 class Remark(Struct, frozen=True):
@@ -64,9 +73,23 @@ def is_recording(name: str) -> bool:
     return name.lower().removesuffix(".gz").endswith(SUFFIXES)
 
 
-def unpacked(name: str, body: bytes) -> bytes:
-    """The bytes without gzip, when the name says that they are packed."""
-    if not name.lower().endswith(".gz"):
+def is_of_macos(name: str) -> bool:
+    """Whether it is what macOS puts beside a file, in zips and on disks of others: it has the file's own suffix."""
+    path = PurePosixPath(name)
+    return path.name.startswith("._") or "__MACOSX" in path.parts
+
+
+def recording_in(body: bytes) -> bytes:
+    """The recording, unpacked; `NotRead`, and `Skipped` for what a watch keeps besides activities."""
+    found = unpacked(body)
+    if (kind := other_kind(found)) is not None:
+        raise Skipped(f"no activity: {kind}")
+    return found
+
+
+def unpacked(body: bytes) -> bytes:
+    """The bytes without gzip, whatever the file is called; `NotRead`."""
+    if not body.startswith(_GZIP):
         return body
     try:
         found = gzip.GzipFile(fileobj=BytesIO(body)).read(MAX_BYTES + 1)

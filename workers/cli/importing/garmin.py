@@ -16,10 +16,12 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from infra.formats import sniff
 from infra.formats.fit_head import fit_head
 from workers.cli.importing.archives import Archive, open_archive
 from workers.cli.importing.entries import (
     MAX_BYTES,
+    NOT_OPENED,
     Entry,
     Item,
     Left,
@@ -34,7 +36,7 @@ from workers.cli.importing.sports import sport_of
 from workers.cli.importing.tables import MAX_TABLE
 
 SUMMARIES: Final = "_summarizedActivities.json"
-_UPLOADS: Final = re.compile(r"DI[-_]CONNECT/DI-Connect-(Uploaded-Files|Fitness)/[^/]*UploadedFiles_[^/]*\.zip$", re.I)
+_UPLOADS: Final = re.compile(r"(^|/)DI[-_]CONNECT/(.*/)?[^/]*UploadedFiles_[^/]*\.zip$", re.I)  # folders vary by year
 _MAX_PART: Final = 8 * 1024**3  # bytes of one zip in the zip
 _NUMBER: Final = re.compile(r"_(\d{5,})[^/]*$")  # after the e-mail address
 _TIME: Final = re.compile(rb"\s*([0-9T:.+-]{19,35}Z?)")
@@ -105,7 +107,7 @@ def entries(archive: Archive, expect: Callable[[int], None]) -> Iterator[Item]:
             try:
                 yield from _part(archive, name, summaries, expect)
             except NotRead as fault:
-                yield Left(archive.shown(name), str(fault))
+                yield Left(archive.shown(name), str(fault), NOT_OPENED)
 
 
 def _part(archive: Archive, part: str, summaries: Summaries, expect: Callable[[int], None]) -> Iterator[Item]:
@@ -115,20 +117,25 @@ def _part(archive: Archive, part: str, summaries: Summaries, expect: Callable[[i
         with open_archive(copy, archive.shown(part.rpartition("/")[2])) as inner:
             expect(len(inner.left))
             yield from inner.left
-            found = [name for name in inner.files if is_recording(name)]
+            found = [name for name in inner.files if is_recording(name) or _is_text(name)]
             expect(len(found))
             yield from (_entry(inner, name, summaries) for name in found)
 
 
 def _entry(archive: Archive, name: str, summaries: Summaries) -> Entry:
     def read() -> bytes:
-        body = unpacked(name, archive.read(name, MAX_BYTES))
+        body = unpacked(archive.read(name, MAX_BYTES))
         head = fit_head(body)
-        if head is not None and not head.is_activity:
+        if (head is not None and not head.is_activity) or (_is_text(name) and sniff(body) is None):
             raise NoActivity
         return body
 
     return Entry(archive.shown(name), archive.key(name), read, lambda body: summaries.of(name, _times(body)))
+
+
+def _is_text(name: str) -> bool:
+    """As some uploads of TCX and GPX are called, beside others that are no recordings."""
+    return name.lower().endswith(".txt")
 
 
 def _times(body: bytes) -> Sequence[datetime]:

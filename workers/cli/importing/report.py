@@ -26,6 +26,7 @@ _FINE: Final = ("imported", "already there")
 _ADVICE: Final = {
     "not sent": "run the same command again, nothing is sent twice",
     "processing": "the server has them and works on them: run the same command again to see what came of them",
+    "not opened": "there may be recordings in these, and none was brought; their notes say why",
     "failed": "no run could be read from these files, and their notes say why; if they open elsewhere, keep them",
     "skipped": "their notes say why",
 }
@@ -93,7 +94,12 @@ def progress() -> Iterator[Progressing]:
 
 def named(path: Path) -> str:
     """The path as text that can be printed and written as JSON, whatever bytes it is made of."""
-    return os.fsencode(path).decode("utf-8", "replace")
+    return printable(os.fsencode(path).decode("utf-8", "replace"))
+
+
+def printable(text: str) -> str:
+    """The text without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 def write_json(report: Report) -> None:

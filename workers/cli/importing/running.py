@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from api.client import Client
 from domain.measures import Visibility
-from workers.cli.importing.entries import Entry, Item, Left, NoActivity, NotRead, Remark, Told
+from workers.cli.importing.entries import Entry, Item, Left, NoActivity, NotRead, Remark, Skipped, Told
 from workers.cli.importing.journal import Journal
 from workers.cli.importing.report import Progressing, Report, Row
 from workers.cli.importing.sending import bring
@@ -40,8 +40,8 @@ def steps(items: Iterable[Item], journal: Journal) -> Iterator[Step]:
         match item:
             case Remark():
                 yield item
-            case Left(file=file, note=note):
-                yield {"file": file, "verdict": "skipped", "note": note}
+            case Left(file=file, note=note, verdict=verdict):
+                yield {"file": file, "verdict": verdict, "note": note}
             case Entry(file=file, key=key):
                 row = journal.row(key)
                 yield _read(item, journal, first) if row is None else _known(file, row)
@@ -61,6 +61,8 @@ def _read(entry: Entry, journal: Journal, first: dict[str, str]) -> Step:
     except NoActivity:
         journal.add(entry.key, {"verdict": _OTHER})
         return None
+    except Skipped as what:
+        return {"file": entry.file, "verdict": "skipped", "note": str(what)}
     except NotRead as fault:
         return {"file": entry.file, "verdict": "failed", "note": str(fault)}
     sha256 = hashlib.sha256(body).hexdigest()

@@ -6,7 +6,18 @@ from typing import Final
 
 from workers.cli.importing import garmin, runkeeper, strava
 from workers.cli.importing.archives import Archive, open_archive
-from workers.cli.importing.entries import MAX_BYTES, Entry, Item, Left, NotRead, Told, is_recording, unpacked
+from workers.cli.importing.entries import (
+    MAX_BYTES,
+    NOT_OPENED,
+    Entry,
+    Item,
+    Left,
+    NotRead,
+    Told,
+    is_of_macos,
+    is_recording,
+    recording_in,
+)
 from workers.cli.importing.report import named
 from workers.cli.importing.tables import recording
 
@@ -28,7 +39,9 @@ def items(paths: Iterable[Path], expect: Callable[[int], None]) -> Iterator[Item
 
 
 def _files(path: Path) -> Iterable[Path]:
-    return sorted(child for child in path.rglob("*") if child.is_file()) if path.is_dir() else [path]
+    if not path.is_dir():
+        return [path]
+    return sorted(child for child in path.rglob("*") if child.is_file() and not is_of_macos(child.as_posix()))
 
 
 def _file(path: Path) -> Item:
@@ -48,7 +61,7 @@ def _read(path: Path) -> bytes:
         raise NotRead(f"the file cannot be read: {error.strerror}") from None
     if len(body) > MAX_BYTES:
         raise NotRead(f"it is larger than {MAX_BYTES >> 20} MiB")
-    return unpacked(path.name, body)
+    return recording_in(body)
 
 
 def _zip_items(path: Path, expect: Callable[[int], None]) -> Iterator[Item]:
@@ -59,7 +72,7 @@ def _zip_items(path: Path, expect: Callable[[int], None]) -> Iterator[Item]:
             yield from _of_archive(archive, expect)
     except NotRead as fault:
         expect(1)
-        yield Left(named(path), str(fault))
+        yield Left(named(path), str(fault), NOT_OPENED)
 
 
 def _of_archive(archive: Archive, expect: Callable[[int], None]) -> Iterator[Item]:
@@ -80,7 +93,9 @@ def _plain(archive: Archive, expect: Callable[[int], None]) -> Iterator[Item]:
             yield recording(archive, name, Told())
         elif name.lower().endswith(_ZIP):
             yield Left(
-                archive.shown(name), "a zip in a zip, and no export of Garmin's: unpack it, and import it by itself"
+                archive.shown(name),
+                "a zip in a zip, and no export of Garmin's: unpack it, and import it by itself",
+                NOT_OPENED,
             )
         else:
             yield Left(archive.shown(name), _NO_RECORDING)

@@ -5,7 +5,7 @@ from io import StringIO
 from typing import Final
 
 from workers.cli.importing.archives import Archive
-from workers.cli.importing.entries import MAX_BYTES, Entry, NotRead, Told, unpacked
+from workers.cli.importing.entries import MAX_BYTES, Entry, NotRead, Told, recording_in
 
 MAX_TABLE: Final = 64 * 1024 * 1024  # bytes: twenty years of somebody who does it twice a day have a tenth of it
 
@@ -25,6 +25,6 @@ def recording(archive: Archive, name: str, words: Told) -> Entry:
     return Entry(
         archive.shown(name),
         archive.key(name),
-        lambda: unpacked(name, archive.read(name, MAX_BYTES)),
+        lambda: recording_in(archive.read(name, MAX_BYTES)),
         lambda _body: words,
     )
