@@ -12,6 +12,7 @@ from api.serving.state import body_there
 from domain.errors import DomainError
 
 _CHUNK: Final = 256 * 1024
+_MOST_MEMBERS: Final = 2_000  # of 64 KiB, as block-wise packers make them, for twice what any route takes
 _SLICE: Final = 256  # bytes: at most 64 blocks of 128 KiB (RFC 8878, 3.1.1.2)
 _ZSTD_WINDOW: Final = 8 * 1024 * 1024  # RFC 8878, 3.1.1.1.2: what a decoder should at least support
 
@@ -88,21 +89,28 @@ async def body_pieces(request: Request, cap: int) -> AsyncIterator[bytes]:
 
 
 class _Gunzip:
-    """gzip (RFC 1952), one member."""
+    """gzip (RFC 1952): members one after the other."""
 
     def __init__(self) -> None:
         self._inflater = zlib.decompressobj(wbits=31)
+        self._members = 1
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """What is known by now, in pieces of bounded size."""
         while data:
-            if self._inflater.eof:  # and there is more behind the end
-                raise MalformedEncoding
+            if self._inflater.eof:
+                self._begin_member()
             try:
                 yield self._inflater.decompress(data, _CHUNK)
             except zlib.error:
                 raise MalformedEncoding from None
             data = self._inflater.unconsumed_tail or self._inflater.unused_data
+
+    def _begin_member(self) -> None:
+        self._members += 1
+        if self._members > _MOST_MEMBERS:
+            raise MalformedEncoding
+        self._inflater = zlib.decompressobj(wbits=31)
 
     @property
     def whole(self) -> bool:

@@ -34,7 +34,7 @@ from infra.object_store import Draft, Objects
 from infra.sealed_stream import CorruptStream, Sealer, Unwrap, Wrap, handed_over, unsealed
 from infra.wrapping import master_unwrap, master_wrap, users_unwrap, users_wrap
 
-HEAD_BYTES: Final = 4096
+HEAD_BYTES: Final = 16 * 1024
 _LENGTH_BYTES: Final = 4
 _MANIFESTS: Final = msgspec.json.Decoder(Manifest)
 _VERDICTS: Final = msgspec.json.Decoder(Verdict)

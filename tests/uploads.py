@@ -5,6 +5,7 @@ from uuid import UUID, uuid4
 
 from domain.measures import ActivityId, Sport, UserId, Visibility
 from domain.uploads import Cover, Inbox, Manifest
+from infra.inbox import HEAD_BYTES
 from tests.scenarios import ANNA, MAY_1
 
 
@@ -23,7 +24,7 @@ async def accept(
     async with inbox.arrive(ActivityId(activity_id or uuid4()), user_id, cover) as arrival:
         await arrival.write(body[: len(body) // 2])
         await arrival.write(body[len(body) // 2 :])
-        assert arrival.head == body[:4096]
+        assert arrival.head == body[:HEAD_BYTES]
         manifest = await arrival.accept(visibility=visibility, sport=sport)
     assert manifest.sha256 == hashlib.sha256(body).hexdigest()
     return manifest

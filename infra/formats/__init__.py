@@ -14,7 +14,7 @@ from infra.formats.json_points import parse_json
 from infra.formats.table import both_feet
 from infra.formats.tcx import parse_tcx
 
-_HEAD_BYTES: Final = 4096  # a root element stands before this
+_HEAD_BYTES: Final = 16 * 1024  # a root element stands before this, also behind a long comment
 _BEFORE_TEXT: Final = b"\xef\xbb\xbf\xff\xfe \t\r\n"  # byte order marks and white space
 _ROOT: Final = re.compile(rb"<\s*(?:\w+:)?(gpx|TrainingCenterDatabase)[\s>/]", re.IGNORECASE)
 _PARSERS: Final[Mapping[Format, Callable[[bytes], Recording]]] = {

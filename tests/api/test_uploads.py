@@ -135,7 +135,12 @@ async def test_two_runners_may_hand_in_the_same_bytes(anna: Runner, ben: Runner)
 
 @pytest.mark.parametrize(
     ("encoding", "packed"),
-    [("gzip", gzip.compress(gpx(9))), ("zstd", zstandard.compress(gpx(9))), ("GZIP", gzip.compress(gpx(9)))],
+    [
+        ("gzip", gzip.compress(gpx(9))),
+        ("gzip", gzip.compress(gpx(9)[:999]) + gzip.compress(gpx(9)[999:])),
+        ("zstd", zstandard.compress(gpx(9))),
+        ("GZIP", gzip.compress(gpx(9))),
+    ],
 )
 async def test_packed_bodies_are_the_bytes_within(anna: Runner, encoding: str, packed: bytes) -> None:
     activity_id = uuid4()
@@ -161,10 +166,12 @@ async def test_packed_bodies_are_the_bytes_within(anna: Runner, encoding: str, p
         (gzip.compress(fit())[:-9], {"Content-Encoding": "gzip"}, 400, "malformed-body"),
         (zstandard.compress(fit())[:9], {"Content-Encoding": "zstd"}, 400, "malformed-body"),
         (b"not packed", {"Content-Encoding": "gzip"}, 400, "malformed-body"),
+        (gzip.compress(fit()) + b"more", {"Content-Encoding": "gzip"}, 400, "malformed-body"),
+        (gzip.compress(fit()) + gzip.compress(b"") * 3_000, {"Content-Encoding": "gzip"}, 400, "malformed-body"),
         (fit(), {"Content-Encoding": "br"}, 415, "unsupported-encoding"),
         (fit(), {"Content-Encoding": "gzip, gzip"}, 415, "unsupported-encoding"),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 async def test_what_is_no_recording_is_refused_at_once(
     anna: Runner, body: bytes, headers: dict[str, str], status: int, code: str

@@ -76,6 +76,7 @@ def test_any_bytes_are_read_or_refused(content: bytes) -> None:
         (SEEDS["gpx"], Format.GPX),
         (b"\xef\xbb\xbf" + gpx(track(point(0))), Format.GPX),
         (TCX, Format.TCX),
+        (b"<!--" + b"x" * 6_000 + b"-->" + SEEDS["tcx"], Format.TCX),
         (b" \n" + SEEDS["json"], Format.JSON),
         (b"<kml><Document/></kml>", None),
         (b'{"a": "<gpx >"}', Format.JSON),
