@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -35,6 +35,7 @@ from infra.formats import sniff
 from infra.formats.fit_writer import write_fit
 from infra.formats.gpx_writer import write_gpx
 from infra.outbox import Notices
+from infra.server_checks import ServerChecks
 from infra.settings import LOG_FORMAT, Settings, load_settings
 
 _log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ _log = logging.getLogger(__name__)
 # connections that come and go, at too much at once (docs/decisions/0010-admission.md).
 _COLLECTIONS: Final = (20_000, 5_000, 5_000)
 _COLLECT_SECONDS: Final = 0.1
+_FIRST_LOOK_SECONDS: Final = 3.0  # before anything is acked; uploads are taken in without Postgres
 _LEAVING: Final = {"api": "stopping"}
 
 
@@ -68,6 +70,10 @@ async def serve(settings: Settings, host: str, port: int, drain_seconds: float =
     """Serve until a signal or a fault that nothing here can mend; the exit code."""
     allow_many_files()
     async with open_parts(settings) as parts:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(parts.checks.look(), _FIRST_LOOK_SECONDS)
+        if _is_refused(parts.checks):
+            return 1
         services = services_of(parts, settings)
         services = replace(services, ready=lambda: _LEAVING if server.leaving else parts.checks.missing())
         app = create_app(services, lifespan=lambda _app: _watching(parts, app, server))
@@ -82,10 +88,14 @@ async def serve(settings: Settings, host: str, port: int, drain_seconds: float =
             at_once=app.at_once,
         )
         await server.serve(sockets=listening(server.config))
-        if parts.checks.fatal is not None:
-            _log.critical("%s", parts.checks.fatal)
-            return 1
-        return 0 if server.started else 1
+        return 0 if server.started and not _is_refused(parts.checks) else 1
+
+
+def _is_refused(checks: ServerChecks) -> bool:
+    """Whether the servers are such that nothing may go on; it is told."""
+    if checks.fatal is not None:
+        _log.critical("%s", checks.fatal)
+    return checks.fatal is not None
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
 from domain.errors import StoreUnavailable
+from infra.durability import DURABLE
 from infra.futures import settle
 
 _CONNECT_SECONDS: Final = 2.0
@@ -30,6 +31,7 @@ _SETTINGS: Final = (
     # or a fast start, the planner guesses that reading all of it is better: twenty times slower.
     b"SET enable_seqscan = off",
     b"SET enable_mergejoin = off",
+    DURABLE.encode(),
 )
 
 Told = Callable[[PGresult | psycopg.Error], None]

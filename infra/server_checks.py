@@ -83,11 +83,15 @@ class ServerChecks:
         """What is missing now, by part, with what is known of the reason."""
         return self._missing
 
+    async def look(self) -> None:
+        """Look now."""
+        found = {"postgres": await asyncio.to_thread(self._postgres), "valkey": await self._valkey()}
+        self._missing = {part: reason for part, reason in found.items() if reason is not None}
+
     async def look_for_ever(self) -> None:
         """Look each second until cancelled, or until something is found that nothing can mend."""
         while self.fatal is None:
-            found = {"postgres": await asyncio.to_thread(self._postgres), "valkey": await self._valkey()}
-            self._missing = {part: reason for part, reason in found.items() if reason is not None}
+            await self.look()
             await asyncio.sleep(_LOOK_SECONDS)
 
     def _postgres(self) -> str | None:

@@ -17,6 +17,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from domain.errors import StoreUnavailable
 from infra.away import AWAY, UNMIGRATED, Impatient
+from infra.durability import DURABLE
 from infra.positions import from_token
 from projections import PROJECTIONS
 from projections.projection import Projection, Query, Reading
@@ -390,4 +391,5 @@ async def _check(connection: AsyncConnection) -> None:
 
 async def _configure(connection: AsyncConnection) -> None:
     await connection.execute("SET timezone = 'UTC'")
+    await connection.execute(DURABLE)
     await connection.execute("SET statement_timeout = '4s'")  # before the connection hangs up: only silence means death

@@ -24,6 +24,18 @@ SIGNING_IN = {"email": "anna@example.com", "password": "correct horse"}
 USER = {**SIGNING_IN, "display_name": "Anna"}
 
 
+def environ_of(database: str, redis_url: str, data: Path) -> dict[str, str]:
+    """Of a process over these servers."""
+    return {
+        "DATABASE_URL": f"postgresql://?{database.replace(' ', '&')}",
+        "REDIS_URL": redis_url,
+        "OBJECT_STORE_URL": data.as_uri(),
+        "CAIRN_MASTER_KEY": KEY,
+        "CAIRN_TOKEN_KEYS": f"k:{KEY}",
+        "CAIRN_CURSOR_KEY": KEY,
+    }
+
+
 @asynccontextmanager
 async def served(data: Path, environ: dict[str, str]) -> AsyncIterator[httpx.AsyncClient]:
     """From when it answers."""
@@ -53,14 +65,7 @@ async def test_before_the_tables_are_there_it_says_so_and_afterwards_it_serves(
     name = f"empty_{uuid4().hex}"
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
-    environ = {
-        "DATABASE_URL": f"postgresql://?{make_conninfo(postgres_url, dbname=name).replace(' ', '&')}",
-        "REDIS_URL": redis_url,
-        "OBJECT_STORE_URL": tmp_path.as_uri(),
-        "CAIRN_MASTER_KEY": KEY,
-        "CAIRN_TOKEN_KEYS": f"k:{KEY}",
-        "CAIRN_CURSOR_KEY": KEY,
-    }
+    environ = environ_of(make_conninfo(postgres_url, dbname=name), redis_url, tmp_path)
     async with served(tmp_path, environ) as http:
         while "run cairn migrate" not in (await http.get("/readyz")).text:
             await asyncio.sleep(0.05)
@@ -72,3 +77,16 @@ async def test_before_the_tables_are_there_it_says_so_and_afterwards_it_serves(
         assert (await http.post("/v1/users", json=USER)).status_code == 201
         while (await http.get("/readyz")).status_code != 200:
             await asyncio.sleep(0.05)
+
+
+async def test_a_server_that_loses_acked_writes_is_never_served_from(
+    database: psycopg.Connection, database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    name = Identifier(database.info.dbname)
+    database.execute(SQL("ALTER DATABASE {} SET synchronous_commit = off").format(name))
+    environ = environ_of(database_url, redis_url, tmp_path)
+    command = [sys.executable, "-P", "-m", "api.main", "--port", "0", "--data", str(tmp_path)]
+    ended = subprocess.run(command, env={**child_environ(), **environ}, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "synchronous_commit = off" in ended.stderr
+    assert "running" not in ended.stderr.lower()
