@@ -98,14 +98,15 @@ class ServerChecks:
         try:
             with psycopg.connect(self._database_url, connect_timeout=2, autocommit=True) as connection:
                 check_server(connection, self._vault)
+                read_only = connection.execute("SELECT current_setting('transaction_read_only') = 'on'").fetchone()
         except (UnsafeServer, WrongMasterKey) as fault:
             self.fatal = str(fault)
             return self.fatal
         except MigrationMissing as fault:
             return str(fault)
-        except psycopg.Error:
-            return "does not answer"
-        return None
+        except psycopg.Error as error:
+            return error.diag.message_primary or "does not answer"  # it says nothing of addresses
+        return "takes no writes: reads go on, commands are refused" if read_only == (True,) else None
 
     async def _valkey(self) -> str | None:
         try:

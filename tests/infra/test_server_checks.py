@@ -3,8 +3,10 @@
 import pytest
 from eventsourcing.postgres import PostgresApplicationRecorder
 from psycopg import Connection
+from psycopg.sql import SQL, Identifier
+from redis.asyncio import Redis
 
-from infra.server_checks import MigrationMissing, UnsafeServer, check_server
+from infra.server_checks import MigrationMissing, ServerChecks, UnsafeServer, check_server
 from infra.vault import Vault, WrongMasterKey
 from tests.infra.event_store.test_library import datastore_of
 
@@ -50,3 +52,21 @@ def test_another_master_key_is_refused(database: Connection) -> None:
     with pytest.raises(WrongMasterKey, match=r"master\.key from your backup"):
         check_server(database, Vault([b"w" * 32]))
     check_server(database, Vault([b"n" * 32, b"m" * 32]))  # during a rotation
+
+
+async def test_a_server_says_itself_what_is_wrong_with_it(
+    database: Connection, database_url: str, redis_url: str
+) -> None:
+    name = Identifier(database.info.dbname)
+    checks = ServerChecks(database_url, redis := Redis.from_url(redis_url), VAULT)
+    await checks.look()
+    assert checks.missing() == {}
+    database.execute(SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
+    await checks.look()
+    assert checks.missing() == {"postgres": "takes no writes: reads go on, commands are refused"}
+    database.execute(SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(name))
+    database.execute("ALTER TABLE key_checks RENAME TO away")
+    await checks.look()
+    assert checks.missing() == {"postgres": 'relation "key_checks" does not exist'}
+    assert checks.fatal is None
+    await redis.aclose()
