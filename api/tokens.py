@@ -62,7 +62,9 @@ class Tokens:
         return jwt.encode(claims, self._secret, _ALGORITHM, headers={"kid": self._signing})
 
     def read(self, token: str, now: datetime, *, late: timedelta = timedelta()) -> Bearer:
-        """Who holds the token; `TokenRefused` when it is not ours, or expired for longer than `late`."""
+        """Who holds the token; `TokenRefused` when it is not ours, expired for longer than `late`, or is issued that far
+        ahead: the clock that it was issued by may have been another server's.
+        """
         bearer = self.known(token, now.timestamp(), late.total_seconds())
         if bearer is not None:
             return bearer
@@ -78,7 +80,8 @@ class Tokens:
     def known(self, token: str, at: float, late_seconds: float = 0.0) -> Bearer | None:
         """Who holds a token that was checked before, if it is good at this time."""
         known = self._known.get(token)
-        if known is None or not known.issued_at - _LEEWAY <= at <= known.expires_at + _LEEWAY + late_seconds:
+        leeway = _LEEWAY + late_seconds
+        if known is None or not known.issued_at - leeway <= at <= known.expires_at + leeway:
             return None
         return known.bearer
 

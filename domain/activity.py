@@ -1,5 +1,6 @@
 """One activity: recorded or entered once, edited by its owner, deleted by its owner."""
 
+import re
 from datetime import datetime
 from typing import ClassVar, Final, Self
 from uuid import uuid5
@@ -147,12 +148,26 @@ def usual_title(sport: Sport, local: datetime) -> str:
     return f"{daytime} {_NOUNS[sport]}"
 
 
-_USUAL: Final = {f"{daytime} {noun}": noun.capitalize() for _, daytime in _DAYTIMES for noun in _NOUNS.values()}
+# As services name what nobody named: "Morning Trail Run" (Strava, and ours), "Running 6/1/26 7:12 am" (Runkeeper).
+_DAYTIME: Final = re.compile(
+    r"^(?:early morning|morning|lunch|midday|afternoon|evening|late night|night) "
+    r"(?=(?:(?:trail|treadmill|virtual|indoor|mountain bike|gravel|e-bike|alpine|nordic|backcountry|ice|inline) )?"
+    r"(?:" + "|".join([*_NOUNS.values(), "jog", "skiing", "skating", "training"]) + r")$)",
+    re.IGNORECASE,
+)
+_AFTER_DATE: Final = re.compile(
+    r"(\d{4}-\d\d-\d\d|\d{1,2}[/.]\d{1,2}[/.]\d{2,4})[T ,]+\d{1,2}[:.]\d\d(?:[:.]\d\d)?(?:\.\d+)?"
+    r"(?: ?[ap]\.?m\b\.?)?(?:Z|[+-]\d\d:?\d\d)?",
+    re.ASCII | re.IGNORECASE,
+)
 
 
 def without_hour(title: str) -> str:
-    """The title for those who are not told the hour: "Run" of a usual one; what a runner wrote is theirs to tell."""
-    return _USUAL.get(title, title)
+    """The title for those who are not told the hour: "Run" of a usual one, and a date without the time behind it; what
+    a runner wrote besides is theirs to tell.
+    """
+    rest = _DAYTIME.sub("", title, count=1)
+    return _AFTER_DATE.sub(r"\1", title) if rest == title else rest[0].upper() + rest[1:]
 
 
 class ActivityMissing(DomainError):

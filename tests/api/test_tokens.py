@@ -50,6 +50,14 @@ def test_a_phone_that_was_offline_for_a_month_may_hand_in_its_runs() -> None:
         TOKENS.read(token, MAY_1 + timedelta(days=31), late=LATE_UPLOAD)
 
 
+def test_runs_come_in_also_where_the_server_s_clock_is_behind_the_one_that_gave_the_token() -> None:
+    token = TOKENS.issue(ANNA, SESSION, MAY_1)
+    behind = MAY_1 - timedelta(minutes=5)
+    assert TOKENS.read(token, behind, late=LATE_UPLOAD).user_id == ANNA
+    with pytest.raises(TokenRefused):
+        TOKENS.read(token, behind)
+
+
 def unsigned() -> str:
     parts = [{"alg": "none", "kid": "new"}, {**claims(), "iat": 0, "exp": 2**40}]
     return ".".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts) + "."

@@ -1,7 +1,7 @@
 import pytest
 from msgspec.structs import replace
 
-from domain.activity import MANUAL, Activity, ActivityMissing, RecordingDiffers, session_activity_id
+from domain.activity import MANUAL, Activity, ActivityMissing, RecordingDiffers, session_activity_id, without_hour
 from domain.events.activity import ActivityDeleted, ActivityEdited, Source
 from domain.measures import ActivityId, Sport, Visibility
 from tests.scenarios import ANNA, BEN, MAY_2, given, run
@@ -111,3 +111,23 @@ def test_nobody_deletes_anothers_activity() -> None:
 def test_sessions_of_a_file_always_get_the_same_ids() -> None:
     upload = ActivityId(RUN.activity_id)
     assert session_activity_id(upload, 1) == session_activity_id(upload, 1) != session_activity_id(upload, 0)
+
+
+@pytest.mark.parametrize(
+    ("title", "told"),
+    [
+        ("Morning run", "Run"),
+        ("Evening Trail Run", "Trail Run"),
+        ("lunch Mountain Bike Ride", "Mountain Bike Ride"),
+        ("Running 6/1/26 7:12 am", "Running 6/1/26"),
+        ("2026-06-01T05:12:00.250Z", "2026-06-01"),
+        ("Radfahren 1.6.2026 19:12", "Radfahren 1.6.2026"),
+        ("Morning with a run", "Morning with a run"),
+        ("Night Run", "Run"),
+        ("5 km in 24:30", "5 km in 24:30"),
+        ("My Morning run", "My Morning run"),
+        ("Evening", "Evening"),
+    ],
+)
+def test_a_title_that_nobody_wrote_is_told_without_the_hour(title: str, told: str) -> None:
+    assert without_hour(title) == told
