@@ -24,7 +24,7 @@ from domain.chunks import Upload
 from domain.errors import DomainError
 from domain.events.activity import Source
 from domain.events.measured import BestEffort, DeviceTotals
-from domain.measures import RESERVED_VERSION, ActivityId, Sport, UserId, Visibility
+from domain.measures import ON_FOOT, RESERVED_VERSION, ActivityId, Sport, UserId, Visibility
 from domain.recordings.recording import Column
 from domain.streams import Decision
 from domain.uploads import RecordingProcessing
@@ -92,7 +92,7 @@ class Activity(ActivityCard, frozen=True, kw_only=True):
     splits: Sequence[Split]  # kilometres
     splits_mi: Sequence[Split]  # miles
     laps: Sequence[Lap]
-    best_efforts: Sequence[BestEffort]
+    best_efforts: Sequence[BestEffort]  # of what is a run, walk or hike by its sport of today
     device: DeviceTotals
     source: Source
     warnings: Sequence[str]
@@ -187,7 +187,7 @@ async def read_activity(services: Services, reader: Reader, user_id: UserId, act
         splits=_listed(details, "splits_km"),
         splits_mi=_listed(details, "splits_mi"),
         laps=_listed(details, "laps"),
-        best_efforts=measured.best_efforts,
+        best_efforts=measured.best_efforts if card.sport in ON_FOOT else (),
         device=measured.device,
         source=card.source,
         warnings=measured.warnings,

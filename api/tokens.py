@@ -62,7 +62,7 @@ class Tokens:
         return jwt.encode(claims, self._secret, _ALGORITHM, headers={"kid": self._signing})
 
     def read(self, token: str, now: datetime, *, late: timedelta = timedelta()) -> Bearer:
-        """Who holds the token; `TokenRefused` when it is not ours, expired for longer than `late`, or is issued that far
+        """Who holds the token; `TokenRefused` when it is not ours, or expired for longer than `late`, or issued so far
         ahead: the clock that it was issued by may have been another server's.
         """
         bearer = self.known(token, now.timestamp(), late.total_seconds())

@@ -31,6 +31,9 @@ class Sport(StrEnum):
     OTHER = "other"
 
 
+ON_FOOT: Final = frozenset({Sport.RUNNING, Sport.WALKING, Sport.HIKING})
+
+
 class Visibility(StrEnum):
     """Who may see an activity besides its owner."""
 

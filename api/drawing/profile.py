@@ -10,7 +10,7 @@ from api.drawing.absence import draw_absence
 from api.drawing.frame import FOOT_M, KILOMETRE_M, MILE_M, YARD_M, Frame, Units
 from api.drawing.svg import Point, Svg, line
 from api.drawing.ticks import clock, decimal_step, plain, seconds_step, ticks
-from domain.measures import Sport
+from domain.measures import ON_FOOT, Sport
 from domain.recordings.profiles import Curve
 from domain.recordings.recording import FloatColumn
 
@@ -20,7 +20,6 @@ _COLUMN: Final = 56.0
 _ROOM_FOR_AVERAGE: Final = 200  # pixels of width, else its words meet the heading's
 _LEAST_CLIMB_M: Final = 30.0  # a flat run shall look flat
 _LEAST_SPREAD: Final = 0.25  # of the pace or speed: an even run shall look even
-_ON_FOOT: Final = (Sport.RUNNING, Sport.WALKING, Sport.HIKING)
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def draw_elevation(curve: Curve | None, frame: Frame) -> bytes:
 
 def draw_pace(curve: Curve | None, average_mps: float | None, sport: Sport, frame: Frame) -> bytes:
     """Pace on foot (swimming: for 100 m or yards), speed in other sports; the average as a dashed line."""
-    on_foot_or_swimming = sport in _ON_FOOT or sport is Sport.SWIMMING
+    on_foot_or_swimming = sport in ON_FOOT or sport is Sport.SWIMMING
     if curve is None:
         return draw_absence(f"No {'pace' if on_foot_or_swimming else 'speed'} for this activity", frame)
     of, unit = _measure(sport, frame.units)
@@ -97,7 +96,7 @@ def draw_pace(curve: Curve | None, average_mps: float | None, sport: Sport, fram
 def _measure(sport: Sport, units: Units) -> tuple[Callable[[FloatColumn], FloatColumn], str]:
     """From metres a second to what the sport is told in."""
     imperial = units is Units.IMPERIAL
-    if sport in _ON_FOOT:
+    if sport in ON_FOOT:
         metres, unit = (MILE_M, "min/mi") if imperial else (KILOMETRE_M, "min/km")
         return lambda mps: metres / mps, unit
     if sport is Sport.SWIMMING:

@@ -19,7 +19,7 @@ from domain.recordings.recording import LONGEST, Column, FloatColumn, Session
 from domain.recordings.recording import DeviceTotals as DeviceSaid
 from domain.recordings.stretches import KILOMETRE_M, MILE_M, Split, Sums, best_efforts, splits
 
-_ON_FOOT: Final = (Sport.RUNNING, Sport.WALKING, Sport.HIKING)
+_FASTEST_ON_FOOT: Final = max_possible_speed(Sport.RUNNING)
 _NO_CLOCK_BEFORE: Final = datetime(1999, 1, 1, tzinfo=UTC)  # no such device existed: its clock was never set
 
 
@@ -113,7 +113,7 @@ def _measured(
     device, heart_rate = session.device, _above_zero(session.columns.get(Column.HEART_RATE))
     told = _heart_rate(device.avg_heart_rate_bpm), _heart_rate(device.max_heart_rate_bpm)
     fastest = max_speed(session, track, distance.column)
-    trusted = session.sport in _ON_FOOT and not distance.leaps and not distance.fast
+    trusted = not distance.leaps and not distance.fast
     return Measured(
         points=len(session),
         distance_source=distance.source,
@@ -125,7 +125,7 @@ def _measured(
         calories_kcal=device.calories_kcal,
         polyline=route.preview(),
         bbox=bounding_box(track.lat, track.lon),
-        best_efforts=best_efforts(track, distance.column, max_possible_speed(session.sport)) if trusted else (),
+        best_efforts=best_efforts(track, distance.column, _FASTEST_ON_FOOT) if trusted else (),
         device=DeviceTotals(
             distance_m=device.distance_m, elapsed_s=device.elapsed_s, timer_s=device.timer_s, ascent_m=device.ascent_m
         ),

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from fastcrc.crc16 import arc
 
-from domain.measures import Sport
+from domain.measures import ON_FOOT
 from domain.recordings.cleaning import clean
 from domain.recordings.distance import DistanceSource, distance_of
 from domain.recordings.exports import ExportNeedsTimes, Totals
@@ -18,7 +18,6 @@ from infra.formats import fit_profile as profile
 _U8, _ENUM, _S8, _U16, _S32, _U32 = 0x02, 0x00, 0x01, 0x84, 0x85, 0x86  # base types
 _CODES: Final = {_U8: "B", _ENUM: "B", _S8: "b", _U16: "H", _S32: "i", _U32: "I"}
 _INVALID: Final = {_U8: 0xFF, _ENUM: 0xFF, _S8: 0x7F, _U16: 0xFFFF, _S32: 0x7FFFFFFF, _U32: 0xFFFFFFFF}
-_ON_FOOT: Final = (Sport.RUNNING, Sport.WALKING, Sport.HIKING)
 _DEVELOPMENT: Final = 255  # the manufacturer id that is free for everyone
 _ACTIVITY_FILE: Final = 4
 _STRING: Final = 0x07
@@ -142,7 +141,7 @@ def _records(session: Session, stamps: Sequence[int], breaks: list[tuple[int, in
 def _raw(session: Session, name: Column, field: profile.Field, base: int) -> FloatColumn:
     values = session.columns[name]
     if name is Column.CADENCE:  # whole strokes of one foot, and what is left
-        strokes = values / 2 if session.sport in _ON_FOOT else values
+        strokes = values / 2 if session.sport in ON_FOOT else values
         values = strokes % 1 if field is profile.FRACTIONAL_CADENCE else np.floor(strokes)
     scaled = np.rint((values + field.offset) * field.scale)
     lowest = 0 if base in (_U8, _U16, _U32) else -_INVALID[base]

@@ -15,13 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from lxml import etree
 
-from domain.measures import Sport
+from domain.measures import ON_FOOT
 from domain.recordings.exports import ExportNeedsPositions
 from domain.recordings.recording import DECIMALS, Column, FloatColumn, Session
 
 _GPX: Final = "http://www.topografix.com/GPX/1/1"
 _TPX: Final = "http://www.garmin.com/xmlschemas/TrackPointExtension/v1"
-_ON_FOOT: Final = (Sport.RUNNING, Sport.WALKING, Sport.HIKING)
 _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, production 2
 _CARRIED: Final = (Column.ALTITUDE, Column.HEART_RATE, Column.CADENCE, Column.TEMPERATURE, Column.POWER)
 _NEAR_S: Final = 10.0
@@ -90,7 +89,7 @@ def _document(session: Session, creator: str) -> bytes:
 
 def _points(session: Session) -> Iterator[str]:
     """An element for each point that has a position."""
-    half = 0.5 if session.sport in _ON_FOOT else 1.0
+    half = 0.5 if session.sport in ON_FOOT else 1.0
     tpx = [
         _tagged(session, "gpxtpx:atemp", Column.TEMPERATURE),
         _tagged(session, "gpxtpx:hr", Column.HEART_RATE),

@@ -12,6 +12,16 @@ from tests.api.conftest import Runner, World
 from tests.recordings import STARTED, fit, gpx
 
 
+async def test_best_efforts_are_those_of_what_is_a_run_by_now(anna: Runner) -> None:
+    path = f"/activities/{(activity_id := uuid4())}"
+    position = await anna.run(fit(36, kilometres=1.2), activity_id, sport="cycling")
+    assert (await anna.get(path, after=position))["best_efforts"] == []
+    for sport, efforts in (("running", ["400 m", "1/2 mile", "1 km"]), ("skating", [])):
+        answer = await anna("PATCH", path, json={"sport": sport})
+        seen = await anna.get(path, after=answer.headers["Cairn-Position"])
+        assert (seen["sport"], [effort["name"] for effort in seen["best_efforts"]]) == (sport, efforts)
+
+
 async def test_an_activity_has_everything_that_its_screen_shows(anna: Runner) -> None:
     activity_id = uuid4()
     position = await anna.run(fit(30, kilometres=5.3), activity_id, title="Round the park", visibility="followers")
