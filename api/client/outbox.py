@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -22,6 +22,11 @@ _TABLE: Final = """
         problem TEXT NOT NULL DEFAULT '{}'
     ) STRICT
 """
+_MOVED: Final = """
+    CREATE TABLE IF NOT EXISTS moved (
+        user_id TEXT NOT NULL, old TEXT NOT NULL, new TEXT NOT NULL, PRIMARY KEY (user_id, old, new)
+    ) STRICT
+"""
 # of each entity only the first that is not settled: what comes later hangs on it
 _NEXT: Final = """
     SELECT * FROM outbox o WHERE user_id = ? AND is_recording >= ? AND state = 'waiting'
@@ -29,6 +34,17 @@ _NEXT: Final = """
         SELECT 1 FROM outbox e WHERE e.entity = o.entity AND e.user_id = o.user_id AND e.place < o.place
         AND e.state <> 'refused'
     ) ORDER BY place LIMIT 1
+"""
+_UP_TO_DELETE: Final = """
+    DELETE FROM outbox WHERE user_id = ?1 AND entity = ?2 AND place <= (
+        SELECT max(place) FROM outbox WHERE user_id = ?1 AND entity = ?2 AND path = entity AND method = 'DELETE'
+    )
+"""
+_COPY: Final = """
+    INSERT INTO outbox (user_id, entity, method, path, query, key, body, is_recording, state, problem)
+    SELECT user_id, replace(entity, :old, :new), method, replace(path, :old, :new), query, lower(hex(randomblob(16))),
+        body, is_recording, state, problem
+    FROM outbox WHERE user_id = :user AND path LIKE '%' || :old || '%' ORDER BY place
 """
 
 
@@ -56,7 +72,8 @@ class Outbox:
 
     def __init__(self, file: sqlite3.Connection) -> None:
         self._file = file
-        file.execute(_TABLE)
+        for table in (_TABLE, _MOVED):
+            file.execute(table)
         file.execute("CREATE INDEX IF NOT EXISTS outbox_entities ON outbox (user_id, entity, place)")
 
     def add(self, user_id: UUID, method: str, path: str, body: object = None, *, entity: str | None = None) -> int:
@@ -105,15 +122,53 @@ class Outbox:
 
     def anew(self, user_id: UUID, activity_id: UUID) -> None:
         """Give a recording another id, and all that waits for it or names it."""
-        old, new = str(activity_id), str(uuid4())
-        self._file.execute(
-            "UPDATE outbox SET entity = replace(entity, ?1, ?2), path = replace(path, ?1, ?2) WHERE user_id = ?3",
-            (old, new, str(user_id)),
+        with self._file:
+            self._file.execute("BEGIN")
+            self._move(str(user_id), str(activity_id), [str(uuid4())])
+
+    def settle(self, recording: Entry, activities: Collection[UUID], *, is_duplicate: bool = False) -> None:
+        """A recording is these activities, mostly the one of its own id: commands that wait for it go to each of them.
+
+        The first run is not what a runner deletes with its duplicate: a waiting DELETE is done, with all before it.
+        """
+        old, user = recording.entity.rpartition("/")[2], recording.user_id
+        with self._file:
+            self._file.execute("BEGIN")
+            self.drop(recording.place)
+            if is_duplicate:
+                self._file.execute(_UP_TO_DELETE, (user, recording.entity))
+            self._move(user, old, [str(activity) for activity in activities])
+
+    def became(self, user_id: UUID, activity_id: UUID) -> list[UUID]:
+        """The activities that a recording of this phone is by now: its own id, until another is known."""
+        rows = self._file.execute(
+            "SELECT new FROM moved WHERE user_id = ? AND old = ? ORDER BY new", (str(user_id), str(activity_id))
         )
+        return [UUID(new) for (new,) in rows] or [activity_id]
 
     def drop(self, place: int) -> None:
         """It is done, or nobody wants it any more."""
         self._file.execute("DELETE FROM outbox WHERE place = ?", (place,))
+
+    def _move(self, user: str, old: str, news: Sequence[str]) -> None:
+        """Within a transaction."""
+        if old in news:
+            return
+        for new in news[1:]:
+            self._file.execute(_COPY, {"user": user, "old": old, "new": new})
+        moved = {"user": user, "old": old, "new": news[0]}
+        self._file.execute(
+            "UPDATE outbox SET entity = replace(entity, :old, :new), path = replace(path, :old, :new)"
+            " WHERE user_id = :user",
+            moved,
+        )
+        for new in news:
+            self._file.execute(
+                "INSERT OR IGNORE INTO moved SELECT :user, :old, :new"
+                " UNION SELECT user_id, old, :new FROM moved WHERE user_id = :user AND new = :old",
+                {**moved, "new": new},
+            )
+        self._file.execute("DELETE FROM moved WHERE user_id = :user AND new = :old", moved)
 
     def _insert(
         self,

@@ -144,8 +144,10 @@ async def _judge(client: Client, handed_in: Iterable[Entry], blocked: Blocked) -
     """Ask what has become of recordings; how many are settled. Bytes that failed stay on the phone."""
     judged = 0
     for entry in handed_in:
+        run = UUID(entry.entity.rpartition("/")[2])
         try:
-            state = await client.upload_state(UUID(entry.entity.rpartition("/")[2]))
+            state = await client.upload_state(run)
+            activities = await _activities(client, run, state)
         except Refused as refusal:
             if not refusal.code:
                 blocked[entry.place] = refusal
@@ -155,11 +157,27 @@ async def _judge(client: Client, handed_in: Iterable[Entry], blocked: Blocked) -
                 raise
             continue
         match state["status"]:
-            case "processing":
-                continue
+            case "ready" | "duplicate" as status:
+                client.phone.outbox.settle(entry, activities, is_duplicate=status == "duplicate")
             case "failed":
                 client.phone.outbox.refuse(entry.place, state["problem"])
-            case _:
-                client.phone.outbox.drop(entry.place)
+            case _:  # no verdict yet, or one that this app does not know
+                continue
         judged += 1
     return judged
+
+
+async def _activities(client: Client, run: UUID, state: Json) -> list[UUID]:
+    """What a recording is; of a duplicate, what the first is, which may be a file of several sessions."""
+    if (first := state.get("duplicate_of")) is not None:
+        run, state = UUID(first), {} if state["matched"] == "track" else await _first(client, UUID(first))
+    return [UUID(one) for one in state.get("activities", ())] or [run]
+
+
+async def _first(client: Client, upload_id: UUID) -> Json:
+    try:
+        return await client.upload_state(upload_id)
+    except Refused as refusal:
+        if not refusal.is_missing:
+            raise
+        return {}
