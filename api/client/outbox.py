@@ -32,7 +32,7 @@ _NEXT: Final = """
     SELECT * FROM outbox o WHERE user_id = ? AND is_recording >= ? AND state = 'waiting'
     AND place NOT IN (SELECT value FROM json_each(?)) AND NOT EXISTS (
         SELECT 1 FROM outbox e WHERE e.entity = o.entity AND e.user_id = o.user_id AND e.place < o.place
-        AND e.state <> 'refused'
+        AND (e.state <> 'refused' OR e.is_recording > o.is_recording)
     ) ORDER BY place LIMIT 1
 """
 _UP_TO_DELETE: Final = """

@@ -109,6 +109,18 @@ async def no_rest(_seconds: float) -> None:
     await asyncio.sleep(0)
 
 
+async def test_an_edit_waits_for_a_run_that_failed_until_that_is_tried_again() -> None:
+    phone = signed_in()
+    run = phone.outbox.add_recording(USER, b"a run")
+    phone.outbox.add(USER, "PATCH", f"/activities/{run}", {"title": "Abends"})
+    ended = {"status": "failed", "problem": {"code": "session-ended"}}
+    async with network([Answer(202, {}), Answer(200, ended)]) as (url, _), Client(url, phone=phone) as client:
+        assert await send_waiting(client) == 1
+    [failed] = phone.outbox.entries(USER, "refused")
+    phone.outbox.retry(failed.place)
+    assert await judged(phone, {run: {"status": "ready"}}) == [f"PATCH /activities/{run}"]
+
+
 async def test_two_phones_with_the_same_runs_lose_no_title(served: str, anna: Runner) -> None:
     second = TCX.replace(b"2026-05-02T06", b"2026-05-02T09").split(b"<Activities>")[1].split(b"</Activities>")[0]
     triathlon = TCX.replace(b"</Activities>", second + b"</Activities>")
