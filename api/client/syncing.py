@@ -11,7 +11,7 @@ from api.client.handing_in import hand_in
 from api.client.outbox import Entry
 from api.client.verdicts import Json
 
-_GONE: Final = 410
+_BEGIN_ANEW: Final = frozenset({"resync-needed", "malformed-cursor"})  # the second after a mistake, or with another key
 _SOONEST_POLL: Final = 5.0  # seconds, whatever is told: an app that asks without a pause is never right
 _ABOUT_THE_APP: Final = frozenset({"token-refused", "client-too-old"})  # once that is mended, the same may be sent
 _VERDICT_PAUSES: Final = (0.5, 1.0, 2.0, 4.0)  # seconds; what has no verdict then is asked for at the next time
@@ -30,13 +30,13 @@ class Synced:
 async def sync(client: Client) -> Synced:
     """One call at launch, and whenever the server says: the first screen, and what changed since into the replica.
 
-    The first time, and when the server cannot tell any more (410), everything is asked for, page by page. Killed at any
-    moment, it goes on from the last page that was kept.
+    The first time, and when the server cannot tell any more or does not know the cursor, everything is asked for, page
+    by page. Killed at any moment, it goes on from the last page that was kept.
     """
     try:
         return await _sync(client)
     except Refused as refusal:
-        if refusal.status != _GONE:
+        if refusal.code not in _BEGIN_ANEW:
             raise
         client.phone.replica.forget(client.user_id)
         return await _sync(client)

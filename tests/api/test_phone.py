@@ -13,7 +13,6 @@ from uuid import uuid4
 import pytest
 
 from api.client import Client, Pacing, Phone, Refused, Unreachable, send_waiting, sync
-from api.client.answers import Answers
 from tests.network import CUT_OFF, Answer, Request, network
 from tests.recordings import gpx
 
@@ -300,38 +299,6 @@ async def test_tokens_that_come_after_the_runner_has_changed_are_let_go() -> Non
     assert len(asked) == 2
 
 
-def test_answers_stay_within_their_limit_and_the_unused_ones_go() -> None:
-    phone = Phone()
-    answers = Answers(phone._cache, limit_bytes=8_000)
-    for number in range(8):
-        answers.keep(USER, str(number), "e", bytes(1_000))
-    assert answers.find(USER, "0") is not None
-    answers.keep(USER, "8", "e", bytes(1_000))
-    answers.keep(USER, "large", "e", bytes(2_000))
-    assert {path for path in map(str, range(9)) if answers.find(USER, path)} == set("02345678")
-    answers.forget(USER)
-    assert answers._bytes == 0
-
-
-@pytest.mark.parametrize("first_byte", [0, 3 * 4096], ids=["all of it", "its later pages"])
-def test_damaged_answers_are_begun_anew_and_nothing_else_is_lost(tmp_path: Path, first_byte: int) -> None:
-    phone = signed_in(tmp_path)
-    for number in range(40):
-        phone.answers.keep(USER, f"/{number}", "e", bytes(1_000))
-    run = phone.outbox.add_recording(USER, b"a run")
-    phone.close()
-    file = tmp_path / "answers.sqlite"
-    whole = file.read_bytes()
-    file.write_bytes(whole[:first_byte] + b"\xa5" * (len(whole) - first_byte))
-    again = Phone(tmp_path)
-    again.answers.keep(USER, "/feed", "e", b"new")
-    kept = again.outbox.next(USER)
-    assert again.answers.find(USER, "/feed") == ("e", b"new")
-    assert again.answers.find(USER, "/0") is None
-    assert (again.session(), kept and kept.entity) == (TOKENS, f"/activities/{run}")
-    again.close()
-
-
 def page(*items: tuple[str, bool], cursor: str, has_more: bool = False) -> Answer:
     changes = [{"kind": "goal", "id": name, "deleted": deleted} for name, deleted in items]
     return Answer(200, {"items": changes, "next_cursor": cursor, "has_more": has_more})
@@ -343,8 +310,8 @@ def screen(*items: tuple[str, bool], cursor: str, has_more: bool = False) -> Ans
     return Answer(200, body, {"Date": "Tue, 01 Jan 2036 00:00:00 GMT"})
 
 
-async def test_a_launch_asks_for_everything_once_and_then_for_what_is_new() -> None:
-    gone = Answer(410, {"code": "resync-needed"})
+@pytest.mark.parametrize("gone", [Answer(410, {"code": "resync-needed"}), Answer(400, {"code": "malformed-cursor"})])
+async def test_a_launch_asks_for_everything_once_and_then_for_what_is_new(gone: Answer) -> None:
     script = [
         screen(cursor="now"),
         page(("a", False), ("b", False), cursor="1", has_more=True),
@@ -366,6 +333,16 @@ async def test_a_launch_asks_for_everything_once_and_then_for_what_is_new() -> N
         *("bootstrap", "changes", "changes?since=1", "bootstrap?since=2", "changes?since=3"),
         *("bootstrap?since=4", "bootstrap", "changes"),
     ]
+
+
+@pytest.mark.parametrize("answer", [Answer(410, b"<html>", content_type="text/html"), Answer(400, {"code": "other"})])
+async def test_the_copy_is_dropped_on_the_servers_word_only(answer: Answer) -> None:
+    phone = signed_in()
+    phone.replica.apply(USER, [], "1")
+    async with network([answer]) as (url, _), Client(url, phone=phone) as client:
+        with pytest.raises(Refused):
+            await sync(client)
+    assert phone.replica.cursor(USER) == "1"
 
 
 async def test_a_copy_on_the_phone_follows_the_real_api(served: str) -> None:
