@@ -5,11 +5,10 @@ import json as json_module
 import math
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Final, Self
 from uuid import UUID, uuid4
 
@@ -17,11 +16,11 @@ import httpx
 
 from api.client.pacing import Pacer, Pacing
 from api.client.phone import Phone
-from api.client.verdicts import PACED, Json, counts, decoded, told_seconds
+from api.client.verdicts import PACED, Json, Refused, Unreachable, counts, decoded, told_at, told_seconds
+from api.client.wire import connect, fetch
 
 PATIENCE_SECONDS: Final = 60.0  # a server that restarts is back within this
 _UNAUTHORIZED: Final = 401
-_NOT_FOUND: Final = 404
 _NOT_MODIFIED: Final = 304
 _DAY: Final = 86_400.0
 _REFRESH: Final = "/sessions/refresh"
@@ -30,36 +29,7 @@ _REFRESH_PAUSE: Final = 5.0
 _REFRESH_SECONDS: Final = 8.0
 _SIGN_OUT_SECONDS: Final = 5.0  # somebody waits before the screen
 _SOON: Final = 0.1  # seconds until it makes sense to ask again while another call of the app is asking
-# no proxy of the environment stands between this machine and itself
-_DIRECT: Final = {f"all://{host}": None for host in ("127.0.0.1", "localhost", "[::1]")}
-
-
-class Refused(Exception):
-    """The server says no, and would say it again. `problem` is what it says, `code` its code (docs/problems.md);
-    an empty `code` means that it was not the server, but something on the way to it.
-    """
-
-    def __init__(self, status: int, problem: Json) -> None:
-        super().__init__(problem.get("detail") or problem.get("title") or f"HTTP {status}")
-        self.status = status
-        self.code = str(problem.get("code", ""))
-        self.problem = problem
-
-    @property
-    def is_missing(self) -> bool:
-        """Whether it is the server's word that there is no such thing."""
-        return self.status == _NOT_FOUND and bool(self.code)
-
-
-class Unreachable(Exception):
-    """No answer that counts within the client's patience. `again_in`: seconds until it makes sense to ask again,
-    infinite when the session is over; `broke`: the network was at fault the last time.
-    """
-
-    def __init__(self, told: str, again_in: float, *, broke: bool = False) -> None:
-        super().__init__(told)
-        self.again_in = again_in
-        self.broke = broke
+_TOKENS: Final = frozenset({"user_id", "access_token", "refresh_token"})
 
 
 @dataclass(frozen=True)
@@ -90,13 +60,7 @@ class Client:
     ) -> None:
         self.phone = phone or Phone()
         self._phone_is_own = phone is None
-        self._http = httpx.AsyncClient(
-            base_url=f"{base_url.rstrip('/')}/v1",
-            headers={"Cairn-Client": f"{name}; device={self.phone.device_id}"},
-            timeout=30.0,
-            mounts=_DIRECT,
-            transport=transport,
-        )
+        self._http = connect(base_url, f"{name}; device={self.phone.device_id}", transport)
         self.patience_seconds = patience_seconds
         self.last_seconds = 0.0  # that the last answer took: what sort of network this is
         self._tokens: Json = self.phone.session()
@@ -133,11 +97,11 @@ class Client:
     async def register(self, email: str, password: str, display_name: str, user_id: UUID | None = None) -> None:
         """Open an account and sign in. A chosen `user_id` makes this call safe to repeat; each try of a call is."""
         body = {"email": email, "password": password, "display_name": display_name, "user_id": str(user_id or uuid4())}
-        self.begin(await self._json("POST", "/users", body, signed_in=False))
+        self.begin(await self._tokens_from("/users", body))
 
     async def sign_in(self, email: str, password: str) -> None:
         """Begin a session."""
-        self.begin(await self._json("POST", "/sessions", {"email": email, "password": password}, signed_in=False))
+        self.begin(await self._tokens_from("/sessions", {"email": email, "password": password}))
 
     def begin(self, tokens: Json) -> None:
         """Go on with a session as it was answered, in the place of any other: calls that are on their way for that one
@@ -150,15 +114,19 @@ class Client:
         """End the session: on the phone in any case, at the server if it answers soon. What was not sent yet stays in
         the outbox, until they sign in again.
         """
+        if not self._tokens:
+            return
         session = self._session
         try:
-            with suppress(Refused, Unreachable):  # a session that has ended is refused; one left behind ends by itself
-                await self._send("DELETE", "/sessions", patience=_SIGN_OUT_SECONDS)
+            # a session that has ended is refused; one left behind ends by itself
+            with suppress(Refused, Unreachable, TimeoutError):
+                async with asyncio.timeout(_SIGN_OUT_SECONDS):
+                    await self._send("DELETE", "/sessions", patience=_SIGN_OUT_SECONDS)
         finally:
             if self._session == session:
-                self.phone.forget(self.user_id)
-                self._tokens = {}
+                user_id, self._tokens = self.user_id, {}
                 self._session += 1
+                self.phone.forget(user_id)
 
     async def rest(self, seconds: float) -> None:
         """Sleep between two calls that belong to one session; `Unreachable` when it is another one by then."""
@@ -181,9 +149,9 @@ class Client:
         the bytes for good.
         """
         path, headers = f"/activities/{activity_id}", {"Content-Type": "application/octet-stream"}
-        patience = patience_seconds
+        params, patience = _given(about), patience_seconds
         return decoded(
-            await self._send("PUT", path, content=body, headers=headers, params=_given(about), patience=patience)
+            await self._send("PUT", path, content=body, headers=headers, params=params, patience=patience, wants=())
         )
 
     async def send_chunk(
@@ -231,7 +199,7 @@ class Client:
         if not self._tokens:
             return await self._json("GET", path)
         kept = self.phone.answers.find(self.user_id, path)
-        answer = await self._send("GET", path, headers={"If-None-Match": kept[0]} if kept else None)
+        answer = await self._send("GET", path, headers={"If-None-Match": kept[0]} if kept else None, wants=())
         if kept and answer.status_code == _NOT_MODIFIED:
             return dict(json_module.loads(kept[1]))
         if "ETag" in answer.headers:
@@ -270,8 +238,11 @@ class Client:
         """Goals with their progress."""
         return list((await self.get("/me/goals"))["items"])
 
-    async def _json(self, method: str, path: str, body: object = None, *, signed_in: bool = True) -> Json:
-        return decoded(await self._send(method, path, json=body, signed_in=signed_in))
+    async def _json(self, method: str, path: str, body: object = None) -> Json:
+        return decoded(await self._send(method, path, json=body, wants=()))
+
+    async def _tokens_from(self, path: str, body: Json) -> Json:
+        return decoded(await self._send("POST", path, json=body, signed_in=False, wants=_TOKENS))
 
     async def _send(
         self,
@@ -284,8 +255,10 @@ class Client:
         params: Mapping[str, str] | None = None,
         signed_in: bool = True,
         patience: float | None = None,
+        wants: Collection[str] | None = None,
     ) -> httpx.Response:
-        """Send until there is an answer that counts, as often as the pacer and the patience allow.
+        """Send until there is an answer that counts, as often as the pacer and the patience allow. `wants`: what a
+        success tells, or none is needed.
 
         After each pause and answer, the session is still the one that this began with: what a runner did goes into no
         other's account, and nobody sees another's answers.
@@ -302,7 +275,7 @@ class Client:
             )
             async with self._turn(deadline, at_once=path == _REFRESH and tries > 0) as in_time:
                 self._belongs(session)
-                outcome = in_time and await self._ask(request)
+                outcome = in_time and await self._ask(request, wants)
             self._belongs(session)
             if isinstance(outcome, httpx.Response):
                 if outcome.status_code == _UNAUTHORIZED and signed_in and not renewed:
@@ -348,16 +321,18 @@ class Client:
     def _wait(self) -> float:
         return self._pacer.wait(time.monotonic())
 
-    async def _ask(self, request: httpx.Request) -> httpx.Response | _Silence:
+    async def _ask(self, request: httpx.Request, wants: Collection[str] | None) -> httpx.Response | _Silence:
         asked_at = time.monotonic()
-        at_most = _REFRESH_PAUSE if request.url.path.endswith(_REFRESH) else math.inf
+        is_renewal = request.url.path.endswith(_REFRESH)
+        at_most = _REFRESH_PAUSE if is_renewal else math.inf
         try:
-            answer = await self._http.send(request)
-        except httpx.TransportError as error:
-            broke = not isinstance(error, httpx.ConnectError | httpx.TimeoutException)
-            pause = self._pacer.failed(time.monotonic(), asked_at=asked_at, broke=broke, at_most=at_most)
-            return _Silence(f"{type(error).__name__} {error}".strip(), pause, broke=True)
-        if counts(answer):
+            answer = await fetch(self._http, request)
+        except httpx.RequestError as error:
+            broke = isinstance(error, httpx.TransportError)  # else somebody's page
+            stood = broke and not isinstance(error, httpx.ConnectError | httpx.TimeoutException)
+            pause = self._pacer.failed(time.monotonic(), asked_at=asked_at, broke=stood, at_most=at_most)
+            return _Silence(f"{type(error).__name__} {error}".strip(), pause, broke=broke)
+        if counts(answer, wants) and (answer.is_success or not is_renewal or "code" in decoded(answer)):
             self._pacer.succeeded()
             self.last_seconds = time.monotonic() - asked_at
             return answer
@@ -378,8 +353,8 @@ class Client:
         if answer.is_error:
             raise Refused(answer.status_code, decoded(answer))
         self._position = answer.headers.get("Cairn-Position", self._position)
-        if "Date" in answer.headers:
-            self._clock_behind = parsedate_to_datetime(answer.headers["Date"]) - datetime.now(UTC)
+        if (at := told_at(answer)) is not None:
+            self._clock_behind = at - datetime.now(UTC)
         return answer
 
     async def _refresh(self, used: str | None) -> bool:
@@ -391,7 +366,7 @@ class Client:
                 return False
             body = {"refresh_token": self._tokens["refresh_token"]}
             try:
-                self._renew(await self._json("POST", _REFRESH, body, signed_in=False))
+                self._renew(await self._tokens_from(_REFRESH, body))
             except Refused:
                 return False
             return True

@@ -3,9 +3,9 @@
 from typing import Final
 from uuid import UUID
 
-from api.client.client import Client, Refused, Unreachable
+from api.client.client import Client
 from api.client.live import upload_in_chunks
-from api.client.verdicts import Json
+from api.client.verdicts import Json, Refused, Unreachable
 
 WHOLE_BYTES: Final = 1024 * 1024  # over a good network; beyond that, beginning again would cost too much
 _SMALL_BYTES: Final = 16 * 1024  # 16 s at 8 kbit/s, before 30 s without an answer
@@ -60,6 +60,6 @@ async def _state(client: Client, activity_id: UUID) -> Json | None:
     try:
         return await client.upload_state(activity_id)
     except Refused as refusal:
-        if refusal.status != 404:
+        if not refusal.is_missing:
             raise
         return None

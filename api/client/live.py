@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from typing import Final
 from uuid import UUID
 
-from api.client.client import Client, Refused
-from api.client.verdicts import Json
+from api.client.client import Client
+from api.client.verdicts import Json, Refused
 
 CHUNK_BYTES: Final = 256 * 1024
 _SOON_SECONDS: Final = 4.0  # a chunk that is answered within this may be followed by one twice as large

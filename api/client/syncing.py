@@ -6,10 +6,10 @@ from typing import Final
 from urllib.parse import quote
 from uuid import UUID
 
-from api.client.client import Client, Refused
+from api.client.client import Client
 from api.client.handing_in import hand_in
 from api.client.outbox import Entry
-from api.client.verdicts import Json
+from api.client.verdicts import Json, Refused
 
 _BEGIN_ANEW: Final = frozenset({"resync-needed", "malformed-cursor"})  # the second after a mistake, or with another key
 _SOONEST_POLL: Final = 5.0  # seconds, whatever is told: an app that asks without a pause is never right

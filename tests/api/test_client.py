@@ -121,6 +121,7 @@ async def test_a_renewal_whose_answer_is_lost_is_repeated_within_the_servers_gra
 ) -> None:
     monkeypatch.setattr("api.client.client._REFRESH_PAUSE", 0.01)
     timeouts: list[float] = []
+    first = {"access_token": "access-1", "refresh_token": "refresh-1", "user_id": str(uuid4())}
 
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/v1/sessions/refresh":
@@ -129,13 +130,13 @@ async def test_a_renewal_whose_answer_is_lost_is_repeated_within_the_servers_gra
                 now = time.monotonic()
                 client._pacer.failed(now, asked_at=now)  # another call's, which may ask only much later
                 raise httpx.ReadTimeout("the radio is gone")
-            return httpx.Response(200, json={"access_token": "access-2", "refresh_token": "refresh-2"})
+            return httpx.Response(200, json={**first, "access_token": "access-2", "refresh_token": "refresh-2"})
         renewed = request.headers["authorization"] == "Bearer access-2"
         return httpx.Response(200 if renewed else 401, json={"items": []})
 
     never = Pacing(first_seconds=1e6, longest_seconds=1e6)
     async with Client("http://cairn", transport=httpx.MockTransport(answer), pacing=never) as client:
-        client.begin({"access_token": "access-1", "refresh_token": "refresh-1", "user_id": str(uuid4())})
+        client.begin(first)
         assert await client.goals() == []
     assert timeouts == [8.0, 8.0]  # with the pauses, three tries in the 30 s
 

@@ -53,7 +53,7 @@ async def test_a_duplicate_of_a_file_of_several_sessions_is_all_of_them(matched:
     phone, legs = signed_in(), [uuid4(), uuid4()]
     run = phone.outbox.add_recording(USER, b"a triathlon")
     phone.outbox.add(USER, "PATCH", f"/activities/{run}", {"visibility": "private"})
-    states = {
+    states: dict[UUID, dict[str, Any]] = {
         run: {**DUPLICATE, "matched": matched},
         FIRST: {"status": "ready", "activities": [str(leg) for leg in legs]},
     }
@@ -95,18 +95,14 @@ def test_a_recording_that_went_under_a_new_id_is_followed_to_what_it_became() ->
     assert outbox.became(USER, run) == outbox.became(USER, anew) == [FIRST]
 
 
-async def test_a_verdict_that_the_app_does_not_know_yet_settles_nothing() -> None:
+async def test_a_verdict_that_the_app_does_not_know_yet_settles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.client.syncing._VERDICT_PAUSES", (0.0,))
     phone = signed_in()
     run = phone.outbox.add_recording(USER, b"a run")
-    script = [Answer(202, {}), *[Answer(200, {"status": "in review"})] * 9]
+    script = [Answer(202, {}), *[Answer(200, {"status": "in review"})] * 2]
     async with network(script) as (url, _), Client(url, phone=phone) as client:
-        client.rest = no_rest  # type: ignore[method-assign]
         assert await send_waiting(client) == 0
     assert [one.path for one in phone.outbox.entries(USER, "handed-in")] == [f"/activities/{run}"]
-
-
-async def no_rest(_seconds: float) -> None:
-    await asyncio.sleep(0)
 
 
 async def test_an_edit_waits_for_a_run_that_failed_until_that_is_tried_again() -> None:

@@ -1,0 +1,39 @@
+"""HTTP as a phone needs it: bounded, without memory, and to the server only."""
+
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Final
+
+import httpx
+
+_LARGEST_BYTES: Final = 64 * 1024 * 1024  # unpacked; the track of the largest recording is shorter
+# no proxy of the environment stands between this machine and itself
+_DIRECT: Final = {f"all://{host}": None for host in ("127.0.0.1", "localhost", "[::1]")}
+
+
+def connect(base_url: str, name: str, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
+    """Connections to one server. Redirects are not followed: the token would go with them. Nor is a cookie kept: ours
+    has none, and those of a captive portal would be sent to it.
+    """
+    return httpx.AsyncClient(
+        base_url=f"{base_url.rstrip('/')}/v1",
+        headers={"Cairn-Client": name},
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+        timeout=30.0,
+        mounts=_DIRECT,
+        transport=transport,
+    )
+
+
+async def fetch(http: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+    """The whole answer, unpacked. `httpx.RequestError`: there is none, or it cannot be unpacked, or does not end."""
+    answer = await http.send(request, stream=True)
+    body = bytearray()
+    try:
+        async for piece in answer.aiter_bytes():
+            body += piece
+            if len(body) > _LARGEST_BYTES:
+                raise httpx.DecodingError("longer than any answer of the server", request=request)
+    finally:
+        await answer.aclose()
+    headers = [(name, value) for name, value in answer.headers.multi_items() if name != "content-encoding"]
+    return httpx.Response(answer.status_code, headers=headers, content=bytes(body), request=request)
