@@ -1,6 +1,7 @@
 """Answers that the app has seen, with their ETags: asked again, what has not changed costs a 304 and no body."""
 
 import sqlite3
+from contextlib import suppress
 from typing import Final
 from uuid import UUID
 
@@ -14,36 +15,48 @@ _TABLE: Final = """
 
 
 class Answers:
-    """By user and path, within a limit of bytes: those that were used longest ago go first."""
+    """By user and path, within a limit of bytes: those that were used longest ago go first. A phone that is full, or
+    whose file was damaged meanwhile, keeps none.
+    """
 
     def __init__(self, cache: sqlite3.Connection, limit_bytes: int = LIMIT_BYTES) -> None:
         self._cache = cache
         self._limit = limit_bytes
         cache.execute(_TABLE)
         cache.execute("CREATE INDEX IF NOT EXISTS answers_used ON answers (used)")
-        self._bytes, self._uses = cache.execute(
-            "SELECT total(length(body)), ifnull(max(used), 0) FROM answers"
-        ).fetchone()
+        self._bytes, self._uses = self._counted()
 
     def find(self, user_id: UUID, path: str) -> tuple[str, bytes] | None:
         """ETag and body."""
         self._uses += 1
-        row = self._cache.execute(
-            "UPDATE answers SET used = ? WHERE user_id = ? AND path = ? RETURNING etag, body",
-            (self._uses, str(user_id), path),
-        ).fetchone()
+        row = None
+        with suppress(sqlite3.DatabaseError):
+            row = self._cache.execute(
+                "UPDATE answers SET used = ? WHERE user_id = ? AND path = ? RETURNING etag, body",
+                (self._uses, str(user_id), path),
+            ).fetchone()
         return None if row is None else (str(row[0]), bytes(row[1]))
 
     def keep(self, user_id: UUID, path: str, etag: str, body: bytes) -> None:
         """In the place of what was there."""
-        if len(body) > self._limit // 8:
-            return
+        if len(body) <= self._limit // 8:
+            with suppress(sqlite3.DatabaseError):
+                self._keep(str(user_id), path, etag, body)
+
+    def _keep(self, user: str, path: str, etag: str, body: bytes) -> None:
         self._uses += 1
-        self._drop("user_id = ? AND path = ?", str(user_id), path)
-        self._cache.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?)", (str(user_id), path, etag, body, self._uses))
+        self._drop("user_id = ? AND path = ?", user, path)
+        self._cache.execute("INSERT INTO answers VALUES (?, ?, ?, ?, ?)", (user, path, etag, body, self._uses))
         self._bytes += len(body)
+        if self._bytes > self._limit:
+            self._bytes, _ = self._counted()  # another process of the app may have dropped some
         while self._bytes > self._limit:
             self._drop("used = (SELECT min(used) FROM answers)")
+
+    def _counted(self) -> tuple[float, int]:
+        """Bytes of all bodies, and the number of the last use."""
+        size, uses = self._cache.execute("SELECT total(length(body)), ifnull(max(used), 0) FROM answers").fetchone()
+        return float(size), int(uses)
 
     def forget(self, user_id: UUID) -> None:
         """All that this user has seen."""

@@ -4,6 +4,7 @@ import asyncio
 import json as json_module
 import math
 import random
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -64,6 +65,7 @@ class Client:
         self.patience_seconds = patience_seconds
         self.last_seconds = 0.0  # that the last answer took: what sort of network this is
         self._tokens: Json = self.phone.session()
+        self._kept = self._tokens  # what is on the phone as far as this client knows
         self._session = 0  # counts those that this client has had: a call belongs to the one that it began with
         self._position: str | None = None
         self._clock_behind = timedelta()  # of this machine's, by the last answer's Date
@@ -364,17 +366,24 @@ class Client:
                 return True
             if not self._tokens:
                 return False
+            kept = self.phone.session()
+            if kept != self._kept and kept.get("user_id") == self._tokens["user_id"]:
+                self._tokens = self._kept = kept  # by another process of the app
+                return True
             body = {"refresh_token": self._tokens["refresh_token"]}
             try:
                 self._renew(await self._tokens_from(_REFRESH, body))
             except Refused:
                 return False
+            except sqlite3.OperationalError:  # a phone that is full: they are good until the app is ended
+                return True
             return True
 
     def _renew(self, tokens: Json) -> None:
         """Keep tokens at once: the ones before are used up."""
         self._tokens = tokens
         self.phone.keep_session(tokens)
+        self._kept = tokens
 
 
 def _given(about: Mapping[str, str | None]) -> dict[str, str]:

@@ -15,9 +15,11 @@ _KEPT: Final = "CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value TE
 
 
 class Phone:
-    """A device with an app on it, used by one process at a time. Without a folder all of it goes with the process.
+    """A device with an app on it. Without a folder all of it goes with the process. Processes of one app may share
+    one, if only one at a time sends what waits.
 
-    What a method has written is durable when it returns: the app may be killed at any moment.
+    What a method has written is durable when it returns: the app may be killed at any moment. On a phone that is full,
+    what must not be lost raises `sqlite3.OperationalError`.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -50,10 +52,13 @@ class Phone:
         self._keep("session", json.dumps(tokens))
 
     def forget(self, user_id: UUID) -> None:
-        """What is a runner's and can be asked for again, when they sign out. What they have not sent yet stays."""
-        self._keep("session", "{}")
-        self.replica.forget(user_id)
+        """What is a runner's and can be asked for again, when they sign out. What they have not sent yet stays.
+
+        The session goes last: an app that is killed in between is still signed in, and may sign out again.
+        """
         self.answers.forget(user_id)
+        self.replica.forget(user_id)
+        self._keep("session", "{}")
 
     def _kept(self, name: str) -> str | None:
         row = self._file.execute("SELECT value FROM kept WHERE name = ?", (name,)).fetchone()

@@ -1,15 +1,21 @@
-"""The two files of a phone: one of them may be lost, and neither holds more than it should."""
+"""The two files of a phone, which may be full, damaged, shared, or left by an app that was killed."""
 
+import sqlite3
+import subprocess
+import sys
+import time
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+import httpx
 import pytest
 
-from api.client import Phone
+from api.client import Client, Phone, Refused
 from api.client.answers import Answers
 
 USER = uuid4()
 TOKENS = {"user_id": str(USER), "access_token": "access", "refresh_token": "refresh"}
+NEW = {**TOKENS, "access_token": "new", "refresh_token": "newer"}
 
 
 def signed_in(folder: Path) -> Phone:
@@ -48,3 +54,106 @@ def test_damaged_answers_are_begun_anew_and_nothing_else_is_lost(tmp_path: Path,
     assert again.answers.find(USER, "/0") is None
     assert (again.session(), kept and kept.entity) == (TOKENS, f"/activities/{run}")
     again.close()
+
+
+def test_answers_that_another_process_has_dropped_are_not_counted(tmp_path: Path) -> None:
+    phone, other = signed_in(tmp_path), signed_in(tmp_path)
+    answers = Answers(phone._cache, limit_bytes=8_000)
+    for number in range(8):
+        answers.keep(USER, str(number), "e", bytes(1_000))
+    other.answers.forget(USER)
+    for number in range(8):
+        answers.keep(USER, str(number), "f", bytes(1_000))
+    assert all(answers.find(USER, str(number)) for number in range(8))
+
+
+def full(file: sqlite3.Connection) -> None:
+    """Every write fails from now on."""
+    file.execute("PRAGMA query_only = ON")
+
+
+async def test_a_full_phone_reads_on_and_says_that_it_keeps_nothing() -> None:
+    phone = Phone()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/sessions/refresh":
+            return httpx.Response(201, json=NEW)
+        renewed = request.headers["authorization"] == "Bearer new"
+        return httpx.Response(200 if renewed else 401, headers={"ETag": '"1"'}, json={"code": "token-refused"})
+
+    async with Client("http://cairn", phone=phone, transport=httpx.MockTransport(answer)) as client:
+        client.begin(TOKENS)
+        full(phone._file)
+        full(phone._cache)
+        for _ in range(2):
+            assert await client.me() == {"code": "token-refused"}
+        assert client.session == NEW
+        with pytest.raises(sqlite3.OperationalError):
+            phone.outbox.add_recording(USER, b"a run")
+
+
+async def test_two_processes_of_one_app_share_a_session(tmp_path: Path) -> None:
+    signed_in(tmp_path)
+    valid, refreshes = "new", 0
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal refreshes
+        if request.url.path == "/v1/sessions/refresh":
+            refreshes += 1
+            return httpx.Response(201, json=NEW)
+        renewed = request.headers["authorization"] == f"Bearer {valid}"
+        return httpx.Response(200 if renewed else 401, json={"code": "token-refused"})
+
+    network = httpx.MockTransport(answer)
+    app, widget = (Client("http://cairn", phone=Phone(tmp_path), transport=network) for _ in range(2))
+    async with app, widget:
+        await app.me()
+        await widget.me()  # its refresh token is used up, and would end the session
+        assert (refreshes, widget.session) == (1, NEW)
+        valid = "none"
+        with pytest.raises(Refused):
+            await widget.me()
+        assert refreshes == 2
+
+
+def test_an_app_that_is_killed_while_it_forgets_is_still_signed_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phone = signed_in(tmp_path)
+    phone.answers.keep(USER, "/feed", "e", b"seen")
+    monkeypatch.setattr(phone.replica, "forget", killed)
+    with pytest.raises(KeyboardInterrupt):
+        phone.forget(USER)
+    again = Phone(tmp_path)
+    assert (again.session(), again.answers.find(USER, "/feed")) == (TOKENS, None)
+
+
+def killed(_: object) -> None:
+    raise KeyboardInterrupt
+
+
+KILLED = """
+import pathlib, sys
+from uuid import UUID
+from api.client import Phone
+
+outbox = Phone(pathlib.Path(sys.argv[1])).outbox
+user, activities = UUID(sys.argv[2]), [UUID(int=number) for number in range(200)]
+run = outbox.add_recording(user, b"a run")
+for number in range(20):
+    outbox.add(user, "PATCH", f"/activities/{run}", {"notes": str(number)})
+print(run, flush=True)
+outbox.settle(outbox.next(user), activities)
+"""
+
+
+@pytest.mark.parametrize("after_seconds", [0.0, 0.02])
+def test_a_verdict_is_taken_whole_or_not_at_all(tmp_path: Path, after_seconds: float) -> None:
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path), str(USER)], stdout=subprocess.PIPE) as app:
+        assert app.stdout is not None
+        run = UUID(app.stdout.readline().decode().strip())
+        time.sleep(after_seconds)
+        app.kill()
+    outbox = Phone(tmp_path).outbox
+    entries, became = outbox.entries(USER, "waiting"), outbox.became(USER, run)
+    assert (len(entries), len(became)) in {(21, 1), (4_000, 200)}
