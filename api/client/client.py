@@ -17,7 +17,7 @@ import httpx
 
 from api.client.pacing import Pacer, Pacing
 from api.client.phone import Phone
-from api.client.verdicts import PACED, Json, Refused, Unreachable, counts, decoded, told_at, told_seconds
+from api.client.verdicts import PACED, Json, Refused, Unreachable, code_in, counts, decoded, told_at, told_seconds
 from api.client.wire import connect, fetch
 
 PATIENCE_SECONDS: Final = 60.0  # a server that restarts is back within this
@@ -166,7 +166,7 @@ class Client:
     async def chunks(self, activity_id: UUID) -> Json:
         """What the server has of a recording in chunks: `offset` bytes from the first on without a gap."""
         try:
-            return await self.get(f"/activities/{activity_id}/chunks")
+            return await self.get(f"/activities/{activity_id}/chunks", "received", "offset")
         except Refused as refusal:
             if not refusal.is_missing:
                 raise
@@ -175,11 +175,11 @@ class Client:
     async def finish(self, activity_id: UUID, chunks: int, sha256: str, **about: str | None) -> Json:
         """Say that a recording is whole, with its title, sport or visibility; its state, as `upload` tells it."""
         body = {"chunks": chunks, "sha256": sha256, **_given(about)}
-        return await self._json("POST", f"/activities/{activity_id}/finish", body)
+        return decoded(await self._send("POST", f"/activities/{activity_id}/finish", json=body, wants=()))
 
     async def upload_state(self, activity_id: UUID) -> Json:
         """What has become of an upload. Once it is ready, later reads see the activity."""
-        return await self.get(f"/activities/{activity_id}/upload")
+        return await self.get(f"/activities/{activity_id}/upload", "status")
 
     async def edit(self, activity_id: UUID, **changes: object) -> None:
         """Set title, notes, visibility or sport of an own activity."""
@@ -193,15 +193,16 @@ class Client:
         """Set or change a goal."""
         await self._send("PUT", f"/me/goals/{goal_id}", json=dict(goal))
 
-    async def get(self, path: str) -> Json:
-        """Any read of the contract, by its path below `/v1`; it sees this client's writes.
+    async def get(self, path: str, *wants: str) -> Json:
+        """Any read of the contract, by its path below `/v1`; it sees this client's writes. JSON without what is wanted
+        is somebody else's.
 
         What the phone has of it goes along as an ETag: 304 says that it is still so.
         """
         if not self._tokens:
-            return await self._json("GET", path)
+            return decoded(await self._send("GET", path, wants=wants))
         kept = self.phone.answers.find(self.user_id, path)
-        answer = await self._send("GET", path, headers={"If-None-Match": kept[0]} if kept else None, wants=())
+        answer = await self._send("GET", path, headers={"If-None-Match": kept[0]} if kept else None, wants=wants)
         if kept and answer.status_code == _NOT_MODIFIED:
             return dict(json_module.loads(kept[1]))
         if "ETag" in answer.headers:
@@ -226,22 +227,19 @@ class Client:
 
     async def activities(self, user_id: UUID) -> list[Json]:
         """The first page of a runner's activities, the latest start first."""
-        return list((await self.get(f"/users/{user_id}/activities"))["items"])
+        return list((await self.get(f"/users/{user_id}/activities", "items"))["items"])
 
     async def feed(self, limit: int = 20) -> list[Json]:
         """The first page of the feed."""
-        return list((await self.get(f"/feed?limit={limit}"))["items"])
+        return list((await self.get(f"/feed?limit={limit}", "items"))["items"])
 
     async def summaries(self, period: str = "week") -> list[Json]:
         """Sums by period, the latest first."""
-        return list((await self.get(f"/me/summaries?period={period}"))["items"])
+        return list((await self.get(f"/me/summaries?period={period}", "items"))["items"])
 
     async def goals(self) -> list[Json]:
         """Goals with their progress."""
-        return list((await self.get("/me/goals"))["items"])
-
-    async def _json(self, method: str, path: str, body: object = None) -> Json:
-        return decoded(await self._send(method, path, json=body, wants=()))
+        return list((await self.get("/me/goals", "items"))["items"])
 
     async def _tokens_from(self, path: str, body: Json) -> Json:
         return decoded(await self._send("POST", path, json=body, signed_in=False, wants=_TOKENS))
@@ -334,7 +332,7 @@ class Client:
             stood = broke and not isinstance(error, httpx.ConnectError | httpx.TimeoutException)
             pause = self._pacer.failed(time.monotonic(), asked_at=asked_at, broke=stood, at_most=at_most)
             return _Silence(f"{type(error).__name__} {error}".strip(), pause, broke=broke)
-        if counts(answer, wants) and (answer.is_success or not is_renewal or "code" in decoded(answer)):
+        if counts(answer, wants) and (answer.is_success or not is_renewal or code_in(decoded(answer))):
             self._pacer.succeeded()
             self.last_seconds = time.monotonic() - asked_at
             return answer

@@ -45,13 +45,16 @@ async def sync(client: Client) -> Synced:
 async def _sync(client: Client) -> Synced:
     replica, user_id = client.phone.replica, client.user_id
     cursor = replica.cursor(user_id)
-    screen = await client.get("/bootstrap" if cursor is None else f"/bootstrap?since={quote(cursor)}")
-    if cursor is not None:
+    if cursor is None:
+        screen = await client.get("/bootstrap", "next_poll_at")
+    else:
+        screen = await client.get(f"/bootstrap?since={quote(cursor)}", "next_poll_at", "changes", "cursor", "has_more")
         replica.apply(user_id, screen["changes"], screen["cursor"])
     has_more = cursor is None or screen["has_more"]
     while has_more:
         cursor = replica.cursor(user_id)
-        page = await client.get("/changes" if cursor is None else f"/changes?since={quote(cursor)}")
+        path = "/changes" if cursor is None else f"/changes?since={quote(cursor)}"
+        page = await client.get(path, "items", "next_cursor", "has_more")
         replica.apply(user_id, page["items"], page["next_cursor"])
         has_more = page["has_more"]
     return Synced(screen, max(_SOONEST_POLL, client.seconds_until(screen["next_poll_at"])))
@@ -127,7 +130,7 @@ async def _send(client: Client, entry: Entry) -> bool:
 async def _begin_anew(client: Client, activity_id: UUID) -> None:
     """The server closed a recording with a part of it. The part goes first, or the whole may count as its duplicate."""
     await _delete(client, str(activity_id))  # waits until it is judged
-    for part in (await client.upload_state(activity_id)).get("activities", ()):
+    for part in (await _left_of(client, activity_id)).get("activities", ()):
         await _delete(client, part)
     client.phone.outbox.anew(client.user_id, activity_id)
 
@@ -170,11 +173,12 @@ async def _judge(client: Client, handed_in: Iterable[Entry], blocked: Blocked) -
 async def _activities(client: Client, run: UUID, state: Json) -> list[UUID]:
     """What a recording is; of a duplicate, what the first is, which may be a file of several sessions."""
     if (first := state.get("duplicate_of")) is not None:
-        run, state = UUID(first), {} if state["matched"] == "track" else await _first(client, UUID(first))
+        run, state = UUID(first), {} if state["matched"] == "track" else await _left_of(client, UUID(first))
     return [UUID(one) for one in state.get("activities", ())] or [run]
 
 
-async def _first(client: Client, upload_id: UUID) -> Json:
+async def _left_of(client: Client, upload_id: UUID) -> Json:
+    """What has become of an upload; empty when the server knows of none."""
     try:
         return await client.upload_state(upload_id)
     except Refused as refusal:

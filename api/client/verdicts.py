@@ -24,7 +24,7 @@ class Refused(Exception):
     def __init__(self, status: int, problem: Json) -> None:
         super().__init__(problem.get("detail") or problem.get("title") or f"HTTP {status}")
         self.status = status
-        self.code = str(problem.get("code", ""))
+        self.code = code_in(problem)
         self.problem = problem
 
     @property
@@ -58,6 +58,12 @@ def counts(answer: httpx.Response, wants: Collection[str] | None = None) -> bool
     if answer.status_code in PACED and told_seconds(answer) is not None:
         return False
     return answer.is_client_error and answer.status_code not in _PASSING
+
+
+def code_in(problem: Json) -> str:
+    """The code of a refusal, as all of the server's have one; empty when there is none."""
+    code = problem.get("code")
+    return code if isinstance(code, str) else ""
 
 
 def told_seconds(answer: httpx.Response) -> float | None:

@@ -25,7 +25,9 @@ def connect(base_url: str, name: str, transport: httpx.AsyncBaseTransport | None
 
 
 async def fetch(http: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
-    """The whole answer, unpacked. `httpx.RequestError`: there is none, or it cannot be unpacked, or does not end."""
+    """The whole answer, unpacked, with the headers that can be sent back. `httpx.RequestError`: there is none, or it
+    cannot be unpacked, or does not end.
+    """
     answer = await http.send(request, stream=True)
     body = bytearray()
     try:
@@ -35,5 +37,6 @@ async def fetch(http: httpx.AsyncClient, request: httpx.Request) -> httpx.Respon
                 raise httpx.DecodingError("longer than any answer of the server", request=request)
     finally:
         await answer.aclose()
-    headers = [(name, value) for name, value in answer.headers.multi_items() if name != "content-encoding"]
+    told = answer.headers.multi_items()
+    headers = [(name, value) for name, value in told if name != "content-encoding" and value.isascii()]
     return httpx.Response(answer.status_code, headers=headers, content=bytes(body), request=request)

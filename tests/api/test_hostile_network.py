@@ -5,13 +5,13 @@ stays on the phone or gets out of the client as another exception than the two t
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from api.client import Client, Pacing, Phone, Refused, Unreachable
+from api.client import Client, Pacing, Phone, Refused, Unreachable, sync
 
 SOON = Pacing(first_seconds=0.01, longest_seconds=0.02)
 USER = uuid4()
@@ -178,3 +178,25 @@ async def test_a_packed_answer_is_kept_unpacked() -> None:
 
     async with client_of(answer) as client:
         assert await client.me() == await client.me() == {"a": 1}
+
+
+@pytest.mark.parametrize("call", [sync, Client.feed, Client.goals, lambda client: client.upload_state(USER)])
+async def test_an_answer_without_what_was_asked_for_is_none(call: Callable[[Client], Awaitable[object]]) -> None:
+    async with client_of(lambda _: httpx.Response(200, json={"error": "pay first"})) as client:
+        with pytest.raises(Unreachable):
+            await call(client)
+
+
+@pytest.mark.parametrize("code", [None, 5, "", {}])
+async def test_a_code_is_a_word(code: object) -> None:
+    async with client_of(lambda _: httpx.Response(404, json={"code": code})) as client:
+        with pytest.raises(Refused) as refusal:
+            await client.me()
+    assert (refusal.value.code, refusal.value.is_missing) == ("", False)
+
+
+async def test_headers_that_cannot_be_sent_back_are_left_out() -> None:
+    headers = [(b"ETag", "é".encode()), (b"Cairn-Position", b"\xff"), (b"Server", "Café".encode())]
+    async with client_of(lambda _: httpx.Response(200, headers=headers, json={"a": 1})) as client:
+        for _ in range(2):
+            assert await client.me() == {"a": 1}

@@ -137,3 +137,19 @@ async def hand_in_and_edit(client: Client, bodies: Iterable[bytes], name: str) -
     async with asyncio.timeout(60):  # a busy machine takes its time for the verdict
         while outbox.next(user) or outbox.entries(user, "handed-in"):
             await send_waiting(client)
+
+
+async def test_a_closed_recording_of_which_nothing_is_left_holds_nothing_up() -> None:
+    phone = signed_in()
+    closed = phone.outbox.add_recording(USER, b"a run")
+    phone.outbox.add_recording(USER, b"another")
+
+    def script(request: Request) -> Answer:
+        if str(closed) in request.line:
+            is_put = request.line.startswith("PUT")
+            return Answer(409, {"code": "recording-closed"}) if is_put else Answer(404, {"code": "not-found"})
+        return Answer(200, {"status": "ready"}) if request.line.endswith("/upload") else Answer(202, {})
+
+    async with network(script) as (url, _), Client(url, phone=phone) as client:
+        assert await send_waiting(client) == 2
+    assert phone.outbox.became(USER, closed) != [closed]
