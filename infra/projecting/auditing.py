@@ -18,7 +18,7 @@ from infra.projecting.folding import Held
 from infra.projecting.holding import held_together
 from infra.projecting.leaving import leaving
 from infra.projecting.quarantine import held_keys
-from infra.projecting.refold import Part, refold, skipped_positions
+from infra.projecting.refold import Part, left_out, refold
 from infra.projecting.tables import Store, prepare, stores
 from projections.projection import Key
 
@@ -87,9 +87,8 @@ def _audit(
     held = held_keys(reading, projection, build.schema_name)
     reading.execute("ROLLBACK")
     found: list[tuple[UUID, Drift]] = []
-    skipped = skipped_positions(reading)
     parts = [(projection, Part(foreign, partitions)) for foreign in (False, True)]
-    for one in refold(LogReader(reading, master), parts, position, skipped):
+    for one in refold(LogReader(reading, master), parts, position, left_out(reading)):
         for table in one.tables:
             store = stores(projection, build.schema_name)[table]
             folded = {store.key_of(row): row for row in one.of_table(table)}

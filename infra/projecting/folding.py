@@ -1,7 +1,8 @@
 """Events into rows, in memory: the one way, for pages as they come and for rebuilds."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
+from uuid import UUID
 
 from msgspec import Struct
 
@@ -17,6 +18,8 @@ _ERASED: Final = -1  # in place of a fold: all rows of the owner go
 Step = tuple[int, Key, UserId, Recorded]  # which fold, which row, whose it is, and the event that it takes
 Rows = list[dict[UserId, dict[Key, Any]]]  # by fold, owner and key
 Held = dict[tuple[str, Key], int]  # by table and key: how many of its events were held back
+LeftOut = Mapping[UUID, int]  # by stream: from which position on its events are left out
+NOTHING: Final[LeftOut] = {}
 
 
 class Fault(Struct, frozen=True):
@@ -36,7 +39,7 @@ class Folder:
         self,
         projection: Projection,
         partitions: frozenset[int] | None = None,  # None: all
-        skipped: frozenset[int] = frozenset(),  # positions of events that are left out
+        skipped: LeftOut = NOTHING,
         numbers: Collection[int] | None = None,  # of the folds; None: all
     ) -> None:
         self.folds: Final[tuple[Fold[Any], ...]] = projection.folds
@@ -56,9 +59,8 @@ class Folder:
         by_event, partitions, skipped = self._by_event, self._partitions, self._skipped
         for recorded in page:
             kind = type(recorded.event)
-            if skipped and recorded.position in skipped:
-                continue
-            for number, keys, owned in by_event.get(kind, ()):
+            left_out = skipped and recorded.position >= skipped.get(recorded.stream_id, recorded.position + 1)
+            for number, keys, owned in () if left_out else by_event.get(kind, ()):
                 for key in keys(recorded):
                     owner = recorded.owner_id if owned is None else key[owned]
                     if partitions is None or owner.int % PARTITIONS in partitions:

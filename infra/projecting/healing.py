@@ -23,7 +23,7 @@ from infra.projecting.builds import FOLLOWED, Build, Registry
 from infra.projecting.folding import Folder
 from infra.projecting.holding import held_together
 from infra.projecting.quarantine import Quarantined, note_faults, quarantined
-from infra.projecting.refold import Part, Refold, skipped_positions
+from infra.projecting.refold import Part, Refold, left_out
 from infra.projecting.refolded import note_refolded
 from infra.projecting.shards import change_shards
 from infra.projecting.tables import prepare, stores
@@ -69,9 +69,13 @@ class Healer:
 
         What fails again stays in quarantine, which is told.
         """
+        return self._heal(name, [])
+
+    def _heal(self, name: str | None, rows: Sequence[Row]) -> list[Healed]:
+        """With the rows of those whom these events concern."""
         readable = self._readable()
         inspection = Inspection(self._reading, self._master)
-        touched = self._owners_touched([list(inspection.stream(parked.stream_id)) for parked in readable])
+        touched = self._owners_touched([rows, *(list(inspection.stream(parked.stream_id)) for parked in readable)])
         healed = []
         for build in self._followed(name if not readable else None):
             owners = {
@@ -83,39 +87,43 @@ class Healer:
         return self._refill(healed, unparked=[parked.stream_id for parked in readable])
 
     def skip(self, name: str, position: int, reason: str) -> list[Healed]:
-        """Have a projection leave out an event that its fold fails at, live and in every rebuild, and heal its keys.
+        """Have a projection leave out an event that its fold fails at, and the later ones of its stream, live and in
+        every rebuild, and make the rows of those whom they concern anew.
 
         `Fault` for any other event: of one that is sound, runners would miss what it says.
         """
-        left_out = position in skipped_positions(self._connection)(name)
-        if not left_out and position not in {found.position for found in self.quarantined(name)}:
+        failing = {found.position for found in self.quarantined(name)}
+        if position not in failing | {found.position for found in self.skipped(name)}:
             raise Fault(
                 f"no key of {name} is quarantined at {to_token(position)}, and only what fails can be left out: "
                 f"cairn projections quarantine list {name} names it."
             )
         self._connection.execute(_SKIP, (name, position, reason))
-        return self.heal(name)
+        return self._heal(name, self._stream_from(position))
 
     def take_back(self, name: str, position: int) -> list[Healed]:
         """Let a projection fold an event again that it was to leave out. `Fault` when it was not.
 
         May be cut off: the same once more ends it. What its fold still fails at is quarantined again.
         """
-        if position not in skipped_positions(self._connection)(name):
+        if position not in {found.position for found in self.skipped(name)}:
             raise Fault(
                 f"{name} does not leave out {to_token(position)}: see cairn projections quarantine list {name}."
             )
-        rows = Inspection(self._reading, self._master).at(position)
-        touched = self._owners_touched([rows])
+        touched = self._owners_touched([self._stream_from(position)])
         wanted = [(build, touched.get((build.name, build.version), set())) for build in self._followed(name)]
-        healed = self._refill([pair for pair in wanted if pair[1]], unparked=[], counted=position)
-        self._connection.execute("DELETE FROM skipped_events WHERE name = %s AND position = %s", (name, position))
-        return healed
+        return self._refill([pair for pair in wanted if pair[1]], unparked=[], taken_back=(name, position))
 
     def skipped(self, name: str | None = None) -> list[Skipped]:
         """What projections leave out, of one or of all."""
         with self._connection.cursor(row_factory=class_row(Skipped)) as cursor:
             return cursor.execute(_SKIPPED, (name, name)).fetchall()
+
+    def _stream_from(self, position: int) -> list[Row]:
+        """The event and the later ones of its stream."""
+        inspection = Inspection(self._reading, self._master)
+        streams = [inspection.stream(row.stream_id) for row in inspection.at(position)]
+        return [row for stream in streams for row in stream if row.position >= position]
 
     def rebuild_owners(self, name: str | None, owners: Collection[UUID]) -> list[Healed]:
         """Make all rows that belong to these users anew, in every build that is filled."""
@@ -150,13 +158,16 @@ class Healer:
         return found
 
     def _refill(
-        self, wanted: Sequence[tuple[Build, set[UUID]]], unparked: Sequence[UUID], counted: int = 0
+        self,
+        wanted: Sequence[tuple[Build, set[UUID]]],
+        unparked: Sequence[UUID],
+        taken_back: tuple[str, int] = ("", 0),
     ) -> list[Healed]:
-        """`counted`: the position of an event that was to be left out so far."""
-        if not wanted and not unparked:
+        """`taken_back`: a projection, and the position of an event that it was to leave out so far."""
+        if not wanted and not unparked and not taken_back[1]:
             return []
         begun = LogReader(self._reading, self._master).decided()
-        made = [list(self._parts(build, owners, counted)) for build, owners in wanted]
+        made = [list(self._parts(build, owners, taken_back)) for build, owners in wanted]
         for refolds in made:
             for one in refolds:
                 self._read(one, 0, begun, unparked)  # the most of it while workers still go on
@@ -164,6 +175,7 @@ class Healer:
         schemas = [build.schema_name for build in held]
         with held_together(self._connection, schemas) as position, self._connection.transaction():
             self._connection.execute("DELETE FROM parked_streams WHERE stream_id = ANY(%s)", (list(unparked),))
+            self._connection.execute("DELETE FROM skipped_events WHERE (name, position) = (%s, %s)", taken_back)
             healed = []
             for (build, owners), refolds in zip(wanted, made, strict=True):
                 for one in refolds:
@@ -173,9 +185,9 @@ class Healer:
             change_shards(self._connection, schemas, "epoch = epoch + 1, holder = NULL, leased_until = NULL")
         return healed
 
-    def _parts(self, build: Build, owners: set[UUID], counted: int) -> Iterator[Refold]:
+    def _parts(self, build: Build, owners: set[UUID], taken_back: tuple[str, int]) -> Iterator[Refold]:
         projection = self._registry.definition(build)
-        skipped = frozenset(skipped_positions(self._connection)(projection.name)) - {counted}
+        skipped = left_out(self._connection, but=taken_back)(projection.name)
         for foreign in sorted({fold.foreign for fold in projection.folds}):
             yield Refold(projection, Part(foreign=foreign, owners=frozenset(owners)), skipped)
 

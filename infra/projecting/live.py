@@ -1,7 +1,7 @@
 """Pages of the log into the tables of all builds that this worker fills, one transaction for rows and positions."""
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -12,8 +12,9 @@ from domain.errors import StoreUnavailable
 from domain.events.event import Recorded
 from infra.away import or_unavailable
 from infra.event_store.reader import LogReader
+from infra.projecting.folding import LeftOut
 from infra.projecting.pages import Pages
-from infra.projecting.refold import private_topics, skipped_positions
+from infra.projecting.refold import left_out, private_topics
 from infra.projecting.shards import LeaseLost, Leases, Shard, stop
 from infra.shared_reads import Changes
 from projections import PROJECTIONS
@@ -43,7 +44,7 @@ class LiveTables:
         self._changes = changes
         self._held: frozenset[tuple[str, int]] = frozenset()
         self._defined = defined
-        self._skipped: Callable[[str], Collection[int]] = lambda _name: ()
+        self._left_out: Callable[[str], LeftOut] = lambda _name: {}
         self._pages: dict[tuple[str, frozenset[int] | None], Pages] = {}
 
     def renew(self) -> Sequence[Shard]:
@@ -51,8 +52,8 @@ class LiveTables:
         self._pages.clear()
         self._reader.look_again()
         with or_unavailable():
-            self._skipped = skipped_positions(self._connection)
             shards = self._leases.renew()
+            self._left_out = left_out(self._connection)  # after: who changes it takes the shards away as the last thing
         held = frozenset((shard.schema_name, shard.shard) for shard in shards)
         if self._changes is not None and not held <= self._held:
             self._changes.all_of_it()  # who had them until now may have died between a commit and its news
@@ -115,9 +116,7 @@ class LiveTables:
         found = self._pages.get((shard.schema_name, partitions))
         if found is None:
             projection = self._defined[shard.name, shard.version]
-            found = Pages(
-                self._connection, projection, shard.schema_name, partitions, frozenset(self._skipped(shard.name))
-            )
+            found = Pages(self._connection, projection, shard.schema_name, partitions, self._left_out(shard.name))
             self._pages[shard.schema_name, partitions] = found
         return found
 

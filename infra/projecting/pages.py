@@ -10,7 +10,7 @@ from psycopg import Connection
 
 from domain.events.event import Recorded
 from domain.measures import UserId
-from infra.projecting.folding import Fault, Folder, Held, Rows, Step, erased
+from infra.projecting.folding import NOTHING, Fault, Folder, Held, LeftOut, Rows, Step, erased
 from infra.projecting.quarantine import held_keys, note_faults, note_held
 from infra.projecting.tables import Store, stores
 from projections.projection import Change, Key, Projection
@@ -29,7 +29,7 @@ class Pages:
         projection: Projection,
         schema: str,
         partitions: frozenset[int] | None,
-        skipped: frozenset[int] = frozenset(),
+        skipped: LeftOut = NOTHING,
     ) -> None:
         self._rows = rows
         self._projection = projection

@@ -25,7 +25,7 @@ from infra.event_store.reader import LogReader
 from infra.keys import MasterKeys
 from infra.processes import end_with_parent
 from infra.projecting.quarantine import note_faults
-from infra.projecting.refold import Part, Refold, refold, skipped_positions
+from infra.projecting.refold import Part, Refold, left_out, refold
 from infra.projecting.tables import Store, prepare, stores
 from projections import PROJECTIONS
 from projections.projection import Key
@@ -130,7 +130,7 @@ def _work(begin: Begin, master: MasterKeys, task: Task, rests: "Rests") -> None:
     ):
         reading.execute("SET work_mem = '64MB'")  # a window of rows is sorted
         reading.execute("SET enable_seqscan = off")  # the window is known, its size is not
-        skipped = skipped_positions(writing)
+        skipped = left_out(writing)
         reader = LogReader(reading, master)
 
         def after_page(events: int, position: int) -> None:

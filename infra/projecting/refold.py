@@ -1,8 +1,8 @@
 """Rows as the log has them: what a rebuild writes, what heals a key, and what live rows are checked against."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 from uuid import UUID
 
 from msgspec import Struct
@@ -12,7 +12,7 @@ from domain.events.event import Recorded
 from domain.events.user import UserErased
 from infra.event_store.mapper import MAPPER
 from infra.event_store.reader import AnyOf, LogReader, Selection
-from infra.projecting.folding import Fault, Folder, Held, Rows
+from infra.projecting.folding import Fault, Folder, Held, LeftOut, Rows
 from projections.projection import Fold, Key, Projection
 
 
@@ -57,15 +57,13 @@ class Part(Struct, frozen=True):
 class Refold:
     """Folds pages for one projection, and keeps what is of the part."""
 
-    def __init__(
-        self, projection: Projection, part: Part, skipped: Collection[int], *, among_others: bool = False
-    ) -> None:
+    def __init__(self, projection: Projection, part: Part, skipped: LeftOut, *, among_others: bool = False) -> None:
         """`among_others`: it is given what is of other parts too."""
         self.projection: Final = projection
         self.part: Final = part
         self._numbers = {number for number, fold in enumerate(projection.folds) if fold.foreign is part.foreign}
         partitions = part.partitions if part.foreign or among_others else None
-        self._folder = Folder(projection, partitions, frozenset(skipped), self._numbers)
+        self._folder = Folder(projection, partitions, skipped, self._numbers)
         self._held: Held = {}
         self.rows: Final[Rows] = self._folder.none()
         self.faults: Final[list[Fault]] = []
@@ -108,7 +106,7 @@ def refold(
     reader: LogReader,
     wanted: Sequence[tuple[Projection, Part]],
     upto: int,
-    skipped: Callable[[str], Collection[int]],
+    skipped: Callable[[str], LeftOut],
     after_page: Callable[[int, int], None] = lambda _events, _position: None,
 ) -> list[Refold]:
     """One pass of the log for all of these; `after_page` hears how many events, and up to where."""
@@ -129,9 +127,18 @@ def refold(
     return made
 
 
-def skipped_positions(connection: Connection) -> Callable[[str], Collection[int]]:
-    """The positions of events that operators had projections skip, by projection."""
-    found: dict[str, set[int]] = {}
-    for name, position in connection.execute("SELECT name, position FROM skipped_events"):
-        found.setdefault(name, set()).add(position)
-    return lambda name: found.get(name, set())
+def left_out(connection: Connection, but: tuple[str, int] = ("", 0)) -> Callable[[str], LeftOut]:
+    """What operators had projections skip, by projection: the event, and what its stream says later, which may take
+    back what was never folded. `but`: as if this projection did not skip the event at this position.
+    """
+    found: dict[str, dict[UUID, int]] = {}
+    for name, position, stream in connection.execute(_SKIPPED, but):
+        found.setdefault(name, {}).setdefault(stream, position)
+    return lambda name: found.get(name, {})
+
+
+# The log is looked up row by row: a join over a table that was never analysed might scan it all.
+_SKIPPED: Final[LiteralString] = """
+    SELECT name, position, (SELECT originator_id FROM stored_events WHERE notification_id = position)
+    FROM skipped_events WHERE (name, position) <> (%s, %s) ORDER BY position
+"""

@@ -5,21 +5,30 @@ from typing import Any, Final
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 from psycopg import Connection
 
-from domain.events.activity import ActivityDeleted, ActivityRecorded
+from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityRecorded
 from domain.events.event import Recorded
+from domain.events.follow import FollowEnded, FollowStarted
+from domain.events.user import UserErased, UserRegistered
+from domain.follow import follow_id
+from domain.measures import Sport
+from domain.user import user_stream_id
 from infra.faults import Fault
 from infra.projecting import quarantine
+from infra.projecting.auditing import audit
+from infra.projecting.folding import Folder, erased
 from infra.projecting.healing import healing
 from infra.projecting.status import standings
 from projections import PROJECTIONS
+from projections.people import PEOPLE, Degree, Degrees, Follows, Profiles
 from projections.projection import Key, Projection
 from projections.summaries import SUMMARIES, Day, Days
 from tests.infra.projecting.conftest import Operator
 from tests.infra.projecting.histories import MASTER, History, Made, append
 from tests.infra.projecting.live import Worker
-from tests.scenarios import ANNA, MAY_2, apply, recorded, run
+from tests.scenarios import ANNA, BEN, MAY_1, MAY_2, apply, recorded, run
 
 
 class Poisoned(Days):
@@ -30,6 +39,15 @@ class Poisoned(Days):
 
     def fold(self, key: Key, row: Day | None, recorded: Recorded) -> Day | None:
         if isinstance(recorded.event, ActivityRecorded) and recorded.event.activity_id in self._poison:
+            raise ZeroDivisionError
+        return super().fold(key, row, recorded)
+
+
+class PoisonedDegrees(Degrees):
+    """Fails at whoever is followed."""
+
+    def fold(self, key: Key, row: Degree | None, recorded: Recorded) -> Degree | None:
+        if isinstance(recorded.event, FollowStarted) and key == (recorded.event.followee_id,):
             raise ZeroDivisionError
         return super().fold(key, row, recorded)
 
@@ -186,7 +204,8 @@ def test_an_operator_can_have_an_event_left_out_and_take_that_back(operator: Ope
         assert [(one.name, one.position, one.reason) for one in healer.skipped()] == [
             ("summaries", found.position, "of a car")
         ]
-        assert healer.skip("summaries", found.position, "as before") == []  # again: nothing is left to be healed
+        again = healer.skip("summaries", found.position, "as before")
+        assert [one.still_quarantined for one in again] == [0]
         worker.catch_up()
         operator.registry._defined["summaries", 1] = SUMMARIES
         (without,) = operator.rebuild("summaries")
@@ -200,6 +219,77 @@ def test_an_operator_can_have_an_event_left_out_and_take_that_back(operator: Ope
         operator.registry._defined["summaries", 1] = SUMMARIES
         assert [one.still_quarantined for one in healer.heal()] == [0, 0]
         assert operator.digests("summaries_v1") == operator.digests(without.schema_name)
+
+
+def test_what_a_left_out_run_says_later_is_left_out_too(operator: Operator) -> None:
+    """Else its deletion would take away what was never added: the other run of that day."""
+    good, bad = run(ANNA, 5_000), run(ANNA, 666)
+    projections, _ = poisoned([Made(ANNA, bad.activity_id, 1, bad)], 1)
+    cycled = ActivityEdited(
+        user_id=ANNA,
+        activity_id=bad.activity_id,
+        title="",
+        notes="",
+        visibility=bad.visibility,
+        sport=Sport.CYCLING,
+        tally=bad.tally,
+        at=MAY_2,
+    )
+    deleted = ActivityDeleted(
+        user_id=ANNA, activity_id=bad.activity_id, tally=replace(bad.tally, sport=Sport.CYCLING), at=MAY_2
+    )
+    sums = "SELECT sport, count, distance_m FROM summaries_v1.days"
+    sound = [("running", 1, 5_000.0)]
+    with Worker(operator.url, projections) as worker, healing(operator.url, operator.registry, MASTER) as healer:
+        append(operator.connection, [Made(ANNA, good.activity_id, 1, good), Made(ANNA, bad.activity_id, 1, bad)])
+        worker.catch_up()
+        append(operator.connection, [Made(ANNA, bad.activity_id, 2, cycled)])
+        worker.catch_up()  # to a key that is not quarantined
+        (found,) = healer.quarantined("summaries")
+        operator.registry._defined["summaries", 1] = projections[0]
+        healer.skip("summaries", found.position, "the last resort")
+        assert operator.connection.execute(sums).fetchall() == sound
+        append(operator.connection, [Made(ANNA, bad.activity_id, 3, deleted)])
+        worker.catch_up()
+        assert operator.connection.execute(sums).fetchall() == sound
+        assert [one.differing for one in audit(operator.url, operator.registry, MASTER, "summaries", 100)] == [0]
+        assert [one.still_quarantined for one in healer.rebuild_owners("summaries", [ANNA])] == [0]
+        assert operator.connection.execute(sums).fetchall() == sound
+        operator.registry._defined["summaries", 1] = SUMMARIES
+        (without,) = operator.rebuild("summaries")
+        assert operator.digests(without.schema_name) == operator.digests("summaries_v1")
+        assert [one.still_quarantined for one in healer.take_back("summaries", found.position)] == [0, 0]
+        assert operator.connection.execute(sums).fetchall() == sound  # it is gone by now
+
+
+def test_a_follow_that_is_left_out_and_ends_makes_nobody_fewer(operator: Operator) -> None:
+    started = FollowStarted(follower_id=ANNA, followee_id=BEN, at=MAY_1)
+    stream = follow_id(ANNA, BEN)
+    wrong = Projection(name="people", version=1, folds=(Profiles(), Follows(), PoisonedDegrees()))
+    counts = "SELECT user_id, followers, following FROM people_v1.degrees"
+    with (
+        Worker(operator.url, [wrong]) as worker,
+        healing(operator.url, operator.registry, MASTER) as healer,
+    ):
+        append(operator.connection, [Made(ANNA, stream, 1, started)])
+        worker.catch_up()
+        assert operator.connection.execute(counts).fetchall() == [(ANNA, 0, 1)]
+        (found,) = healer.quarantined("people")
+        operator.registry._defined["people", 1] = wrong
+        healer.skip("people", found.position, "the last resort")
+        assert operator.connection.execute(counts).fetchall() == []  # at its other end too
+        append(operator.connection, [Made(ANNA, stream, 2, FollowEnded(follower_id=ANNA, followee_id=BEN, at=MAY_2))])
+        worker.catch_up()
+        assert operator.connection.execute(counts).fetchall() == []
+
+
+def test_whose_account_was_left_out_can_still_be_erased() -> None:
+    folder = Folder(PEOPLE, skipped={user_stream_id(ANNA): 1})
+    log = [
+        Recorded(event, user_stream_id(ANNA), version, version, ANNA)
+        for version, event in enumerate([UserRegistered(display_name="Anna", at=MAY_1), UserErased(at=MAY_2)], 1)
+    ]
+    assert erased(folder.steps(log)) == [ANNA] == [owner for _, _, owner, _ in folder.steps(log)]
 
 
 def test_a_stream_that_cannot_be_read_is_parked_and_healed_once_it_can(
