@@ -11,11 +11,14 @@ from infra.projecting.lag import Lag, lags
 
 
 class Standing(Struct, frozen=True):
-    """One build. `trouble`: why what is read grows old; empty when it does not."""
+    """One build. `read`: by everybody, or by a share on trial. `trouble`: why its rows grow old; empty when they do
+    not.
+    """
 
     build: str
     schema_name: str
     state: str
+    read: bool
     lag: Lag | None
     quarantined: int
     trouble: str
@@ -40,15 +43,15 @@ def standings(connection: Connection, registry: Registry) -> Sequence[Standing]:
             shadowing = f"shadow {percent} %: {compared:,} reads compared, {wrong:,} differed" + (
                 f" ({last})" if last else ""
             )
-        trouble = "" if lag is None or build.state != "active" else _trouble(lag)
         found.append(
             Standing(
                 str(build),
                 build.schema_name,
                 build.state,
+                build.state == "active" or percent > 0,
                 lag,
                 counts.get(build.schema_name, 0),
-                trouble,
+                "" if lag is None else _trouble(lag),
                 build.reason or "",
                 shadowing,
             )

@@ -122,7 +122,7 @@ def list_command(*, as_json: bool, data: Path) -> None:
 def status_command(*, watch: bool, as_json: bool, data: Path) -> None:
     """Print how far each build is, who fills it, and what stands in the way.
 
-    Exit code 1 when a projection that is read is stopped, paused or without a worker.
+    Exit code 1 when a build that is read, be it on trial, is stopped, paused or without a worker.
     """
     with _tools(data) as tools:
         while True:
@@ -136,7 +136,7 @@ def status_command(*, watch: bool, as_json: bool, data: Path) -> None:
                 time.sleep(_WATCH_SECONDS)
             except KeyboardInterrupt:
                 break
-    sys.exit(1 if any(standing.trouble for standing in found) else 0)
+    sys.exit(1 if any(standing.trouble and standing.read for standing in found) else 0)
 
 
 @projections_command.command("plan")

@@ -8,6 +8,7 @@ import pytest
 
 from infra.faults import Fault
 from infra.positions import to_token
+from infra.projecting.shards import change_shards, stop
 from tests.infra.projecting.conftest import Operator, history, operator, worker
 from tests.infra.projecting.histories import History, append
 from tests.infra.projecting.live import Worker
@@ -152,6 +153,25 @@ def test_pause_is_seen_in_status_and_ended_by_resume(projections: Run, operator:
     with Worker(operator.url) as made:
         made.turn()
         assert {one["trouble"] for one in told(projections, "status")} == {""}
+
+
+@pytest.mark.usefixtures("history")
+def test_what_is_read_on_trial_and_does_not_go_on_is_trouble(
+    projections: Run, operator: Operator, worker: Worker
+) -> None:
+    worker.tables.release()
+    with following(operator.url):
+        told(projections, "rebuild", "summaries", "--workers", "1")
+    worker.turn()
+    trial = "summaries_v1_b2"
+    stop(operator.connection, trial, "of a wrong fold")
+    troubles = {one["schema_name"]: one["trouble"] for one in told(projections, "status")}  # nobody reads it
+    assert {schema: trouble for schema, trouble in troubles.items() if trouble} == {trial: "STOPPED: of a wrong fold"}
+    told(projections, "shadow", "summaries", "--percent", "50")
+    assert "STOPPED: of a wrong fold" in projections("status").output
+    change_shards(operator.connection, [trial], "stopped = NULL, holder = NULL")
+    troubles = {one["schema_name"]: one["trouble"] for one in told(projections, "status", code=1) if one["read"]}
+    assert {schema: trouble for schema, trouble in troubles.items() if trouble} == {trial: "NO WORKER"}
 
 
 @pytest.mark.parametrize(
