@@ -215,7 +215,7 @@ def _query(more: LiteralString, which: LiteralString) -> Query:
 
 
 _WHOLE: Final = _query(", notes", "activity_id = %s")
-_BY_ID: Final = _query("", "activity_id = ANY(%s)")
+_BY_ID: Final = _query("", "activity_id = ANY(%s) ORDER BY activity_id")
 _OF_USER: Final = _query(
     "",
     """user_id = %s AND visibility = ANY(%s) AND (started_at, activity_id) < (%s, %s)

@@ -408,7 +408,7 @@ _PAGE: Final = Query(
     SELECT page.activity_id, page.started_at, looked_up.merged
     FROM (SELECT ARRAY(
         SELECT f.author_id FROM {s}.follows f JOIN {s}.authors a ON a.author_id = f.author_id AND a.merged
-        WHERE f.follower_id = %(viewer)s) AS merged) looked_up
+        WHERE f.follower_id = %(viewer)s ORDER BY f.author_id) AS merged) looked_up
     LEFT JOIN (SELECT activity_id, started_at FROM (
         (SELECT activity_id, started_at FROM {s}.entries
          WHERE viewer_id = %(viewer)s AND (started_at, activity_id) < (%(started_at)s, %(activity_id)s)

@@ -193,11 +193,13 @@ _BY_ID: Final = Query(
     SELECT p.user_id, p.display_name, p.time_zone, p.units, p.default_visibility,
         coalesce(d.followers, 0) AS followers, coalesce(d.following, 0) AS following
     FROM {s}.profiles p LEFT JOIN {s}.degrees d USING (user_id) WHERE p.user_id = ANY(%s)
+    ORDER BY p.user_id
     """,
 )
 _FOLLOWS: Final = Query("people", "SELECT true AS follows FROM {s}.follows WHERE followee_id = %s AND follower_id = %s")
 _FOLLOWED_AMONG: Final = Query(
-    "people", "SELECT followee_id FROM {s}.follows WHERE follower_id = %s AND followee_id = ANY(%s)"
+    "people",
+    "SELECT followee_id FROM {s}.follows WHERE follower_id = %s AND followee_id = ANY(%s) ORDER BY followee_id",
 )
 _FOLLOWED_BY: Final = Query(
     "people",
