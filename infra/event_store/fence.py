@@ -7,8 +7,10 @@ lock, (3) once none of them still does, everything up to that value is either vi
 nothing for it, and long transactions that do not write here hold nothing up. See docs/decisions/0005.
 """
 
+import logging
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import Any, Final
 
 from psycopg import Connection
@@ -16,9 +18,12 @@ from psycopg.rows import tuple_row
 
 from domain.errors import StoreUnavailable
 
+_log = logging.getLogger(__name__)
+
 _PATIENCE_SECONDS: Final = 0.05  # for transactions under way; then what was decided before is given
 _NEEDED_SECONDS: Final = 10.0  # for them, where what was decided before is not enough
 _PAUSE_SECONDS: Final = 0.0005
+_LONG_SECONDS: Final = 10.0  # no writer of ours is under way for so long: it is told
 _PENDING: Final = 64  # fences that wait at once
 
 
@@ -32,7 +37,8 @@ class Fence:
     def __init__(self, connection: Connection[Any]) -> None:
         self._cursor = connection.cursor(row_factory=tuple_row)
         self._decided = 0
-        self._pending: deque[tuple[int, frozenset[str]]] = deque()
+        self._pending: deque[tuple[int, frozenset[str], float]] = deque()
+        self._told = False
 
     def decided(self, upto: int = 0) -> int:
         """The highest decided position now; waits a moment for transactions under way, so that it may be a low one, in
@@ -72,13 +78,27 @@ class Fence:
         drawn = int(drawn or 0)
         if drawn == self._decided:
             return drawn
-        writing = frozenset(str(holder) for (holder,) in self._cursor.execute(_WRITING, prepare=True))
+        writing = dict[str, int | None](self._cursor.execute(_WRITING, prepare=True).fetchall())
         # the oldest stay: were they to make room for new ones, none might ever get old enough
         if not self._pending or (self._pending[-1][0] < drawn and len(self._pending) < _PENDING):
-            self._pending.append((drawn, writing))
-        while self._pending and not self._pending[0][1] & writing:
+            self._pending.append((drawn, frozenset(writing), time.monotonic()))
+        while self._pending and not self._pending[0][1] & writing.keys():
             self._decided = max(self._decided, self._pending.popleft()[0])
+            self._told = False
+        if self._pending and not self._told:
+            self._tell(*self._pending[0][1:], writing)
         return drawn
+
+    def _tell(self, awaited: frozenset[str], since: float, writing: Mapping[str, int | None]) -> None:
+        waited = time.monotonic() - since
+        if waited > _LONG_SECONDS:
+            pids = [str(writing[one] or "a prepared one") for one in sorted(awaited & writing.keys())]
+            _log.warning(
+                "no newer event is seen for %.0f s: a transaction that may write some is open, of pid %s in Postgres",
+                waited,
+                ", ".join(pids),
+            )
+            self._told = True
 
 
 # Not `SELECT last_value`: that takes no lock on the sequence's page, where nextval() puts a value 32 ahead for an
@@ -86,7 +106,7 @@ class Fence:
 _DRAWN: Final = "SELECT pg_sequence_last_value('stored_events_notification_id_seq'), pg_is_in_recovery()"
 _LAST_EVENT: Final = "SELECT max(notification_id) FROM stored_events WHERE notification_id <= %s"
 _WRITING: Final = """
-    SELECT virtualtransaction FROM pg_locks
+    SELECT virtualtransaction, pid FROM pg_locks
     WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND relation = 'stored_events'::regclass
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """

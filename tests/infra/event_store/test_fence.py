@@ -69,6 +69,25 @@ def test_a_lock_that_was_taken_before_the_first_draw_counts(database: Connection
         assert Fence(database).decided() == 0
 
 
+def test_who_is_waited_for_too_long_is_told_once(
+    database: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fence = Fence(database)
+    with psycopg.connect(database_url) as idle, psycopg.connect(database_url, autocommit=True) as fast:
+        idle.execute("LOCK TABLE stored_events IN ROW EXCLUSIVE MODE")
+        for _ in range(2):
+            insert(fast)
+            fence.decided()
+        assert not caplog.records
+        monkeypatch.setattr("infra.event_store.fence._LONG_SECONDS", 0.0)
+        for _ in range(2):
+            insert(fast)
+            fence.decided()
+        (told,) = caplog.records
+        assert told.levelname == "WARNING"
+        assert f"may write some is open, of pid {idle.info.backend_pid} in Postgres" in told.getMessage()
+
+
 def test_who_takes_it_for_the_end_of_the_log_waits_for_all_that_is_under_way(
     database: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
