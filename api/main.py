@@ -131,6 +131,7 @@ def services_of(parts: Parts, settings: Settings) -> Services:
         chunks=parts.chunks,
         hints=parts.queue,
         queue_watch=SharedWatch(parts.queue_watch),
+        projection_watch=SharedWatch(parts.projection_watch),
         tracks=parts.tracks,
         accounts=parts.accounts,
         read_models=parts.read_models,

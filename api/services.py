@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from api.admission.addresses import Addresses
@@ -22,6 +22,8 @@ from domain.recordings.recording import Column, Format, Session
 from domain.streams import Streams
 from domain.uploads import Inbox
 from projections.projection import Place, View
+
+T_co = TypeVar("T_co", covariant=True)
 
 
 class Reader(Protocol):
@@ -188,10 +190,24 @@ class QueueState(Protocol):
         ...
 
 
-class QueueWatch(Protocol):
-    """Looks at the ingest queue."""
+class ProjectionState(Protocol):
+    """How old what is read of a projection is."""
 
-    async def state(self) -> QueueState:
+    @property
+    def lag_s(self) -> float:
+        """The age of the oldest event that it has not taken yet; 0: none."""
+        ...
+
+    @property
+    def workers(self) -> int:
+        """That fill it."""
+        ...
+
+
+class Watch(Protocol[T_co]):
+    """Looks at what all processes share."""
+
+    async def state(self) -> T_co:
         """Of all that answers."""
         ...
 
@@ -204,7 +220,8 @@ class Services:
     inbox: Inbox
     chunks: Chunks
     hints: Hints
-    queue_watch: QueueWatch
+    queue_watch: Watch[QueueState]
+    projection_watch: Watch[Mapping[str, ProjectionState | None]]
     tracks: Tracks
     accounts: Accounts
     read_models: ReadModels

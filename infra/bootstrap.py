@@ -24,6 +24,7 @@ from infra.inbox import ObjectInbox
 from infra.keys import MasterKeys, UserKeys
 from infra.limits import ValkeyLimits
 from infra.object_store import Objects, objects_at
+from infra.projecting.watch import ProjectionWatch
 from infra.queue import IngestQueue
 from infra.queue_watch import QueueWatch
 from infra.server_checks import ServerChecks
@@ -56,6 +57,7 @@ class Parts:
     tracks: ObjectTracks
     queue: IngestQueue
     queue_watch: QueueWatch
+    projection_watch: ProjectionWatch
     limits: ValkeyLimits
     accounts: PostgresAccounts
     client_settings: CachedClientSettings
@@ -108,6 +110,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             tracks=ObjectTracks(objects, keys),
             queue=queue,
             queue_watch=QueueWatch(inbox, queue, read_models, now),
+            projection_watch=ProjectionWatch(read_models),
             limits=limits,
             accounts=accounts,
             client_settings=client_settings,

@@ -8,6 +8,8 @@ from psycopg.rows import class_row
 
 from infra.projecting.builds import FOLLOWED
 
+LATE_SECONDS: Final = 30.0  # behind: more than any page or exchange takes, and what a runner notices
+
 
 class Lag(Struct, frozen=True):
     """Of one build: events that it has not taken yet, and the age of the oldest of them."""

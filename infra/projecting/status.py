@@ -7,7 +7,7 @@ from msgspec import Struct
 from psycopg import Connection
 
 from infra.projecting.builds import Registry
-from infra.projecting.lag import Lag, lags
+from infra.projecting.lag import LATE_SECONDS, Lag, lags
 
 
 class Standing(Struct, frozen=True):
@@ -64,7 +64,9 @@ def _trouble(lag: Lag) -> str:
         return f"STOPPED: {lag.stopped}"
     if lag.paused:
         return "PAUSED"
-    return "" if lag.holders else "NO WORKER"
+    if not lag.holders:
+        return "NO WORKER"
+    return f"LATE: {lag.seconds:.0f} s" if lag.seconds > LATE_SECONDS else ""
 
 
 _QUARANTINED: Final[LiteralString] = "SELECT schema_name, count(*) FROM quarantined_keys GROUP BY schema_name"

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from api.app import create_app
 from api.main import services_of
 from infra.queue_watch import QueueState
+from projections import PROJECTIONS
 from tests.api.conftest import Runner, World
 
 
@@ -34,6 +35,17 @@ async def test_the_queue_is_measured(world: World, anna: Runner) -> None:
         assert 0 <= found[f"cairn_uploads_{name}"][1] < 100
     assert found["cairn_upload_hints"][1] >= 0
     assert found["process_resident_memory_bytes"][1] > 10_000_000
+
+
+async def test_how_old_what_is_read_is_is_measured(world: World) -> None:
+    async with started(world) as http:
+        answer = await http.get("/metrics")
+    families = {family.name: family.samples for family in text_string_to_metric_families(answer.text)}
+    names = {projection.name for projection in PROJECTIONS}
+    for told in ("lag_seconds", "workers"):
+        found = {sample.labels["projection"]: sample.value for sample in families[f"cairn_projection_{told}"]}
+        assert found.keys() == names
+        assert all(0 <= value < 100 for value in found.values())
 
 
 async def test_servers_are_asked_once_for_many_scrapes_and_again_for_later_ones(

@@ -122,7 +122,8 @@ def list_command(*, as_json: bool, data: Path) -> None:
 def status_command(*, watch: bool, as_json: bool, data: Path) -> None:
     """Print how far each build is, who fills it, and what stands in the way.
 
-    Exit code 1 when a build that is read, be it on trial, is stopped, paused or without a worker.
+    Exit code 1 when a build that is read, be it on trial, is stopped, paused, without a worker or over 30 s
+    behind.
     """
     with _tools(data) as tools:
         while True:

@@ -14,6 +14,7 @@ from tests.infra.projecting.histories import History, append
 from tests.infra.projecting.live import Worker
 from tests.infra.projecting.test_lifecycle import following
 from tests.infra.projecting.test_quarantine import poisoned
+from tests.infra.projecting.test_watch import appended_a_minute_ago
 from tests.workers.cli.commands import Run, running
 from workers.cli.projections import projections_command
 
@@ -172,6 +173,15 @@ def test_what_is_read_on_trial_and_does_not_go_on_is_trouble(
     change_shards(operator.connection, [trial], "stopped = NULL, holder = NULL")
     troubles = {one["schema_name"]: one["trouble"] for one in told(projections, "status", code=1) if one["read"]}
     assert {schema: trouble for schema, trouble in troubles.items() if trouble} == {trial: "NO WORKER"}
+
+
+@pytest.mark.usefixtures("history")
+def test_what_is_read_and_late_is_trouble(projections: Run, operator: Operator, worker: Worker) -> None:
+    worker.turn()
+    append(operator.connection, History(40).take(3))
+    assert {one["trouble"] for one in told(projections, "status")} == {""}  # it is a moment behind
+    appended_a_minute_ago(operator)
+    assert {one["trouble"][:8] for one in told(projections, "status", code=1)} == {"LATE: 60"}
 
 
 @pytest.mark.parametrize(
