@@ -9,6 +9,7 @@ from uuid import UUID
 
 from fastapi import Depends
 
+from api.admission.kinds import MINOR
 from api.clients import Client, client_of
 from api.front.kept import Keep, Seen
 from api.front.request import Request
@@ -125,7 +126,8 @@ def reads(*names: str) -> Callable[[Request, Services, UserId], Awaitable[Reads]
 
     @tells(parameters=("Cairn-Min-Position",), problems=(400,), headers=("Cairn-Stale",))
     async def wait(request: Request, services: ServicesDep, user_id: CurrentUser) -> Reads:
-        reader, token = services.read_models.reader(user_id), request.headers.get("cairn-min-position")
+        reader = services.read_models.reader(user_id, minor=getattr(request.state, "kind", None) in MINOR)
+        token = request.headers.get("cairn-min-position")
         if token is None or await reader.reach(token.strip(), names, _WAIT_SECONDS):
             return Reads(reader, {}, names)
         request.state.stale = True  # told with a refusal too: what is missing may only be late

@@ -58,8 +58,8 @@ class ReadModels(Protocol):
         """The position that a write was told. `MalformedPosition`."""
         ...
 
-    def reader(self, user_id: UUID) -> Reader:
-        """For one request of this user."""
+    def reader(self, user_id: UUID, *, minor: bool = False) -> Reader:
+        """For one request of this user; `minor`: others matter more."""
         ...
 
     async def versions(self, user_id: UUID) -> Mapping[str, tuple[int, bool]]:

@@ -5,7 +5,7 @@ import logging
 import select
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from domain.errors import StoreUnavailable
 from infra.away import AWAY, UNMIGRATED, Impatient
 from infra.durability import DURABLE
 from infra.positions import from_token
+from infra.shadowing import Shadowing
 from projections import PROJECTIONS
 from projections.projection import Projection, Query, Reading
 from projections.statements import statement
@@ -29,6 +30,7 @@ RECONNECT_SECONDS: Final = 3.0  # then the next request connects: longer pauses 
 REACTORS: Final = "reactors"  # stands among the names of projections, for waiting until a notice is told
 _POLL_SECONDS: Final = 0.02  # of the positions, while a read waits for one
 _WAIT_SECONDS: Final = 2.0  # for a connection, or for who looks at the pointers
+_FULL_SECONDS: Final = 0.25  # of a read, where all that it may take are taken: it comes again, and no queue grows
 _POINTERS_SECONDS: Final = 1.0  # how old what is known of the pointers may be: builds stay filled for longer than this
 
 
@@ -57,7 +59,6 @@ class Standing(Struct, frozen=True):
 
 
 Standings = Mapping[str, Standing]
-Row = Mapping[str, Any]
 
 
 class ReadModels:
@@ -77,6 +78,9 @@ class ReadModels:
             configure=_configure,
             kwargs={"autocommit": True, "connect_timeout": 2},
         )
+        self._connections = connections
+        self._taken = 0
+        self._minor = asyncio.Semaphore(max(1, connections // 2))
         self._standings: Standings = {}
         self.log = ""  # which log the builds are of: another one once it is restored from a backup
         self._builds = ""
@@ -94,18 +98,23 @@ class ReadModels:
         await self._pool.close()
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[AsyncConnection]:
+    async def connection(self, *, hurried: bool = False) -> AsyncIterator[AsyncConnection]:
         """A connection for a few queries. `StoreUnavailable` when none is to be had within two seconds, when what is
         asked over it is not answered, when it takes no writes and is given one, and while the tables are not there.
+
+        `hurried`: within a quarter of a second, where others have all of them.
         """
+        full = self._taken >= self._connections
         try:
-            async with self._pool.connection() as connection:
+            async with self._pool.connection(_FULL_SECONDS if hurried and full else _WAIT_SECONDS) as connection:
+                self._taken += 1
                 try:
                     yield connection
                 except ReadOnlySqlTransaction:
                     await connection.close()
                     raise
                 finally:
+                    self._taken -= 1
                     if connection.closed:  # so are the others, as a rule, and each would cost a read
                         await self._pool.drain()
         except AWAY as error:
@@ -114,9 +123,20 @@ class ReadModels:
             _log.exception("a table or a column is not there: is cairn migrate to be run?")
             raise StoreUnavailable from error
 
-    def reader(self, user_id: UUID) -> "Reader":
-        """For one request of this user."""
-        return Reader(self, user_id)
+    @asynccontextmanager
+    async def reading(self, *, minor: bool) -> AsyncIterator[AsyncConnection]:
+        """A hurried one for a read. `minor`: one of the half that reads have which matter least: were one table locked,
+        they would have all of them, and every other read would wait.
+        """
+        async with (
+            _held(self._minor, _FULL_SECONDS) if minor else nullcontext(),
+            self.connection(hurried=True) as connection,
+        ):
+            yield connection
+
+    def reader(self, user_id: UUID, *, minor: bool = False) -> "Reader":
+        """For one request of this user; `minor`: others matter more."""
+        return Reader(self, user_id, minor=minor)
 
     async def versions(self, user_id: UUID) -> dict[str, tuple[int, bool]]:
         """Which version of each projection the user reads, and whether it is a shadow's; what was known last while
@@ -135,7 +155,7 @@ class ReadModels:
     async def standings(self, connection: AsyncConnection) -> Standings:
         """Which builds are read, as it was a second ago or later."""
         if time.monotonic() - self._read_at > _POINTERS_SECONDS:
-            async with self._alone():
+            async with _held(self._reading, _WAIT_SECONDS):
                 if time.monotonic() - self._read_at > _POINTERS_SECONDS:
                     await self._look(connection)
         return self._standings
@@ -150,25 +170,12 @@ class ReadModels:
 
         if not is_new():
             async with (
-                self.connection() as connection,
-                self._alone(),
+                self.connection(hurried=True) as connection,
+                _held(self._reading, _WAIT_SECONDS),
             ):  # as in `standings`: else they wait for each other
                 if not is_new():  # many waiting reads share one look
                     await self._look(connection)
         return self._standings if self._knows(position, names, user_id) else None
-
-    @asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
-        """Look at the pointers while nobody else does. `StoreUnavailable` when who is at it gets no answer either."""
-        try:
-            async with asyncio.timeout(_WAIT_SECONDS):
-                await self._reading.acquire()
-        except TimeoutError:
-            raise StoreUnavailable from None
-        try:
-            yield
-        finally:
-            self._reading.release()
 
     async def _look(self, connection: AsyncConnection) -> None:
         await self.shadowing.store(connection)
@@ -207,6 +214,20 @@ class ReadModels:
         return all(name in standings and standings[name].of(user_id).position >= position for name in names)
 
 
+@asynccontextmanager
+async def _held(place: asyncio.Lock | asyncio.Semaphore, seconds: float) -> AsyncIterator[None]:
+    """`StoreUnavailable` when it is not to be had in time: who has it gets no answer either."""
+    try:
+        async with asyncio.timeout(seconds):
+            await place.acquire()
+    except TimeoutError:
+        raise StoreUnavailable from None
+    try:
+        yield
+    finally:
+        place.release()
+
+
 def _standing(roles: Mapping[str, tuple[Readable, int]]) -> Standing | None:
     """Of the builds whose versions this code knows. Code from before a cutover reads on what is on standby since."""
     active = roles.get("active") or roles.get("standby")
@@ -219,9 +240,10 @@ def _standing(roles: Mapping[str, tuple[Readable, int]]) -> Standing | None:
 class Reader:
     """Reads of one request. What it reads after `reach` is what was reached, though it be exchanged in between."""
 
-    def __init__(self, read_models: ReadModels, user_id: UUID) -> None:
+    def __init__(self, read_models: ReadModels, user_id: UUID, *, minor: bool) -> None:
         self._read_models = read_models
         self._user_id = user_id
+        self._minor = minor
         self._reached: Standings | None = None
         self._standings = read_models.known
         self._builds = read_models.builds
@@ -241,7 +263,7 @@ class Reader:
     @asynccontextmanager
     async def view(self) -> AsyncIterator["SchemaView"]:
         """The read models as this user sees them, for a few queries. `StoreUnavailable`."""
-        async with self._read_models.connection() as connection:
+        async with self._read_models.reading(minor=self._minor) as connection:
             if self._reached is None:
                 self._standings = await self._read_models.standings(connection)
                 self._builds = self._read_models.builds
@@ -257,31 +279,6 @@ class Reader:
         if any(one is None or one.tried_by(self._user_id) is not None for one in standings):
             return None
         return min(one.of(self._user_id).position for one in standings if one is not None), self._builds
-
-
-class Shadowing:
-    """Counts how often the new version answered as the old one, and how often not."""
-
-    def __init__(self, projections: Sequence[Projection]) -> None:
-        self._differs = {(projection.name, projection.version): projection.differs for projection in projections}
-        self._counts: dict[str, list[int]] = {}
-        self._last: dict[str, str] = {}
-
-    def compare(self, name: str, shadow: Readable, old: Sequence[Row], new: Sequence[Row]) -> None:
-        """Count a read, whose answers are these."""
-        difference = _difference(old, new, self._differs[name, shadow.version])
-        counted = self._counts.setdefault(shadow.schema, [0, 0])
-        counted[0] += 1
-        if difference is not None:
-            counted[1] += 1
-            self._last[shadow.schema] = difference
-
-    async def store(self, connection: AsyncConnection) -> None:
-        """Add what was counted since the last time to what the database has."""
-        counts, self._counts = self._counts, {}
-        last, self._last = self._last, {}
-        for schema, (compared, mismatched) in counts.items():
-            await connection.execute(_COUNT_SHADOW, (compared, mismatched, last.get(schema), schema))
 
 
 class SchemaView:
@@ -332,7 +329,7 @@ class SchemaView:
             level = await (await self._connection.execute(_LEVEL, ([shadow.schema, active.schema],))).fetchone()
             if level is not None and level[0]:
                 old = await self._ask(query, active, parameters)
-                self._shadowing.compare(query.projection, shadow, old, found)
+                self._shadowing.compare(query.projection, shadow.version, shadow.schema, old, found)
         return found
 
     async def _ask(
@@ -342,17 +339,6 @@ class SchemaView:
         async with self._connection.cursor(row_factory=dict_row) as cursor:
             await cursor.execute(statement(build.schema, text), parameters)
             return await cursor.fetchall()
-
-
-def _difference(old: Sequence[Row], new: Sequence[Row], differs: frozenset[str]) -> str | None:
-    """The first difference in the columns that both have and that should be equal. Its values are not told."""
-    if len(old) != len(new):
-        return f"{len(old)} rows before, {len(new)} now"
-    for number, (was, now) in enumerate(zip(old, new, strict=True)):
-        for name in was.keys() & now.keys() - differs:
-            if was[name] != now[name]:
-                return f"row {number}, column {name}"
-    return None
 
 
 _STANDINGS: Final = """
@@ -373,10 +359,6 @@ _LOG: Final = """
         (SELECT oid FROM pg_database WHERE datname = current_database()), 'stored_events'::regclass::oid))
 """
 _LEVEL: Final = "SELECT min(position) = max(position) FROM projection_shards WHERE schema_name = ANY(%s)"
-_COUNT_SHADOW: Final = """
-    UPDATE shadow_counts SET compared = compared + %s, mismatched = mismatched + %s,
-        last_mismatch = coalesce(%s, last_mismatch) WHERE schema_name = %s
-"""
 
 
 async def _check(connection: AsyncConnection) -> None:

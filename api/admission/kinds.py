@@ -15,6 +15,9 @@ class Kind(StrEnum):
     STATS = "stats"  # figures over years, whole files, work in the background
 
 
+MINOR: Final = frozenset({Kind.PREFETCH, Kind.STATS})  # nobody waits for it
+
+
 class Sort(NamedTuple):
     """A request's kind, and the rate that it counts against when nobody is signed in."""
 

@@ -95,6 +95,7 @@ class Front:
                 return
         if b"cairn-min-position" in headers:
             ticket.untimed()  # it may wait for the read models
+        scope.setdefault("state", {})["kind"] = ticket.kind
         try:
             await self._routed(found, scope, receive, Answering(send, ticket), headers, asked, began)
         finally:

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import httpx
 import msgspec
+import psycopg
 import pytest
 
 from api.admission.admission import Admission, Ask
@@ -77,6 +78,19 @@ async def test_under_overload_runs_come_in_and_what_matters_least_is_sent_away(w
         for ticket in held:
             ticket.leave()
         assert (await runner("GET", "/feed", headers={"Priority": "u=6"})).status_code == 200
+
+
+async def test_a_locked_read_model_takes_no_others_along(world: World, anna: Runner) -> None:
+    with psycopg.connect(world.settings.database_url) as operator:
+        operator.execute("LOCK TABLE summaries_v1.days IN ACCESS EXCLUSIVE MODE")
+        stats = [
+            asyncio.create_task(anna("GET", f"/me/summaries?period=day&from=2020-01-{day:02d}")) for day in range(1, 13)
+        ]
+        await asyncio.sleep(1)
+        for headers, status in [({}, 404), ({"Priority": "u=6"}, 503)] * 6:
+            assert (await anna("GET", f"/users/{uuid4()}", headers=headers)).status_code == status
+        operator.rollback()
+        assert sorted({answer.status_code for answer in await asyncio.gather(*stats)}) == [200, 503]
 
 
 async def test_a_phone_that_was_offline_gets_all_its_runs_in_at_its_own_pace(world: World, anna: Runner) -> None:

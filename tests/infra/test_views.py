@@ -1,10 +1,19 @@
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import date
 from uuid import uuid4
 
 import pytest
+from psycopg import Connection
 
+from domain.errors import StoreUnavailable
+from infra.projecting.builds import Registry
 from infra.views import ReadModels
+from projections.people import people
+from projections.summaries import days
+from tests.scenarios import ANNA
 
 
 @pytest.fixture
@@ -13,6 +22,53 @@ async def read_models(database_url: str) -> AsyncIterator[ReadModels]:
     await opened.open()
     yield opened
     await opened.close()
+
+
+@asynccontextmanager
+async def locked(read_models: ReadModels, database: Connection, minor: Sequence[bool]) -> AsyncIterator[None]:
+    """Reads of a table that somebody has locked, as many as there are connections for, are under way."""
+
+    async def read(*, minor: bool) -> None:
+        async with read_models.reader(ANNA, minor=minor).view() as view:
+            await days(view, ANNA, date.min, date.max)
+
+    async with read_models.connection():
+        pass  # it is connected
+    with database.transaction():
+        database.execute("LOCK TABLE summaries_v1.days IN ACCESS EXCLUSIVE MODE")
+        stuck = [asyncio.create_task(read(minor=one)) for one in minor]
+        await asyncio.sleep(1)
+        yield
+    await asyncio.gather(*stuck, return_exceptions=True)
+
+
+async def refused_seconds(read_models: ReadModels, *, minor: bool) -> float:
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        async with read_models.reader(ANNA, minor=minor).view():
+            pass
+    return time.monotonic() - began
+
+
+@pytest.fixture
+async def four(database_url: str, database: Connection) -> AsyncIterator[ReadModels]:
+    Registry(database).register()
+    opened = ReadModels(database_url, connections=4)
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+async def test_what_matters_least_never_has_all_connections(four: ReadModels, database: Connection) -> None:
+    async with locked(four, database, [True] * 6):
+        assert await refused_seconds(four, minor=True) < 1
+        async with asyncio.timeout(1), four.reader(ANNA).view() as view:
+            assert await people(view, [ANNA]) == {}
+
+
+async def test_while_others_have_all_connections_a_read_is_refused_soon(four: ReadModels, database: Connection) -> None:
+    async with locked(four, database, [False] * 4):
+        assert await refused_seconds(four, minor=False) < 1  # not two, which it waits for a server that is away
 
 
 async def backend(read_models: ReadModels) -> int:
