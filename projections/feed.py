@@ -125,6 +125,7 @@ class Authors(Fold[Author]):
 
     table = Table(name="authors", row=Author, key=("author_id",), owner="author_id")
     events = (FollowStarted, FollowEnded)
+    adds = True
     foreign = True
     reads_private = False
 

@@ -104,6 +104,7 @@ class Degrees(Fold[Degree]):
 
     table = Table(name="degrees", row=Degree, key=("user_id",), owner="user_id")
     events = (FollowStarted, FollowEnded)
+    adds = True
     foreign = True
     reads_private = False
 

@@ -47,6 +47,10 @@ class Fold(ABC, Generic[R]):
     # Whether it looks at the private fields of its events. Where nobody does, a rebuild leaves them sealed.
     reads_private: ClassVar[bool] = True
 
+    # Whether a row is a sum of what many streams add and take back. Where an event is to be left out, the later ones of
+    # its stream are then left out too: they would take back what was never added.
+    adds: ClassVar[bool] = False
+
     @abstractmethod
     def keys(self, recorded: Recorded) -> Iterable[Key]:
         """The rows that the event touches: each folds it once."""

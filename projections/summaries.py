@@ -40,6 +40,7 @@ class Days(Fold[Day]):
 
     table = Table(name="days", row=Day, key=("user_id", "local_date", "sport"), owner="user_id")
     events = (ActivityRecorded, ActivityEdited, ActivityDeleted)
+    adds = True
     reads_private = False
 
     def keys(self, recorded: Recorded) -> Iterable[Key]:

@@ -18,7 +18,7 @@ _ERASED: Final = -1  # in place of a fold: all rows of the owner go
 Step = tuple[int, Key, UserId, Recorded]  # which fold, which row, whose it is, and the event that it takes
 Rows = list[dict[UserId, dict[Key, Any]]]  # by fold, owner and key
 Held = dict[tuple[str, Key], int]  # by table and key: how many of its events were held back
-LeftOut = Mapping[UUID, int]  # by stream: from which position on its events are left out
+LeftOut = Mapping[UUID, Sequence[int]]  # by stream: positions of its events that are left out, in their order
 NOTHING: Final[LeftOut] = {}
 
 
@@ -45,13 +45,13 @@ class Folder:
         self.folds: Final[tuple[Fold[Any], ...]] = projection.folds
         self._partitions = partitions
         self._skipped = skipped
-        self._by_event: dict[type[Event], list[tuple[int, _Keys, int | None]]] = {}
+        self._by_event: dict[type[Event], list[tuple[int, _Keys, int | None, bool]]] = {}
         for number, fold in enumerate(self.folds):
             if numbers is not None and number not in numbers:
                 continue
             owned = fold.table.key.index(fold.table.owner) if fold.foreign else None  # None: the stream's owner
             for event in fold.events:
-                self._by_event.setdefault(event, []).append((number, fold.keys, owned))
+                self._by_event.setdefault(event, []).append((number, fold.keys, owned, fold.adds))
 
     def steps(self, page: Iterable[Recorded]) -> list[Step]:
         """What the events do to which rows, in the order of the log."""
@@ -59,9 +59,10 @@ class Folder:
         by_event, partitions, skipped = self._by_event, self._partitions, self._skipped
         for recorded in page:
             kind = type(recorded.event)
-            left_out = skipped and recorded.position >= skipped.get(recorded.stream_id, recorded.position + 1)
-            for number, keys, owned in () if left_out else by_event.get(kind, ()):
-                for key in keys(recorded):
+            left_out = skipped.get(recorded.stream_id, ()) if skipped else ()
+            is_after = bool(left_out) and recorded.position > left_out[0]
+            for number, keys, owned, adds in () if recorded.position in left_out else by_event.get(kind, ()):
+                for key in () if is_after and adds else keys(recorded):
                     owner = recorded.owner_id if owned is None else key[owned]
                     if partitions is None or owner.int % PARTITIONS in partitions:
                         found.append((number, key, owner, recorded))

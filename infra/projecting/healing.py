@@ -87,8 +87,8 @@ class Healer:
         return self._refill(healed, unparked=[parked.stream_id for parked in readable])
 
     def skip(self, name: str, position: int, reason: str) -> list[Healed]:
-        """Have a projection leave out an event that its fold fails at, and the later ones of its stream, live and in
-        every rebuild, and make the rows of those whom they concern anew.
+        """Have a projection leave out an event that its fold fails at, in sums with the later ones of its stream, live
+        and in every rebuild, and make the rows of those whom they concern anew.
 
         `Fault` for any other event: of one that is sound, runners would miss what it says.
         """

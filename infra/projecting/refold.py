@@ -128,12 +128,12 @@ def refold(
 
 
 def left_out(connection: Connection, but: tuple[str, int] = ("", 0)) -> Callable[[str], LeftOut]:
-    """What operators had projections skip, by projection: the event, and what its stream says later, which may take
-    back what was never folded. `but`: as if this projection did not skip the event at this position.
+    """What operators had projections skip, by projection. `but`: as if this one did not skip the event at this
+    position.
     """
-    found: dict[str, dict[UUID, int]] = {}
+    found: dict[str, dict[UUID, list[int]]] = {}
     for name, position, stream in connection.execute(_SKIPPED, but):
-        found.setdefault(name, {}).setdefault(stream, position)
+        found.setdefault(name, {}).setdefault(stream, []).append(position)
     return lambda name: found.get(name, {})
 
 

@@ -414,8 +414,8 @@ projections_command.add_command(heal_command, "heal")  # as it is spoken of
 def skip_command(*, name: str, position: str, undo: bool, reason: str, as_json: bool, data: Path) -> None:
     """Leave out an event that a projection fails at, now and in every rebuild, and heal what it has quarantined.
 
-    With it go the later events of its stream: there, what the runner does with that run or follow afterwards is not
-    seen. POSITION is as `quarantine list` has it, such as p1-2a. The last resort: the events stay in the log.
+    In sums the later events of its stream go with it, for they take back what was never added. POSITION is as
+    `quarantine list` has it, such as p1-2a. The last resort: the events stay in the log.
     """
     try:
         at = from_token(position)

@@ -13,7 +13,7 @@ from domain.events.event import Recorded
 from domain.events.follow import FollowEnded, FollowStarted
 from domain.events.user import UserErased, UserRegistered
 from domain.follow import follow_id
-from domain.measures import Sport
+from domain.measures import Sport, Visibility
 from domain.user import user_stream_id
 from infra.faults import Fault
 from infra.projecting import quarantine
@@ -22,6 +22,8 @@ from infra.projecting.folding import Folder, erased
 from infra.projecting.healing import healing
 from infra.projecting.status import standings
 from projections import PROJECTIONS
+from projections.activities import ACTIVITIES
+from projections.feed import FEED
 from projections.people import PEOPLE, Degree, Degrees, Follows, Profiles
 from projections.projection import Key, Projection
 from projections.summaries import SUMMARIES, Day, Days
@@ -262,6 +264,33 @@ def test_what_a_left_out_run_says_later_is_left_out_too(operator: Operator) -> N
         assert operator.connection.execute(sums).fetchall() == sound  # it is gone by now
 
 
+def test_where_nothing_is_added_up_what_follows_a_left_out_edit_counts() -> None:
+    """A run is private once its runner makes it so, and gone once they delete it."""
+    one = run(ANNA)
+    hidden, deleted = (
+        ActivityEdited(
+            user_id=ANNA,
+            activity_id=one.activity_id,
+            title="",
+            notes="",
+            visibility=Visibility.PRIVATE,
+            sport=Sport.RUNNING,
+            tally=one.tally,
+            at=MAY_2,
+        ),
+        ActivityDeleted(user_id=ANNA, activity_id=one.activity_id, tally=one.tally, at=MAY_2),
+    )
+    log = [
+        Recorded(event, one.activity_id, version, version, ANNA)
+        for version, event in enumerate([one, hidden, hidden, deleted], 1)
+    ]
+    taken = {
+        projection.name: [step[3].position for step in Folder(projection, skipped={one.activity_id: [2]}).steps(log)]
+        for projection in (ACTIVITIES, FEED, SUMMARIES)
+    }
+    assert taken == {"activities": [1, 3, 4], "feed": [1, 3, 4], "summaries": [1]}
+
+
 def test_a_follow_that_is_left_out_and_ends_makes_nobody_fewer(operator: Operator) -> None:
     started = FollowStarted(follower_id=ANNA, followee_id=BEN, at=MAY_1)
     stream = follow_id(ANNA, BEN)
@@ -284,7 +313,7 @@ def test_a_follow_that_is_left_out_and_ends_makes_nobody_fewer(operator: Operato
 
 
 def test_whose_account_was_left_out_can_still_be_erased() -> None:
-    folder = Folder(PEOPLE, skipped={user_stream_id(ANNA): 1})
+    folder = Folder(PEOPLE, skipped={user_stream_id(ANNA): [1]})
     log = [
         Recorded(event, user_stream_id(ANNA), version, version, ANNA)
         for version, event in enumerate([UserRegistered(display_name="Anna", at=MAY_1), UserErased(at=MAY_2)], 1)
