@@ -10,8 +10,9 @@ from typing import Final
 
 from infra.faults import Fault
 
+SOCKET_LOCK: Final = ".s.PGSQL.5432.lock"  # the longest name in the folder
+
 _SOCKET_PATH_BYTES: Final = 100  # of the 104 to 108 that systems allow (unix(7))
-_LONGEST_NAME: Final = ".s.PGSQL.5432.lock"
 # Commas separate folders for Postgres and hosts for libpq, and both have rules for quotes and blanks of their own.
 _PLAIN: Final = re.compile(r"/[A-Za-z0-9/._@+-]*")
 
@@ -30,7 +31,7 @@ def private_folder(folder: Path) -> Path:
 def socket_folder(data: Path) -> Path:
     """A folder for sockets: inside the data folder, or in the system's for temporary files where that is too deep."""
     inside = data.absolute() / "run"
-    if _PLAIN.fullmatch(str(inside)) and len(os.fsencode(inside / _LONGEST_NAME)) <= _SOCKET_PATH_BYTES:
+    if _PLAIN.fullmatch(str(inside)) and len(os.fsencode(inside / SOCKET_LOCK)) <= _SOCKET_PATH_BYTES:
         return private_folder(inside)
     name = hashlib.sha256(os.fsencode(data.absolute())).hexdigest()[:12]
     outside = private_folder(Path(tempfile.gettempdir()) / f"cairn-{os.geteuid()}-{name}")

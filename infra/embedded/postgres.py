@@ -14,7 +14,7 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 
 from infra.embedded.homes import home_of
-from infra.embedded.places import private_folder
+from infra.embedded.places import SOCKET_LOCK, private_folder
 from infra.embedded.wheels import program
 from infra.faults import Fault
 from infra.processes import child_command, child_environ
@@ -22,6 +22,7 @@ from infra.processes import child_command, child_environ
 _MAJOR: Final = "18"
 _CONTAINER: Final = Path("/sys/fs/cgroup/memory.max")
 _DATABASE: Final = "cairn"
+_PID_FILE: Final = "postmaster.pid"
 _SETTINGS: Final = {
     "listen_addresses": "",  # the socket is the only way in
     "unix_socket_permissions": "0700",
@@ -132,6 +133,26 @@ class EmbeddedPostgres:
                 f"{self._home.cluster} was made by Postgres {found}, this is Postgres {_MAJOR}: "
                 f"dump it with the old version, move the folder away, and restore the dump here."
             )
+
+    def forget_dead(self) -> None:
+        """Remove the files by which a server that was cut off says that it runs: Postgres does not start while another
+        process has its number, or when a power cut left them empty.
+
+        For who knows that none runs here (`infra.instance.hold_servers`). One that was started by hand is left alone.
+        """
+        if not self._runs():
+            (self._home.cluster / _PID_FILE).unlink(missing_ok=True)
+            (self._home.sockets / SOCKET_LOCK).unlink(missing_ok=True)
+
+    def _runs(self) -> bool:
+        """Whether the process is a server of this folder, in which it works. Where the system does not tell: False, and
+        Postgres finds out by the shared memory of the other.
+        """
+        try:
+            pid = (self._home.cluster / _PID_FILE).read_text().split()[0]
+            return Path("/proc", pid, "cwd").samefile(self._home.cluster)
+        except (OSError, IndexError):
+            return False
 
     def is_ready(self) -> bool:
         """Whether it takes connections and has our database, which is made on the first look."""

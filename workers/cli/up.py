@@ -124,6 +124,7 @@ class _Up:
             if postgres.is_new:
                 self._log("cairn", f"making the database (once) in {postgres.folder}")
             await asyncio.to_thread(postgres.make)
+            postgres.forget_dead()
             servers.append(self._server("postgres", postgres))
         if valkey is None:
             await asyncio.to_thread(require_valkey, self._external["REDIS_URL"])

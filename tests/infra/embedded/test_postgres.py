@@ -93,6 +93,25 @@ def test_a_start_cut_off_while_the_folder_is_made_begins_again(tmp_path: Path) -
     assert not (tmp_path / "postgres.unfinished").exists()
 
 
+@pytest.mark.parametrize("left", ["{stranger}\n{data}/postgres\n1\n5432\n{data}/run\n\n  1 1\n", ""])
+def test_what_a_power_cut_left_does_not_stop_the_next_start_whosever_its_number_is(tmp_path: Path, left: str) -> None:
+    server = EmbeddedPostgres(tmp_path)
+    stop(server, start(server))
+    with subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"]) as stranger:
+        for file in (tmp_path / "postgres" / "postmaster.pid", tmp_path / "run" / ".s.PGSQL.5432.lock"):
+            file.write_text(left.format(stranger=stranger.pid, data=tmp_path))
+        server.forget_dead()
+        stop(server, start(server))
+        stranger.kill()
+
+
+def test_the_files_of_a_server_that_runs_stay(tmp_path: Path) -> None:
+    with running(EmbeddedPostgres, tmp_path):
+        EmbeddedPostgres(tmp_path).forget_dead()
+        assert postmaster(tmp_path) is not None
+        assert (tmp_path / "run" / ".s.PGSQL.5432.lock").exists()
+
+
 def test_a_folder_of_another_major_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "postgres").mkdir()
     (tmp_path / "postgres" / "PG_VERSION").write_text("17\n")

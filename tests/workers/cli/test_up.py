@@ -17,6 +17,7 @@ import pytest
 from infra.instance import find
 from infra.processes import child_environ
 from infra.secrets import load_secrets
+from tests.system.instances import descendants
 
 pytestmark = [
     pytest.mark.system,
@@ -140,6 +141,23 @@ def test_nothing_is_left_when_it_is_killed_and_the_next_start_has_the_data_and_t
     again.process.kill()
     again.process.wait()
     wait_until_gone(data)
+
+
+def test_it_starts_after_a_power_cut_whosever_the_number_of_its_postgres_is_now(data: Path, port: int) -> None:
+    up = Up(data, "--port", port)
+    up.wait_until_ready()
+    for pid in [*(pid for pid, _ in descendants(up.process.pid)), up.process.pid]:  # last: its death stops the others
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    up.process.wait()
+    wait_until_gone(data)
+    for file in (data / "postgres" / "postmaster.pid", data / "run" / ".s.PGSQL.5432.lock"):
+        _, *rest = file.read_text().splitlines(keepends=True)
+        file.write_text("".join([f"{os.getpid()}\n", *rest]))
+    again = Up(data, "--port", port)
+    again.wait_until_ready()
+    again.stop()
+    assert again.process.returncode == 0
 
 
 def test_a_stop_while_it_starts_leaves_nothing(data: Path, port: int) -> None:
