@@ -1,5 +1,6 @@
 """An embedded Valkey 9, reached through a socket that only its owner may use."""
 
+import shutil
 import signal
 from pathlib import Path
 from typing import Final
@@ -30,14 +31,15 @@ class EmbeddedValkey:
 
     @property
     def argv(self) -> list[str]:
-        """The server's command. Queues are never evicted; what is lost in a power cut can be rebuilt."""
+        """The server's command. Queues are never evicted. Nothing is written to disk: all of it can be rebuilt, and a
+        file that a power cut damaged would keep the server from starting.
+        """
         options = {
             "port": "0",  # the socket is the only way in
             "unixsocket": str(self._socket),
             "unixsocketperm": "700",
             "dir": str(self._folder),
-            "appendonly": "yes",
-            "appendfsync": "everysec",
+            "appendonly": "no",
             "save": "",
             "maxmemory-policy": "noeviction",
             "loglevel": "warning",
@@ -46,8 +48,10 @@ class EmbeddedValkey:
         return child_command([str(self._program), *arguments], on_death=self.stop_signal)
 
     def make(self) -> None:
-        """Make the data folder if there is none."""
+        """Make the data folder if there is none, and empty it of what would be read at the start."""
         private_folder(self._folder)
+        shutil.rmtree(self._folder / "appendonlydir", ignore_errors=True)  # earlier versions wrote it
+        (self._folder / "dump.rdb").unlink(missing_ok=True)  # of a SAVE by hand
 
     def is_ready(self) -> bool:
         """Whether it answers."""
