@@ -96,7 +96,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
     client_settings = CachedClientSettings(read_models)
     limits = ValkeyLimits(redis)
     channels = bookkeeping(settings.database_url)
-    checks = ServerChecks(settings.database_url, redis, vault)
+    checks = ServerChecks(settings.database_url, redis, vault, objects)
     await read_models.open()
     try:
         yield Parts(

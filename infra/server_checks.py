@@ -1,7 +1,7 @@
 """What must be true of the servers: refused settings, the right key, the right tables; and what is missing now."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import psycopg
@@ -9,7 +9,10 @@ from psycopg import Connection
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from domain.errors import StoreUnavailable
 from infra.faults import Fault
+from infra.object_store import Objects
+from infra.store_mark import StoreMissing, WrongStore, check_store
 from infra.vault import Vault, WrongMasterKey
 
 _LOOK_SECONDS: Final = 1.0
@@ -72,27 +75,47 @@ def check_tables(connection: Connection) -> None:
 class ServerChecks:
     """Looks again and again, and keeps what it saw for `/readyz`."""
 
-    def __init__(self, database_url: str, redis: Redis, vault: Vault) -> None:
+    def __init__(self, database_url: str, redis: Redis, vault: Vault, objects: Objects) -> None:
         self._database_url = database_url
         self._redis = redis
         self._vault = vault
-        self._missing: dict[str, str] = {"postgres": "not looked at yet", "valkey": "not looked at yet"}
-        self.fatal: str | None = None  # a wrong key or unsafe server: nothing should go on
+        self._objects = objects
+        self._own_store = False  # whether the store is known to be this database's
+        self._looks: Mapping[str, Callable[[], Awaitable[str | None]]] = {
+            "postgres": lambda: asyncio.to_thread(self._postgres),
+            "valkey": self._valkey,
+            "objects": lambda: asyncio.to_thread(self._store),
+        }
+        self._found: dict[str, str | None] = dict.fromkeys(self._looks, "not looked at yet")
+        self.fatal: str | None = None  # a wrong key or store, an unsafe server: nothing should go on
 
     def missing(self) -> Mapping[str, str]:
         """What is missing now, by part, with what is known of the reason."""
-        return self._missing
+        return {part: reason for part, reason in self._found.items() if reason is not None}
 
     async def look(self) -> None:
-        """Look now."""
-        found = {"postgres": await asyncio.to_thread(self._postgres), "valkey": await self._valkey()}
-        self._missing = {part: reason for part, reason in found.items() if reason is not None}
+        """Look once."""
+        await asyncio.gather(*map(self._look, self._looks))
 
     async def look_for_ever(self) -> None:
         """Look each second until cancelled, or until something is found that nothing can mend."""
+        looking = [asyncio.create_task(self._look_on(part)) for part in self._looks]
+        try:
+            ended, _ = await asyncio.wait(looking, return_when=asyncio.FIRST_COMPLETED)
+            for one in ended:
+                one.result()
+        finally:
+            for one in looking:
+                one.cancel()
+
+    async def _look_on(self, part: str) -> None:
+        """A loop for each: a disk may hang for long, and the others are told of meanwhile."""
         while self.fatal is None:
-            await self.look()
+            await self._look(part)
             await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _look(self, part: str) -> None:
+        self._found[part] = await self._looks[part]()
 
     def _postgres(self) -> str | None:
         try:
@@ -113,4 +136,24 @@ class ServerChecks:
             await self._redis.ping()
         except (RedisError, OSError):
             return "does not answer: slower, and nothing is lost"
+        return None
+
+    def _store(self) -> str | None:
+        """The database is asked whose the store is once; while it is away, any store that has an id will do."""
+        found = None
+        try:
+            found = self._objects.identity()
+            if found is None or not self._own_store:
+                with psycopg.connect(self._database_url, connect_timeout=2, autocommit=True) as connection:
+                    check_store(connection, self._objects)
+                self._own_store = True
+        except WrongStore as fault:
+            self.fatal = str(fault)
+            return self.fatal
+        except StoreMissing as fault:
+            return str(fault)
+        except StoreUnavailable as away:
+            return f"cannot be used: {away.__cause__}"
+        except psycopg.Error:
+            return None if found else "has no id yet, which the database gives it"
         return None

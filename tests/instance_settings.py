@@ -4,6 +4,7 @@ from pathlib import Path
 
 from infra.admission_settings import RATES, AdmissionSettings
 from infra.settings import Settings, TokenKey
+from tests.stores import marked
 
 MASTER_KEY = b"m" * 32
 
@@ -12,12 +13,12 @@ ROOMY = AdmissionSettings(rates=dict.fromkeys(RATES, (100_000, 60)), least=10_00
 
 
 def settings_of(folder: Path, database_url: str, redis_url: str, objects: str = "") -> Settings:
-    """On these servers, with objects in the folder, or in one below it."""
+    """On these servers, with objects in the folder, or in one below it, as a store that has begun."""
     return Settings(
         data=folder,
         database_url=database_url,
         redis_url=redis_url,
-        object_store_url=(folder / objects).as_uri(),
+        object_store_url=marked(folder / objects).as_uri(),
         master_keys=(MASTER_KEY,),
         token_keys=(TokenKey("k", b"t" * 32),),
         cursor_key=b"c" * 32,

@@ -5,9 +5,9 @@ from urllib.parse import unquote, urlsplit
 
 from infra.object_store.bucket import BucketObjects
 from infra.object_store.folder import FolderObjects
-from infra.object_store.objects import Draft, Objects
+from infra.object_store.objects import MARK, Draft, Objects
 
-__all__ = ["BucketObjects", "Draft", "FolderObjects", "Objects", "objects_at"]
+__all__ = ["MARK", "BucketObjects", "Draft", "FolderObjects", "Objects", "objects_at"]
 
 
 def objects_at(url: str) -> Objects:

@@ -1,7 +1,8 @@
 """S3 as an object store, or what speaks like it."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from tempfile import TemporaryFile
 from typing import BinaryIO
@@ -10,13 +11,15 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
 from domain.errors import StoreUnavailable
-from infra.object_store.objects import PIECE_BYTES, Draft, off_loop
+from infra.object_store.objects import MARK, PIECE_BYTES, Draft, NoMark, off_loop
 
 
 class BucketObjects:
     """S3, or what speaks like it. The region, the keys and an endpoint come from the usual `AWS_*` variables."""
 
     def __init__(self, url: str) -> None:
+        self._url = url
+        self._identity: str | None = None  # looked for until it is there: a bucket is not unmounted
         self._store = S3Store.from_url(
             url,
             # whether an endpoint is http is the operator's choice, who wrote it
@@ -24,18 +27,50 @@ class BucketObjects:
             retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)},  # then the phone tries again
         )
 
-    async def put_new(self, key: str, body: bytes) -> bool:
+    def identity(self) -> str | None:
+        """See `Objects`."""
+        try:
+            self._identity = self._identity or bytes(self._store.get(MARK).bytes()).decode().strip()
+        except FileNotFoundError:
+            return None
+        except BaseError as error:
+            raise StoreUnavailable from error
+        return self._identity
+
+    def begin(self, identity: str) -> str:
+        """See `Objects`."""
+        try:
+            with suppress(AlreadyExistsError):
+                self._store.put(MARK, identity.encode(), mode="create", use_multipart=False)
+        except BaseError as error:
+            raise StoreUnavailable from error
+        return self.identity() or identity
+
+    async def require_mark(self) -> None:
+        """`StoreUnavailable` while the store has no id."""
+        if self._identity is None and await asyncio.to_thread(self.identity) is None:
+            raise StoreUnavailable from NoMark(self._url)
+
+    async def put_new(self, key: str, body: bytes | BinaryIO) -> bool:
         """See `Objects`; by a conditional write (`If-None-Match: *`)."""
-        return await _put_new(self._store, key, body)
+        await self.require_mark()
+        try:
+            await self._store.put_async(key, body, mode="create", use_multipart=False)
+        except AlreadyExistsError:
+            return False
+        except BaseError as error:
+            raise StoreUnavailable from error
+        return True
 
     @asynccontextmanager
     async def draft(self, folder: str) -> AsyncIterator[Draft]:
         """See `Objects`. It waits on this machine's disk: a conditional write takes an object whole."""
         with TemporaryFile() as file:
-            yield _BucketDraft(self._store, folder, file)
+            yield _BucketDraft(self, folder, file)
 
     async def replace(self, key: str, body: bytes) -> None:
         """See `Objects`."""
+        await self.require_mark()
         try:
             await self._store.put_async(key, body)
         except BaseError as error:
@@ -43,6 +78,7 @@ class BucketObjects:
 
     async def get(self, key: str) -> bytes | None:
         """See `Objects`."""
+        await self.require_mark()
         try:
             return bytes(await (await self._store.get_async(key)).bytes_async())
         except FileNotFoundError:
@@ -52,6 +88,7 @@ class BucketObjects:
 
     async def pieces(self, key: str) -> AsyncIterator[bytes]:
         """See `Objects`."""
+        await self.require_mark()
         try:
             async for piece in (await self._store.get_async(key)).stream(PIECE_BYTES):
                 yield bytes(piece)
@@ -62,6 +99,7 @@ class BucketObjects:
 
     async def delete(self, key: str) -> None:
         """See `Objects`."""
+        await self.require_mark()
         try:
             await self._store.delete_async(key)
         except FileNotFoundError:
@@ -74,6 +112,7 @@ class BucketObjects:
 
     async def keys(self, prefix: str) -> AsyncIterator[tuple[str, datetime]]:
         """See `Objects`."""
+        await self.require_mark()
         try:
             async for found in self._store.list(prefix):
                 for item in found:
@@ -85,7 +124,7 @@ class BucketObjects:
 class _BucketDraft:
     """An object that is put when it is whole."""
 
-    def __init__(self, store: S3Store, folder: str, file: BinaryIO) -> None:
+    def __init__(self, store: BucketObjects, folder: str, file: BinaryIO) -> None:
         self._store = store
         self._folder = folder
         self._file = file
@@ -97,14 +136,4 @@ class _BucketDraft:
     async def commit(self, name: str) -> bool:
         """See `Draft`."""
         await off_loop(self._file.seek, 0)
-        return await _put_new(self._store, f"{self._folder}/{name}", self._file)
-
-
-async def _put_new(store: S3Store, key: str, body: bytes | BinaryIO) -> bool:
-    try:
-        await store.put_async(key, body, mode="create", use_multipart=False)
-    except AlreadyExistsError:
-        return False
-    except BaseError as error:
-        raise StoreUnavailable from error
-    return True
+        return await self._store.put_new(f"{self._folder}/{name}", self._file)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 from uuid import uuid4
 
-from infra.object_store.objects import PIECE_BYTES, Draft, off_loop
+from domain.errors import StoreUnavailable
+from infra.object_store.objects import MARK, PIECE_BYTES, Draft, NoMark, off_loop
 
 _FOLDERS: Final = 100_000  # that are remembered
 _ABANDONED_SECONDS: Final = 86_400.0  # a part that nobody finished: its writer was killed
@@ -21,6 +22,23 @@ class FolderObjects:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._durable: set[Path] = set()  # folders whose names this process has synced
+
+    def identity(self) -> str | None:
+        """See `Objects`."""
+        try:
+            return (self._root / MARK).read_text().strip()  # it may have been written by hand
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreUnavailable from error
+
+    def begin(self, identity: str) -> str:
+        """See `Objects`. Nothing else makes the root."""
+        try:
+            self._put_new(MARK, identity.encode())
+            return (self._root / MARK).read_text().strip()
+        except OSError as error:
+            raise StoreUnavailable from error
 
     async def put_new(self, key: str, body: bytes) -> bool:
         """See `Objects`. A second writer returns once the first one's bytes are durable."""
@@ -57,7 +75,7 @@ class FolderObjects:
 
     async def delete(self, key: str) -> None:
         """See `Objects`."""
-        await off_loop(lambda: self._path(key).unlink(missing_ok=True))
+        await off_loop(self._delete, key)
 
     async def keys(self, prefix: str) -> AsyncIterator[tuple[str, datetime]]:
         """See `Objects`."""
@@ -71,6 +89,12 @@ class FolderObjects:
     def _prune(self, folder: str) -> None:
         with suppress(OSError):  # there is something in it, or it is gone
             self._path(folder).rmdir()
+
+    def _delete(self, key: str) -> None:
+        try:
+            self._path(key).unlink()
+        except FileNotFoundError:
+            _require_mark(self._root)
 
     def _put_new(self, key: str, body: bytes) -> bool:
         path = self._path(key)
@@ -95,6 +119,7 @@ class FolderObjects:
         try:
             file = self._path(key).open("rb")
         except FileNotFoundError:
+            _require_mark(self._root)
             return None, b""
         piece = file.read(PIECE_BYTES)
         if len(piece) == PIECE_BYTES:
@@ -106,6 +131,7 @@ class FolderObjects:
         try:
             return self._path(key).read_bytes()
         except FileNotFoundError:
+            _require_mark(self._root)
             return None
 
     def _keys(self, prefix: str) -> list[tuple[str, datetime]]:
@@ -113,6 +139,7 @@ class FolderObjects:
         try:
             entries = list(os.scandir(self._path(prefix)))  # half of what `Path.glob` costs
         except FileNotFoundError:
+            _require_mark(self._root)
             return []
         for entry in entries:
             try:
@@ -208,6 +235,8 @@ class _FileDraft:
 
     def _opened(self) -> BinaryIO:
         if self._file is None:
+            if self._folder != self._root:  # where only the mark itself goes
+                _require_mark(self._root)
             self._changed = _make_folders(self._folder)
             self._file = self._part.open("xb")
         return self._file
@@ -215,6 +244,12 @@ class _FileDraft:
     def _flush(self) -> None:
         self._opened().write(self._held)
         self._held.clear()
+
+
+def _require_mark(root: Path) -> None:
+    """Asked before anything is written, and before anything is said not to be there."""
+    if not (root / MARK).exists():
+        raise NoMark(root)
 
 
 def _make_folders(folder: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """What an object store is, and how its calls leave the event loop."""
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -11,6 +12,7 @@ from domain.errors import StoreUnavailable
 T = TypeVar("T")
 
 PIECE_BYTES: Final = 256 * 1024  # that are read or written at once
+MARK: Final = "cairn-store"  # the object that has the store's id
 
 
 class Draft(Protocol):
@@ -26,7 +28,19 @@ class Draft(Protocol):
 
 
 class Objects(Protocol):
-    """Where bytes live. A put has returned: the bytes survive a power cut."""
+    """Where bytes live. A put has returned: the bytes survive a power cut.
+
+    A store without an id takes and tells nothing, `StoreUnavailable`: it may be the empty place of a disk that is not
+    mounted.
+    """
+
+    def identity(self) -> str | None:
+        """The store's id; None when it has none. Blocks. `StoreUnavailable`."""
+        ...
+
+    def begin(self, identity: str) -> str:
+        """Give a new store its id; the one that it has, if somebody was faster. Blocks. `StoreUnavailable`."""
+        ...
 
     async def put_new(self, key: str, body: bytes) -> bool:
         """Write the object if there is none; False when there is one already, which stays as it was."""
@@ -67,3 +81,10 @@ async def off_loop(work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.to_thread(work, *arguments)
     except OSError as error:  # a full or failing disk
         raise StoreUnavailable from error
+
+
+class NoMark(OSError):
+    """In the place of the store is something without an id."""
+
+    def __init__(self, place: object) -> None:
+        super().__init__(errno.ENODEV, f"there is no {MARK}: is its disk mounted?", str(place))

@@ -17,6 +17,7 @@ from psycopg.sql import SQL, Identifier
 
 from infra.processes import child_environ
 from infra.settings import load_settings
+from tests.recordings import gpx
 from workers.cli.serving import migrate
 
 KEY = base64.b64encode(b"k" * 32).decode()
@@ -29,7 +30,7 @@ def environ_of(database: str, redis_url: str, data: Path) -> dict[str, str]:
     return {
         "DATABASE_URL": f"postgresql://?{database.replace(' ', '&')}",
         "REDIS_URL": redis_url,
-        "OBJECT_STORE_URL": data.as_uri(),
+        "OBJECT_STORE_URL": (data / "objects").as_uri(),
         "CAIRN_MASTER_KEY": KEY,
         "CAIRN_TOKEN_KEYS": f"k:{KEY}",
         "CAIRN_CURSOR_KEY": KEY,
@@ -90,3 +91,23 @@ async def test_a_server_that_loses_acked_writes_is_never_served_from(
     assert ended.returncode == 1
     assert "synchronous_commit = off" in ended.stderr
     assert "running" not in ended.stderr.lower()
+
+
+async def test_while_the_disk_of_the_store_is_not_mounted_uploads_come_later(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    environ = environ_of(database_url, redis_url, tmp_path)
+    async with served(tmp_path, environ) as http:
+        while (await http.get("/readyz")).status_code != 200:
+            await asyncio.sleep(0.05)
+        user = (await http.post("/v1/users", json=USER)).json()
+        http.headers["Authorization"] = f"Bearer {user['access_token']}"
+        run, sent = f"/v1/activities/{uuid4()}", {"Content-Type": "application/gpx+xml"}
+        (tmp_path / "objects").rename(tmp_path / "unmounted")
+        refused = await http.put(run, content=gpx(), headers=sent)
+        assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+        while "is its disk mounted" not in (await http.get("/readyz")).text:
+            await asyncio.sleep(0.05)
+        assert not (tmp_path / "objects").exists()
+        (tmp_path / "unmounted").rename(tmp_path / "objects")
+        assert (await http.put(run, content=gpx(), headers=sent)).status_code == 202

@@ -22,9 +22,10 @@ def s3() -> Iterator[str]:
 
 
 @pytest.fixture(params=["folder", "bucket"])
-def objects(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Objects:
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a new store."""
     if request.param == "folder":
-        return objects_at(f"file://{tmp_path}/objects%20of%20ours")
+        return f"file://{tmp_path}/objects%20of%20ours"
     endpoint, bucket = request.getfixturevalue("s3"), f"bucket-{uuid4().hex}"
     for name, value in {
         "AWS_ENDPOINT": endpoint,
@@ -34,4 +35,11 @@ def objects(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     }.items():
         monkeypatch.setenv(name, value)
     httpx.put(f"{endpoint}/{bucket}").raise_for_status()
-    return objects_at(f"s3://{bucket}/of/ours")
+    return f"s3://{bucket}/of/ours"
+
+
+@pytest.fixture
+def objects(url: str) -> Objects:
+    objects = objects_at(url)
+    objects.begin("of this test")
+    return objects

@@ -12,6 +12,7 @@ from infra.chunks import ObjectChunks
 from infra.keys import KeyUnusable, MasterKeys
 from infra.object_store import FolderObjects, Objects
 from tests.scenarios import ANNA, BEN
+from tests.stores import marked
 
 MASTER = MasterKeys([b"m" * 32])
 UPLOAD = Upload(ANNA, ActivityId(UUID("11111111-1111-4111-8111-111111111111")))
@@ -32,7 +33,7 @@ class FailingObjects(FolderObjects):
 
 @pytest.fixture
 def chunks(tmp_path: Path) -> ObjectChunks:
-    return ObjectChunks(FolderObjects(tmp_path), MASTER, b"secret")
+    return ObjectChunks(FolderObjects(marked(tmp_path)), MASTER, b"secret")
 
 
 async def keep(chunks: ObjectChunks, seq: int, body: bytes, upload: Upload = UPLOAD) -> bool:
@@ -102,18 +103,18 @@ async def test_what_others_have_put_there_is_left_alone(chunks: ObjectChunks, tm
 
 async def test_neither_content_nor_names_tell_where_a_runner_was(chunks: ObjectChunks, tmp_path: Path) -> None:
     await keep(chunks, 0, b"a secret place")
-    other = ObjectChunks(FolderObjects(tmp_path / "other"), MASTER, b"another secret")
+    other = ObjectChunks(FolderObjects(marked(tmp_path / "other")), MASTER, b"another secret")
     await keep(other, 0, b"a secret place")
     assert not any(b"secret" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     ours, theirs = [(await one.held(UPLOAD))[0] for one in (chunks, other)]
     assert ours.digest != theirs.digest
     with pytest.raises(KeyUnusable):
-        await together(ObjectChunks(FolderObjects(tmp_path), MasterKeys([b"x" * 32]), b"secret"))
+        await together(ObjectChunks(FolderObjects(marked(tmp_path)), MasterKeys([b"x" * 32]), b"secret"))
 
 
 async def test_under_a_new_secret_the_same_bytes_are_still_the_same(chunks: ObjectChunks, tmp_path: Path) -> None:
     await keep(chunks, 0, b"bytes")
-    later = ObjectChunks(FolderObjects(tmp_path), MASTER, b"a new secret")
+    later = ObjectChunks(FolderObjects(marked(tmp_path)), MASTER, b"a new secret")
     assert not await keep(later, 0, b"bytes")
     assert len(await later.held(UPLOAD)) == 1
     with pytest.raises(ChunkDiffers):
@@ -162,7 +163,7 @@ async def test_a_chunk_in_anothers_place_does_not_open(chunks: ObjectChunks, tmp
 
 @pytest.mark.parametrize("deletes", range(8))
 async def test_clearing_is_cut_off_anywhere_and_repeated(tmp_path: Path, deletes: int) -> None:
-    objects = FailingObjects(tmp_path)
+    objects = FailingObjects(marked(tmp_path))
     chunks = ObjectChunks(objects, MASTER, b"secret")
     digests = []
     for seq in range(3):
@@ -176,5 +177,5 @@ async def test_clearing_is_cut_off_anywhere_and_repeated(tmp_path: Path, deletes
         objects.left = 7
     await chunks.clear(UPLOAD)
     assert await chunks.taken(UPLOAD) == digests
-    assert [path.parent.name for path in tmp_path.rglob("*") if path.is_file()] == [str(ANNA)]
+    assert [path.parent.name for path in tmp_path.glob("*/**/*") if path.is_file()] == [str(ANNA)]
     assert [list((tmp_path / kind / str(ANNA)).iterdir()) for kind in ("chunks", "slices")] == [[], []]

@@ -1,12 +1,14 @@
 import asyncio
 import os
 import time
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
 import pytest
 
 from domain.errors import StoreUnavailable
 from infra.object_store import FolderObjects, Objects, objects_at
+from tests.stores import marked
 
 
 async def test_what_is_put_is_got(objects: Objects) -> None:
@@ -70,7 +72,7 @@ async def test_an_object_that_is_not_there_has_no_pieces(objects: Objects) -> No
 
 
 async def test_parts_of_writers_that_were_killed_go_after_a_day(tmp_path: Path) -> None:
-    objects = FolderObjects(tmp_path)
+    objects = FolderObjects(marked(tmp_path))
     await objects.put_new("inbox/a", b"")
     for name, age in (("old", 90_000), ("new", 10)):
         part = tmp_path / "inbox" / f".{name}.part"
@@ -81,7 +83,7 @@ async def test_parts_of_writers_that_were_killed_go_after_a_day(tmp_path: Path) 
 
 
 async def test_what_is_hidden_and_not_ours_stays_and_is_not_told(tmp_path: Path) -> None:
-    objects = FolderObjects(tmp_path)
+    objects = FolderObjects(marked(tmp_path))
     await objects.put_new("inbox/a", b"")
     hidden = tmp_path / "inbox" / ".snapshot"
     hidden.mkdir()
@@ -114,8 +116,49 @@ async def test_a_folder_goes_once_it_is_empty(objects: Objects, tmp_path: Path) 
     assert not list(tmp_path.rglob("folder"))
 
 
+async def each_call(objects: Objects) -> AsyncIterator[Awaitable[object]]:
+    yield objects.put_new("inbox/a", b"")
+    yield objects.replace("tracks/a", b"")
+    yield objects.get("tracks/a")
+    yield anext(objects.pieces("tracks/a"))
+    yield objects.delete("tracks/a")
+    yield anext(aiter(objects.keys("inbox")))
+    async with objects.draft("inbox") as draft:
+        yield draft.commit("b")
+
+
+async def test_a_store_without_an_id_takes_and_tells_nothing(url: str) -> None:
+    objects = objects_at(url)
+    assert objects.identity() is None
+    async for call in each_call(objects):
+        with pytest.raises(StoreUnavailable):
+            await call
+    assert (objects.begin("one"), objects.begin("another"), objects_at(url).identity()) == ("one",) * 3
+    await objects.put_new("inbox/a", b"")
+    assert await objects.get("inbox/none") is None
+
+
+async def test_the_empty_place_of_a_disk_that_is_not_mounted_is_not_the_store(tmp_path: Path) -> None:
+    root, away = marked(tmp_path / "objects"), tmp_path / "away"
+    objects = FolderObjects(root)
+    await objects.put_new("inbox/a", b"kept")
+    root.rename(away)
+    for there in (False, True):
+        if there:
+            (root / "inbox").mkdir(parents=True)  # as earlier versions made them
+        async for call in each_call(objects):
+            with pytest.raises((StoreUnavailable, StopAsyncIteration)):
+                await call
+        assert not [path for path in tmp_path.glob("objects/**/*") if path.is_file()]
+        assert root.exists() is there
+    (root / "inbox").rmdir()
+    root.rmdir()
+    away.rename(root)
+    assert await objects.get("inbox/a") == b"kept"
+
+
 async def test_half_written_files_are_never_seen(tmp_path: Path) -> None:
-    objects = FolderObjects(tmp_path)
+    objects = FolderObjects(marked(tmp_path))
     await objects.put_new("pending/a", b"")
     (tmp_path / "pending" / ".0123.part").write_bytes(b"ha")
     assert [key async for key, _ in objects.keys("pending")] == ["pending/a"]
@@ -123,7 +166,7 @@ async def test_half_written_files_are_never_seen(tmp_path: Path) -> None:
 
 async def test_a_store_that_cannot_write_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"in the way of a folder")
-    for write in (FolderObjects(tmp_path).put_new, FolderObjects(tmp_path).replace):
+    for write in (FolderObjects(marked(tmp_path)).put_new, FolderObjects(marked(tmp_path)).replace):
         with pytest.raises(StoreUnavailable):
             await write("file/key", b"bytes")
 

@@ -17,6 +17,7 @@ from infra.object_store import FolderObjects
 from infra.rewrapping import rewrap_waiting
 from infra.views import ReadModels
 from tests.scenarios import ANNA, BEN
+from tests.stores import marked
 from tests.uploads import accept
 
 OLD, NEW = b"o" * 32, b"n" * 32
@@ -27,7 +28,7 @@ class Store:
     """What one process sees of the object store, with the master keys it was given."""
 
     def __init__(self, folder: Path, read_models: ReadModels, *keys: bytes) -> None:
-        self.objects, self.master = FolderObjects(folder), MasterKeys(keys)
+        self.objects, self.master = FolderObjects(marked(folder)), MasterKeys(keys)
         self.inbox = ObjectInbox(self.objects, self.master, UserKeys(read_models, MasterKeys([NEW])))
         self.chunks = ObjectChunks(self.objects, self.master, SECRET)
 

@@ -27,6 +27,7 @@ from infra.secrets import load_secrets, make_secrets
 from infra.vault import Vault, WrongMasterKey
 from infra.views import ReadModels
 from tests.scenarios import ANNA, BEN, CARA, MAY_1
+from tests.stores import marked
 from workers.cli.keys import keys_command
 
 OLD, NEW = b"o" * 32, b"n" * 32
@@ -166,7 +167,7 @@ async def test_a_key_that_does_not_open_stops_it_with_what_to_do(old: Server, da
 
 
 def run(data: Path) -> click.testing.Result:
-    environ = {"CAIRN_DATA": str(data), "REDIS_URL": "redis://127.0.0.1:1", "OBJECT_STORE_URL": "file:///tmp"}
+    environ = {"CAIRN_DATA": str(data), "REDIS_URL": "redis://127.0.0.1:1", "OBJECT_STORE_URL": marked(data).as_uri()}
     return click.testing.CliRunner().invoke(keys_command, ["rotate"], env=environ)
 
 

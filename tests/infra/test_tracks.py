@@ -23,6 +23,7 @@ from tests.infra.event_store.conftest import MASTER, Store, opened
 from tests.infra.formats.test_track import ITS_COLUMNS, VERSION_1
 from tests.recordings import fit
 from tests.scenarios import ANNA, BEN, MAY_1, run
+from tests.stores import marked
 
 __all__ = ["opened"]
 
@@ -40,7 +41,7 @@ class FullDisk(FolderObjects):
 
 @pytest.fixture
 def objects(tmp_path: Path) -> FolderObjects:
-    return FolderObjects(tmp_path)
+    return FolderObjects(marked(tmp_path))
 
 
 @pytest.fixture
@@ -136,7 +137,7 @@ async def test_recompaction_seals_what_never_was(tracks: ObjectTracks, opened: S
 
 
 async def test_a_track_that_cannot_be_replaced_or_read_stays(opened: Store, tmp_path: Path) -> None:
-    tracks = ObjectTracks(FullDisk(tmp_path), opened.keys)
+    tracks = ObjectTracks(FullDisk(marked(tmp_path)), opened.keys)
     await tracks.keep(ANNA, RUN, SESSION)
     with pytest.raises(StoreUnavailable):
         await tracks.recompact(ANNA, RUN)

@@ -9,7 +9,10 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from redis import Redis
 from redis.exceptions import RedisError
 
+from domain.errors import StoreUnavailable
 from infra.faults import Fault
+from infra.object_store import objects_at
+from infra.store_mark import check_store
 
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not bound here
 
@@ -61,6 +64,17 @@ def require_valkey(url: str) -> None:
         raise Fault(f"the Valkey or Redis of REDIS_URL does not answer: {error}") from None
     finally:
         redis.close()
+
+
+def require_store(database_url: str, url: str) -> None:
+    """`Fault` when the object store does not answer, or is not the one of this database."""
+    try:
+        with psycopg.connect(database_url, connect_timeout=5, autocommit=True) as connection:
+            check_store(connection, objects_at(url))
+    except StoreUnavailable as away:
+        raise Fault(f"the object store at {url} cannot be used: {away.__cause__}") from None
+    except psycopg.OperationalError as error:
+        raise Fault(f"the Postgres of DATABASE_URL does not answer: {str(error).strip()}") from None
 
 
 def psql_address(url: str) -> str:

@@ -24,6 +24,7 @@ from workers.cli.addresses import (
     psql_address,
     require_free,
     require_postgres,
+    require_store,
     require_valkey,
     without_password,
 )
@@ -111,7 +112,9 @@ class _Up:
             "PYTHONSAFEPATH": "1",  # our packages, never a folder of the same name where the user happens to be
             "PYTHONUNBUFFERED": "1",
         }
-        await asyncio.to_thread(migrate, load_settings(self._data, environ))
+        settings = load_settings(self._data, environ)
+        await asyncio.to_thread(migrate, settings)
+        await asyncio.to_thread(require_store, settings.database_url, settings.object_store_url)
         await self._supervisor.start(*self._processes(environ))
         return instance
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from click import Command
 from click.testing import CliRunner, Result
 
+from tests.stores import marked
+
 _KEY = base64.b64encode(b"m" * 32).decode()
 
 Run = Callable[..., Result]
@@ -17,7 +19,7 @@ def running(command: Command, database_url: str, folder: Path, redis_url: str = 
     environ = {
         "DATABASE_URL": f"postgresql://?{database_url.replace(' ', '&')}",
         "REDIS_URL": redis_url,
-        "OBJECT_STORE_URL": f"file://{folder}",
+        "OBJECT_STORE_URL": marked(folder).as_uri(),
         "CAIRN_MASTER_KEY": _KEY,
         "CAIRN_TOKEN_KEYS": f"k:{_KEY}",
         "CAIRN_CURSOR_KEY": _KEY,
