@@ -11,7 +11,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 
 from domain.errors import StoreUnavailable
-from infra.object_store.objects import MARK, PIECE_BYTES, Draft, NoMark, off_loop
+from infra.object_store.objects import MARK, PIECE_BYTES, Draft, Failures, NoMark
 
 
 class BucketObjects:
@@ -19,6 +19,7 @@ class BucketObjects:
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._failures = Failures()
         self._identity: str | None = None  # looked for until it is there: a bucket is not unmounted
         self._store = S3Store.from_url(
             url,
@@ -34,7 +35,7 @@ class BucketObjects:
         except FileNotFoundError:
             return None
         except BaseError as error:
-            raise StoreUnavailable from error
+            raise StoreUnavailable from self._failures.told(MARK, error)
         return self._identity
 
     def begin(self, identity: str) -> str:
@@ -43,13 +44,13 @@ class BucketObjects:
             with suppress(AlreadyExistsError):
                 self._store.put(MARK, identity.encode(), mode="create", use_multipart=False)
         except BaseError as error:
-            raise StoreUnavailable from error
+            raise StoreUnavailable from self._failures.told(MARK, error)
         return self.identity() or identity
 
     async def require_mark(self) -> None:
         """`StoreUnavailable` while the store has no id."""
         if self._identity is None and await asyncio.to_thread(self.identity) is None:
-            raise StoreUnavailable from NoMark(self._url)
+            raise StoreUnavailable from self._failures.told(MARK, NoMark(self._url))
 
     async def put_new(self, key: str, body: bytes | BinaryIO) -> bool:
         """See `Objects`; by a conditional write (`If-None-Match: *`)."""
@@ -59,14 +60,14 @@ class BucketObjects:
         except AlreadyExistsError:
             return False
         except BaseError as error:
-            raise StoreUnavailable from error
+            raise StoreUnavailable from self._failures.told(key, error)
         return True
 
     @asynccontextmanager
     async def draft(self, folder: str) -> AsyncIterator[Draft]:
         """See `Objects`. It waits on this machine's disk: a conditional write takes an object whole."""
         with TemporaryFile() as file:
-            yield _BucketDraft(self, folder, file)
+            yield _BucketDraft(self, folder, file, self._failures)
 
     async def replace(self, key: str, body: bytes) -> None:
         """See `Objects`."""
@@ -74,7 +75,7 @@ class BucketObjects:
         try:
             await self._store.put_async(key, body)
         except BaseError as error:
-            raise StoreUnavailable from error
+            raise StoreUnavailable from self._failures.told(key, error)
 
     async def get(self, key: str) -> bytes | None:
         """See `Objects`."""
@@ -84,7 +85,7 @@ class BucketObjects:
         except FileNotFoundError:
             return None
         except BaseError as error:
-            raise StoreUnavailable from error
+            raise StoreUnavailable from self._failures.told(key, error)
 
     async def pieces(self, key: str) -> AsyncIterator[bytes]:
         """See `Objects`."""
@@ -95,7 +96,7 @@ class BucketObjects:
         except FileNotFoundError:
             return
         except BaseError as error:
-            raise StoreUnavailable from error
+            raise StoreUnavailable from self._failures.told(key, error)
 
     async def delete(self, key: str) -> None:
         """See `Objects`."""
@@ -105,7 +106,7 @@ class BucketObjects:
         except FileNotFoundError:
             return
         except BaseError as error:
-            raise StoreUnavailable from error
+            raise StoreUnavailable from self._failures.told(key, error)
 
     async def prune(self, folder: str) -> None:
         """See `Objects`."""
@@ -118,22 +119,23 @@ class BucketObjects:
                 for item in found:
                     yield item["path"], item["last_modified"]
         except BaseError as error:
-            raise StoreUnavailable from error
+            raise StoreUnavailable from self._failures.told(prefix, error)
 
 
 class _BucketDraft:
     """An object that is put when it is whole."""
 
-    def __init__(self, store: BucketObjects, folder: str, file: BinaryIO) -> None:
+    def __init__(self, store: BucketObjects, folder: str, file: BinaryIO, failures: Failures) -> None:
         self._store = store
+        self._failures = failures
         self._folder = folder
         self._file = file
 
     async def write(self, data: bytes) -> None:
         """See `Draft`."""
-        await off_loop(self._file.write, data)
+        await self._failures.off_loop("temporary files", self._file.write, data)
 
     async def commit(self, name: str) -> bool:
         """See `Draft`."""
-        await off_loop(self._file.seek, 0)
+        await self._failures.off_loop("temporary files", self._file.seek, 0)
         return await self._store.put_new(f"{self._folder}/{name}", self._file)

@@ -10,7 +10,7 @@ from typing import BinaryIO, Final
 from uuid import uuid4
 
 from domain.errors import StoreUnavailable
-from infra.object_store.objects import MARK, PIECE_BYTES, Draft, NoMark, off_loop
+from infra.object_store.objects import MARK, PIECE_BYTES, Draft, Failures, NoMark
 
 _FOLDERS: Final = 100_000  # that are remembered
 _ABANDONED_SECONDS: Final = 86_400.0  # a part that nobody finished: its writer was killed
@@ -22,6 +22,7 @@ class FolderObjects:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._durable: set[Path] = set()  # folders whose names this process has synced
+        self._failures = Failures()
 
     def identity(self) -> str | None:
         """See `Objects`."""
@@ -30,7 +31,7 @@ class FolderObjects:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise StoreUnavailable from error
+            raise StoreUnavailable from self._failures.told(MARK, error)
 
     def begin(self, identity: str) -> str:
         """See `Objects`. Nothing else makes the root."""
@@ -38,53 +39,53 @@ class FolderObjects:
             self._put_new(MARK, identity.encode())
             return (self._root / MARK).read_text().strip()
         except OSError as error:
-            raise StoreUnavailable from error
+            raise StoreUnavailable from self._failures.told(MARK, error)
 
     async def put_new(self, key: str, body: bytes) -> bool:
         """See `Objects`. A second writer returns once the first one's bytes are durable."""
-        return await off_loop(self._put_new, key, body)
+        return await self._failures.off_loop(key, self._put_new, key, body)
 
     @asynccontextmanager
     async def draft(self, folder: str) -> AsyncIterator[Draft]:
         """See `Objects`."""
-        draft = _FileDraft(self._path(folder), self._root, self._durable)
+        draft = self._draft(self._path(folder))
         try:
             yield draft
         finally:
             if draft.begun:  # as a rule it was committed
-                await off_loop(draft.discard)
+                await self._failures.off_loop(folder, draft.discard)
 
     async def replace(self, key: str, body: bytes) -> None:
         """See `Objects`."""
-        await off_loop(self._replace, key, body)
+        await self._failures.off_loop(key, self._replace, key, body)
 
     async def get(self, key: str) -> bytes | None:
         """See `Objects`."""
-        return await off_loop(self._get, key)
+        return await self._failures.off_loop(key, self._get, key)
 
     async def pieces(self, key: str) -> AsyncIterator[bytes]:
         """See `Objects`."""
-        file, piece = await off_loop(self._begin, key)
+        file, piece = await self._failures.off_loop(key, self._begin, key)
         try:
             while piece:
                 yield piece
-                piece = await off_loop(file.read, PIECE_BYTES) if file is not None else b""
+                piece = await self._failures.off_loop(key, file.read, PIECE_BYTES) if file is not None else b""
         finally:
             if file is not None:
                 file.close()
 
     async def delete(self, key: str) -> None:
         """See `Objects`."""
-        await off_loop(self._delete, key)
+        await self._failures.off_loop(key, self._delete, key)
 
     async def keys(self, prefix: str) -> AsyncIterator[tuple[str, datetime]]:
         """See `Objects`."""
-        for found in await off_loop(self._keys, prefix):
+        for found in await self._failures.off_loop(prefix, self._keys, prefix):
             yield found
 
     async def prune(self, folder: str) -> None:
         """See `Objects`. Who writes into it at the same time is told to send again."""
-        await off_loop(self._prune, folder)
+        await self._failures.off_loop(folder, self._prune, folder)
 
     def _prune(self, folder: str) -> None:
         with suppress(OSError):  # there is something in it, or it is gone
@@ -98,7 +99,7 @@ class FolderObjects:
 
     def _put_new(self, key: str, body: bytes) -> bool:
         path = self._path(key)
-        draft = _FileDraft(path.parent, self._root, self._durable)
+        draft = self._draft(path.parent)
         try:
             draft.append(body)
             return draft.link(path.name)
@@ -107,7 +108,7 @@ class FolderObjects:
 
     def _replace(self, key: str, body: bytes) -> None:
         path = self._path(key)
-        draft = _FileDraft(path.parent, self._root, self._durable)
+        draft = self._draft(path.parent)
         try:
             draft.append(body)
             draft.rename(path.name)
@@ -152,6 +153,9 @@ class FolderObjects:
                 Path(entry).unlink(missing_ok=True)
         return found
 
+    def _draft(self, folder: Path) -> "_FileDraft":
+        return _FileDraft(folder, self._root, self._durable, self._failures)
+
     def _path(self, key: str) -> Path:
         return self._root / key
 
@@ -159,11 +163,13 @@ class FolderObjects:
 class _FileDraft:
     """A file without a name of its own. What is small is written and synced in one go, off the event loop."""
 
-    def __init__(self, folder: Path, root: Path, durable: set[Path]) -> None:
+    def __init__(self, folder: Path, root: Path, durable: set[Path], failures: Failures) -> None:
         self._folder = folder
         self._root = root
+        self._failures = failures
         self._durable = durable
         self._part = folder / f".{uuid4().hex}.part"  # in the same folder: a link cannot cross file systems
+        self._key = folder.relative_to(root).as_posix()
         self._held = bytearray()
         self._file: BinaryIO | None = None
         self._changed: list[Path] = []  # folders that were made for it
@@ -172,11 +178,11 @@ class _FileDraft:
         """See `Draft`."""
         self._held += data
         if len(self._held) >= PIECE_BYTES:
-            await off_loop(self._flush)
+            await self._failures.off_loop(self._key, self._flush)
 
     async def commit(self, name: str) -> bool:
         """See `Draft`."""
-        return await off_loop(self.link, name)
+        return await self._failures.off_loop(self._key, self.link, name)
 
     def append(self, data: bytes) -> None:
         """As `write`, where nothing else waits."""

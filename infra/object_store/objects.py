@@ -2,6 +2,8 @@
 
 import asyncio
 import errno
+import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -9,9 +11,13 @@ from typing import Final, Protocol, TypeVar
 
 from domain.errors import StoreUnavailable
 
+_log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 PIECE_BYTES: Final = 256 * 1024  # that are read or written at once
+_QUIET_SECONDS: Final = 60.0
+
 MARK: Final = "cairn-store"  # the object that has the store's id
 
 
@@ -75,12 +81,37 @@ class Objects(Protocol):
         ...
 
 
-async def off_loop(work: Callable[..., T], *arguments: object) -> T:
-    """Do it in a thread; a full or failing disk is a store that is away."""
-    try:
-        return await asyncio.to_thread(work, *arguments)
-    except OSError as error:  # a full or failing disk
-        raise StoreUnavailable from error
+class ObjectStoreFailed(Exception):
+    """Why the store is away. Of the key only the kind is told: the rest says whose it is."""
+
+    def __init__(self, key: str, error: Exception) -> None:
+        kind = key.partition("/")[0]
+        told = (
+            f"{error.strerror} (errno {error.errno})" if isinstance(error, OSError) else str(error).partition("\n")[0]
+        )
+        super().__init__(f"the object store fails at {kind}: {told.replace(key, kind)}")
+
+
+class Failures:
+    """Of one store: told in the log, once a minute at most, since callers only hear that it is away."""
+
+    def __init__(self) -> None:
+        self._quiet_until = 0.0
+
+    async def off_loop(self, key: str, work: Callable[..., T], *arguments: object) -> T:
+        """Do it in a thread; a full or failing disk is a store that is away."""
+        try:
+            return await asyncio.to_thread(work, *arguments)
+        except OSError as error:
+            raise StoreUnavailable from self.told(key, error)
+
+    def told(self, key: str, error: Exception) -> ObjectStoreFailed:
+        """The cause of a `StoreUnavailable`."""
+        failed = ObjectStoreFailed(key, error)
+        if time.monotonic() >= self._quiet_until:
+            self._quiet_until = time.monotonic() + _QUIET_SECONDS
+            _log.warning("%s", failed)
+        return failed
 
 
 class NoMark(OSError):

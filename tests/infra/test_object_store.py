@@ -1,13 +1,16 @@
 import asyncio
 import os
+import resource
 import time
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
 import pytest
+from obstore.exceptions import BaseError
 
 from domain.errors import StoreUnavailable
 from infra.object_store import FolderObjects, Objects, objects_at
+from infra.object_store.objects import ObjectStoreFailed
 from tests.stores import marked
 
 
@@ -171,10 +174,47 @@ async def test_a_store_that_cannot_write_says_so(tmp_path: Path) -> None:
             await write("file/key", b"bytes")
 
 
-async def test_a_bucket_that_does_not_answer_is_said_to_be_away(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_why_the_store_fails_is_logged_once_a_minute_and_not_whose_it_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    objects = FolderObjects(marked(tmp_path))
+    (tmp_path / "originals").write_bytes(b"in the way of a folder")
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            await objects.put_new("originals/anna/one", b"bytes")
+    assert caplog.messages == ["the object store fails at originals: Not a directory (errno 20)"]
+
+
+async def test_a_draft_on_a_full_disk_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    objects = FolderObjects(marked(tmp_path))
+    (tmp_path / "inbox").mkdir()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # the nearest to a full disk that needs no disk
+    try:
+        with pytest.raises(StoreUnavailable):
+            async with objects.draft("inbox") as draft:
+                await draft.write(b"x" * 700_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caplog.messages == ["the object store fails at inbox: File too large (errno 27)"]
+
+
+async def test_a_bucket_that_does_not_answer_is_said_to_be_away(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("AWS_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
+    objects = objects_at("s3://bucket/of/ours")
     with pytest.raises(StoreUnavailable):
-        await objects_at("s3://bucket/of/ours").get("key")
+        await objects.get("key")
+    (told,) = caplog.messages
+    assert told.startswith("the object store fails at cairn-store: ")
+
+
+def test_of_a_failing_key_only_the_kind_is_told() -> None:
+    error = BaseError("Error performing PUT http://host/bucket/tracks/anna/one\nand more")
+    assert str(ObjectStoreFailed("tracks/anna/one", error)) == (
+        "the object store fails at tracks: Error performing PUT http://host/bucket/tracks"
+    )

@@ -54,9 +54,10 @@ class IngestLoop:
         while task is not None and not task.cancelling():  # the client of the queue may swallow it while it connects
             try:
                 await work()
-            except StoreUnavailable:
+            except StoreUnavailable as away:
                 self._missed = True
-                _log.warning("a server is away: what waits stays in the inbox until it is back")
+                why = str(away.__cause__ or away).strip().partition("\n")[0] or "it does not answer"
+                _log.warning("a server is away: what waits stays in the inbox until it is back (%s)", why)
                 await asyncio.sleep(_WAIT_SECONDS)
 
     async def _turn(self) -> None:

@@ -345,3 +345,13 @@ async def test_the_loop_ends_when_it_is_told_to_also_while_it_connects(parts: Pa
     loop.cancel()
     _, left = await asyncio.wait({loop}, timeout=20)
     assert not left
+
+
+async def test_which_server_is_away_is_logged(parts: Parts, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "inbox").write_bytes(b"in the way of a folder")
+    loop = asyncio.create_task(IngestLoop(ingest(parts, CrashingReader()), parts.inbox, parts.queue, clock=now).run())
+    while not any("(the object store fails at inbox: Not a directory (errno 20))" in said for said in caplog.messages):
+        await asyncio.sleep(0.01)
+    loop.cancel()
+    with suppress(asyncio.CancelledError):
+        await loop
