@@ -1,11 +1,14 @@
 """What makes a database unusable is refused at start, with the reason and what to do."""
 
+from pathlib import Path
+
 import pytest
 from eventsourcing.postgres import PostgresApplicationRecorder
 from psycopg import Connection
 from psycopg.sql import SQL, Identifier
 from redis.asyncio import Redis
 
+from infra.object_store import FolderObjects
 from infra.server_checks import MigrationMissing, ServerChecks, UnsafeServer, check_server
 from infra.vault import Vault, WrongMasterKey
 from tests.infra.event_store.test_library import datastore_of
@@ -55,10 +58,10 @@ def test_another_master_key_is_refused(database: Connection) -> None:
 
 
 async def test_a_server_says_itself_what_is_wrong_with_it(
-    database: Connection, database_url: str, redis_url: str
+    database: Connection, database_url: str, redis_url: str, tmp_path: Path
 ) -> None:
     name = Identifier(database.info.dbname)
-    checks = ServerChecks(database_url, redis := Redis.from_url(redis_url), VAULT)
+    checks = ServerChecks(database_url, redis := Redis.from_url(redis_url), VAULT, FolderObjects(tmp_path))
     await checks.look()
     assert checks.missing() == {}
     database.execute(SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
