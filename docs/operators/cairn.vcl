@@ -12,6 +12,14 @@ backend default {
     .host = "127.0.0.1";
     .port = "8000";
     .connect_timeout = 1s;
+    .probe = {  # an API that hangs is found out once, not by every visitor
+        .url = "/livez";
+        .interval = 1s;
+        .timeout = 2s;
+        .window = 2;
+        .threshold = 1;
+        .initial = 1;
+    }
 }
 
 sub vcl_recv {
@@ -32,10 +40,15 @@ sub vcl_recv {
     } else {
         set req.url = regsub(req.url, "\?.*", "");
     }
-    # As long as `stale-while-revalidate` says; as long as there is something, when the origin answered with a fault.
-    set req.grace = 30s;
-    if (req.restarts > 0) {
-        set req.grace = 1h;
+    # Three looks at what is kept. The first takes what there is, and has it fetched anew in the background. What is older
+    # than `stale-while-revalidate` allows is not shown: the second look waits for the new one. When there is none, because
+    # the origin is away or answers with a fault, the third takes what there is after all. Nobody who comes for a kept page
+    # fetches it himself, so nobody waits for more than one answer.
+    set req.grace = 1h;
+    if (req.restarts == 1) {
+        set req.grace = 30s;
+    } elsif (req.restarts > 1) {
+        set req.http.X-Cairn-Public = "kept";
     }
     return (hash);
 }
@@ -56,14 +69,32 @@ sub vcl_hash {
     return (lookup);
 }
 
+sub vcl_hit {
+    if (req.restarts == 0 && obj.ttl + 30s < 0s) {
+        set req.http.X-Cairn-Public = "old";
+    }
+}
+
+sub vcl_miss {
+    if (req.restarts == 1) {
+        return (restart);
+    }
+}
+
+sub vcl_backend_fetch {
+    if (bereq.is_bgfetch && bereq.http.X-Cairn-Public == "kept") {
+        return (abandon);  # it was asked just now
+    }
+    if (bereq.http.X-Cairn-Public) {
+        set bereq.first_byte_timeout = 5s;
+    }
+}
+
 sub vcl_backend_response {
     if (bereq.uncacheable) {
         return (deliver);
     }
     if (beresp.status >= 500) {
-        if (bereq.is_bgfetch) {
-            return (abandon);  # what is there stays
-        }
         return (error(503, "Service Unavailable"));
     }
     # Kept is only what says that it is public, and by which keys it can be dropped.
@@ -83,17 +114,21 @@ sub vcl_backend_response {
 }
 
 sub vcl_backend_error {
+    if (bereq.is_bgfetch) {
+        return (abandon);  # what is there stays
+    }
     set beresp.http.Content-Type = "application/problem+json";
     set beresp.http.Cache-Control = "no-store";
     set beresp.http.Retry-After = "2";
     set beresp.body = {"{"type":"urn:cairn:problem:unavailable","title":"Service Unavailable","status":503,"}
         + {""code":"unavailable","detail":"The server does not answer now. The same request is safe to repeat." }"};
+    set beresp.grace = 0s;
     return (deliver);
 }
 
 sub vcl_deliver {
-    if (resp.status >= 500 && req.http.X-Cairn-Public && req.restarts == 0) {
-        return (restart);  # once, for what is kept, however old
+    if (req.http.X-Cairn-Public == "old") {
+        return (restart);
     }
     if (req.http.X-Cairn-Public && resp.http.Surrogate-Key) {
         # Nobody behind this cache is told of changes: they keep pages only to ask whether these are still good.

@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
@@ -32,7 +31,6 @@ from api.main import services_of
 from domain.activity import Activity
 from domain.events.user import UserErased
 from domain.measures import UserId, Visibility
-from domain.publishing import activity_key
 from domain.user import User, user_stream_id
 from infra.bootstrap import now
 from infra.cdn import PurgePlace
@@ -40,7 +38,6 @@ from infra.event_store.fence import Fence
 from infra.settings import Cdn
 from tests import scenarios
 from tests.api.conftest import Runner, World
-from tests.network import Answer, network
 from tests.recordings import STARTED, fit
 from tests.varnish import Varnish, varnish
 from workers.cli.worker import run_purger
@@ -49,10 +46,6 @@ _log = logging.getLogger(__name__)
 
 CHANGES = int(os.environ.get("CAIRN_CDN_CHANGES", "1"))
 PATIENCE_SECONDS = 30.0  # half of what a page would be kept for if nobody purged it; the machine may be busy
-KEPT = {
-    "Cache-Control": "public, max-age=0, s-maxage=60, stale-while-revalidate=30",
-    "Surrogate-Key": f"{activity_key(UUID(int=1))} user-{UUID(int=2)}",
-}
 
 
 class Gate:
@@ -333,34 +326,3 @@ async def test_only_keys_are_purged(front: Front) -> None:
             answer = await http.post(front.varnish.purge_url, headers={"Surrogate-Key": keys})
             assert answer.status_code == 400, keys
         assert (await http.get(front.varnish.purge_url)).status_code == 400
-
-
-async def test_what_is_kept_outlives_the_origin_and_never_a_purge(tmp_path: Path) -> None:
-    answers: dict[str, Answer | None] = {"page": Answer(200, b"one", KEPT)}
-
-    def hasten(vcl: str) -> str:
-        """Kept for half a second, and shown for one more while it is asked for again."""
-        ttl = "sub vcl_backend_response { if (beresp.http.Surrogate-Key) { set beresp.ttl = 0.5s; } }"
-        assert "req.grace = 30s" in vcl
-        return vcl.replace("req.grace = 30s", "req.grace = 1s").replace("import std;", f"import std;\n{ttl}")
-
-    path = "/v1/public/activities/x"
-    async with network(lambda _request: answers["page"]) as (origin, asked):
-        with varnish(tmp_path, origin, hasten) as cache:
-            async with httpx.AsyncClient(base_url=cache.url) as http:
-                assert (await http.get(path)).content == b"one"
-                answers["page"] = Answer(200, b"two", KEPT)
-                await asyncio.sleep(0.7)
-                assert (await http.get(path)).content == b"one"  # at once, and it is asked for again
-                while (await http.get(path)).content != b"two":
-                    await asyncio.sleep(0.02)
-                for answers["page"] in (None, Answer(503, b"no", {"Cache-Control": "no-store"})):
-                    await asyncio.sleep(2.0)
-                    count = len(asked)
-                    answer = await http.get(path)
-                    assert (answer.status_code, answer.content) == (200, b"two")
-                    assert len(asked) > count  # it was asked, and had nothing to say
-                purged = await http.post(cache.purge_url, headers={"Surrogate-Key": activity_key(UUID(int=1))})
-                assert purged.status_code == 200
-                gone = await http.get(path)
-                assert (gone.status_code, gone.json()["code"], gone.headers["Retry-After"]) == (503, "unavailable", "2")
