@@ -9,7 +9,7 @@ from domain.events.user import ProfileChanged, UserErased
 from domain.measures import Visibility
 
 
-class CachesAway(Exception):
+class CacheAway(Exception):
     """A shared cache was not reached, or refused. Nothing is lost: it is told again."""
 
 

@@ -348,7 +348,7 @@ _STANDINGS: Final = """
     CROSS JOIN LATERAL (VALUES ('active', p.active), ('standby', p.standby), ('shadow', p.shadow)) r (role, schema_name)
     JOIN projection_builds b ON b.schema_name = r.schema_name
     UNION ALL SELECT 'reactors', 'active', 0, '', 0, coalesce(min(position), -1)
-    FROM reactors WHERE name <> 'cdn'  -- what a cache is told is nobody's notice: it may be away
+    FROM reactors WHERE NOT starts_with(name, 'cdn')  -- what a cache is told is nobody's notice: it may be away
 """
 # Another cluster, another timeline of it (a restored one goes on from the past), another database or another table.
 _LOG: Final = """

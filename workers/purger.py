@@ -1,4 +1,4 @@
-"""Pages that changed leave the shared caches: after the read models say what is true now, and once more soon after.
+"""Pages that changed leave a shared cache: after the read models say what is true now, and once more soon after.
 
 A cache that is told before the read models have taken an event asks again too early, and keeps what was true before it.
 So an event counts as come once they have passed it. An answer may even then be on its way which was made before, and
@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from domain.events.event import Recorded
-from domain.publishing import CachesAway, changed_by
+from domain.publishing import CacheAway, changed_by
 
 _log = logging.getLogger(__name__)
 
@@ -25,19 +25,19 @@ _LATE_SECONDS: Final = 2.0  # read models that are behind for longer are complai
 Page = tuple[Sequence[Recorded], int]  # events, and the position up to which they are all there is
 
 
-class Caches(Protocol):
-    """All shared caches."""
+class Cache(Protocol):
+    """One of the shared caches; as text, which."""
 
     def purge(self, keys: Collection[str]) -> None:
-        """Drop the pages with any of these keys. Repeatable. `CachesAway` unless all caches did."""
+        """Drop the pages with any of these keys. Repeatable. `CacheAway` unless it did."""
         ...
 
 
 class Place(Protocol):
-    """How far the caches know the log, kept durably."""
+    """How far the cache knows the log, kept durably."""
 
     def mine(self) -> bool:
-        """Whether this process is the one that tells them."""
+        """Whether this process is the one that tells it."""
         ...
 
     def position(self) -> int:
@@ -62,18 +62,20 @@ class _Told(NamedTuple):
 
 
 class Purger:
-    """Follows the log. At least once: after a crash it begins where everything was told twice."""
+    """Follows the log for one cache, so that none waits for another. At least once: after a crash it begins where
+    everything was told twice.
+    """
 
     def __init__(
         self,
         read: Callable[[int, int], Page],
         place: Place,
-        caches: Caches,
+        cache: Cache,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._read = read
         self._place = place
-        self._caches = caches
+        self._cache = cache
         self._clock = clock
         self._position: int | None = None  # told once; None: another process has the place
         self._told: deque[_Told] = deque()
@@ -87,9 +89,9 @@ class Purger:
             return False
         try:
             again, anew = self._tell_again(), self._tell()
-        except CachesAway as failure:
+        except CacheAway as failure:
             self._retry_at = self._clock() + _RETRY_SECONDS
-            self._complain("shared caches keep what has changed: %s", failure)
+            self._complain("a shared cache keeps what has changed: %s: %s", self._cache, failure)
             self._failing = True
             return False
         return again or anew
@@ -133,16 +135,17 @@ class Purger:
     def _purge(self, keys: frozenset[str]) -> None:
         if not keys:
             return
-        self._caches.purge(keys)
+        self._cache.purge(keys)
         if self._failing:
-            _log.info("shared caches are told again")
+            _log.info("a shared cache is told again: %s", self._cache)
             self._failing = False
 
     def _wait_for_readers(self, waiting: int) -> None:
         self._behind_since = self._behind_since or self._clock()
         late = self._clock() - self._behind_since
         if late > _LATE_SECONDS:
-            self._complain("shared caches wait for the read models: %d events or more, for %.0f s", waiting, late)
+            words = "a shared cache waits for the read models: %s: %d events or more, for %.0f s"
+            self._complain(words, self._cache, waiting, late)
 
     def _complain(self, words: str, *details: object) -> None:
         if self._clock() >= self._complain_at:

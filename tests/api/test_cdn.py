@@ -40,7 +40,7 @@ from tests import scenarios
 from tests.api.conftest import Runner, World
 from tests.recordings import STARTED, fit
 from tests.varnish import Varnish, varnish
-from workers.cli.worker import run_purger
+from workers.cli.worker import run_purgers
 
 _log = logging.getLogger(__name__)
 
@@ -112,11 +112,11 @@ async def front(world: World, tmp_path_factory: pytest.TempPathFactory) -> Async
     stop = threading.Event()
     with varnish(tmp_path_factory.mktemp("varnish"), origin) as cache:
         cdn = Cdn((cache.purge_url,), None)
-        purging = asyncio.create_task(asyncio.to_thread(run_purger, replace(world.settings, cdn=cdn), cdn, stop))
+        purging = run_purgers(replace(world.settings, cdn=cdn), cdn, stop)
         async with httpx.AsyncClient(base_url=cache.url, timeout=60) as http:
             yield Front(http, cache, gate)
         stop.set()
-        await purging
+        await asyncio.gather(*purging)
     server.should_exit = True
     await serving
 
@@ -137,10 +137,10 @@ async def runs(world: World, owner: Runner, count: int, visibility: Visibility =
     return [event.activity_id for event in made]
 
 
-async def all_told(world: World) -> None:
+async def all_told(world: World, front: Front) -> None:
     """Until whoever tells the cache has said all that happened so far, twice: it drops nothing for that any more."""
     with psycopg.connect(world.settings.database_url, autocommit=True) as connection:
-        last, place = Fence(connection).last_event(of_all=True), PurgePlace(connection)
+        last, place = Fence(connection).last_event(of_all=True), PurgePlace(connection, front.varnish.purge_url)
         async with asyncio.timeout(PATIENCE_SECONDS):
             while place.position() < last:
                 await asyncio.sleep(0.1)
@@ -173,7 +173,7 @@ async def test_shared_links_are_answered_by_the_cache_and_nothing_private_is_kep
 ) -> None:
     shown = await runs(world, anna, 150)
     hidden = await runs(world, anna, 3, Visibility.PRIVATE) + await runs(world, anna, 3, Visibility.FOLLOWERS)
-    await all_told(world)
+    await all_told(world, front)
     public = trace(1, shown, 7_500)
     dice = random.Random(2)
     private = ["/v1/me", "/v1/feed", f"/v1/users/{anna.user_id}", *(f"/v1/activities/{it}" for it in hidden + shown)]
@@ -295,7 +295,7 @@ async def test_a_stampede_costs_the_origin_one_answer(world: World, front: Front
 
 async def test_a_picture_is_kept_once_whatever_stands_in_its_address(front: Front, world: World, anna: Runner) -> None:
     (shown,) = await runs(world, anna, 1)
-    await all_told(world)
+    await all_told(world, front)
     path = f"/v1/public/activities/{shown}/map.svg"
     await front.warm(f"{path}?width=300&height=200&theme=dark")
     assert (await front.get(f"{path}?theme=dark&height=200&width=300")).headers["X-Cache"] == "hit"

@@ -1,9 +1,12 @@
 """Shared caches are told of what changed: never before the read models say so, twice, and until they have heard it."""
 
+import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import psycopg
@@ -14,13 +17,15 @@ from psycopg import Connection
 from domain.events.activity import ActivityEdited
 from domain.measures import Sport, Visibility
 from domain.publishing import activity_key, list_key
-from infra.cdn import HttpCaches, PurgePlace
+from infra.cdn import HttpCache, PurgePlace, register_caches
 from infra.event_store.reader import LogReader
 from infra.settings import Cdn
 from infra.views import _STANDINGS, REACTORS
 from tests.infra.projecting.histories import MASTER, Made, append
 from tests.infra.projecting.live import Worker
+from tests.instance_settings import settings_of
 from tests.scenarios import ANNA, MAY_2, run
+from workers.cli.worker import run_purgers
 from workers.purger import AGAIN_SECONDS, Purger
 
 RUN = run(ANNA)
@@ -72,12 +77,13 @@ class Teller:
 
     def __init__(self, url: str, cache: Cache) -> None:
         self._connections = [psycopg.connect(url, autocommit=True) for _ in range(2)]
-        self._caches = HttpCaches(Cdn((cache.url,), ("Cache-Key", "let me in")))
-        self.place = PurgePlace(self._connections[1])
-        self.place.register()
+        cdn = Cdn((cache.url,), ("Cache-Key", "let me in"))
+        self._cache = HttpCache(cdn, cache.url)
+        register_caches(self._connections[1], cdn.purge_urls)
+        self.place = PurgePlace(self._connections[1], cache.url)
         self.now = 0.0
         reader = LogReader(self._connections[0], MASTER)
-        self._purger = Purger(reader.page, self.place, self._caches, clock=lambda: self.now)
+        self._purger = Purger(reader.page, self.place, self._cache, clock=lambda: self.now)
 
     def turn(self, after: float = 0.0) -> bool:
         self.now += after
@@ -86,7 +92,7 @@ class Teller:
     def end(self) -> None:
         for connection in self._connections:
             connection.close()
-        self._caches.close()
+        self._cache.close()
 
 
 @pytest.fixture
@@ -164,7 +170,7 @@ def test_a_cache_that_is_away_is_told_when_it_is_back(
     assert not teller.turn(1.0)
     assert (cache.told, teller.place.position()) == ([], before)
     assert [record.getMessage() for record in caplog.records if record.name == "workers.purger"] == [
-        "shared caches keep what has changed: number 1 of CAIRN_CDN_PURGE_URL answers 503"
+        "a shared cache keeps what has changed: number 1 of CAIRN_CDN_PURGE_URL: it answers 503"
     ]
     cache.status = 200
     assert teller.turn(1.0)
@@ -178,6 +184,34 @@ def test_a_cache_that_is_away_is_told_when_it_is_back(
     assert teller.place.position() > before
 
 
+async def test_a_cache_that_is_away_keeps_no_other_waiting_and_has_a_place_of_its_own(
+    database: Connection, database_url: str, cache: Cache, worker: Worker, tmp_path: Path
+) -> None:
+    urls = ("http://127.0.0.1:9/", cache.url)
+    position = recorded(database)
+    database.execute("INSERT INTO reactors (name, position) VALUES ('cdn', %s)", (position - 1,))  # as all had it once
+    worker.catch_up()
+    stop, cdn = threading.Event(), Cdn(urls, None)
+    settings = settings_of(tmp_path, database_url, "redis://127.0.0.1:9")
+    running = run_purgers(settings, cdn, stop)
+    away, well = (PurgePlace(database, url) for url in urls)
+    async with asyncio.timeout(30):
+        while well.position() < position:
+            await asyncio.sleep(0.02)
+    stop.set()
+    await asyncio.gather(*running)
+    assert cache.told == [PAGES, PAGES]
+    assert away.position() == position - 1  # what happened before it had one is not forgotten
+
+
+def test_a_new_cache_begins_at_the_end_of_the_log(database: Connection, cache: Cache) -> None:
+    register_caches(database, [cache.url])
+    first, new = recorded(database), "http://new.example/"
+    register_caches(database, [cache.url, new])
+    assert PurgePlace(database, new).position() == first
+    assert PurgePlace(database, cache.url).position() < first
+
+
 def test_read_models_that_stay_behind_are_complained_about(
     teller: Teller, cache: Cache, database: Connection, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -186,11 +220,13 @@ def test_read_models_that_stay_behind_are_complained_about(
         assert not teller.turn(1.0)
     assert cache.told == []
     told = [record.getMessage() for record in caplog.records if record.name == "workers.purger"]
-    assert told == ["shared caches wait for the read models: 1 events or more, for 3 s"]
+    assert told == [
+        "a shared cache waits for the read models: number 1 of CAIRN_CDN_PURGE_URL: 1 events or more, for 3 s"
+    ]
 
 
 def test_a_cache_that_cannot_be_reached_is_away(teller: Teller, database: Connection, worker: Worker) -> None:
-    teller._caches._urls = ("http://127.0.0.1:9/",)
+    teller._cache._url = "http://127.0.0.1:9/"
     recorded(database)
     worker.catch_up()
     assert not teller.turn()

@@ -8,10 +8,11 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 import click
@@ -23,7 +24,7 @@ from domain.errors import StoreUnavailable
 from domain.notices import REACTIONS
 from infra.away import AWAY, UNMIGRATED
 from infra.bootstrap import Parts, now, open_changes, open_ear, open_parts
-from infra.cdn import HttpCaches, PurgePlace
+from infra.cdn import HttpCache, PurgePlace, register_caches
 from infra.collection import Collection
 from infra.event_store.reader import LogReader
 from infra.faults import Fault
@@ -108,21 +109,26 @@ def run_reactor(settings: Settings, stop: threading.Event) -> None:
     _follow(settings, stop, react)
 
 
-def run_purger(settings: Settings, cdn: Cdn, stop: threading.Event) -> None:
-    """Have shared caches drop the public pages that changed, until told to stop. A Postgres that is away is waited
-    for.
+def run_purger(settings: Settings, cdn: Cdn, url: str, stop: threading.Event) -> None:
+    """Have one of the shared caches drop the public pages that changed, until told to stop. A Postgres that is away is
+    waited for.
     """
-    caches = HttpCaches(cdn)
+    cache = HttpCache(cdn, url)
 
     def tell(reader: LogReader, writing: Connection, ear: Ear) -> None:
-        place = PurgePlace(writing)
-        place.register()
-        _turn(Purger(partial(reader.page, opened=()), place, caches).turn, ear, stop)
+        register_caches(writing, cdn.purge_urls)
+        _turn(Purger(partial(reader.page, opened=()), PurgePlace(writing, url), cache).turn, ear, stop)
 
     try:
         _follow(settings, stop, tell)
     finally:
-        caches.close()
+        cache.close()
+
+
+def run_purgers(settings: Settings, cdn: Cdn, stop: threading.Event) -> list[asyncio.Future[None]]:
+    """A thread for each cache: one that is away keeps no other waiting."""
+    threads, loop = ThreadPoolExecutor(len(cdn.purge_urls)), asyncio.get_running_loop()
+    return [loop.run_in_executor(threads, run_purger, settings, cdn, url, stop) for url in cdn.purge_urls]
 
 
 def _follow(settings: Settings, stop: threading.Event, work: Callable[[LogReader, Connection, Ear], None]) -> None:
@@ -259,7 +265,7 @@ async def run_workers(settings: Settings, kinds: frozenset[str]) -> None:
     stop, told = threading.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
-    tasks: list[asyncio.Task[object]] = [
+    tasks: list[asyncio.Future[Any]] = [
         asyncio.create_task(told.wait()),
         asyncio.create_task(run_housekeeping(settings)),
     ]
@@ -269,7 +275,7 @@ async def run_workers(settings: Settings, kinds: frozenset[str]) -> None:
     if "reactor" in kinds:
         tasks.append(asyncio.create_task(asyncio.to_thread(run_reactor, settings, stop)))
         if settings.cdn is not None:
-            tasks.append(asyncio.create_task(asyncio.to_thread(run_purger, settings, settings.cdn, stop)))
+            tasks += run_purgers(settings, settings.cdn, stop)
     if "ingest" in kinds:
         tasks.append(asyncio.create_task(run_ingest(settings)))
         tasks.append(asyncio.create_task(run_chores(settings)))
