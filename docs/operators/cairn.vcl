@@ -35,8 +35,14 @@ sub vcl_recv {
     set req.http.X-Cairn-Public = "yes";
     unset req.http.Authorization;
     unset req.http.Cookie;
-    if (req.url ~ "/map\.svg\?((theme|width|height|units)=[a-z0-9]+(&|$))+$") {
-        set req.url = std.querysort(req.url);
+    if (req.url ~ "^[^?&]+/map\.svg\?") {
+        set req.url = regsub(req.url, "\?", "?&");
+        set req.url = regsuball(req.url, "&(?!(theme|width|height|units)(=|&|$))[\w.~-]*(=[^&]*)?(?=&|$)", "");
+        set req.url = regsub(regsub(req.url, "\?&", "?"), "\?$", "");
+        # Of a name that comes twice, the last value counts, and %77 is a w: such ones are kept as they are.
+        if (req.url !~ "%" && req.url !~ "[?&](theme|width|height|units)\b.*&\1\b") {
+            set req.url = std.querysort(req.url);
+        }
     } else {
         set req.url = regsub(req.url, "\?.*", "");
     }

@@ -299,6 +299,8 @@ async def test_a_picture_is_kept_once_whatever_stands_in_its_address(front: Fron
     path = f"/v1/public/activities/{shown}/map.svg"
     await front.warm(f"{path}?width=300&height=200&theme=dark")
     assert (await front.get(f"{path}?theme=dark&height=200&width=300")).headers["X-Cache"] == "hit"
+    for same in ("utm=1&theme=dark&height=200&&width=300", "=&x&theme=dark&width=300&height=200&xtheme=a%20b"):
+        assert (await front.get(f"{path}?{same}")).headers["X-Cache"] == "hit", same
     page = f"/activities/{shown}"
     await front.warm(page)
     answer = await front.get(f"{page}?utm_source=chat&fbclid=1", Host="evil.example", Cookie="a=b")
@@ -307,6 +309,25 @@ async def test_a_picture_is_kept_once_whatever_stands_in_its_address(front: Fron
     assert "Surrogate-Key" not in answer.headers
     known = await front.get(page, **{"If-None-Match": answer.headers["ETag"]})
     assert (known.status_code, known.content) == (304, b"")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("theme=dark&x=1", "x=1&theme=dark", "utm[source]=a&width=300", "?width=300", "&&width=300&", "x=y?width=300"),
+        *("width=400&width=300", "theme=dark&theme", "width=300&%77idth=400", "%77idth=400&width=300&a=b"),
+        *("width=%33%30%30", "theme=DARK", "theme", "theme=", "theme=dark?x=1", "width=50", "width=1e2"),
+    ],
+)
+async def test_a_picture_is_what_the_origin_says_whatever_is_asked(
+    front: Front, world: World, anna: Runner, query: str
+) -> None:
+    (shown,) = await runs(world, anna, 1)
+    path = f"/v1/public/activities/{shown}/map.svg?{query}"
+    direct = await world.http.get(path)
+    for _ in range(2):
+        through = await front.get(path)
+        assert (through.status_code, through.content) == (direct.status_code, direct.content)
 
 
 async def test_uploads_and_everything_signed_in_go_through_untouched(front: Front, anna: Runner) -> None:
