@@ -16,12 +16,15 @@ from api.public import PublicActivity, keys_of, published, seen
 from api.publishing import Publication
 from domain.measures import ActivityId, Sport
 from domain.publishing import activity_key
+from domain.texts import of_characters
 
 router = APIRouter(tags=["public"])
 
 _HTML: Final = "text/html; charset=utf-8"
 _ROUTE: Final = "/activities/{activity_id}"
-_MAP: Final = "/v1/public/activities/{activity_id}/map.svg?height=630&width=1200"  # what is shared is shown at 1.91:1
+_MAP: Final = "/v1/public/activities/{activity_id}/map.svg?height={height}&width={width}"
+_PREVIEW: Final = (1200, 630)  # messengers show 1.91:1
+_SHOWN: Final = (600, 315)  # fills a phone: its labels are of the size of text there
 _PACED: Final = (Sport.RUNNING, Sport.WALKING, Sport.HIKING)
 _STYLE: Final = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:0 auto;padding:1.5rem;color:#262b25}"
@@ -40,12 +43,18 @@ _HEADERS: Final = {
 
 
 @router.get("/activities/{activity_id}", response_class=Response, include_in_schema=False)
-async def share_page(request: Request, activity_id: UUID, services: ServicesDep) -> Response:
-    """A public activity as a page, with what messengers need for a preview. What is not public gets one 404."""
+async def share_page(request: Request, activity_id: str, services: ServicesDep) -> Response:
+    """A public activity as a page, with what messengers need for a preview. What is not public gets one 404, and so
+    does what is no id: a link that was cut short.
+    """
+    try:
+        known_id = ActivityId(UUID(activity_id))
+    except ValueError:
+        return Response(_NOTHING, 404, {**_HEADERS, "Cache-Control": "no-store"}, _HTML)
     publication = Publication(request, services, _ROUTE)
-    found = await published(publication, ActivityId(activity_id))
+    found = await published(publication, known_id)
     if found is None:
-        return publication.nothing(_NOTHING, _HTML, (activity_key(activity_id),), _HEADERS)
+        return publication.nothing(_NOTHING, _HTML, (activity_key(known_id),), _HEADERS)
     page = _page(seen(*found), services.public_url).encode()
     return publication.found(page, _HTML, keys_of(found[0]), _HEADERS)
 
@@ -53,9 +62,10 @@ async def share_page(request: Request, activity_id: UUID, services: ServicesDep)
 def _page(activity: PublicActivity, public_url: str | None) -> str:
     figures = list(_figures(activity))
     told = " · ".join(f"{name} {value}" for name, value in figures)
-    title = escape(f"{activity.title or activity.sport.capitalize()}: {activity.display_name}")
-    map_path = escape(_MAP.format(activity_id=activity.activity_id))
-    absolute = _absolute(activity, map_path, public_url) if public_url else ""
+    name = of_characters(activity.title) or activity.sport.capitalize()
+    runner = of_characters(activity.display_name)
+    title = escape(f"{name}: {runner}")
+    absolute = _absolute(activity, public_url) if public_url else ""
     shown = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in figures)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
@@ -63,19 +73,26 @@ def _page(activity: PublicActivity, public_url: str | None) -> str:
         '<meta property="og:type" content="article"><meta property="og:site_name" content="Cairn">'
         f'<meta property="og:title" content="{title}"><meta property="og:description" content="{escape(told)}">'
         f"{absolute}<style>{_STYLE}</style></head><body><main>"
-        f"<h1><bdi>{escape(activity.title or activity.sport.capitalize())}</bdi></h1>"
-        f"<p><bdi>{escape(activity.display_name)}</bdi>, {activity.local_date.day} {activity.local_date:%B %Y}</p>"
-        f'<img src="{map_path}" width="1200" height="630" alt="Map of the route"><dl>{shown}</dl></main></body></html>'
+        f"<h1><bdi>{escape(name)}</bdi></h1>"
+        f"<p><bdi>{escape(runner)}</bdi>, {activity.local_date.day} {activity.local_date:%B %Y}</p>"
+        f'<img src="{_map(activity, _SHOWN)}" width="{_SHOWN[0]}" height="{_SHOWN[1]}" alt="Map of the route">'
+        f"<dl>{shown}</dl></main></body></html>"
     )
 
 
-def _absolute(activity: PublicActivity, map_path: str, public_url: str) -> str:
+def _map(activity: PublicActivity, size: tuple[int, int]) -> str:
+    return escape(_MAP.format(activity_id=activity.activity_id, width=size[0], height=size[1]))
+
+
+def _absolute(activity: PublicActivity, public_url: str) -> str:
     """What must name the site: its address is a setting, for what a request says of it could be anybody's words."""
     base = escape(public_url)
     return (
         f'<meta property="og:url" content="{base}/activities/{activity.activity_id}">'
-        f'<meta property="og:image" content="{base}{map_path}"><meta property="og:image:type" content="image/svg+xml">'
-        '<meta property="og:image:width" content="1200"><meta property="og:image:height" content="630">'
+        f'<meta property="og:image" content="{base}{_map(activity, _PREVIEW)}">'
+        '<meta property="og:image:type" content="image/svg+xml">'
+        f'<meta property="og:image:width" content="{_PREVIEW[0]}">'
+        f'<meta property="og:image:height" content="{_PREVIEW[1]}">'
     )
 
 
@@ -83,7 +100,8 @@ def _figures(activity: PublicActivity) -> Iterator[tuple[str, str]]:
     kilometres, miles = activity.distance_m / KILOMETRE_M, activity.distance_m / MILE_M
     if activity.distance_m > 0:
         yield "Distance", f"{kilometres:.2f} km ({miles:.2f} mi)"
-    yield "Moving time", _clock(activity.moving_s)
+    if activity.moving_s > 0:
+        yield "Moving time", _clock(activity.moving_s)
     if activity.distance_m > 0 and activity.moving_s > 0:
         if activity.sport in _PACED:
             yield "Pace", f"{_clock(activity.moving_s / kilometres)} /km ({_clock(activity.moving_s / miles)} /mi)"

@@ -10,6 +10,12 @@ BLANK: Final = (
     r"\u205f-\u206f\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0"
 )
 _SEEN: Final = re.compile(rf"[^{BLANK}]")
+_NO_CHARACTER: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, production 2
+
+
+def of_characters(text: str) -> str:
+    """Without what no document in XML or HTML may hold, not even escaped."""
+    return _NO_CHARACTER.sub("", text)
 
 
 def is_blank(text: str) -> bool:

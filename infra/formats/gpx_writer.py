@@ -3,7 +3,6 @@ Strava writes it.
 """
 
 import io
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -18,10 +17,10 @@ from lxml import etree
 from domain.measures import ON_FOOT
 from domain.recordings.exports import ExportNeedsPositions
 from domain.recordings.recording import DECIMALS, Column, FloatColumn, Session
+from domain.texts import of_characters
 
 _GPX: Final = "http://www.topografix.com/GPX/1/1"
 _TPX: Final = "http://www.garmin.com/xmlschemas/TrackPointExtension/v1"
-_NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, production 2
 _CARRIED: Final = (Column.ALTITUDE, Column.HEART_RATE, Column.CADENCE, Column.TEMPERATURE, Column.POWER)
 _NEAR_S: Final = 10.0
 _BLOCK: Final = 10_000  # points at a time: a million would take a gigabyte while they are strings
@@ -81,7 +80,7 @@ def _document(session: Session, creator: str) -> bytes:
     root = etree.Element(f"{{{_GPX}}}gpx", nsmap=namespaces, version="1.1", creator=creator)  # type: ignore[arg-type]  # the stubs know no default namespace
     track = etree.SubElement(root, f"{{{_GPX}}}trk")
     if session.title:
-        etree.SubElement(track, f"{{{_GPX}}}name").text = _NOT_XML.sub("", session.title)
+        etree.SubElement(track, f"{{{_GPX}}}name").text = of_characters(session.title)
     etree.SubElement(track, f"{{{_GPX}}}type").text = session.sport
     document: bytes = etree.tostring(root, xml_declaration=True, encoding="UTF-8")
     return document

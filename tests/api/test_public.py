@@ -152,8 +152,38 @@ async def test_a_shared_link_is_a_page_in_which_a_title_is_only_a_title(world: W
     assert text(page, "//meta[@property='og:title']/@content") == f"{EVIL}: {EVIL}"
     assert re.match(r"Distance.*km.*Pace.*/km", text(page, "//dl"))
     assert page.xpath("//meta[@property='og:image']") == []  # nobody told the site's address
+    assert (text(page, "//img/@width"), text(page, "//img/@height")) == ("600", "315")  # its labels are read on a phone
     picture = await world.http.get(text(page, "//img/@src"))
+    assert b'width="600" height="315"' in picture.content
     assert (picture.status_code, picture.headers["Content-Type"]) == (200, "image/svg+xml")
+
+
+async def test_a_page_holds_no_character_that_html_has_not(world: World, anna: Runner) -> None:
+    odd = "\x01a\x1b\ufffe\uffffb"
+    renamed = await anna("PATCH", "/me", json={"display_name": "An\ufffena"})
+    assert renamed.status_code == 204, renamed.text
+    shown = await run(anna, 219, visibility="public")
+    await changed(anna, "PATCH", f"/activities/{shown}", f"/activities/{shown}", json={"title": odd})
+    page = (await world.http.get(f"/activities/{shown}")).text
+    assert "<title>ab: Anna</title>" in page
+    assert not set(odd) - set("ab") & set(page)
+
+
+async def test_a_run_without_times_has_no_moving_time(world: World, anna: Runner) -> None:
+    activity_id = uuid4()
+    body = b'{"sport":"running","started_at":"2026-05-01T07:00:00Z","points":{"lat":[52.0,52.01],"lon":[13.0,13.0]}}'
+    await anna.later(f"/activities/{activity_id}", await anna.run(body, activity_id, visibility="public"))
+    page = (await world.http.get(f"/activities/{activity_id}")).text
+    assert "Distance" in page
+    assert "Moving time" not in page
+
+
+@pytest.mark.parametrize("rest", ["foo", "018f3c2e-7d1a-7"])
+async def test_a_link_that_was_cut_short_says_that_nothing_is_here(world: World, rest: str) -> None:
+    answer = await world.http.get(f"/activities/{rest}")
+    assert (answer.status_code, answer.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+    assert answer.content == (await world.http.get(f"/activities/{uuid4()}")).content
+    assert answer.headers["Cache-Control"] == "no-store"
 
 
 async def test_a_preview_names_the_site_as_it_is_set_never_as_a_request_says(world: World, anna: Runner) -> None:
