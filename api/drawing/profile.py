@@ -15,6 +15,7 @@ from domain.recordings.profiles import Curve
 from domain.recordings.recording import FloatColumn
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 16.0, 30.0, 24.0  # pixels round the plot
+_ROOM_FOR_NAME: Final = 12.0  # pixels above the highest place, else its name meets the heading
 _ROW: Final = 28.0  # pixels between lines of the grid, at least
 _COLUMN: Final = 56.0
 _ROOM_FOR_AVERAGE: Final = 200  # pixels of width, else its words meet the heading's
@@ -59,6 +60,8 @@ def draw_elevation(curve: Curve | None, frame: Frame) -> bytes:
     low -= 0.1 * (high - low)  # room for the lowest place's name
     step = decimal_step(high - low, _rows(frame))
     low = step * np.floor(low / step)
+    below = frame.height - _TOP - _BOTTOM - _ROOM_FOR_NAME
+    high = max(high, heights.max() + (heights.max() - low) * _ROOM_FOR_NAME / below)
     plot = _Plot(frame, _way(curve, frame), _Scale(low, high, step, plain))
     svg = _begun("Elevation", unit, plot)
     points = _points(curve, heights, plot)

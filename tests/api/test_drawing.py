@@ -177,6 +177,13 @@ def test_all_the_same_height_is_a_level_line_in_the_middle_of_an_axis() -> None:
     assert {"12 m"} <= set(words(root))
 
 
+@pytest.mark.parametrize("size", [(110, 100), (380, 180), (600, 300)])
+def test_the_highest_place_is_named_below_the_heading(size: tuple[int, int]) -> None:
+    root = read(draw_elevation(curve(140.0, 40.0, 90.0), Frame(*size, ThemeName.LIGHT, Units.METRIC)))
+    heading, name = (next(it for it in root.iter("{*}text") if it.text == told) for told in ("Elevation", "140 m"))
+    assert float(name.get("y", "")) - 11 > float(heading.get("y", "")) + 3  # its letters' tops, the heading's tails
+
+
 def test_below_the_sea_and_above_the_clouds() -> None:
     assert {"-430 m", "8849 m"} <= set(words(read(draw_elevation(curve(-430.0, 8849.0), FRAME))))
 
