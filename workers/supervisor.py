@@ -1,10 +1,9 @@
-"""Starts services in order, prefixes what they print, restarts what crashes, and stops them in reverse order."""
+"""Starts services in order, passes on what they print, restarts what crashes, and stops them in reverse order."""
 
 import asyncio
 import contextlib
 import os
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,6 @@ _STEADY_SECONDS: Final = 2.0  # a service without a probe is ready when it has r
 _PROBE_SECONDS: Final = 0.05
 _MOST_FAILURES: Final = 3  # in a row, while starting
 _LAST_LINES: Final = 8
-_COLOURS: Final = ("36", "33", "32", "35", "34")
 
 
 class ServiceFailed(Exception):
@@ -188,19 +186,3 @@ async def _line(stream: asyncio.StreamReader) -> bytes:
 
 def _told(code: int) -> str:
     return f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-
-
-def prefixed_log(width: int = 9) -> Callable[[str, str], None]:
-    """Lines on standard output with their service's name before them, in colour on a terminal."""
-    colours: dict[str, str] = {}
-
-    def log(name: str, text: str) -> None:
-        line = f"{name:>{width}} | {text}\n"
-        if sys.stdout.isatty():
-            colour = colours.setdefault(name, _COLOURS[len(colours) % len(_COLOURS)])
-            line = f"\x1b[{colour}m{name:>{width}} |\x1b[0m {text}\n"
-        with contextlib.suppress(OSError):  # the terminal may be closed: stopping in order must go on
-            sys.stdout.write(line)
-            sys.stdout.flush()
-
-    return log

@@ -1,7 +1,6 @@
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from infra.processes import child_environ
-from workers.supervisor import Service, ServiceFailed, Supervisor, prefixed_log
+from workers.supervisor import Service, ServiceFailed, Supervisor
 
 COUNTS_ITS_STARTS = """
 import os, signal, sys, time
@@ -192,18 +191,3 @@ async def test_lines_of_any_length_and_of_any_bytes_are_passed_on(supervisor: Su
     await printed.wait_for("api", "unfinished")
     assert sum(line.count("#") for line in printed.of("api")) == 200_000
     assert "� end" in printed.of("api")
-
-
-def test_a_closed_terminal_does_not_stop_the_stopping() -> None:
-    code = (
-        "import os; from workers.supervisor import prefixed_log; os.close(1); prefixed_log()('api', 'x'); os._exit(7)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], env=child_environ(), capture_output=True, check=False)
-    assert (done.returncode, done.stderr) == (7, b"")
-
-
-def test_lines_are_aligned_after_their_service(capsys: pytest.CaptureFixture[str]) -> None:
-    log = prefixed_log()
-    log("api", "one")
-    log("projector", "two")
-    assert capsys.readouterr().out == "      api | one\nprojector | two\n"

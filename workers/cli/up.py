@@ -30,7 +30,8 @@ from workers.cli.addresses import (
 )
 from workers.cli.options import CHECKOUT, data_option
 from workers.cli.serving import migrate
-from workers.supervisor import Service, ServiceFailed, Supervisor, prefixed_log
+from workers.prefixed_log import PrefixedLog
+from workers.supervisor import Service, ServiceFailed, Supervisor
 
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _RECOVERY_SECONDS: Final = 900.0  # a server that was cut off reads its log again first: some GB at most
@@ -67,7 +68,7 @@ class _Up:
         self._port = port
         self._external = external
         self._servers_lock = servers_lock
-        self._log = prefixed_log()
+        self._log = PrefixedLog()
         self._supervisor = Supervisor(self._log)
 
     async def run(self) -> None:
@@ -89,7 +90,8 @@ class _Up:
                 task.cancel()
             await asyncio.gather(starting, waiting, return_exceptions=True)
             await self._supervisor.stop()
-        self._log("cairn", "stopped")
+            self._log("cairn", "stopped")
+            self._log.flush()
 
     async def _start(self) -> Instance:
         postgres = None if "DATABASE_URL" in self._external else EmbeddedPostgres(self._data)
