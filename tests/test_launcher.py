@@ -53,8 +53,9 @@ def test_it_sets_up_once_and_runs_our_packages_where_the_user_is(checkout: Path,
     elsewhere = tmp_path / "elsewhere"
     (elsewhere / "domain").mkdir(parents=True)  # a folder of the user's, with the name of one of our packages
     (elsewhere / "domain" / "__init__.py").touch()
-    expected = f"{['up', '--data', 'x']} {elsewhere} {checkout}/.venv {checkout}/domain/__init__.py\n"
     first = launch(checkout, "up", "--data", "x", cwd=elsewhere)
+    made = (checkout / ".venv").resolve()
+    expected = f"{['up', '--data', 'x']} {elsewhere} {made} {checkout}/domain/__init__.py\n"
     assert (first.returncode, first.stdout) == (0, expected)
     assert first.stderr.splitlines() == [SETTING_UP]
     second = launch(checkout, "up", "--data", "x", cwd=elsewhere)
@@ -68,15 +69,69 @@ def test_it_sets_up_once_and_runs_our_packages_where_the_user_is(checkout: Path,
     assert launch(checkout).stderr == ""
 
 
+RUNS_ON = """
+import subprocess, sys
+print(sys.prefix, flush=True)
+sys.stdin.read()
+sys.exit(subprocess.run([sys.executable, "-c", "import pip"]).returncode)
+"""
+
+
+def started(checkout: Path) -> "tuple[subprocess.Popen[str], Path]":
+    """One that runs on, and where its packages are; told to, it starts a child that needs one of them."""
+    (checkout / "workers" / "cli" / "main.py").write_text(RUNS_ON)
+    command, pipe = [sys.executable, str(checkout / "cairn")], subprocess.PIPE
+    running = subprocess.Popen(command, env={"PATH": os.defpath}, stdin=pipe, stdout=pipe, text=True)
+    assert running.stdout is not None
+    environment = Path(running.stdout.readline().strip())
+    (checkout / "workers" / "cli" / "main.py").write_text(TELLS)
+    return running, environment
+
+
+def test_what_runs_keeps_its_packages_when_the_lock_changes(checkout: Path) -> None:
+    running, environment = started(checkout)
+    with running:
+        week_ago = time.time() - 8 * 86_400
+        os.utime(environment / "cairn-stamp", (week_ago, week_ago))
+        (checkout / "requirements.lock").write_text("# nothing still\n")
+        launch(checkout)
+        assert (checkout / ".venv").resolve() != environment
+        running.communicate("", timeout=20)
+        assert running.returncode == 0
+    (checkout / "requirements.lock").write_text("# nothing at last\n")
+    launch(checkout)
+    assert not environment.exists()  # nobody runs in it, and nobody asked for it in a week
+    assert len(list((checkout / ".venvs").iterdir())) == 2
+
+
+def test_another_python_gets_packages_of_its_own(checkout: Path) -> None:
+    launch(checkout)
+    ours = (checkout / ".venv").resolve()
+    launch(checkout, python=RUNS_AS.format(given="sys.version_info = (3, 99, 0)"))
+    assert (checkout / ".venv").resolve().name.startswith("3.99-")
+    again = launch(checkout)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert (checkout / ".venv").resolve() == ours
+
+
+def test_an_environment_from_before_makes_way_for_the_link(checkout: Path) -> None:
+    (checkout / ".venv" / "bin").mkdir(parents=True)
+    done = launch(checkout)
+    assert (done.returncode, done.stderr) == (0, f"{SETTING_UP}\n")
+    assert (checkout / ".venv").is_symlink()
+    assert len(list((checkout / ".venvs").iterdir())) == 1
+
+
 def test_a_kill_in_between_does_no_harm(checkout: Path) -> None:
     killed = subprocess.Popen(
         [sys.executable, str(checkout / "cairn")], env={"PATH": os.defpath}, stderr=subprocess.DEVNULL
     )
-    while not (checkout / ".venv" / "bin").exists():
+    while not list(checkout.glob(".venvs/*/bin")):
         assert killed.poll() is None
         time.sleep(0.01)
     killed.kill()
     killed.wait()
+    assert not (checkout / ".venv").exists()
     done = launch(checkout)  # at once, while the installer of the killed one still writes
     assert (done.returncode, done.stderr) == (0, f"{SETTING_UP}\n")
     assert launch(checkout).stderr == ""
