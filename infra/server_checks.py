@@ -20,6 +20,11 @@ _LATEST: Final = "0008"  # of `infra/migrations/versions`
 
 # A 2xx means durable: none of these may be off (https://www.postgresql.org/docs/18/runtime-config-wal.html).
 _DURABLE: Final = ("fsync", "synchronous_commit", "full_page_writes")
+# The oldest code that can use these tables is in the comment: infra/migrations/env.py.
+_TABLES: Final = """
+    SELECT version_num, coalesce(obj_description('alembic_version'::regclass, 'pg_class'), version_num)
+    FROM alembic_version
+"""
 _SEQUENCE: Final = "stored_events_notification_id_seq"
 _LOG_STATE: Final = f"""
     SELECT (SELECT seqcache FROM pg_sequence WHERE seqrelid = '{_SEQUENCE}'::regclass), (
@@ -34,7 +39,7 @@ class UnsafeServer(Fault):
 
 
 class MigrationMissing(Fault):
-    """The database's tables are not those of this code."""
+    """The database's tables are none that this code can use."""
 
 
 def check_server(connection: Connection, vault: Vault) -> None:
@@ -64,12 +69,18 @@ def _check_log(connection: Connection) -> None:
 
 
 def check_tables(connection: Connection) -> None:
-    """Raise `MigrationMissing` unless the tables are of this code's version."""
+    """Raise `MigrationMissing` unless this code can use the tables: its own, or newer ones that say that it can."""
     made = connection.execute("SELECT to_regclass('alembic_version') IS NOT NULL").fetchone()
-    row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if made and made[0] else None
-    if row is None or row[0] != _LATEST:
+    row = connection.execute(_TABLES).fetchone() if made and made[0] else None
+    if row is None or row[0] < _LATEST:
         found = f"of version {row[0]}" if row else "missing"
         raise MigrationMissing(f"the database's tables are {found}, this code needs {_LATEST}: run cairn migrate.")
+    version, oldest_code = row
+    if oldest_code > _LATEST:
+        raise MigrationMissing(
+            f"the database's tables are of version {version}, made by newer code, and this code, of version {_LATEST}, "
+            f"cannot use them: run code of version {oldest_code} or newer."
+        )
 
 
 class ServerChecks:
