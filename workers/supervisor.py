@@ -47,11 +47,13 @@ class _Child:
     last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LAST_LINES))
 
     async def is_ready(self) -> bool:
-        if self.process is None or self.process.returncode is not None:
+        asked = self.process
+        if asked is None or asked.returncode is not None:
             return False
         if self.service.ready is None:
             return time.monotonic() - self.began >= _STEADY_SECONDS
-        return await asyncio.to_thread(self.service.ready)
+        answers = await asyncio.to_thread(self.service.ready)
+        return answers and asked is self.process and asked.returncode is None  # else another one has answered
 
 
 class Supervisor:

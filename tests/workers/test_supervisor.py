@@ -155,6 +155,17 @@ async def test_a_service_that_is_never_ready_ends_the_start(supervisor: Supervis
         await supervisor.start(hung, timeout_seconds=0.5)
 
 
+def answers_late() -> bool:
+    time.sleep(0.5)
+    return True
+
+
+async def test_what_answers_for_a_service_that_has_ended_does_not_make_it_ready(supervisor: Supervisor) -> None:
+    taken = script("api", "import sys; sys.exit('its port is taken')", ready=answers_late)
+    with pytest.raises(ServiceFailed, match="its port is taken"):
+        await supervisor.start(taken)
+
+
 async def test_services_stop_in_reverse_order_each_by_its_own_signal(supervisor: Supervisor, printed: Printed) -> None:
     await supervisor.start(script("store", TELLS_WHEN_IT_STOPS, stop_signal=signal.SIGINT))
     await supervisor.start(script("api", TELLS_WHEN_IT_STOPS))
