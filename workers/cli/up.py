@@ -4,7 +4,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -52,9 +53,12 @@ def up_command(host: str, port: int, data: Path) -> None:
     private_folder(data)
     with hold(data):
         require_free(host, port)
-        with hold_servers(data) as servers_lock:
+        postgres = None if "DATABASE_URL" in external else EmbeddedPostgres(data)
+        folders = {data} if postgres is None else {data, postgres.place}
+        with ExitStack() as held:
+            locks = [held.enter_context(hold_servers(folder)) for folder in folders]
             try:
-                asyncio.run(_Up(data, host, port, external, servers_lock).run())
+                asyncio.run(_Up(data, host, port, external, postgres, locks).run())
             except ServiceFailed as failure:
                 raise Fault(str(failure)) from None
 
@@ -62,12 +66,21 @@ def up_command(host: str, port: int, data: Path) -> None:
 class _Up:
     """One start of everything."""
 
-    def __init__(self, data: Path, host: str, port: int, external: Mapping[str, str], servers_lock: int) -> None:
+    def __init__(
+        self,
+        data: Path,
+        host: str,
+        port: int,
+        external: Mapping[str, str],
+        postgres: EmbeddedPostgres | None,
+        servers_locks: Sequence[int],
+    ) -> None:
         self._data = data
         self._host = host
         self._port = port
         self._external = external
-        self._servers_lock = servers_lock
+        self._postgres = postgres
+        self._servers_locks = servers_locks
         self._log = PrefixedLog()
         self._supervisor = Supervisor(self._log)
 
@@ -94,7 +107,7 @@ class _Up:
             self._log.flush()
 
     async def _start(self) -> Instance:
-        postgres = None if "DATABASE_URL" in self._external else EmbeddedPostgres(self._data)
+        postgres = self._postgres
         valkey = None if "REDIS_URL" in self._external else EmbeddedValkey(self._data)
         self._require_secrets(postgres)
         await self._start_servers(postgres, valkey)
@@ -146,7 +159,7 @@ class _Up:
             ready=server.is_ready,
             stop_signal=server.stop_signal,
             grace_seconds=_CHECKPOINT_SECONDS,
-            pass_fds=(self._servers_lock,),
+            pass_fds=self._servers_locks,
         )
 
     def _require_secrets(self, postgres: EmbeddedPostgres | None) -> None:

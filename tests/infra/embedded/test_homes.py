@@ -88,6 +88,25 @@ def test_the_server_is_handed_over_and_found_again_when_its_folder_moves(data: P
     assert (place / "run").stat().st_mode & 0o777 == 0o700
 
 
+def test_a_copied_folder_does_not_get_the_database_of_its_original(data: Path) -> None:
+    (data / "first").mkdir()
+    assert start_where_namespaces_are_forbidden(data / "first") == "1 as nobody"
+    shutil.copytree(data / "first", data / "copy")
+    told = start_where_namespaces_are_forbidden(data / "copy")
+    place = STATE / (data / "first" / "postgres.place").read_text()
+    assert f"{data}/copy is a copy of {data}/first" in told
+    assert f"remove {place}/owner" in told
+    assert start_where_namespaces_are_forbidden(data / "first") == "2 as nobody"
+    shutil.rmtree(data / "copy")  # its place is the other's
+
+
+def test_a_folder_whose_database_is_gone_is_refused(data: Path) -> None:
+    (data / "first").mkdir()
+    assert start_where_namespaces_are_forbidden(data / "first") == "1 as nobody"
+    shutil.rmtree(STATE / (data / "first" / "postgres.place").read_text())
+    assert "is gone: there is no /var/lib/cairn/" in start_where_namespaces_are_forbidden(data / "first")
+
+
 def test_a_folder_made_in_a_namespace_is_refused_where_there_are_none(data: Path) -> None:
     (data / "made" / "postgres").mkdir(parents=True)
     assert "was made with user namespaces" in start_where_namespaces_are_forbidden(data / "made")

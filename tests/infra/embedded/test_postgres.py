@@ -112,6 +112,17 @@ def test_the_files_of_a_server_that_runs_stay(tmp_path: Path) -> None:
         assert (tmp_path / "run" / ".s.PGSQL.5432.lock").exists()
 
 
+def test_a_database_that_is_gone_is_not_replaced_by_an_empty_one(tmp_path: Path) -> None:
+    with running(EmbeddedPostgres, tmp_path):
+        pass
+    (tmp_path / "postgres").rename(tmp_path / "elsewhere")
+    with pytest.raises(Fault, match=rf"is gone: there is no {tmp_path}/postgres.*remove {tmp_path}/postgres\.made"):
+        EmbeddedPostgres(tmp_path)
+    (tmp_path / "elsewhere").rename(tmp_path / "postgres")
+    with running(EmbeddedPostgres, tmp_path) as server:
+        assert server.is_ready()
+
+
 def test_a_folder_of_another_major_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "postgres").mkdir()
     (tmp_path / "postgres" / "PG_VERSION").write_text("17\n")
