@@ -140,8 +140,13 @@ def _follow(settings: Settings, stop: threading.Event, work: Callable[[LogReader
                 check_server(writing, Vault(settings.master_keys))
                 work(LogReader(reading, MasterKeys(settings.master_keys)), writing, ear)
         except (*AWAY, StoreUnavailable, MigrationMissing) as away:
-            _log.warning("waiting for Postgres: %s", str(away).strip() or "it does not answer")
+            _log.warning("waiting for Postgres: %s", _why(away))
             stop.wait(_RETRY_SECONDS)
+
+
+def _why(away: Exception) -> str:
+    """In words: its own, or those of what caused it."""
+    return str(away).strip() or str(away.__cause__ or "").strip() or "it does not answer"
 
 
 def _turn(turn: Callable[[], bool], ear: Ear, stop: threading.Event) -> None:
@@ -192,7 +197,7 @@ def _survived(what: str) -> Iterator[None]:
     try:
         yield
     except (*AWAY, *UNMIGRATED, StoreUnavailable, Fault) as away:
-        _log.warning("%s: %s", what, str(away).strip() or "a server does not answer")
+        _log.warning("%s: %s", what, _why(away))
     except Exception:  # noqa: BLE001 - the loops' edge
         _log.exception(what)
 

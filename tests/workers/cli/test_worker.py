@@ -30,6 +30,26 @@ async def test_a_node_that_takes_no_writes_is_waited_out(
     await reacting
 
 
+async def test_what_is_waited_for_is_told_with_its_cause(
+    database_url: str, database: Connection, redis_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stop = threading.Event()
+    reacting = asyncio.create_task(asyncio.to_thread(run_reactor, settings_of(tmp_path, database_url, redis_url), stop))
+    try:
+        while not database.execute("SELECT 1 FROM reactors").fetchone():
+            await asyncio.sleep(0.02)
+        database.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        while "waiting for Postgres: " not in caplog.text:
+            await asyncio.sleep(0.02)
+    finally:
+        stop.set()
+        await reacting
+    assert "waiting for Postgres: terminating connection due to administrator command" in caplog.text
+
+
 async def test_whatever_a_chore_fails_at_the_others_and_the_next_hour_come(
     database_url: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
