@@ -59,6 +59,7 @@ def cairn() -> None:
 
 def main() -> None:
     """Run the command; what a person can mend is told in one line."""
+    _open_standard_streams()
     try:
         logging.basicConfig(level=log_level(os.environ), format=LOG_FORMAT)
         logging.getLogger("alembic").setLevel(logging.WARNING)  # `migrate` says what it did
@@ -68,6 +69,15 @@ def main() -> None:
     except Fault as fault:
         click.echo(f"cairn: {fault}", err=True)
         sys.exit(1)
+
+
+def _open_standard_streams() -> None:
+    """Where one is closed (`>&-`), the next file that is opened gets its number, and what is printed lands in that."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003 - its signature
 
 
 if __name__ == "__main__":

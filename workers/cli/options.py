@@ -29,6 +29,21 @@ def required_reason_option(told: str) -> Callable[[F], F]:
     return click.option("--reason", required=True, callback=_required, help=told)
 
 
+def _absolute(_context: click.Context, _parameter: click.Parameter, folder: Path) -> Path:
+    try:
+        absolute = os.path.abspath(folder)  # noqa: PTH100 - links stay as given
+        absolute.encode()
+    except FileNotFoundError:
+        raise Fault(
+            f"the folder that you are in was removed, so that {folder} is nowhere: go to another one."
+        ) from None
+    except UnicodeEncodeError:
+        raise Fault(
+            f"the name of the folder {os.fspath(folder)!a} is no UTF-8: choose another one with --data."
+        ) from None
+    return Path(absolute)
+
+
 def data_option(command: F) -> F:
     """`--data DIR`: where the instance lives."""
     return click.option(
@@ -38,7 +53,7 @@ def data_option(command: F) -> F:
         envvar="CAIRN_DATA",
         show_default=".cairn beside the launcher",
         help="The instance's folder.",
-        callback=lambda _context, _parameter, value: Path(os.path.abspath(value)),  # noqa: PTH100 - links stay as given
+        callback=_absolute,
     )(command)
 
 

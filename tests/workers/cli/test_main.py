@@ -88,6 +88,24 @@ def test_a_relative_data_folder_is_below_where_the_user_is(tmp_path: Path) -> No
     assert f"no instance runs in {tmp_path}/here:" in cairn("worker", "--data", "here", cwd=tmp_path).stderr
 
 
+def test_a_data_folder_that_cannot_be_named_is_told_in_one_line(tmp_path: Path) -> None:
+    done = cairn("up", "--data", tmp_path / "b\udcffd")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert f"the name of the folder '{tmp_path}/b\\udcffd' is no UTF-8: choose another" in done.stderr
+    shell = 'mkdir gone && cd gone && rmdir ../gone && exec "$@"'
+    done = cairn("up", "--data", "here", command=("sh", "-c", shell, "sh", *MODULE), cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "the folder that you are in was removed, so that here is nowhere" in done.stderr
+
+
+def test_a_closed_output_is_not_another_file(tmp_path: Path) -> None:
+    shell = f'exec "$@" >&- 2> {tmp_path}/told'
+    command, url = ("sh", "-c", shell, "sh", *MODULE), "postgresql:///d?host=/nowhere"
+    assert cairn("up", "--data", tmp_path / "d", command=command, DATABASE_URL=url).returncode == 1
+    assert "the keys must be given" in (tmp_path / "told").read_text()
+    assert (tmp_path / "d" / "lock").read_text().isdigit()
+
+
 def test_a_wrong_setting_is_told_in_one_line(tmp_path: Path) -> None:
     done = cairn("up", "--data", tmp_path, DATABASE_URL="mysql://h/d")
     assert (done.returncode, done.stderr) == (
