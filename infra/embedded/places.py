@@ -1,5 +1,6 @@
 """Folders of an embedded server, and the short place that its socket needs."""
 
+import contextlib
 import hashlib
 import os
 import re
@@ -39,3 +40,9 @@ def socket_folder(data: Path) -> Path:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
         raise Fault(f"{outside} is not a private folder of this user: remove it, or choose a shorter --data folder.")
     return outside
+
+
+def remove_socket_folder(data: Path) -> None:
+    """Remove it, unless a server that was killed has left something there."""
+    with contextlib.suppress(OSError):
+        socket_folder(data).rmdir()

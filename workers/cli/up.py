@@ -11,7 +11,7 @@ from typing import Final
 
 import click
 
-from infra.embedded.places import private_folder
+from infra.embedded.places import private_folder, remove_socket_folder
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.embedded.valkey import EmbeddedValkey
 from infra.faults import Fault
@@ -57,6 +57,7 @@ def up_command(host: str, port: int, data: Path) -> None:
         folders = {data} if postgres is None else {data, postgres.place}
         with ExitStack() as held:
             locks = [held.enter_context(hold_servers(folder)) for folder in folders]
+            held.callback(remove_socket_folder, data)
             try:
                 asyncio.run(_Up(data, host, port, external, postgres, locks).run())
             except ServiceFailed as failure:

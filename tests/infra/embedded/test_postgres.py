@@ -4,11 +4,13 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from infra.embedded.places import remove_socket_folder
 from infra.embedded.postgres import EmbeddedPostgres, buffers_mib
 from infra.faults import Fault
 from infra.processes import IN_NAMESPACE, can_drop_root, child_command, child_environ
@@ -141,6 +143,8 @@ def test_a_folder_that_is_not_of_postgres_is_refused(tmp_path: Path) -> None:
 def test_any_data_folder_will_do(tmp_path: Path, name: str) -> None:
     with running(EmbeddedPostgres, tmp_path / name) as server, psycopg.connect(server.url) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
+    remove_socket_folder(tmp_path / name)
+    assert list(Path(tempfile.gettempdir()).iterdir()) == []
 
 
 STARTS = """

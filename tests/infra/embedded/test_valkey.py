@@ -1,9 +1,11 @@
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
+from infra.embedded.places import remove_socket_folder
 from infra.embedded.valkey import EmbeddedValkey
 from tests.servers import running, start
 
@@ -40,3 +42,5 @@ def test_only_the_owner_may_use_the_socket(tmp_path: Path) -> None:
 def test_any_data_folder_will_do(tmp_path: Path, name: str) -> None:
     with running(EmbeddedValkey, tmp_path / name) as server, Redis.from_url(server.url) as redis:
         assert redis.ping()
+    remove_socket_folder(tmp_path / name)
+    assert list(Path(tempfile.gettempdir()).iterdir()) == []
