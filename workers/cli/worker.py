@@ -22,6 +22,7 @@ from psycopg import Connection
 
 from domain.errors import StoreUnavailable
 from domain.notices import REACTIONS
+from infra.attended import Attended, attended
 from infra.away import AWAY, UNMIGRATED
 from infra.bootstrap import Parts, now, open_changes, open_ear, open_parts
 from infra.cdn import HttpCache, PurgePlace, register_caches
@@ -136,7 +137,11 @@ def _follow(settings: Settings, stop: threading.Event, work: Callable[[LogReader
     ear = open_ear(settings)
     while not stop.is_set():
         try:
-            with _connect(settings) as reading, _connect(settings) as writing:
+            with (
+                Attended.connect(settings.database_url, autocommit=True, connect_timeout=5) as reading,
+                Attended.connect(settings.database_url, autocommit=True, connect_timeout=5) as writing,
+                attended(settings.database_url, reading, writing),
+            ):
                 check_server(writing, Vault(settings.master_keys))
                 work(LogReader(reading, MasterKeys(settings.master_keys)), writing, ear)
         except (*AWAY, StoreUnavailable, MigrationMissing) as away:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from psycopg import Connection
 
+from tests.infra.event_store.proxy import Host
 from tests.instance_settings import settings_of
-from workers.cli.worker import run_chores, run_housekeeping, run_reactor
+from workers.cli.worker import run_chores, run_housekeeping, run_projector, run_reactor
 
 
 async def test_a_node_that_takes_no_writes_is_waited_out(
@@ -48,6 +49,30 @@ async def test_what_is_waited_for_is_told_with_its_cause(
         stop.set()
         await reacting
     assert "waiting for Postgres: terminating connection due to administrator command" in caplog.text
+
+
+async def test_a_projector_whose_lines_lead_nowhere_goes_on_over_others(
+    database_url: str,
+    redis_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("infra.attended.LOOK_SECONDS", 0.1)
+    caplog.set_level(logging.INFO, "workers.cli.worker")
+    stop = threading.Event()
+    async with Host(database_url).running() as host:
+        settings = settings_of(tmp_path, host.url, redis_url)
+        projecting = asyncio.create_task(asyncio.to_thread(run_projector, settings, stop))
+        try:
+            async with asyncio.timeout(30):
+                for ready in (1, 2):
+                    while caplog.messages.count("ready") < ready:
+                        await asyncio.sleep(0.02)
+                    host.die()
+        finally:
+            stop.set()
+            await projecting
 
 
 async def test_whatever_a_chore_fails_at_the_others_and_the_next_hour_come(
