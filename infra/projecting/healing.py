@@ -21,7 +21,7 @@ from infra.keys import MasterKeys
 from infra.positions import to_token
 from infra.projecting.builds import FOLLOWED, Build, Registry
 from infra.projecting.folding import Folder
-from infra.projecting.holding import held_together
+from infra.projecting.holding import locked_together
 from infra.projecting.quarantine import Quarantined, note_faults, quarantined
 from infra.projecting.refold import Part, Refold, left_out
 from infra.projecting.refolded import note_refolded
@@ -173,7 +173,7 @@ class Healer:
                 self._read(one, 0, begun, unparked)  # the most of it while workers still go on
         held = self._followed(None) if unparked else [build for build, _ in wanted]
         schemas = [build.schema_name for build in held]
-        with held_together(self._connection, schemas) as position, self._connection.transaction():
+        with locked_together(self._connection, schemas) as position:
             self._connection.execute("DELETE FROM parked_streams WHERE stream_id = ANY(%s)", (list(unparked),))
             self._connection.execute("DELETE FROM skipped_events WHERE (name, position) = (%s, %s)", taken_back)
             healed = []

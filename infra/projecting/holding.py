@@ -1,4 +1,4 @@
-"""Builds at one position: live shards are held there for a moment, so that two builds can be compared or exchanged."""
+"""Builds at one position: live shards are held there for a moment, to be compared, exchanged or mended."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -22,8 +22,8 @@ def held_together(connection: Connection, schemas: Sequence[str]) -> Iterator[in
 
     `Fault` when they do not come there: a shard is paused or stopped, no worker runs, or one is far behind.
     """
-    until = time.monotonic() + _PATIENCE_SECONDS
-    with _alone(connection, schemas, until):
+    with alone(connection, schemas):
+        until = time.monotonic() + _PATIENCE_SECONDS
         try:
             position = _hold(connection, schemas)
             while late := _late(connection, schemas, position):
@@ -36,8 +36,27 @@ def held_together(connection: Connection, schemas: Sequence[str]) -> Iterator[in
 
 
 @contextmanager
-def _alone(connection: Connection, schemas: Sequence[str], until: float) -> Iterator[None]:
-    """Two commands never hold one build at the same time: the first that ended would let it go for both."""
+def locked_together(connection: Connection, schemas: Sequence[str]) -> Iterator[int]:
+    """The same for as long as the block takes, which is one transaction: nobody moves these shards before its end.
+
+    Workers that have one of them wait, for all that they have.
+    """
+    with held_together(connection, schemas) as position, connection.transaction():
+        if {*lock_shards(connection, schemas)} - {position}:
+            raise Fault(
+                f"{', '.join(schemas)} did not stay at one position until they could be locked: nothing was changed. "
+                f"Try again."
+            )
+        yield position
+
+
+@contextmanager
+def alone(connection: Connection, schemas: Sequence[str]) -> Iterator[None]:
+    """Two commands never hold one build at the same time: the first that ended would let it go for both. `Fault`.
+
+    Whoever has it may take it again.
+    """
+    until = time.monotonic() + _PATIENCE_SECONDS
     taken: list[str] = []
     try:
         for schema in sorted(schemas):

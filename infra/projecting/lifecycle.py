@@ -11,7 +11,7 @@ from psycopg.errors import ForeignKeyViolation
 from infra.event_store.fence import Fence
 from infra.faults import Fault
 from infra.projecting.builds import UNFINISHED, Build, Registry
-from infra.projecting.holding import held_together
+from infra.projecting.holding import locked_together
 from infra.projecting.shards import LEASE_SECONDS, change_shards, known_as
 from infra.projecting.verify import Verdict, verify
 
@@ -158,10 +158,7 @@ class Lifecycle:
                 self._registry.set_state(build, "active")
             return Exchanged(name, None, str(build), self._position(build))
         old = self._build(pointer.active)
-        with (
-            held_together(self._connection, (old.schema_name, build.schema_name)) as position,
-            self._connection.transaction(),
-        ):
+        with locked_together(self._connection, (old.schema_name, build.schema_name)) as position:
             moved = self._connection.execute(_EXCHANGE, (build.schema_name, old.schema_name, name, old.schema_name))
             if moved.rowcount != 1:
                 raise _exchanged_meanwhile(name)
@@ -182,10 +179,7 @@ class Lifecycle:
             raise Fault(f"{name} is not read yet, so that there is nothing to try {build} against: cut it over.")
         if build.state not in {"ready", "standby"}:
             raise Fault(f"{build} is {build.state}, not ready: verify it first (cairn projections verify {name}).")
-        with (
-            held_together(self._connection, (old.schema_name, build.schema_name)),
-            self._connection.transaction(),
-        ):
+        with locked_together(self._connection, (old.schema_name, build.schema_name)):
             self._connection.execute(_COUNT_FROM_ZERO, (build.schema_name,))
             self._connection.execute(_SHADOW, (build.schema_name, percent, name))
         return build

@@ -12,6 +12,7 @@ from psycopg import Connection
 
 from domain.events.event import Recorded
 from infra.faults import Fault
+from infra.projecting import holding
 from infra.projecting.builds import Build, Registry
 from infra.projecting.lifecycle import Lifecycle, NotEqual
 from infra.projecting.planning import plan
@@ -260,6 +261,28 @@ def test_without_a_worker_a_comparison_says_so_and_nothing_is_held_afterwards(
     operator.lifecycle.pause("summaries", paused=True)
     with pytest.raises(Fault, match=r"is paused \(cairn projections resume\)"):
         operator.lifecycle.verify(operator.build(built.schema_name))
+
+
+@pytest.mark.usefixtures("history")
+def test_builds_that_a_worker_moved_before_they_were_locked_are_left_as_they_are(
+    operator: Operator, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = holding._late
+
+    def late_and_slow(*arguments: Any) -> str | None:
+        found = late(*arguments)
+        append(operator.connection, History(43).take(10))
+        worker.catch_up()
+        return found
+
+    monkeypatch.setattr(holding, "_HOLD_SECONDS", 0.0)
+    monkeypatch.setattr(holding, "_late", late_and_slow)
+    (built,) = operator.rebuild("summaries")
+    operator.registry.set_state(built, "ready")
+    worker.catch_up()
+    with pytest.raises(Fault, match="did not stay at one position until they could be locked: nothing was changed"):
+        operator.lifecycle.cutover("summaries")
+    assert operator.active("summaries") == "summaries_v1"
 
 
 class Climb(Day, frozen=True, kw_only=True, gc=False):

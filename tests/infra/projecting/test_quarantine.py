@@ -1,9 +1,13 @@
 """A fold that fails stops its key and nothing else; after the fix the key is as if it had never failed."""
 
+import time
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 from uuid import UUID
 
+import psycopg
 import pytest
 from msgspec.structs import replace
 from psycopg import Connection
@@ -30,6 +34,7 @@ from projections.summaries import SUMMARIES, Day, Days
 from tests.infra.projecting.conftest import Operator
 from tests.infra.projecting.histories import MASTER, History, Made, append
 from tests.infra.projecting.live import Worker
+from tests.infra.projecting.test_lifecycle import following
 from tests.scenarios import ANNA, BEN, MAY_1, MAY_2, apply, recorded, run
 
 
@@ -119,6 +124,47 @@ def test_whose_key_is_quarantined_is_told_like_whose_rows_changed(operator: Oper
     one = run(ANNA)
     projections, _ = poisoned([Made(ANNA, one.activity_id, 1, one)], 1)
     assert apply(projections[0], operator.connection, [recorded(one, 1)]) == {ANNA}
+
+
+@pytest.mark.parametrize("later", [run(ANNA, 2_000), run(ANNA, 2_000, at=MAY_2)], ids=["its key", "another key"])
+def test_what_comes_in_while_a_heal_takes_its_time_is_not_lost(
+    later: ActivityRecorded, operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.projecting.holding._HOLD_SECONDS", 0.1)
+    first = run(ANNA, 1_000)
+    log = [Made(ANNA, first.activity_id, 1, first)]
+    projections, _ = poisoned(log, 1)
+    with Worker(operator.url, projections) as worker:
+        append(operator.connection, log)
+        worker.catch_up()
+    with following(operator.url), psycopg.connect(operator.url) as slow, ThreadPoolExecutor(1) as beside:
+        _until(lambda: not operator.connection.execute(_FREE).fetchall())
+        slow.execute("LOCK TABLE refolded_owners IN SHARE MODE")
+        heal = beside.submit(healed, operator, "summaries")
+        _until(lambda: ("refolded_owners",) in operator.connection.execute(_WAITED_FOR).fetchall())
+        end = append(operator.connection, [Made(ANNA, later.activity_id, 1, later)])
+        _until(
+            lambda: (
+                (None,) in operator.connection.execute(_WAITED_FOR).fetchall()  # the worker, for the shards
+                or operator.positions("summaries_v1") == {end}
+            )
+        )
+        slow.rollback()
+        assert [one.still_quarantined for one in heal.result()] == [0]
+        _until(lambda: operator.positions("summaries_v1") == {end})
+    (fault_free,) = operator.rebuild("summaries")
+    assert operator.digests("summaries_v1") == operator.digests(fault_free.schema_name)
+
+
+_FREE: Final = "SELECT FROM projection_shards WHERE holder IS NULL"
+_WAITED_FOR: Final = "SELECT relation::regclass::text FROM pg_locks WHERE NOT granted"
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def test_what_fails_again_stays_in_quarantine_and_is_told(operator: Operator) -> None:
