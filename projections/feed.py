@@ -23,6 +23,7 @@ from projections.projection import Change, Fold, Key, Place, Projection, Query, 
 from projections.statements import statement
 
 KEPT: Final = 2_000  # entries a runner's feed keeps: years of following a few, weeks of following a thousand
+_MENDED: Final = 50  # viewers at once: the server holds all their entries in memory, twice
 WRITTEN_OUT: Final = 10_000  # followers up to which an author's runs are written out; for good, once passed
 
 
@@ -213,9 +214,10 @@ class Entries:
             rows.execute(statement(schema, _COUNT_ALL))
             return
         viewers = list(owners)
-        for text in (_FORGET_ENTRIES, _FORGET_VIEWERS):
-            rows.execute(statement(schema, text), (viewers,))
-        rows.execute(statement(schema, _DERIVE), (viewers, KEPT))
+        for start in range(0, len(viewers), _MENDED):
+            some = viewers[start : start + _MENDED]
+            rows.execute(statement(schema, _MEND), (some, some, KEPT))
+        rows.execute(statement(schema, _FORGET_VIEWERS), (viewers,))
         rows.execute(statement(schema, _COUNT), (viewers,))
 
     def touched(self, owners: Sequence[UUID], rows: Connection, schema: str) -> Sequence[UUID]:
@@ -369,7 +371,6 @@ _TRIM: Final = """
     WHERE e.viewer_id = kept.viewer_id AND e.started_at = oldest.started_at AND e.activity_id = oldest.activity_id
 """
 _DROP_EMPTY: Final = "DELETE FROM {s}.viewers WHERE viewer_id = ANY(%s) AND entries = 0"
-_FORGET_ENTRIES: Final = "DELETE FROM {s}.entries WHERE viewer_id = ANY(%s)"
 _FORGET_VIEWERS: Final = "DELETE FROM {s}.viewers WHERE viewer_id = ANY(%s)"
 _CANDIDATES: Final[LiteralString] = """
     CROSS JOIN LATERAL (
@@ -380,12 +381,27 @@ _CANDIDATES: Final[LiteralString] = """
         WHERE f.follower_id = v.viewer_id
         ORDER BY p.started_at DESC, p.activity_id DESC LIMIT %s) c
 """
-_DERIVE: Final[LiteralString] = (
+# Most are as they should be: these are not written. EXCEPT, because NOT EXISTS is quadratic by a wrong guess.
+_MEND: Final[LiteralString] = (
     """
-    INSERT INTO {s}.entries (viewer_id, started_at, activity_id, author_id)
-    SELECT v.viewer_id, c.started_at, c.activity_id, c.author_id FROM unnest(%s::uuid[]) AS v (viewer_id)
+    WITH had AS MATERIALIZED (
+        SELECT viewer_id, started_at, activity_id, author_id FROM {s}.entries WHERE viewer_id = ANY(%s)
+    ), wanted AS MATERIALIZED (
+        SELECT v.viewer_id, c.started_at, c.activity_id, c.author_id FROM unnest(%s::uuid[]) AS v (viewer_id)
     """  # noqa: S608 - texts of ours
     + _CANDIDATES
+    + """
+    ), gone AS (
+        DELETE FROM {s}.entries e USING (
+            SELECT viewer_id, started_at, activity_id FROM had
+            EXCEPT SELECT viewer_id, started_at, activity_id FROM wanted
+        ) g WHERE e.viewer_id = g.viewer_id AND e.started_at = g.started_at AND e.activity_id = g.activity_id
+    )
+    INSERT INTO {s}.entries (viewer_id, started_at, activity_id, author_id)
+    SELECT viewer_id, started_at, activity_id, author_id FROM wanted
+    EXCEPT SELECT viewer_id, started_at, activity_id, author_id FROM had
+    ON CONFLICT (viewer_id, started_at, activity_id) DO UPDATE SET author_id = EXCLUDED.author_id
+    """
 )
 _DERIVE_ALL: Final[LiteralString] = (
     """

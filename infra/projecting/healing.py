@@ -1,8 +1,10 @@
 """Rows made anew from the log in tables that are live: of chosen users, and of what was quarantined."""
 
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from itertools import islice
 from typing import Final, LiteralString
 from uuid import UUID
 
@@ -21,12 +23,16 @@ from infra.keys import MasterKeys
 from infra.positions import to_token
 from infra.projecting.builds import FOLLOWED, Build, Registry
 from infra.projecting.folding import Folder
-from infra.projecting.holding import locked_together
+from infra.projecting.holding import alone, locked_together
 from infra.projecting.quarantine import Quarantined, note_faults, quarantined
 from infra.projecting.refold import Part, Refold, left_out
 from infra.projecting.refolded import note_refolded
-from infra.projecting.shards import change_shards
+from infra.projecting.shards import change_shards, lock_shards
 from infra.projecting.tables import prepare, stores
+from projections.projection import Change
+
+_WRITTEN: Final = 500  # rows at once: some have a kilobyte
+_DERIVED: Final = 50  # owners at once, whose feeds have up to 2,000 entries each: workers wait for tenths of a second
 
 
 class Healed(Struct, frozen=True):
@@ -166,24 +172,22 @@ class Healer:
         """`taken_back`: a projection, and the position of an event that it was to leave out so far."""
         if not wanted and not unparked and not taken_back[1]:
             return []
+        made = [_Anew(build, owners, list(self._parts(build, owners, taken_back))) for build, owners in wanted]
         begun = LogReader(self._reading, self._master).decided()
-        made = [list(self._parts(build, owners, taken_back)) for build, owners in wanted]
-        for refolds in made:
-            for one in refolds:
-                self._read(one, 0, begun, unparked)  # the most of it while workers still go on
+        for one in made:
+            self._read(one, begun, unparked)  # the most of it while workers still go on
+            self._derive(one, unparked)
         held = self._followed(None) if unparked else [build for build, _ in wanted]
         schemas = [build.schema_name for build in held]
         with locked_together(self._connection, schemas) as position:
             self._connection.execute("DELETE FROM parked_streams WHERE stream_id = ANY(%s)", (list(unparked),))
             self._connection.execute("DELETE FROM skipped_events WHERE (name, position) = (%s, %s)", taken_back)
-            healed = []
-            for (build, owners), refolds in zip(wanted, made, strict=True):
-                for one in refolds:
-                    self._read(one, begun, position, unparked)
-                healed.append(self._replace(build, owners, refolds))
+            for one in made:
+                self._read(one, position, unparked)
+                self._finish(one)
             # whoever has these shards looks again at what there is: what was held back is not any more
             change_shards(self._connection, schemas, "epoch = epoch + 1, holder = NULL, leased_until = NULL")
-        return healed
+        return [one.healed for one in made]
 
     def _parts(self, build: Build, owners: set[UUID], taken_back: tuple[str, int]) -> Iterator[Refold]:
         projection = self._registry.definition(build)
@@ -191,33 +195,81 @@ class Healer:
         for foreign in sorted({fold.foreign for fold in projection.folds}):
             yield Refold(projection, Part(foreign=foreign, owners=frozenset(owners)), skipped)
 
-    def _read(self, one: Refold, after: int, upto: int, unparked: Sequence[UUID]) -> None:
+    def _read(self, one: "_Anew", upto: int, unparked: Sequence[UUID]) -> None:
         reader = LogReader(self._reading, self._master)
         for stream in unparked:
             reader.parked().pop(stream, None)
-        for page, *_ in one.part.pages(reader, [one.projection], after, upto):
-            one.take(page)
+        for refold in one.refolds:
+            for page, *_ in refold.part.pages(reader, [refold.projection], one.upto, upto):
+                refold.take(page)
+        one.upto = upto
 
-    def _replace(self, build: Build, owners: set[UUID], made: Sequence[Refold]) -> Healed:
-        projection, schema = self._registry.definition(build), build.schema_name
-        affected: set[UUID] = set(owners)
+    def _derive(self, one: "_Anew", unparked: Sequence[UUID]) -> None:
+        """Make anew what is derived of these rows, which may be millions: of some owners at once, between which workers
+        go on. What is quarantined stays so meanwhile: cut off, all of it can be begun anew.
+        """
+        projection, schema = self._registry.definition(one.build), one.build.schema_name
+        if projection.derived is None:
+            return
+        concerned = {*projection.derived.touched(list(one.owners), self._connection, schema)}
+        with alone(self._connection, [schema]):
+            with locked_together(self._connection, [schema]) as position:
+                self._read(one, position, unparked)
+                self._write(one)
+            concerned.update(projection.derived.touched(list(one.owners), self._connection, schema))
+            left = iter(sorted(concerned))
+            while some := list(islice(left, _DERIVED)):
+                began = time.monotonic()
+                with self._connection.transaction():
+                    lock_shards(self._connection, [schema])
+                    projection.derived.derive(some, self._connection, schema)
+                time.sleep(time.monotonic() - began)  # workers have half of the time
+
+    def _write(self, one: "_Anew") -> dict[str, list[Change]]:
+        """What differs, by table: it is little where most rows are as they should be."""
+        changes = {}
+        for refold in one.refolds:
+            for name in refold.tables:
+                store = stores(refold.projection, one.build.schema_name)[name]
+                live = {store.key_of(row): row for row in store.of_owners(self._connection, list(one.owners))}
+                made = {store.key_of(row): row for row in refold.of_table(name)}
+                store.delete(self._connection, [*(live.keys() - made.keys())])
+                others = (row for key, row in made.items() if live.get(key) != row)
+                while some := list(islice(others, _WRITTEN)):
+                    store.upsert(self._connection, some)
+                changes[name] = [
+                    (live.get(key), made.get(key)) for key in live | made if live.get(key) != made.get(key)
+                ]
+        note_refolded(self._connection, one.owners)
+        return changes
+
+    def _finish(self, one: "_Anew") -> None:
+        """With what came meanwhile; then what was quarantined goes on."""
+        projection, schema = self._registry.definition(one.build), one.build.schema_name
+        changes = self._write(one)
         if projection.derived is not None:
-            affected.update(projection.derived.touched(list(owners), self._connection, schema))
-        count = 0
-        for one in made:
-            for name in one.tables:
-                store = stores(projection, schema)[name]
-                store.drop_owners(self._connection, list(owners))
-                count += store.copy(self._connection, one.of_table(name))
-        self._connection.execute(_FORGET, (schema, list(owners)))
-        note_refolded(self._connection, owners)
-        faults = [fault for one in made for fault in one.faults]
+            projection.derived.update(changes, self._connection, schema)
+        self._connection.execute(_FORGET, (schema, list(one.owners)))
+        faults = [fault for refold in one.refolds for fault in refold.faults]
         if faults:
             note_faults(self._connection, schema, faults)
-        if projection.derived is not None:
-            affected.update(projection.derived.touched(list(owners), self._connection, schema))
-            projection.derived.derive(list(affected), self._connection, schema)
-        return Healed(str(build), len(owners), count, len(faults))
+
+
+class _Anew:
+    """Rows of some owners in one build, as the log has them up to a position."""
+
+    def __init__(self, build: Build, owners: set[UUID], refolds: Sequence[Refold]) -> None:
+        self.build: Final = build
+        self.owners: Final = owners
+        self.refolds: Final = refolds
+        self.upto = 0
+
+    @property
+    def healed(self) -> Healed:
+        """As it is told."""
+        rows = sum(1 for refold in self.refolds for name in refold.tables for _ in refold.of_table(name))
+        faults = sum(len(refold.faults) for refold in self.refolds)
+        return Healed(str(self.build), len(self.owners), rows, faults)
 
 
 @contextmanager
@@ -225,7 +277,8 @@ def healing(database_url: str, registry: Registry, master: MasterKeys) -> Iterat
     """A healer with connections of its own."""
     with ExitStack() as stack:
         made = [stack.enter_context(psycopg.connect(database_url, autocommit=True)) for _ in range(2)]
-        made[1].execute("SET enable_seqscan = off")
+        for connection in made:
+            connection.execute("SET enable_seqscan = off")
         yield Healer(made[0], made[1], registry, master)
 
 

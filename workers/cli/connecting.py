@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import psycopg
 from psycopg import Connection
+from psycopg.errors import DeadlockDetected
 
 from domain.errors import StoreUnavailable
 from infra.away import AWAY
@@ -21,6 +22,11 @@ def connected(settings: Settings) -> Iterator[Connection]:
         with psycopg.connect(settings.database_url, connect_timeout=5, autocommit=True) as connection:
             check_server(connection, Vault(settings.master_keys))
             yield connection
+    except DeadlockDetected:
+        raise Fault(
+            "somebody else changed the same at the same time, each waited for the other, and Postgres ended this one: "
+            "run the same command again."
+        ) from None
     except (*AWAY, StoreUnavailable) as error:
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise Fault(

@@ -3,18 +3,23 @@
 import base64
 import random
 import resource
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from uuid import uuid4
 
 import psycopg
 import pytest
 from msgspec.structs import replace
 from psycopg import Connection
+from psycopg.sql import SQL, Identifier
 
 from domain.events.activity import ActivityRecorded
+from domain.events.follow import FollowStarted
 from domain.events.measured import Measured
 from domain.events.packing import pack
+from domain.measures import UserId
 from infra import migrations
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.faults import Fault
@@ -28,7 +33,8 @@ from infra.projecting.rebuild import Options, Progress, rebuilding
 from tests.infra.projecting.conftest import Operator
 from tests.infra.projecting.histories import MASTER, MASTER_KEY, History, Made, append
 from tests.infra.projecting.live import Worker
-from tests.scenarios import ANNA, run
+from tests.infra.projecting.test_lifecycle import following
+from tests.scenarios import ANNA, MAY_1, MAY_2, run
 from tests.servers import start, stop
 
 ROOMY = Options(1, 512 * 1024**2, 60.0)
@@ -164,6 +170,65 @@ def test_the_rows_of_chosen_users_are_made_anew_in_every_live_build(operator: Op
             *(f"{name} v1" for name in ("changes", "feed", "goals", "people", "summaries")),
         }
     assert {name: operator.digests(operator.active(name)) for name in before} == before
+
+
+@pytest.mark.usefixtures("history")
+def test_rows_that_are_right_are_not_written_again(operator: Operator, worker: Worker) -> None:
+    worker.tables.release()
+    everybody = [user for (user,) in operator.connection.execute("SELECT user_id FROM people_v1.profiles")]
+    tables = ("activities_v4.cards", "summaries_v1.days", "feed_v1.posts", "feed_v1.follows", "feed_v1.entries")
+    versions = [SQL("SELECT ctid, xmin FROM {}").format(Identifier(*table.split("."))) for table in tables]
+    before = [operator.connection.execute(of_one).fetchall() for of_one in versions]
+    assert all(before)
+    with healing(operator.url, operator.registry, MASTER) as healer:
+        assert all(one.rows for one in healer.rebuild_owners(None, everybody))
+    assert [operator.connection.execute(of_one).fetchall() for of_one in versions] == before
+
+
+@pytest.mark.usefixtures("history")
+def test_an_author_whom_many_follow_is_made_anew_while_they_run(
+    operator: Operator, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.projecting.healing._DERIVED", 2)
+    monkeypatch.setattr("infra.projecting.holding._HOLD_SECONDS", 0.2)
+    worker.tables.release()
+    runners = [UserId(uuid4()) for _ in range(30)]
+    follows = [FollowStarted(follower_id=runner, followee_id=ANNA, at=MAY_1) for runner in runners]
+    append(operator.connection, [Made(one.follower_id, uuid4(), 1, one) for one in follows])
+    append(operator.connection, [_of(run(ANNA)) for _ in range(20)])
+    stop = threading.Event()
+
+    def write() -> None:
+        with psycopg.connect(operator.url, autocommit=True) as connection:
+            while not stop.wait(0.01):
+                started = FollowStarted(follower_id=UserId(uuid4()), followee_id=ANNA, at=MAY_2)
+                append(connection, [_of(run(ANNA)), Made(started.follower_id, uuid4(), 1, started)])
+
+    writing = threading.Thread(target=write)
+    with following(operator.url), healing(operator.url, operator.registry, MASTER) as healer:
+        operator.lifecycle.catch_up(operator.build("feed_v1"), lambda _behind: None, 10)
+        operator.connection.execute("DELETE FROM feed_v1.entries WHERE get_byte(uuid_send(activity_id), 0) < 128")
+        operator.connection.execute("UPDATE feed_v1.viewers SET entries = 1")
+        operator.connection.execute("DELETE FROM feed_v1.posts WHERE get_byte(uuid_send(activity_id), 0) > 128")
+        writing.start()
+        try:
+            assert {one.build for one in healer.rebuild_owners("feed", [ANNA, *runners[:20]])} == {"feed v1"}
+        finally:
+            stop.set()
+            writing.join()
+        operator.lifecycle.catch_up(operator.build("feed_v1"), lambda _behind: None, 10)
+    (built,) = operator.rebuild("feed")
+    of_anna = SQL("SELECT viewer_id, activity_id FROM {} WHERE author_id = %s ORDER BY 1, 2")
+    entries = [
+        operator.connection.execute(of_anna.format(Identifier(schema, "entries")), (ANNA,)).fetchall()
+        for schema in ("feed_v1", built.schema_name)
+    ]
+    assert entries[0] == entries[1]
+    assert len(entries[0]) > 600
+
+
+def _of(event: ActivityRecorded) -> Made:
+    return Made(event.user_id, event.activity_id, 1, event)
 
 
 @pytest.mark.usefixtures("history")

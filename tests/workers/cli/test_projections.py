@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg.errors import DeadlockDetected
 
 from infra.faults import Fault
 from infra.positions import to_token
+from infra.projecting.lifecycle import Lifecycle
 from infra.projecting.shards import change_shards, stop
 from tests.infra.projecting.conftest import Operator, history, operator, worker
 from tests.infra.projecting.histories import History, append
@@ -144,6 +146,16 @@ def test_skip_and_its_undoing(quarantined: Any, projections: Run, operator: Oper
     assert told(projections, "quarantine", "list") == {"keys": [], "streams": [], "skipped": []}
     done = operator.connection.execute("SELECT action, arguments FROM operator_actions ORDER BY action_id").fetchall()
     assert done == [("skip", arguments), ("skip", {**arguments, "undo": True})]
+
+
+def test_a_command_that_postgres_ended_for_another_says_so(projections: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def in_each_others_way(*_: object, **__: object) -> None:
+        raise DeadlockDetected
+
+    monkeypatch.setattr(Lifecycle, "pause", in_each_others_way)
+    refused = projections("pause", "feed")
+    assert isinstance(refused.exception, Fault)
+    assert "each waited for the other" in str(refused.exception)
 
 
 def test_pause_is_seen_in_status_and_ended_by_resume(projections: Run, operator: Operator) -> None:
