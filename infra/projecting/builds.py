@@ -15,6 +15,7 @@ from projections.projection import Projection
 
 FOLLOWED: Final = ("catching up", "verifying", "ready", "active", "standby")  # states in which workers fill it
 UNFINISHED: Final = ("planned", "building", "indexing", "catching up", "verifying")
+DIFFERS: Final = "it differs"  # the reason of one that was compared with what is read
 _AT_ONCE: Final = 10_000  # events that a new projection reads through live; past that it asks for a rebuild
 
 
@@ -178,6 +179,16 @@ class Registry:
     def release(self, name: str) -> None:
         """Let others."""
         self._connection.execute("SELECT pg_advisory_unlock(hashtext('cairn rebuild'), hashtext(%s))", (name,))
+
+    def refuse_tried(self, builds: Sequence[Build]) -> None:
+        """`Fault` for one that a share of the users reads: it is not to be dropped."""
+        tried = {pointer.shadow: pointer for pointer in self.pointers().values()}
+        for build in builds:
+            if (pointer := tried.get(build.schema_name)) is not None:
+                raise Fault(
+                    f"{build} is read by {pointer.shadow_percent} % of the users: end that first "
+                    f"(cairn projections shadow {pointer.name} --percent 0). Nothing was dropped."
+                )
 
     def drop(self, build: Build) -> None:
         """The tables and everything that is known of them.

@@ -10,7 +10,7 @@ from psycopg.errors import ForeignKeyViolation
 
 from infra.event_store.fence import Fence
 from infra.faults import Fault
-from infra.projecting.builds import UNFINISHED, Build, Registry
+from infra.projecting.builds import DIFFERS, UNFINISHED, Build, Registry
 from infra.projecting.holding import locked_together
 from infra.projecting.shards import LEASE_SECONDS, change_shards, known_as
 from infra.projecting.verify import Verdict, verify
@@ -125,7 +125,7 @@ class Lifecycle:
         verdict = verify(self._database_url, self._registry, old, build)
         if not verdict.equal:
             if build.state != "standby":
-                self._registry.set_state(build, "verifying", reason="it differs")
+                self._registry.set_state(build, "verifying", reason=DIFFERS)
             raise NotEqual(verdict)
         if build.state != "standby":
             self._registry.set_state(build, "ready", verified_at=verdict.position)
@@ -207,13 +207,7 @@ class Lifecycle:
             self._registry.release(name)
 
     def _drop(self, unread: Sequence[Build]) -> list[Build]:
-        tried = {pointer.shadow: pointer for pointer in self._registry.pointers().values()}
-        for build in unread:
-            if (pointer := tried.get(build.schema_name)) is not None:
-                raise Fault(
-                    f"{build} is read by {pointer.shadow_percent} % of the users: end that first "
-                    f"(cairn projections shadow {pointer.name} --percent 0). Nothing was dropped."
-                )
+        self._registry.refuse_tried(unread)
         for build in unread:
             self._wait_for_readers(build)
             try:

@@ -23,7 +23,7 @@ from infra.event_store.fence import Fence
 from infra.event_store.mapper import MAPPER
 from infra.event_store.rows import PARTITIONS
 from infra.faults import Fault
-from infra.projecting.builds import Build, Registry
+from infra.projecting.builds import DIFFERS, Build, Registry
 from infra.projecting.columns import columns_of
 from infra.projecting.lag import live_lag_seconds
 from infra.projecting.part_pool import PartPool
@@ -78,23 +78,46 @@ class Rebuild:
         self.peak_bytes = 0  # of the largest worker
 
     def start(self, names: Sequence[str], *, restart: bool) -> list[Build]:
-        """The builds to fill: those that were begun before, else new ones of the newest versions. `Fault`."""
+        """The builds to fill: those that were begun before, else new ones of the newest versions.
+
+        `Fault` where one is filled and not read yet, unless it is to be dropped (`restart`) and nobody tries it.
+        """
         for name in names:
             self._registry.named(name)
             self._registry.claim(name)
+        unread = [build for name in names for build in self._unread(name)]
+        if restart:
+            self._registry.refuse_tried(unread)
+        else:
+            self._refuse_filled(unread)
         return [self._start(name, restart=restart) for name in names]
 
-    def _start(self, name: str, *, restart: bool) -> Build:
-        projection = self._registry.newest(name)
-        own = [build for build in self._registry.builds(name) if build.version == projection.version]
+    def _own(self, name: str) -> list[Build]:
+        version = self._registry.newest(name).version
+        return [build for build in self._registry.builds(name) if build.version == version]
+
+    def _unread(self, name: str) -> list[Build]:
+        """Of the newest version, without those that were read once: nobody fills these, or they are for a rollback."""
         read = {
             schema for pointer in self._registry.pointers().values() for schema in (pointer.active, pointer.standby)
         }
-        kept = []
-        for build in own:
-            if build.schema_name in read or build.state == "retired":  # which nobody fills, and `gc` drops
-                kept.append(build.build)
-                continue
+        return [build for build in self._own(name) if build.schema_name not in read and build.state != "retired"]
+
+    def _refuse_filled(self, builds: Sequence[Build]) -> None:
+        """What was filled before says nothing of rows that are in doubt now."""
+        for build in builds:
+            if build.state == "ready" or build.reason == DIFFERS:
+                row = self._connection.execute(_FILLED_AT, (build.schema_name,)).fetchone()
+                raise Fault(
+                    f"{build} was filled{row[0] if row else ''} and is not read yet: cairn projections verify "
+                    f"{build.name} compares it once more, cutover {build.name} reads it, and rebuild {build.name} "
+                    f"--restart drops it and fills another."
+                )
+
+    def _start(self, name: str, *, restart: bool) -> Build:
+        projection, unread = self._registry.newest(name), self._unread(name)
+        kept = [build.build for build in self._own(name) if build not in unread]
+        for build in unread:
             if not restart and build.fingerprint == fingerprint(projection):
                 return build
             self._registry.drop(build)
@@ -360,6 +383,9 @@ _SAMPLE: Final[LiteralString] = """
 _UNDONE: Final[LiteralString] = """
     SELECT schema_name, foreign_rows, first_partition, last_partition FROM rebuild_parts
     WHERE schema_name = ANY(%s) AND done_at IS NULL
+"""
+_FILLED_AT: Final[LiteralString] = """
+    SELECT to_char(max(done_at) AT TIME ZONE 'UTC', ' YYYY-MM-DD HH24:MI UTC') FROM rebuild_parts WHERE schema_name = %s
 """
 _SHORTEN: Final[LiteralString] = """
     UPDATE rebuild_parts SET last_partition = %s

@@ -168,7 +168,7 @@ def plan_command(*, name: str, as_json: bool, data: Path) -> None:
     help="Rest while live projections are further behind.",
 )
 @click.option("--auto-cutover", is_flag=True, help="Read the new build as soon as it is verified.")
-@click.option("--restart", is_flag=True, help="Begin anew instead of going on with an unfinished rebuild.")
+@click.option("--restart", is_flag=True, help="Drop the build that is not read yet, and fill another.")
 @reason_option
 @json_option
 @data_option
@@ -216,7 +216,7 @@ def rebuild_command(
 def _stale(registry: Registry) -> list[str]:
     read = {pointer.active for pointer in registry.pointers().values()}
     newest = {name: registry.newest(name).version for name in {one.name for one in registry.projections}}
-    builds = [build for build in registry.builds() if build.schema_name in read]
+    builds = [build for build in registry.builds() if build.schema_name in read or build.state == "ready"]
     current = {build.name for build in builds if build.version == newest.get(build.name)}
     return sorted(newest.keys() - current)
 

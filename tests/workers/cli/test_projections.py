@@ -109,6 +109,28 @@ def test_rows_that_differ_are_told_in_json_and_by_the_exit_code(
     assert row[0].startswith("failed: summaries v1 (build 2) is verifying and not verified")
 
 
+@pytest.mark.usefixtures("history")
+def test_a_build_that_is_filled_is_filled_anew_only_on_request_and_never_while_it_is_tried(
+    projections: Run, operator: Operator, worker: Worker
+) -> None:
+    worker.tables.release()
+    rebuild = ("rebuild", "summaries", "--workers", "1")
+    with following(operator.url):
+        told(projections, *rebuild)
+        operator.connection.execute("UPDATE summaries_v1_b2.days SET count = count + 1")
+        refused = str(projections(*rebuild).exception)
+        assert refused.startswith("summaries v1 (build 2) was filled 20")
+        assert "rebuild summaries --restart drops it and fills another" in refused
+        assert told(projections, "rebuild", code=0) == []  # without names: what is not filled
+        assert isinstance(projections("verify", "summaries").exception, Fault)
+        assert "is not read yet" in str(projections(*rebuild).exception)  # neither one that differs
+        (anew,) = told(projections, *rebuild, "--restart")
+        assert (anew["build"], anew["verified"]) == ("summaries v1 (build 2)", True)
+        projections("shadow", "summaries", "--percent", "50")
+        assert "is read by 50 % of the users: end that first" in str(projections(*rebuild, "--restart").exception)
+        assert "is not read yet" in str(projections(*rebuild).exception)
+
+
 @pytest.fixture
 def quarantined(projections: Run, operator: Operator) -> Any:
     """A key that code since mended failed at, as it is listed."""
