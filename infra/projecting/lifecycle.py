@@ -13,7 +13,7 @@ from infra.faults import Fault
 from infra.projecting.builds import DIFFERS, UNFINISHED, Build, Registry
 from infra.projecting.holding import locked_together
 from infra.projecting.shards import LEASE_SECONDS, change_shards, known_as
-from infra.projecting.verify import Verdict, verify
+from infra.projecting.verify import Verdict, differing_advice, verify
 
 _READERS_SECONDS: Final = 5.0  # after an exchange, before the tables that readers may still know are dropped
 
@@ -24,7 +24,10 @@ class NotEqual(Fault):
     def __init__(self, verdict: Verdict) -> None:
         differing = [f"{table.name} ({table.buckets} of 256 buckets)" for table in verdict.compared if table.buckets]
         names = ", ".join(differing)
-        super().__init__(f"{verdict.new} differs from {verdict.old}: {names}. It stays as it is; reads are untouched.")
+        super().__init__(
+            f"{verdict.new} differs from {verdict.old}: {names}. It stays as it is; reads are untouched. "
+            f"What to do: {verdict.advice}."
+        )
         self.verdict = verdict
 
 
@@ -131,16 +134,22 @@ class Lifecycle:
             self._registry.set_state(build, "ready", verified_at=verdict.position)
         return verdict
 
-    def cutover(self, name: str) -> Exchanged:
-        """Read the candidate from now on; what was read is on standby, and filled on. `Fault` unless it is verified."""
+    def cutover(self, name: str, *, although_it_differs: bool = False) -> Exchanged:
+        """Read the candidate from now on; what was read is on standby, and filled on.
+
+        `Fault` unless it is verified: found equal, or compared at least, if it may differ.
+        """
         build = self.candidate(name)
         if build.state == "active":
             raise _exchanged_meanwhile(name)
-        if build.state not in {"ready", "standby"}:
+        differs = build.state == "verifying" and build.reason == DIFFERS
+        if build.state not in {"ready", "standby"} and not (differs and although_it_differs):
+            advice = f" It differs: {differing_advice(name)}." if differs else ""
             raise Fault(
                 f"{build} is {build.state} and not verified: run cairn projections verify {name} first, or rebuild it."
+                f"{advice}"
             )
-        return self._exchange(name, build)
+        return self._exchange(name, build, "read although it differed from what was read before" if differs else None)
 
     def rollback(self, name: str) -> Exchanged:
         """Read again what was read before the last cutover. Twice: the newer one again. `Fault` when it is gone."""
@@ -150,7 +159,7 @@ class Lifecycle:
             raise Fault(f"{name} has nothing on standby to go back to.")
         return self._exchange(name, self._build(pointer.standby))
 
-    def _exchange(self, name: str, build: Build) -> Exchanged:
+    def _exchange(self, name: str, build: Build, reason: str | None = None) -> Exchanged:
         pointer = self._registry.pointers().get(name)
         if pointer is None:
             with self._connection.transaction():
@@ -165,7 +174,7 @@ class Lifecycle:
             if pointer.standby not in {None, build.schema_name}:
                 self._registry.set_state(self._build(str(pointer.standby)), "retired")
             self._registry.set_state(old, "standby")
-            self._registry.set_state(build, "active")
+            self._registry.set_state(build, "active", reason=reason)
         return Exchanged(name, str(old), str(build), position)
 
     def shadow(self, name: str, percent: int) -> Build | None:

@@ -52,6 +52,19 @@ class Verdict(Struct, frozen=True):
         """No bucket differs."""
         return all(table.buckets == 0 for table in self.compared)
 
+    @property
+    def advice(self) -> str:
+        """What to do where they differ."""
+        return differing_advice(self.new.partition(" ")[0])
+
+
+def differing_advice(name: str) -> str:
+    """Which of two builds of a projection is wrong, and what mends it."""
+    return (
+        f"where cairn projections audit {name} --sample 100% finds that what is read is wrong, rebuild {name} "
+        f"--users ID,... mends the rows of some users, and cutover {name} --although-it-differs reads the new build"
+    )
+
 
 class _Pair(Struct, frozen=True):
     """What is compared: the same columns of both, the owner's id among them."""

@@ -23,7 +23,7 @@ from infra.processes import cores
 from infra.projecting.auditing import audit
 from infra.projecting.builds import Build, Registry
 from infra.projecting.healing import Healer, healing
-from infra.projecting.lifecycle import Exchanged, Lifecycle, NotEqual
+from infra.projecting.lifecycle import Lifecycle, NotEqual
 from infra.projecting.planning import plan
 from infra.projecting.rebuild import Options, Progress, rebuilding
 from infra.projecting.status import standings
@@ -309,12 +309,20 @@ def shadow_command(*, name: str, percent: int, reason: str, as_json: bool, data:
 
 @projections_command.command("cutover")
 @name_argument
+@click.option(
+    "--although-it-differs", is_flag=True, help="Where what is read is wrong, and not the new build. Needs a --reason."
+)
 @reason_option
 @json_option
 @data_option
-def cutover_command(*, name: str, reason: str, as_json: bool, data: Path) -> None:
+def cutover_command(*, name: str, although_it_differs: bool, reason: str, as_json: bool, data: Path) -> None:
     """Read the verified build from now on. What was read before stays filled, for `rollback`."""
-    _exchange("cutover", Lifecycle.cutover, name, reason, as_json, data)
+    if although_it_differs and not reason.strip():
+        raise Fault("--although-it-differs takes a --reason: how it was found that what is read is wrong.")
+    arguments = {"name": name, "although_it_differs": although_it_differs, "reason": reason}
+    with _tools(data, "cutover", **arguments) as tools:
+        exchanged = tools.lifecycle.cutover(name, although_it_differs=although_it_differs)
+    emit(exchanged, as_json, lambda: exchanged_lines(exchanged))
 
 
 @projections_command.command("rollback")
@@ -324,14 +332,8 @@ def cutover_command(*, name: str, reason: str, as_json: bool, data: Path) -> Non
 @data_option
 def rollback_command(*, name: str, reason: str, as_json: bool, data: Path) -> None:
     """Read again what was read before the last cutover."""
-    _exchange("rollback", Lifecycle.rollback, name, reason, as_json, data)
-
-
-def _exchange(
-    action: str, exchange: Callable[[Lifecycle, str], Exchanged], name: str, reason: str, as_json: bool, data: Path
-) -> None:
-    with _tools(data, action, name=name, reason=reason) as tools:
-        exchanged = exchange(tools.lifecycle, name)
+    with _tools(data, "rollback", name=name, reason=reason) as tools:
+        exchanged = tools.lifecycle.rollback(name)
     emit(exchanged, as_json, lambda: exchanged_lines(exchanged))
 
 

@@ -94,6 +94,8 @@ def rebuild_lines(result: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield from verdict_lines(verdict, one["build"])
         if "cutover" in one:
             yield from exchanged_lines(one["cutover"])
+        elif verdict is not None and not one["verified"]:
+            yield f"  next: {verdict.advice}"
         elif one["verified"]:
             name = str(one["build"]).split(" ", 1)[0]
             yield f"  next: cairn projections shadow {name} --percent 10, or cairn projections cutover {name}"

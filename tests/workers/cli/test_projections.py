@@ -107,6 +107,29 @@ def test_rows_that_differ_are_told_in_json_and_by_the_exit_code(
     assert "not verified" in str(refused.exception)
     (row,) = operator.connection.execute("SELECT outcome FROM operator_actions WHERE action = 'cutover'").fetchall()
     assert row[0].startswith("failed: summaries v1 (build 2) is verifying and not verified")
+    assert "rebuild summaries --users ID,... mends the rows of some users" in row[0]
+
+
+@pytest.mark.usefixtures("history")
+def test_a_build_is_read_although_it_differs_where_what_is_read_is_wrong(
+    projections: Run, operator: Operator, worker: Worker
+) -> None:
+    worker.tables.release()
+    right = operator.digests("summaries_v1")
+    operator.connection.execute("UPDATE summaries_v1.days SET count = count + 1")
+    cutover = ("cutover", "summaries", "--although-it-differs")
+    with following(operator.url):
+        operator.rebuild("summaries")
+        assert "catching up and not verified" in str(projections(*cutover, "--reason", "x").exception)
+        refused = str(projections("verify", "summaries").exception)
+        assert "audit summaries --sample 100% finds that what is read is wrong" in refused
+        assert "cutover summaries --although-it-differs" in str(projections("cutover", "summaries").exception)
+        assert "takes a --reason" in str(projections(*cutover).exception)
+        assert told(projections, *cutover, "--reason", "audit: all off by one")["now"] == "summaries v1 (build 2)"
+    assert operator.digests(operator.active("summaries")) == right
+    assert "although it differed" in projections("list").output
+    noted = operator.connection.execute("SELECT arguments FROM operator_actions ORDER BY action_id DESC LIMIT 1")
+    assert noted.fetchone() == ({"name": "summaries", "although_it_differs": True, "reason": "audit: all off by one"},)
 
 
 @pytest.mark.usefixtures("history")
