@@ -78,6 +78,7 @@ class Leases:
 
     def advance(self, shards: Sequence[Shard], ceiling: int) -> None:
         """In the transaction of the rows: the shards' new position. `LeaseLost` unless they are all as they were."""
+        shards = sorted(shards, key=lambda shard: (shard.schema_name, shard.shard))  # locked in this order
         moved = self._connection.execute(
             _MOVE,
             (

@@ -17,7 +17,7 @@ from infra.projecting.builds import Registry
 from infra.projecting.holding import release
 from infra.projecting.lifecycle import Lifecycle
 from infra.projecting.pages import Pages
-from infra.projecting.shards import LeaseLost, Leases, Shard, stop
+from infra.projecting.shards import LeaseLost, Leases, Shard, lock_shards, stop
 from infra.projecting.tables import prepare
 from projections import PROJECTIONS
 from projections.activities import ACTIVITIES
@@ -100,6 +100,25 @@ def test_a_lease_is_fenced_by_its_epoch_even_for_the_same_position(database: Con
         leases.advance([shard], 5)
     with database.transaction():
         leases.advance([again], 5)
+
+
+def test_shards_of_several_builds_are_moved_in_the_order_in_which_all_lock_them(operator: Operator) -> None:
+    """A worker has them in another one, where some were behind and came to the others."""
+    projections = [(projection.name, projection.version) for projection in PROJECTIONS]
+    with (
+        psycopg.connect(operator.url, autocommit=True) as connection,
+        psycopg.connect(operator.url) as first,
+        ThreadPoolExecutor(1) as beside,
+    ):
+        leases = Leases(prepare(connection, live=True), uuid4(), projections)
+        shards = leases.renew()
+        lock_shards(first, ["feed_v1"])
+        moving = beside.submit(leases.advance, shards[::-1], 1)
+        while not operator.connection.execute("SELECT FROM pg_locks WHERE NOT granted").fetchall():
+            time.sleep(0.01)
+        lock_shards(first, ["goals_v1", "people_v1", "summaries_v1"])
+        first.rollback()
+        moving.result()
 
 
 @pytest.mark.parametrize("workers_first", [True, False])
