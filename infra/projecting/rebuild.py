@@ -80,16 +80,13 @@ class Rebuild:
     def start(self, names: Sequence[str], *, restart: bool) -> list[Build]:
         """The builds to fill: those that were begun before, else new ones of the newest versions.
 
-        `Fault` where one is filled and not read yet, unless it is to be dropped (`restart`) and nobody tries it.
+        What is filled and not read yet says nothing of rows that are in doubt now: it makes room for another. `Fault`
+        when somebody tries it.
         """
         for name in names:
             self._registry.named(name)
             self._registry.claim(name)
-        unread = [build for name in names for build in self._unread(name)]
-        if restart:
-            self._registry.refuse_tried(unread)
-        else:
-            self._refuse_filled(unread)
+        self._registry.refuse_tried([build for name in names for build in self._dropped(name, restart=restart)])
         return [self._start(name, restart=restart) for name in names]
 
     def _own(self, name: str) -> list[Build]:
@@ -103,25 +100,23 @@ class Rebuild:
         }
         return [build for build in self._own(name) if build.schema_name not in read and build.state != "retired"]
 
-    def _refuse_filled(self, builds: Sequence[Build]) -> None:
-        """What was filled before says nothing of rows that are in doubt now."""
-        for build in builds:
-            if build.state == "ready" or build.reason == DIFFERS:
-                row = self._connection.execute(_FILLED_AT, (build.schema_name,)).fetchone()
-                raise Fault(
-                    f"{build} was filled{row[0] if row else ''} and is not read yet: cairn projections verify "
-                    f"{build.name} compares it once more, cutover {build.name} reads it, and rebuild {build.name} "
-                    f"--restart drops it and fills another."
-                )
+    def _dropped(self, name: str, *, restart: bool) -> list[Build]:
+        current = fingerprint(self._registry.newest(name))
+        return [
+            build
+            for build in self._unread(name)
+            if restart or build.fingerprint != current or build.state == "ready" or build.reason == DIFFERS
+        ]
 
     def _start(self, name: str, *, restart: bool) -> Build:
-        projection, unread = self._registry.newest(name), self._unread(name)
-        kept = [build.build for build in self._own(name) if build not in unread]
-        for build in unread:
-            if not restart and build.fingerprint == fingerprint(projection):
+        dropped = self._dropped(name, restart=restart)
+        for build in self._unread(name):
+            if build not in dropped:
                 return build
+        for build in dropped:
             self._registry.drop(build)
-        return self._registry.insert(projection, max(kept, default=0) + 1, "planned")
+        kept = [build.build for build in self._own(name)]
+        return self._registry.insert(self._registry.newest(name), max(kept, default=0) + 1, "planned")
 
     def fill(self, builds: Sequence[Build], options: Options) -> None:
         """Bring the builds to where workers can follow. What was done by an earlier run is not done again. `Fault`."""
@@ -383,9 +378,6 @@ _SAMPLE: Final[LiteralString] = """
 _UNDONE: Final[LiteralString] = """
     SELECT schema_name, foreign_rows, first_partition, last_partition FROM rebuild_parts
     WHERE schema_name = ANY(%s) AND done_at IS NULL
-"""
-_FILLED_AT: Final[LiteralString] = """
-    SELECT to_char(max(done_at) AT TIME ZONE 'UTC', ' YYYY-MM-DD HH24:MI UTC') FROM rebuild_parts WHERE schema_name = %s
 """
 _SHORTEN: Final[LiteralString] = """
     UPDATE rebuild_parts SET last_partition = %s

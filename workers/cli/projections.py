@@ -168,7 +168,7 @@ def plan_command(*, name: str, as_json: bool, data: Path) -> None:
     help="Rest while live projections are further behind.",
 )
 @click.option("--auto-cutover", is_flag=True, help="Read the new build as soon as it is verified.")
-@click.option("--restart", is_flag=True, help="Drop the build that is not read yet, and fill another.")
+@click.option("--restart", is_flag=True, help="Begin anew instead of going on with an unfinished rebuild.")
 @reason_option
 @json_option
 @data_option
