@@ -91,7 +91,7 @@ class ServerChecks:
         self._redis = redis
         self._vault = vault
         self._objects = objects
-        self._own_store = False  # whether the store is known to be this database's
+        self._own_store: str | None = None  # the id of the store that is known to be this database's
         self._looks: Mapping[str, Callable[[], Awaitable[str | None]]] = {
             "postgres": lambda: asyncio.to_thread(self._postgres),
             "valkey": self._valkey,
@@ -150,14 +150,14 @@ class ServerChecks:
         return None
 
     def _store(self) -> str | None:
-        """The database is asked whose the store is once; while it is away, any store that has an id will do."""
+        """The database is asked whose a store is once; while it is away, any store that has an id will do."""
         found = None
         try:
             found = self._objects.identity()
-            if found is None or not self._own_store:
+            if found is None or found != self._own_store:  # another disk may be in its place
                 with psycopg.connect(self._database_url, connect_timeout=2, autocommit=True) as connection:
                     check_store(connection, self._objects)
-                self._own_store = True
+                self._own_store = found
         except WrongStore as fault:
             self.fatal = str(fault)
             return self.fatal

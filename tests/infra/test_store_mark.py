@@ -65,3 +65,19 @@ async def test_what_is_missing_is_told_and_a_store_with_an_id_needs_no_database(
     wrong = checks(database_url)
     await wrong.look_for_ever()
     assert "that of another database" in str(wrong.fatal)
+
+
+async def test_another_store_that_comes_into_the_place_of_the_first_is_found_out(
+    database_url: str, tmp_path: Path
+) -> None:
+    objects = FolderObjects(tmp_path / "objects")
+    checks = ServerChecks(database_url, Redis.from_url("redis://127.0.0.1:1"), Vault([b"m" * 32]), objects)
+    for _ in range(2):
+        await checks.look()
+        assert "objects" not in checks.missing()
+    (tmp_path / "objects").rename(tmp_path / "unmounted")
+    await checks.look()
+    assert "is its disk mounted" in checks.missing()["objects"]
+    objects.begin("another")
+    await checks.look()
+    assert "that of another database" in str(checks.fatal)
