@@ -31,6 +31,7 @@ from infra.event_store.reader import LogReader
 from infra.faults import Fault
 from infra.housekeeping import purge_replies, purge_tokens
 from infra.keys import MasterKeys
+from infra.object_store import Objects
 from infra.outbox import PostgresOutbox
 from infra.projecting.auditing import audit
 from infra.projecting.builds import Registry
@@ -41,6 +42,7 @@ from infra.reading_pool import ProcessReader
 from infra.recompaction import Recompaction
 from infra.server_checks import MigrationMissing, check_server
 from infra.settings import Cdn, Settings, load_settings
+from infra.store_mark import StoreMissing, check_store
 from infra.vault import Vault
 from infra.wakeup import Ear
 from workers.cli.options import data_option
@@ -179,7 +181,7 @@ async def run_ingest(settings: Settings) -> None:
                 parts.sessions,
                 clock=now,
             )
-            await asyncio.to_thread(_check_once_reachable, settings)
+            await asyncio.to_thread(_check_once_reachable, settings, parts.objects)
             _log.info("ready")
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(Abandoned(parts.chunks, parts.inbox, clock=now).run())
@@ -188,12 +190,13 @@ async def run_ingest(settings: Settings) -> None:
         reader.close()
 
 
-def _check_once_reachable(settings: Settings) -> None:
+def _check_once_reachable(settings: Settings, objects: Objects) -> None:
     with (
-        contextlib.suppress(*AWAY, MigrationMissing),  # waited for later
+        contextlib.suppress(*AWAY, MigrationMissing, StoreMissing, StoreUnavailable),  # waited for later
         psycopg.connect(settings.database_url, autocommit=True, connect_timeout=5) as connection,
     ):
         check_server(connection, Vault(settings.master_keys))
+        check_store(connection, objects)
 
 
 @contextmanager

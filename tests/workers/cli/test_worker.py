@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from psycopg import Connection
 
+from infra.object_store import FolderObjects
+from infra.store_mark import WrongStore, check_store
 from tests.infra.event_store.proxy import Host
 from tests.instance_settings import settings_of
-from workers.cli.worker import run_chores, run_housekeeping, run_projector, run_reactor
+from workers.cli.worker import run_chores, run_housekeeping, run_ingest, run_projector, run_reactor
 
 
 async def test_a_node_that_takes_no_writes_is_waited_out(
@@ -118,3 +120,27 @@ async def test_housekeeping_goes_on_once_it_can(
     cleaning.cancel()
     with pytest.raises(asyncio.CancelledError):
         await cleaning
+
+
+async def test_ingest_takes_nothing_out_of_the_store_of_another_database(
+    database_url: str, database: Connection, redis_url: str, tmp_path: Path
+) -> None:
+    check_store(database, FolderObjects(tmp_path / "own"))
+    settings = settings_of(tmp_path, database_url, redis_url, "another")
+    async with asyncio.timeout(10):
+        with pytest.raises(WrongStore):
+            await run_ingest(settings)
+
+
+async def test_ingest_gives_a_new_store_its_id(
+    database_url: str, database: Connection, redis_url: str, tmp_path: Path
+) -> None:
+    settings = settings_of(tmp_path, database_url, redis_url)
+    (tmp_path / "cairn-store").unlink()
+    ingesting = asyncio.create_task(run_ingest(settings))
+    async with asyncio.timeout(10):
+        while not (tmp_path / "cairn-store").exists():
+            await asyncio.sleep(0.02)
+    ingesting.cancel()
+    await asyncio.gather(ingesting, return_exceptions=True)
+    check_store(database, FolderObjects(tmp_path))
