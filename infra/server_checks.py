@@ -1,6 +1,7 @@
 """What must be true of the servers: refused settings, the right key, the right tables; and what is missing now."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
@@ -14,6 +15,8 @@ from infra.faults import Fault
 from infra.object_store import Objects
 from infra.store_mark import StoreMissing, WrongStore, check_store
 from infra.vault import Vault, WrongMasterKey
+
+_log = logging.getLogger(__name__)
 
 _LOOK_SECONDS: Final = 1.0
 _LATEST: Final = "0008"  # of `infra/migrations/versions`
@@ -126,7 +129,11 @@ class ServerChecks:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _look(self, part: str) -> None:
-        self._found[part] = await self._looks[part]()
+        try:
+            self._found[part] = await self._looks[part]()
+        except Exception:  # noqa: BLE001 - whatever it is, the next look may go well, and the other parts are looked at
+            _log.exception("%s cannot be looked at", part)
+            self._found[part] = "cannot be looked at: the log says why"
 
     def _postgres(self) -> str | None:
         try:

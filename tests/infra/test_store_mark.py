@@ -81,3 +81,15 @@ async def test_another_store_that_comes_into_the_place_of_the_first_is_found_out
     objects.begin("another")
     await checks.look()
     assert "that of another database" in str(checks.fatal)
+
+
+async def test_a_mark_that_is_no_text_ends_no_look(database_url: str, tmp_path: Path) -> None:
+    checks = ServerChecks(
+        database_url, Redis.from_url("redis://127.0.0.1:1"), Vault([b"m" * 32]), FolderObjects(tmp_path)
+    )
+    (tmp_path / "cairn-store").write_bytes(b"\xff\xfe")
+    await checks.look()
+    assert checks.missing()["objects"] == "cannot be looked at: the log says why"
+    (tmp_path / "cairn-store").unlink()
+    await checks.look()
+    assert "objects" not in checks.missing()
