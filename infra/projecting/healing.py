@@ -173,9 +173,8 @@ class Healer:
         if not wanted and not unparked and not taken_back[1]:
             return []
         made = [_Anew(build, owners, list(self._parts(build, owners, taken_back))) for build, owners in wanted]
-        begun = LogReader(self._reading, self._master).decided()
         for one in made:
-            self._read(one, begun, unparked)  # the most of it while workers still go on
+            self._read(one, self._taken(one.build), unparked)  # the most of it while workers still go on
             self._derive(one, unparked)
         held = self._followed(None) if unparked else [build for build, _ in wanted]
         schemas = [build.schema_name for build in held]
@@ -188,6 +187,11 @@ class Healer:
             # whoever has these shards looks again at what there is: what was held back is not any more
             change_shards(self._connection, schemas, "epoch = epoch + 1, holder = NULL, leased_until = NULL")
         return [one.healed for one in made]
+
+    def _taken(self, build: Build) -> int:
+        """Up to where all its shards are: never past where they are held later, as the end of the log may be."""
+        row = self._connection.execute(_TAKEN, (build.schema_name,)).fetchone()
+        return int(row[0]) if row else 0
 
     def _parts(self, build: Build, owners: set[UUID], taken_back: tuple[str, int]) -> Iterator[Refold]:
         projection = self._registry.definition(build)
@@ -282,6 +286,7 @@ def healing(database_url: str, registry: Registry, master: MasterKeys) -> Iterat
         yield Healer(made[0], made[1], registry, master)
 
 
+_TAKEN: Final = "SELECT coalesce(min(position), 0) FROM projection_shards WHERE schema_name = %s"
 _FORGET: Final[LiteralString] = "DELETE FROM quarantined_keys WHERE schema_name = %s AND owner_id = ANY(%s)"
 _SKIP: Final[LiteralString] = """
     INSERT INTO skipped_events (name, position, reason) VALUES (%s, %s, %s)

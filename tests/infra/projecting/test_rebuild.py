@@ -173,6 +173,29 @@ def test_the_rows_of_chosen_users_are_made_anew_in_every_live_build(operator: Op
 
 
 @pytest.mark.usefixtures("history")
+def test_rows_made_anew_are_not_ahead_of_the_position_at_which_workers_go_on(
+    operator: Operator, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers are behind, and then a writer whose transaction is open keeps the log's end from being known."""
+    append(operator.connection, [_of(run(ANNA)) for _ in range(10)])
+    worker.tables.release()
+    with psycopg.connect(operator.url) as writer, healing(operator.url, operator.registry, MASTER) as healer:
+        ended = threading.Timer(0.5, writer.rollback)
+
+        def write(*_: object) -> None:
+            writer.execute("LOCK TABLE stored_events IN ROW EXCLUSIVE MODE")
+            ended.start()
+
+        monkeypatch.setattr(healer, "_derive", write)
+        healer.rebuild_owners("summaries", [ANNA])
+        ended.join()
+    worker.catch_up()
+    live = operator.digests("summaries_v1")
+    (built,) = operator.rebuild("summaries")
+    assert operator.digests(built.schema_name) == live
+
+
+@pytest.mark.usefixtures("history")
 def test_rows_that_are_right_are_not_written_again(operator: Operator, worker: Worker) -> None:
     worker.tables.release()
     everybody = [user for (user,) in operator.connection.execute("SELECT user_id FROM people_v1.profiles")]
