@@ -14,7 +14,7 @@ from api.drawing.frame import FOOT_M, KILOMETRE_M, MILE_M
 from api.front.request import Request
 from api.public import PublicActivity, keys_of, published, seen
 from api.publishing import Publication
-from domain.measures import ActivityId, Sport
+from domain.measures import ON_FOOT, ActivityId
 from domain.publishing import activity_key
 from domain.texts import of_characters
 
@@ -25,7 +25,6 @@ _ROUTE: Final = "/activities/{activity_id}"
 _MAP: Final = "/v1/public/activities/{activity_id}/map.svg?height={height}&width={width}"
 _PREVIEW: Final = (1200, 630)  # messengers show 1.91:1
 _SHOWN: Final = (600, 315)  # fills a phone: its labels are of the size of text there
-_PACED: Final = (Sport.RUNNING, Sport.WALKING, Sport.HIKING)
 _STYLE: Final = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:0 auto;padding:1.5rem;color:#262b25}"
     "h1{margin:0;overflow-wrap:anywhere}img{width:100%;height:auto;border-radius:8px}"
@@ -103,7 +102,7 @@ def _figures(activity: PublicActivity) -> Iterator[tuple[str, str]]:
     if activity.moving_s > 0:
         yield "Moving time", _clock(activity.moving_s)
     if activity.distance_m > 0 and activity.moving_s > 0:
-        if activity.sport in _PACED:
+        if activity.sport in ON_FOOT:
             yield "Pace", f"{_clock(activity.moving_s / kilometres)} /km ({_clock(activity.moving_s / miles)} /mi)"
         else:
             hours = activity.moving_s / 3600

@@ -59,8 +59,13 @@ class Answers:
         return float(size), int(uses)
 
     def forget(self, user_id: UUID) -> None:
-        """All that this user has seen."""
-        self._drop("user_id = ?", str(user_id))
+        """All that this user has seen. A damaged file is begun anew at the next start, so it keeps nobody signed in."""
+        try:
+            self._drop("user_id = ?", str(user_id))
+        except sqlite3.OperationalError:  # a full phone: what they have seen is still there
+            raise
+        except sqlite3.DatabaseError:
+            return
 
     def _drop(self, which: str, *values: str) -> None:
         dropped = self._cache.execute(

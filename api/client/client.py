@@ -66,6 +66,7 @@ class Client:
         self.last_seconds = 0.0  # that the last answer took: what sort of network this is
         self._tokens: Json = self.phone.session()
         self._kept = self._tokens  # what is on the phone as far as this client knows
+        self._adopted = False  # whether the tokens are another process's, and may have expired since
         self._session = 0  # counts those that this client has had: a call belongs to the one that it began with
         self._position: str | None = None
         self._clock_behind = timedelta()  # of this machine's, by the last answer's Date
@@ -281,7 +282,7 @@ class Client:
                 if outcome.status_code == _UNAUTHORIZED and signed_in and not renewed:
                     renewed = await self._refresh(token)  # only once: a new token that is refused stays refused
                     self._belongs(session)
-                    if renewed:
+                    if self._tokens.get("access_token") != token:
                         continue
                 return self._checked(outcome)
             if isinstance(outcome, _Silence):
@@ -358,16 +359,17 @@ class Client:
         return answer
 
     async def _refresh(self, used: str | None) -> bool:
-        """Get new tokens, once for all calls that found theirs expired; whether there are newer ones."""
+        """Get new tokens, once for all calls that found theirs expired; whether there are some of the server's."""
         async with self._refreshing:
             if self._tokens.get("access_token") != used:
-                return True
+                return not self._adopted
             if not self._tokens:
                 return False
             kept = self.phone.session()
             if kept != self._kept and kept.get("user_id") == self._tokens["user_id"]:
                 self._tokens = self._kept = kept  # by another process of the app
-                return True
+                self._adopted = True
+                return False
             body = {"refresh_token": self._tokens["refresh_token"]}
             try:
                 self._renew(await self._tokens_from(_REFRESH, body))
@@ -379,7 +381,7 @@ class Client:
 
     def _renew(self, tokens: Json) -> None:
         """Keep tokens at once: the ones before are used up."""
-        self._tokens = tokens
+        self._tokens, self._adopted = tokens, False
         self.phone.keep_session(tokens)
         self._kept = tokens
 

@@ -76,7 +76,7 @@ def told_at(answer: httpx.Response) -> datetime | None:
     """`Date`, when it tells one."""
     try:
         at = parsedate_to_datetime(answer.headers.get("Date", ""))
-    except ValueError:
+    except (ValueError, OverflowError):  # the second for a zone without end
         return None
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at  # -0000: in UTC, of no known zone (RFC 5322, 3.3)
 

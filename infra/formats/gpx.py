@@ -7,7 +7,7 @@ from typing import Final
 from domain.measures import Sport
 from domain.recordings.recording import Column, EmptyRecording, Format, Recording
 from infra.formats.alike import AlikePoints
-from infra.formats.sports import sport_named
+from infra.formats.sports import letters_of, sport_named
 from infra.formats.table import Points, Row, moment
 from infra.formats.xml_stream import Closed, Opened, read_xml
 
@@ -112,7 +112,8 @@ def parse_gpx(data: bytes) -> Recording:
     if not len(points):
         raise EmptyRecording(_nothing(track.others, broken=not whole))
     if sport is Sport.OTHER and title:
-        sport = sport_named(title.split()[0]) or Sport.OTHER  # Runkeeper's way: "Running 10/2/17 7:49 am"
+        first = title.split()[0]  # Runkeeper's way: "Running 10/2/17 7:49 am", not "10 km": Strava's numbers are types
+        sport = (letters_of(first) and sport_named(first)) or Sport.OTHER
     session = points.session(sport, title=title[:200] if title else None, started_at=track.written_at)
     warnings = points.warnings()
     if not whole:

@@ -88,6 +88,7 @@ async def test_no_retry_after_silences_an_app_for_longer_than_an_hour(status: in
         ("Mon, 99 Jan 2036 00:00:00 GMT", None),
         ("Tue, 01 Jan 99999 00:00:00 GMT", None),
         ("Tue, 01 Jan 2036 00:00:00 +9999", None),
+        ("Tue, 01 Jan 2036 00:00:00 +9999999999999999", None),
         ("Tue, 01 Jan 2036 00:00:00 -0000", 600),
         ("Tue, 01 Jan 2036 00:00:00 GMT", 600),
     ],

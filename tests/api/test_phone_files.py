@@ -1,5 +1,7 @@
 """The two files of a phone, which may be full, damaged, shared, or left by an app that was killed."""
 
+import asyncio
+import json
 import sqlite3
 import subprocess
 import sys
@@ -114,6 +116,46 @@ async def test_two_processes_of_one_app_share_a_session(tmp_path: Path) -> None:
         with pytest.raises(Refused):
             await widget.me()
         assert refreshes == 2
+
+
+async def test_tokens_of_another_process_that_have_expired_since_are_renewed_as_well(tmp_path: Path) -> None:
+    signed_in(tmp_path)
+    newest = {**NEW, "access_token": "newest", "refresh_token": "newest too"}
+    renewals = {"refresh": NEW, "newer": newest}
+    valid = "new"
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/sessions/refresh":
+            return httpx.Response(201, json=renewals.pop(json.loads(request.content)["refresh_token"]))
+        renewed = request.headers["authorization"] == f"Bearer {valid}"
+        return httpx.Response(200 if renewed else 401, json={"code": "token-refused"})
+
+    network = httpx.MockTransport(answer)
+    app, widget = (Client("http://cairn", phone=Phone(tmp_path), transport=network) for _ in range(2))
+    async with app, widget:
+        await widget.me()
+        valid = "newest"  # the night went by
+        await asyncio.gather(app.me(), app.me())
+        assert app.session == newest
+
+
+async def test_a_session_ends_on_the_phone_also_where_the_answers_are_damaged(tmp_path: Path) -> None:
+    phone = signed_in(tmp_path)
+    for number in range(100):
+        phone.answers.keep(USER, f"/{number}", "e", bytes(1_000))
+    phone._cache.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    phone._cache.execute("PRAGMA cache_size = 0")
+    file = tmp_path / "answers.sqlite"
+    with file.open("r+b") as damaged:
+        damaged.seek(4096)
+        damaged.write(b"\xa5" * (file.stat().st_size - 4096))
+    phone._cache.execute("PRAGMA shrink_memory")
+    ended = httpx.MockTransport(lambda _: httpx.Response(401, json={"code": "token-refused"}))
+    async with Client("http://cairn", phone=phone, transport=ended) as client:
+        await client.sign_out()
+        assert phone.session() == {}
+    phone.close()
+    assert Phone(tmp_path).answers._bytes == 0
 
 
 def test_an_app_that_is_killed_while_it_forgets_is_still_signed_in(

@@ -87,6 +87,7 @@ def test_cadence_on_a_bicycle_is_not_doubled() -> None:
         ("<type>mountain_biking</type>", Sport.CYCLING),
         ("<type>indoor_rowing</type>", Sport.ROWING),
         ("<name>Running 10/2/17 7:49 am</name>", Sport.RUNNING),  # Runkeeper's
+        ("<name>10 km at the lake</name>", Sport.OTHER),  # none of Strava's numbers
         ("<name>Sunday</name>", Sport.OTHER),
     ],
 )
