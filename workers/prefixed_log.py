@@ -1,6 +1,7 @@
 """What services print, on standard output with their names before it, whether or not anybody reads that."""
 
 import os
+from select import select
 from threading import Condition, Thread
 from typing import Final
 
@@ -69,5 +70,7 @@ def _write(told: bytes) -> None:
     while told:
         try:
             told = told[os.write(_STANDARD_OUTPUT, told) :]
+        except BlockingIOError:  # somebody who has it too made it so
+            select([], [_STANDARD_OUTPUT], [])
         except OSError:  # nobody will read any more: the terminal or the pipe is closed
             return

@@ -62,6 +62,22 @@ def test_what_nobody_reads_is_left_out_and_counted_where_it_is_missing() -> None
     assert told.endswith("      api | the end\n")
 
 
+def test_a_pipe_that_does_not_wait_gets_every_line_that_is_not_counted() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)  # by whoever has it too, such as Node.js
+    with logging(writer) as process, open(reader, encoding="utf-8") as output:  # noqa: PTH123 - no path
+        os.close(writer)
+        assert process.stderr is not None
+        assert process.stderr.read(6) == "logged"
+        assert process.stdin is not None
+        process.stdin.close()
+        told = output.read()
+    numbers = re.findall(r"^      api \| line (\d+)$", told, re.MULTILINE)
+    gaps = re.findall(r"^    cairn \| (\d+) lines were left out here", told, re.MULTILINE)
+    assert len(numbers) + sum(map(int, gaps)) == 100_000
+    assert told.endswith("      api | the end\n")
+
+
 def test_a_process_ends_whose_terminal_is_held() -> None:
     held, terminal = os.openpty()
     with logging(terminal) as process:
