@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from api.client import Client, Pacing, Phone, Refused, Unreachable, sync
+from api.client.wire import connect, fetch
 
 SOON = Pacing(first_seconds=0.01, longest_seconds=0.02)
 USER = uuid4()
@@ -35,6 +36,20 @@ class Endless(httpx.AsyncByteStream):
         yield b"["
         while True:
             yield b" " * 1_000_000
+
+
+class Dripping(httpx.AsyncByteStream):
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.01)  # never long enough for the timeout of a read
+
+
+async def test_an_answer_that_drips_is_given_up() -> None:
+    network = httpx.MockTransport(lambda _: httpx.Response(200, headers=JSON, stream=Dripping()))
+    async with asyncio.timeout(10), connect("http://cairn", "test", network) as http:
+        with pytest.raises(httpx.ReadTimeout):
+            await fetch(http, http.build_request("GET", "/me", timeout=0.1))
 
 
 NO_ANSWERS = {
