@@ -68,9 +68,14 @@ def hold_servers(data: Path) -> Iterator[int]:
 
 def _open(path: Path) -> IO[str]:
     try:
-        return path.open("a+")
+        return open(path, "a+", encoding="utf-8", opener=_own)
     except OSError as error:
         raise Fault(f"{path} cannot be written ({error.strerror}): choose another folder with --data.") from None
+
+
+def _own(path: str, flags: int) -> int:
+    """Who may read a file may lock it, also where its folder is open to all, as a handed-over Postgres has it."""
+    return os.open(path, flags, 0o600)
 
 
 def _lock(file: IO[str], seconds: float) -> bool:

@@ -64,3 +64,8 @@ def test_servers_that_are_still_stopping_are_waited_for(tmp_path: Path) -> None:
         stopping = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(0.5)"], pass_fds=[lock])
     with hold_servers(tmp_path):
         assert stopping.wait() == 0
+
+
+def test_nobody_else_can_take_the_locks(tmp_path: Path) -> None:
+    with hold(tmp_path), hold_servers(tmp_path):
+        assert {(tmp_path / name).stat().st_mode & 0o077 for name in ("lock", "servers.lock")} == {0}
