@@ -50,8 +50,8 @@ class Answers:
         self._bytes += len(body)
         if self._bytes > self._limit:
             self._bytes, _ = self._counted()  # another process of the app may have dropped some
-        while self._bytes > self._limit:
-            self._drop("used = (SELECT min(used) FROM answers)")
+        while self._bytes > self._limit and self._drop("used = (SELECT min(used) FROM answers)"):
+            pass
 
     def _counted(self) -> tuple[float, int]:
         """Bytes of all bodies, and the number of the last use."""
@@ -67,9 +67,11 @@ class Answers:
         except sqlite3.DatabaseError:
             return
 
-    def _drop(self, which: str, *values: str) -> None:
+    def _drop(self, which: str, *values: str) -> bool:
+        """Whether there was one."""
         dropped = self._cache.execute(
             f"DELETE FROM answers WHERE {which} RETURNING length(body)",  # noqa: S608 - conditions of this file
             values,
         ).fetchall()
         self._bytes -= sum(length for (length,) in dropped)
+        return bool(dropped)

@@ -69,6 +69,16 @@ def test_answers_that_another_process_has_dropped_are_not_counted(tmp_path: Path
     assert all(answers.find(USER, str(number)) for number in range(8))
 
 
+def test_answers_that_another_process_drops_at_the_same_time_are_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = Answers(Phone()._cache, limit_bytes=8_000)
+    monkeypatch.setattr(answers, "_counted", lambda: (20_000.0, 1))  # and by now they are gone
+    answers._bytes = 20_000
+    answers.keep(USER, "/feed", "e", bytes(1_000))
+    assert answers.find(USER, "/feed") is None
+
+
 def full(file: sqlite3.Connection) -> None:
     """Every write fails from now on."""
     file.execute("PRAGMA query_only = ON")
