@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import numpy as np
 
-from domain.recordings.recording import DECIMALS, Column, DeviceTotals, FloatColumn, Recording, Session
+from domain.recordings.recording import DECIMALS, Column, DeviceTotals, FloatColumn, Lap, Recording, Session
 
 BELIEVABLE: Final[Mapping[Column, tuple[float, float]]] = {
     Column.ALTITUDE: (-500.0, 9_000.0),  # from the Dead Sea's shore to Everest
@@ -78,7 +78,17 @@ def _begun(session: Session, left_out: Counter[str]) -> Session:
         moved[known[: jump + 1]] += steps[jump]
     begin = float(moved[known[0]])
     columns = {**session.columns, Column.T: np.round(moved - begin, DECIMALS[Column.T])}
-    return replace(session, columns=columns, started_at=session.started_at + timedelta(seconds=begin))
+    began, shift = session.started_at, timedelta(seconds=begin)
+    laps = tuple(_moved(lap, began, shift) for lap in session.laps)
+    return replace(session, columns=columns, started_at=began + shift, laps=laps)
+
+
+def _moved(lap: Lap, began: datetime, shift: timedelta) -> Lap:
+    """A lap of the day that was none goes along."""
+    at = lap.started_at
+    if at is None or abs(at - began) > abs(at - began - shift):
+        return lap
+    return replace(lap, started_at=at + shift)
 
 
 def _leave_out(

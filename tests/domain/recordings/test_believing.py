@@ -1,11 +1,12 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
 import pytest
 
 from domain.recordings.believing import believed
-from domain.recordings.recording import Column, DeviceTotals, Format, Recording, Session
+from domain.recordings.recording import Column, DeviceTotals, Format, Lap, Recording, Session
 from tests.domain.recordings.tracks import NAN, STARTED, made, seconds, totals
 
 
@@ -75,6 +76,13 @@ def test_first_points_of_several_days_all_lead_up_to_the_run() -> None:
     session, _ = after(made(t))
     assert session.started_at == STARTED + timedelta(days=51, seconds=1)
     assert session.columns[Column.T].tolist()[2:6] == [0, 0, 0, 1]
+
+
+def test_a_lap_of_the_day_before_begins_with_the_run() -> None:
+    own = Lap(STARTED + timedelta(days=9, seconds=50), None, None)
+    laps = (Lap(STARTED, None, None), own, Lap(None, None, None))
+    session, _ = after(replace(made([0, *(9 * DAY_S + seconds(100))]), laps=laps))
+    assert session.laps == (Lap(STARTED + timedelta(days=9), None, None), own, Lap(None, None, None))
 
 
 def test_a_time_before_the_start_is_no_new_start() -> None:
