@@ -155,19 +155,21 @@ _DAYTIME: Final = re.compile(
     r"(?:" + "|".join([*_NOUNS.values(), "jog", "skiing", "skating", "training"]) + r")$)",
     re.IGNORECASE,
 )
-_AFTER_DATE: Final = re.compile(
-    r"(\d{4}-\d\d-\d\d|\d{1,2}[/.]\d{1,2}[/.]\d{2,4})[T ,]+\d{1,2}[:.]\d\d(?:[:.]\d\d)?(?:\.\d+)?"
-    r"(?: ?[ap]\.?m\b\.?)?(?:Z|[+-]\d\d:?\d\d)?",
+_DATED: Final = re.compile(
+    r"((?:(?:[a-z-]+ )?[a-z-]+ing )?(?:\d{4}-\d\d-\d\d|\d{1,2}[/.]\d{1,2}[/.]\d{2,4}))[t ,]+\d{1,2}:\d\d"
+    r"(?: ?[ap]m|:\d\d(?:\.\d+)?(?:z|[+-]\d\d:?\d\d))?",
     re.ASCII | re.IGNORECASE,
 )
 
 
 def without_hour(title: str) -> str:
-    """The title for those who are not told the hour: "Run" of a usual one, and a date without the time behind it; what
-    a runner wrote besides is theirs to tell.
+    """The title for those who are not told the hour: "Run" of a usual one, "Running 6/1/26" of one that a date and a
+    time were put to; what a runner wrote besides is theirs to tell.
     """
+    if (dated := _DATED.fullmatch(title)) is not None:
+        return dated[1]
     rest = _DAYTIME.sub("", title, count=1)
-    return _AFTER_DATE.sub(r"\1", title) if rest == title else rest[0].upper() + rest[1:]
+    return title if rest == title else rest[0].upper() + rest[1:]
 
 
 class ActivityMissing(DomainError):

@@ -101,18 +101,23 @@ def _require_own(data: Path, place: Path) -> None:
     unfinished.replace(file)
 
 
+def made_file(data: Path) -> Path:
+    """By which an instance knows that it had a database."""
+    return data / _MADE
+
+
 def require_database(data: Path, home: Home) -> None:
     """Raise where the database of an instance is gone: an empty one in its place would look like a new instance."""
-    if (data / _MADE).exists() and not home.cluster.exists():
+    if made_file(data).exists() and not home.cluster.exists():
         raise Fault(
             f"the database of {data} is gone: there is no {home.cluster}. Put it back, or your backup of it. "
-            f"To begin with an empty one, for a dump to be restored in, remove {data / _MADE}."
+            f"To begin with an empty one, for a dump to be restored in, remove {made_file(data)}."
         )
 
 
 def note_database(data: Path) -> None:
     """From now on, the instance has a database."""
-    (data / _MADE).touch()
+    made_file(data).touch()
 
 
 def _open_folder(folder: Path) -> None:

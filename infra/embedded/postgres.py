@@ -13,7 +13,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-from infra.embedded.homes import home_of, note_database, require_database
+from infra.embedded.homes import home_of, made_file, note_database, require_database
 from infra.embedded.places import SOCKET_LOCK, private_folder
 from infra.embedded.wheels import program
 from infra.faults import Fault
@@ -135,12 +135,13 @@ class EmbeddedPostgres:
         except OSError as error:
             raise Fault(
                 f"{self._home.cluster} is not a data folder of Postgres that this user can read ({error.strerror}): "
-                f"put back your backup of it, or move it away to start anew."
+                f"put back your backup of it, or move it away, and remove {made_file(self._data)}, to start anew."
             ) from None
         if found != _MAJOR:
             raise Fault(
                 f"{self._home.cluster} was made by Postgres {found}, this is Postgres {_MAJOR}: "
-                f"dump it with the old version, move the folder away, and restore the dump here."
+                f"dump it with the old version, move the folder away, remove {made_file(self._data)}, and restore "
+                f"the dump here."
             )
 
     def forget_dead(self) -> None:

@@ -22,9 +22,9 @@ KEPT = {
 
 
 def hastened(vcl: str) -> str:
-    """Kept for half a second, and shown for one more while it is asked for again."""
+    """Kept for half a second, and shown for two more while it is asked for again."""
     ttl = "sub vcl_backend_response { if (beresp.http.Surrogate-Key) { set beresp.ttl = 0.5s; } }"
-    return vcl.replace("30s", "1s").replace("import std;", f"import std;\n{ttl}")
+    return vcl.replace("30s", "2s").replace("import std;", f"import std;\n{ttl}")
 
 
 async def test_what_is_kept_outlives_the_origin_and_never_a_purge(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ async def test_what_is_kept_outlives_the_origin_and_never_a_purge(tmp_path: Path
                 while (await http.get(path)).content != b"two":
                     await asyncio.sleep(0.02)
                 for answers["page"] in (None, Answer(503, b"no", {"Cache-Control": "no-store"})):
-                    await asyncio.sleep(2.0)
+                    await asyncio.sleep(3.0)
                     count = pages(asked)
                     answer = await http.get(path)
                     assert (answer.status_code, answer.content) == (200, b"two")
@@ -120,7 +120,7 @@ async def test_a_crowd_sees_pages_as_they_were_while_the_origin_is_away(tmp_path
             origin.state = how
             if how == "refusing":
                 await origin.refuse()
-            await asyncio.sleep(2.0)
+            await asyncio.sleep(3.0)
             assert await crowd(http, 4.0) == {(200, b"one")}
             _log.info("%s: %.2f s for the slowest answer", how, longest)
             assert longest < 8  # one answer that does not come, not one after the other
