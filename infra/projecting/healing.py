@@ -237,13 +237,12 @@ class Healer:
                 store = stores(refold.projection, one.build.schema_name)[name]
                 live = {store.key_of(row): row for row in store.of_owners(self._connection, list(one.owners))}
                 made = {store.key_of(row): row for row in refold.of_table(name)}
-                store.delete(self._connection, [*(live.keys() - made.keys())])
-                others = (row for key, row in made.items() if live.get(key) != row)
-                while some := list(islice(others, _WRITTEN)):
+                differing = [key for key in live | made if live.get(key) != made.get(key)]
+                store.delete(self._connection, [key for key in differing if key not in made])
+                written = (made[key] for key in differing if key in made)
+                while some := list(islice(written, _WRITTEN)):
                     store.upsert(self._connection, some)
-                changes[name] = [
-                    (live.get(key), made.get(key)) for key in live | made if live.get(key) != made.get(key)
-                ]
+                changes[name] = [(live.get(key), made.get(key)) for key in differing]
         note_refolded(self._connection, one.owners)
         return changes
 

@@ -269,20 +269,25 @@ def test_an_operator_can_have_an_event_left_out_and_take_that_back(operator: Ope
         assert operator.digests("summaries_v1") == operator.digests(without.schema_name)
 
 
+def edited(one: ActivityRecorded, visibility: Visibility, sport: Sport) -> ActivityEdited:
+    """As its runner would have it a day later."""
+    return ActivityEdited(
+        user_id=one.user_id,
+        activity_id=one.activity_id,
+        title="",
+        notes="",
+        visibility=visibility,
+        sport=sport,
+        tally=one.tally,
+        at=MAY_2,
+    )
+
+
 def test_what_a_left_out_run_says_later_is_left_out_too(operator: Operator) -> None:
     """Else its deletion would take away what was never added: the other run of that day."""
     good, bad = run(ANNA, 5_000), run(ANNA, 666)
     projections, _ = poisoned([Made(ANNA, bad.activity_id, 1, bad)], 1)
-    cycled = ActivityEdited(
-        user_id=ANNA,
-        activity_id=bad.activity_id,
-        title="",
-        notes="",
-        visibility=bad.visibility,
-        sport=Sport.CYCLING,
-        tally=bad.tally,
-        at=MAY_2,
-    )
+    cycled = edited(bad, bad.visibility, Sport.CYCLING)
     deleted = ActivityDeleted(
         user_id=ANNA, activity_id=bad.activity_id, tally=replace(bad.tally, sport=Sport.CYCLING), at=MAY_2
     )
@@ -314,16 +319,7 @@ def test_where_nothing_is_added_up_what_follows_a_left_out_edit_counts() -> None
     """A run is private once its runner makes it so, and gone once they delete it."""
     one = run(ANNA)
     hidden, deleted = (
-        ActivityEdited(
-            user_id=ANNA,
-            activity_id=one.activity_id,
-            title="",
-            notes="",
-            visibility=Visibility.PRIVATE,
-            sport=Sport.RUNNING,
-            tally=one.tally,
-            at=MAY_2,
-        ),
+        edited(one, Visibility.PRIVATE, Sport.RUNNING),
         ActivityDeleted(user_id=ANNA, activity_id=one.activity_id, tally=one.tally, at=MAY_2),
     )
     log = [
