@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import selectors
 import struct
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -306,3 +307,48 @@ def test_a_table_without_statistics_is_not_read_as_a_whole(name: bytes, database
     plan = database.execute(f"EXPLAIN EXECUTE asked ({', '.join(['NULL'] * parameters)})".encode()).fetchall()
     assert "stored_events_pkey" in str(plan)
     assert "Seq Scan on stored_events" not in str(plan)
+
+
+class Looks(selectors.DefaultSelector):
+    """Counts the turns of the event loop in which it did not sleep."""
+
+    awake = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.awake += timeout == 0.0
+        return super().select(timeout)
+
+
+@pytest.mark.parametrize(
+    ("prompt_seconds", "several_cores", "stays_awake"),
+    [
+        pytest.param(5.0, True, True, id="prompt answers"),
+        pytest.param(0.0, True, False, id="late answers"),
+        pytest.param(5.0, False, False, id="one core"),
+    ],
+)
+def test_the_loop_stays_awake_for_an_answer_after_a_prompt_one(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, *, prompt_seconds: float, several_cores: bool, stays_awake: bool
+) -> None:
+    monkeypatch.setattr("infra.channels._PROMPT_SECONDS", prompt_seconds)
+    monkeypatch.setattr("infra.channels._SEVERAL_CORES", several_cores)
+    looks = Looks()
+
+    async def awake_during(channel: Channel) -> int:
+        told: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        before = looks.awake
+        channel.begin(b"sleep", [struct.pack("!d", 0.05)], 5.0, told.set_result)
+        await told
+        return looks.awake - before
+
+    async def turns() -> list[int]:
+        channel = await Channel.open(database_url, {b"sleep": b"SELECT pg_sleep($1::float8)"}, 5.0)
+        found = [await awake_during(channel) for _ in range(2)]
+        before = looks.awake
+        await asyncio.sleep(0.05)
+        assert looks.awake - before < 5, "it does not go to sleep once the answer is there"
+        channel.close()
+        return found
+
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(looks)) as runner:
+        assert [count > 20 for count in runner.run(turns())] == [stays_awake] * 2
