@@ -31,43 +31,17 @@ from tests.exports import (
 from tests.infra.formats.fit_bytes import define, fit_file, records
 from tests.recordings import STARTED, TCX, fit, gpx
 from tests.scenarios import ANNA, BEN
+from tests.workers.cli.import_steps import found, taken
 from workers.cli.importing import archives, entries
 from workers.cli.importing.entries import Left, Remark, Told
 from workers.cli.importing.journal import Journal
-from workers.cli.importing.running import Read, Step, steps
+from workers.cli.importing.running import Read, steps
 from workers.cli.importing.sources import items
-
-Found = dict[str, Told | str | None]
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "export.zip"
-
-
-def found(path: Path, body: bytes) -> Found:
-    """By file: what is said of a recording that would be sent, or why it is not."""
-    path.write_bytes(body)
-    return {name.removeprefix(f"{path}/"): told for name, told in map(_shown, taken(path))}
-
-
-def taken(path: Path) -> list[Step]:
-    journal = Journal.open(path.with_name("journal"), ANNA)
-    made = list(steps(items([path], lambda _more: None), journal))
-    journal.close()
-    return made
-
-
-def _shown(step: Step) -> tuple[str, Told | str | None]:
-    match step:
-        case Read(file=file, told=told):
-            return file, told
-        case Remark(text=text):
-            return "", text
-        case None:
-            return "other", None
-        case row:
-            return row["file"], f"{row['verdict']}: {row['note']}"
 
 
 def test_strava_tells_titles_sports_and_descriptions(path: Path) -> None:
@@ -198,7 +172,9 @@ def test_numbers_as_text_and_types_as_objects_are_read_too(path: Path) -> None:
 def test_a_zip_in_garmins_zip_is_opened_and_one_within_that_is_not(path: Path) -> None:
     inner = zipped({"a_999999.fit": fit(1), "deeper.zip": zipped({"b_999998.fit": fit(2)})})
     seen = found(path, zipped({GARMIN_PART: inner}))
-    assert [*seen] == ["UploadedFiles_0-_Part1.zip/a_999999.fit"]
+    told = "not opened: a zip in a zip of uploads: unpack it, and import it by itself"
+    assert seen["UploadedFiles_0-_Part1.zip/deeper.zip"] == told
+    assert isinstance(seen["UploadedFiles_0-_Part1.zip/a_999999.fit"], Told)
     part = str(found(path, zipped({GARMIN_PART: b"no zip"}))[GARMIN_PART])
     assert part.startswith("not opened: damaged, or no zip")
 
@@ -309,7 +285,7 @@ def test_of_two_entries_with_one_name_the_first_counts(path: Path) -> None:
 
 def test_what_inflates_to_too_much_is_not_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = len(fit(1))
-    for module in ("entries", "tables", "sources"):
+    for module in ("entries", "tables"):
         monkeypatch.setattr(f"workers.cli.importing.{module}.MAX_BYTES", limit)
     packed = gzip.compress(bytes(limit + 1))
     lying = with_entry("lies.fit", bytes(limit + 1)).replace(struct.pack("<I", limit + 1), struct.pack("<I", 9))

@@ -19,6 +19,7 @@ from workers.cli.importing.report import printable
 _MAX_ENTRIES: Final = 200_000
 _MAX_DIRECTORY: Final = 32 * 1024 * 1024  # bytes: what zipfile reads whole before anything else
 _MAX_INFLATED: Final = 64 * 1024**3  # of all entries of an archive together
+_MAX_INNER: Final = 8 * 1024**3  # bytes of one zip in the zip
 _ENCRYPTED: Final = 0x1
 _LOCKED: Final = "it is encrypted: unpack the export and zip it again without a password"
 _PACKED: Final = "it is packed in a way that exports do not use"
@@ -57,11 +58,6 @@ class Archive:
         info = self.files[name]
         return f"{info.CRC:08x}/{info.file_size}/{name}"
 
-    def find(self, ending: str) -> str | None:
-        """The path of the entry of this name that is nearest to the root: some zips have all in one folder."""
-        found = [name for name in self.files if f"/{name}".endswith(f"/{ending}")]
-        return min(found, key=lambda name: (name.count("/"), name), default=None)
-
     def read(self, name: str, limit: int) -> bytes:
         """The entry's bytes, inflated; `NotRead`."""
         info = self.files[name]
@@ -72,13 +68,20 @@ class Archive:
         self._count(len(body))
         return within(body, limit)
 
-    def copy(self, name: str, target: IO[bytes], limit: int) -> None:
-        """Copy the entry's bytes, inflated; `NotRead`."""
-        left = limit
+    @contextmanager
+    def inner(self, name: str) -> Iterator["Archive"]:
+        """The zip that an entry is; `NotRead`. Copied to a file without a name, as its directory is at its end."""
+        with tempfile.TemporaryFile() as copy:
+            self._copy(name, copy)
+            with open_archive(copy, self.shown(name.rpartition("/")[2])) as archive:
+                yield archive
+
+    def _copy(self, name: str, target: IO[bytes]) -> None:
+        left = _MAX_INNER
         for chunk in self._chunks(name):
             left -= len(chunk)
             if left < 0:
-                raise NotRead(f"it is larger than {limit >> 20} MiB")
+                raise NotRead(f"it is larger than {_MAX_INNER >> 30} GiB")
             try:
                 target.write(chunk)
             except OSError as error:

@@ -73,6 +73,16 @@ def is_recording(name: str) -> bool:
     return name.lower().removesuffix(".gz").endswith(SUFFIXES)
 
 
+def is_points(name: str) -> bool:
+    """By its name, which many other things have as well, packed or not."""
+    return name.lower().removesuffix(".gz").endswith(".json")
+
+
+def is_zip(name: str) -> bool:
+    """By its name."""
+    return name.lower().endswith(".zip")
+
+
 def is_of_macos(name: str) -> bool:
     """Whether it is what macOS puts beside a file, in zips and on disks of others: it has the file's own suffix."""
     path = PurePosixPath(name)

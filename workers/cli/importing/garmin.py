@@ -5,7 +5,6 @@ is the number of its activity: the time at which both begin joins them.
 """
 
 import re
-import tempfile
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +17,6 @@ from msgspec import Struct
 
 from infra.formats import sniff
 from infra.formats.fit_head import fit_head
-from workers.cli.importing.archives import Archive, open_archive
 from workers.cli.importing.entries import (
     MAX_BYTES,
     NOT_OPENED,
@@ -29,18 +27,21 @@ from workers.cli.importing.entries import (
     NotRead,
     Told,
     is_recording,
+    is_zip,
     told,
     unpacked,
 )
+from workers.cli.importing.files import Files, Taken
 from workers.cli.importing.sports import sport_of
 from workers.cli.importing.tables import MAX_TABLE
 
 SUMMARIES: Final = "_summarizedActivities.json"
-_UPLOADS: Final = re.compile(r"(^|/)DI[-_]CONNECT/(.*/)?[^/]*UploadedFiles_[^/]*\.zip$", re.I)  # folders vary by year
-_MAX_PART: Final = 8 * 1024**3  # bytes of one zip in the zip
+_HOME: Final = re.compile(r"(.*?/)??DI[-_]CONNECT/", re.I | re.S)
+_UPLOADS: Final = re.compile(r"UploadedFiles_[^/]*\.zip$", re.I)  # in folders that vary by year
 _NUMBER: Final = re.compile(r"_(\d{5,})[^/]*$")  # after the e-mail address
 _TIME: Final = re.compile(rb"\s*([0-9T:.+-]{19,35}Z?)")
 _NEAR_SECONDS: Final = 5.0  # the file's id is written a moment before its first record
+_ZIP_IN_PART: Final = "a zip in a zip of uploads: unpack it, and import it by itself"
 _NOT_TOLD: Final = Told(remarks=("no summary of it in the export: no title, no notes",))
 
 
@@ -87,50 +88,64 @@ class Summaries:
         return min(around, key=lambda item: abs(item[0] - begin))[1] if around else None
 
 
-def is_export(archive: Archive) -> bool:
-    """Whether it has Garmin's zips of uploads in it."""
-    return any(_UPLOADS.search(name) for name in archive.files)
+def entries(files: Files, taken: Taken, expect: Callable[[int], None]) -> Iterator[Item]:
+    """The recordings in the zips of uploads of each export, with what its summaries say of each."""
+    homes: dict[str, list[str]] = {}
+    for name in files.files:
+        if name not in taken.names and (home := _HOME.match(name)) is not None:
+            homes.setdefault(home[0], []).append(name)
+    for folder, names in homes.items():
+        if any(_UPLOADS.search(name) or name.endswith(SUMMARIES) for name in names):
+            taken.homes.append(folder[: -len("DI_CONNECT/")])
+            taken.names.update(name for name in names if _UPLOADS.search(name) or not is_zip(name))
+            yield from _export(files, names, expect)
 
 
-def entries(archive: Archive, expect: Callable[[int], None]) -> Iterator[Item]:
-    """The recordings in its zips of uploads, with what the summaries say of each."""
+def _export(files: Files, names: Sequence[str], expect: Callable[[int], None]) -> Iterator[Item]:
     found: list[_Summary] = []
-    for name in archive.files:
+    for name in names:
         if name.endswith(SUMMARIES):
             try:
-                found += _summaries(archive.read(name, MAX_TABLE))
+                found += _summaries(files.read(name, MAX_TABLE))
             except NotRead as fault:
-                yield Left(archive.shown(name), f"{fault}; its activities are brought without titles and notes")
+                expect(1)
+                yield Left(files.shown(name), f"{fault}; its activities are brought without titles and notes")
     summaries = Summaries(found)
-    for name in archive.files:
+    for name in names:
         if _UPLOADS.search(name):
             try:
-                yield from _part(archive, name, summaries, expect)
+                with files.inner(name) as part:
+                    yield from _part(part, summaries, expect)
             except NotRead as fault:
-                yield Left(archive.shown(name), str(fault), NOT_OPENED)
+                expect(1)
+                yield Left(files.shown(name), str(fault), NOT_OPENED)
+    yield from _uploads(files, names, summaries, expect)  # what somebody has unpacked
 
 
-def _part(archive: Archive, part: str, summaries: Summaries, expect: Callable[[int], None]) -> Iterator[Item]:
-    """What one zip of uploads has. It is copied to a file without a name, as its directory is at its end."""
-    with tempfile.TemporaryFile() as copy:
-        archive.copy(part, copy, _MAX_PART)
-        with open_archive(copy, archive.shown(part.rpartition("/")[2])) as inner:
-            expect(len(inner.left))
-            yield from inner.left
-            found = [name for name in inner.files if is_recording(name) or _is_text(name)]
-            expect(len(found))
-            yield from (_entry(inner, name, summaries) for name in found)
+def _part(part: Files, summaries: Summaries, expect: Callable[[int], None]) -> Iterator[Item]:
+    """What one zip of uploads has."""
+    zips = [name for name in part.files if is_zip(name)]
+    expect(len(part.left) + len(zips))
+    yield from part.left
+    yield from (Left(part.shown(name), _ZIP_IN_PART, NOT_OPENED) for name in zips)
+    yield from _uploads(part, part.files, summaries, expect)
 
 
-def _entry(archive: Archive, name: str, summaries: Summaries) -> Entry:
+def _uploads(files: Files, names: Iterable[str], summaries: Summaries, expect: Callable[[int], None]) -> Iterator[Item]:
+    found = [name for name in names if is_recording(name) or _is_text(name)]
+    expect(len(found))
+    yield from (_entry(files, name, summaries) for name in found)
+
+
+def _entry(files: Files, name: str, summaries: Summaries) -> Entry:
     def read() -> bytes:
-        body = unpacked(archive.read(name, MAX_BYTES))
+        body = unpacked(files.read(name, MAX_BYTES))
         head = fit_head(body)
         if (head is not None and not head.is_activity) or (_is_text(name) and sniff(body) is None):
             raise NoActivity
         return body
 
-    return Entry(archive.shown(name), archive.key(name), read, lambda body: summaries.of(name, _times(body)))
+    return Entry(files.shown(name), files.key(name), read, lambda body: summaries.of(name, _times(body)))
 
 
 def _is_text(name: str) -> bool:

@@ -8,8 +8,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from workers.cli.importing.archives import Archive
 from workers.cli.importing.entries import Item, Left, NotRead, Remark, Told, is_recording, told
+from workers.cli.importing.files import Files, Taken, tables
 from workers.cli.importing.sports import sport_of
 from workers.cli.importing.tables import recording, rows_of
 
@@ -36,38 +36,57 @@ class _Columns(Struct, frozen=True):
 _BY_PLACE: Final = _Columns(2, 3, 4, None)  # in any language; the file is then in the cell that looks like one
 
 
-def entries(archive: Archive, table: str, expect: Callable[[int], None]) -> Iterator[Item]:
-    """The files that the table names, with what it says of each; then those that it does not name."""
-    folder, named = table.removesuffix(TABLE), set()
+def entries(files: Files, taken: Taken, expect: Callable[[int], None]) -> Iterator[Item]:
+    """The files that each table names, with what it says of each; then those beside it that it does not name."""
+    for table in tables(files, TABLE):
+        yield from _export(files, table, taken, expect)
+
+
+def _export(files: Files, table: str, taken: Taken, expect: Callable[[int], None]) -> Iterator[Item]:
+    folder = table.removesuffix(TABLE)
+    beside = [name for name in files.files if name.startswith(f"{folder}activities/") and is_recording(name)]
+    rows, columns = list[list[str]](), _BY_PLACE
     try:
-        rows = rows_of(archive, table)
+        rows = rows_of(files, table)
         columns = _columns(rows[0] if rows else [])
-        if columns.file is None:
-            yield Remark(f"{archive.shown(table)}: its header is not in English, so columns were taken by their places")
-        expect(len(rows) - 1)
-        for number, row in enumerate(rows[1:], 2):
-            name = _file_of(row, columns)
-            named.add(folder + name)
-            yield _item(
-                archive, folder + name if name else "", row, columns, f"{archive.shown(table)}, record {number}"
-            )
     except NotRead as fault:
-        yield Left(archive.shown(table), f"{fault}; files are brought without titles and notes")
-    others = [name for name in archive.files if name.startswith(f"{folder}activities/") and name not in named]
-    found = [name for name in others if is_recording(name)]
-    expect(len(found))
-    yield from (recording(archive, name, _UNKNOWN_FILE) for name in found)
+        if not beside:
+            return
+        expect(1)
+        yield Left(files.shown(table), f"{fault}; files are brought without titles and notes")
+    if columns.file is None and not beside:
+        return  # anybody may call a table so
+    taken.homes.append(folder)
+    taken.names.add(table)
+    if rows and columns.file is None:
+        yield Remark(f"{files.shown(table)}: its header is not in English, so columns were taken by their places")
+    expect(len(rows[1:]))
+    for number, row in enumerate(rows[1:], 2):
+        name = _present(files, folder, _file_of(row, columns))
+        taken.names.add(name)
+        yield _item(files, name, row, columns, f"{files.shown(table)}, record {number}")
+    others = [name for name in beside if name not in taken.names]
+    taken.names.update(others)
+    expect(len(others))
+    yield from (recording(files, name, _UNKNOWN_FILE) for name in others)
 
 
-def _item(archive: Archive, name: str, row: Sequence[str], columns: _Columns, record: str) -> Item:
+def _present(files: Files, folder: str, name: str) -> str:
+    """The file of a row, which some programs unpack along with the zip; nothing for none."""
+    path = folder + name if name else ""
+    unpacked = path.removesuffix(".gz")
+    return unpacked if path not in files.files and unpacked in files.files else path
+
+
+def _item(files: Files, name: str, row: Sequence[str], columns: _Columns, record: str) -> Item:
     if not name:
         return Left(record, "manual entry: no recording in the export")
-    if name not in archive.files:
-        return Left(archive.shown(name), f"{TABLE} names it, and it is not in the export")
+    if name not in files.files:
+        return Left(files.shown(name), f"{TABLE} names it, and it is not in the export")
     if not is_recording(name):
-        return Left(archive.shown(name), "it is no FIT, GPX or TCX file")
+        return Left(files.shown(name), "it is no FIT, GPX or TCX file")
     sport, remarks = sport_of(_cell(row, columns.sport))
-    return recording(archive, name, told(_cell(row, columns.title), sport, _cell(row, columns.notes), *remarks))
+    return recording(files, name, told(_cell(row, columns.title), sport, _cell(row, columns.notes), *remarks))
 
 
 def _columns(header: Sequence[str]) -> _Columns:

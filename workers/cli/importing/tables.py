@@ -4,15 +4,15 @@ import csv
 from io import StringIO
 from typing import Final
 
-from workers.cli.importing.archives import Archive
-from workers.cli.importing.entries import MAX_BYTES, Entry, NotRead, Told, recording_in
+from workers.cli.importing.entries import MAX_BYTES, Entry, NoActivity, NotRead, Skipped, Told, recording_in
+from workers.cli.importing.files import Files
 
 MAX_TABLE: Final = 64 * 1024 * 1024  # bytes: twenty years of somebody who does it twice a day have a tenth of it
 
 
-def rows_of(archive: Archive, name: str) -> list[list[str]]:
+def rows_of(files: Files, name: str) -> list[list[str]]:
     """The table's rows, the header first; cells may have lines of their own. `NotRead`."""
-    text = archive.read(name, MAX_TABLE).decode("utf-8-sig", "replace")
+    text = files.read(name, MAX_TABLE).decode("utf-8-sig", "replace")
     reader = csv.reader(StringIO(text, newline=""))
     try:
         return [row for row in reader if row]
@@ -20,11 +20,15 @@ def rows_of(archive: Archive, name: str) -> list[list[str]]:
         raise NotRead(f"line {reader.line_num} is no CSV: {error}") from None
 
 
-def recording(archive: Archive, name: str, words: Told) -> Entry:
-    """A file of the export, with what the table says of it."""
-    return Entry(
-        archive.shown(name),
-        archive.key(name),
-        lambda: recording_in(archive.read(name, MAX_BYTES)),
-        lambda _body: words,
-    )
+def recording(files: Files, name: str, words: Told, *, alone: bool = True) -> Entry:
+    """A file, with what a table says of it. When it is no recording, then one that stands alone is listed as such."""
+
+    def read() -> bytes:
+        try:
+            return recording_in(files.read(name, MAX_BYTES))
+        except Skipped:
+            if alone:
+                raise
+            raise NoActivity from None
+
+    return Entry(files.shown(name), files.key(name), read, lambda _body: words)
