@@ -33,10 +33,21 @@ class _Document(Struct, forbid_unknown_fields=True):
     device: Annotated[str, Meta(max_length=80)] | None = None
 
 
+_NEEDED: Final = frozenset({"started_at", "points"})
 _DECODER: Final = msgspec.json.Decoder(_Document)
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LARGEST: Final[Mapping[Column, float]] = {Column.T: 366 * 86_400.0, Column.LAT: 90.0, Column.LON: 180.0}
 _LARGEST_ELSE: Final = 1e9
+
+
+def is_points(data: bytes) -> bool:
+    """Whether it may be a recording, and no other JSON: by its uppermost names, or by all of it when damaged."""
+    try:
+        return _MEMBERS.decode(data).keys() >= _NEEDED
+    except msgspec.ValidationError:
+        return False
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return all(b'"%s"' % name.encode() in data for name in _NEEDED)
 
 
 def parse_json(data: bytes) -> Recording:

@@ -70,9 +70,10 @@ def test_what_was_added_to_a_zip_of_exports_is_brought_too(archive: Path) -> Non
 
 
 def test_what_was_added_to_garmins_zip_is_brought_too(archive: Path) -> None:
-    more = {"strava/loose.gpx": gpx(30), "strava/export.zip": zipped(strava())}
+    more = {"strava/loose.gpx": gpx(30), "strava/export.zip": zipped(strava()), "customer.json": b"{}"}
     seen = found(archive, zipped({**garmin(), **more}))
     assert (seen["strava/loose.gpx"], seen["strava/export.zip"]) == (Told(), ZIP_IN_ZIP)
+    assert "customer.json" not in seen
 
 
 @pytest.mark.parametrize("name", ["2.gpx", "sub/2.gpx"])
@@ -147,6 +148,22 @@ def test_a_folder_of_recordings_is_brought_in_the_order_of_its_names(path: Path)
         "b.fit": Told(),
         "e.txt": "skipped: no .fit, .gpx, .tcx or .json file",
     }
+
+
+def test_json_of_another_kind_stays_where_it_is(path: Path) -> None:
+    points = b'{"sport": "running", "started_at": "2026-05-01T07:00:00Z", "points": {"t": [0, 1]}}'
+    other = (
+        b'{"from": "ben@example.com"}',
+        b'[{"points": 1, "started_at": 2}]',
+        b'{"a": {"points": 1, "started_at": 2}}',
+        b"",
+        b"x",
+    )
+    files = {f"{number}.json": body for number, body in enumerate(other)}
+    files |= {"run.json": points, "packed.json.gz": gzip.compress(points + b" "), "cut.JSON": points[:-5]}
+    seen = found_in(unpacked(path, files))
+    assert {name for name, told in seen.items() if told == Told()} == {"run.json", "packed.json.gz", "cut.JSON"}
+    assert {seen[f"{number}.json"] for number in range(len(other))} == {"skipped: no recording: JSON of another kind"}
 
 
 def test_a_folder_that_cannot_be_read_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

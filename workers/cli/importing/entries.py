@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from domain.measures import Sport
 from infra.formats.fit_head import other_kind
+from infra.formats.json_points import is_points
 
 MAX_BYTES: Final = 48 * 1024 * 1024  # of a recording, inflated: as much as the server takes
 NOT_OPENED: Final = "not opened"  # the verdict on what may hold recordings that nobody could look at
@@ -73,7 +74,7 @@ def is_recording(name: str) -> bool:
     return name.lower().removesuffix(".gz").endswith(SUFFIXES)
 
 
-def is_points(name: str) -> bool:
+def may_be_points(name: str) -> bool:
     """By its name, which many other things have as well, packed or not."""
     return name.lower().removesuffix(".gz").endswith(".json")
 
@@ -89,11 +90,13 @@ def is_of_macos(name: str) -> bool:
     return path.name.startswith("._") or "__MACOSX" in path.parts
 
 
-def recording_in(body: bytes) -> bytes:
-    """The recording, unpacked; `NotRead`, and `Skipped` for what a watch keeps besides activities."""
+def recording_in(body: bytes, name: str) -> bytes:
+    """The recording, unpacked; `NotRead`, and `Skipped` for what a watch keeps besides activities, and other JSON."""
     found = unpacked(body)
     if (kind := other_kind(found)) is not None:
         raise Skipped(f"no activity: {kind}")
+    if may_be_points(name) and not is_points(found):
+        raise Skipped("no recording: JSON of another kind")
     return found
 
 

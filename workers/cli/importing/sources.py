@@ -11,9 +11,9 @@ from workers.cli.importing.entries import (
     Left,
     NotRead,
     Told,
-    is_points,
     is_recording,
     is_zip,
+    may_be_points,
 )
 from workers.cli.importing.files import Files, Taken
 from workers.cli.importing.folders import Folders
@@ -51,7 +51,7 @@ def _of(files: Files, expect: Callable[[int], None], *, in_zip: bool) -> Iterato
 
 
 def _may_hold_some(name: str) -> bool:
-    return is_recording(name) or is_points(name) or is_zip(name)
+    return is_recording(name) or may_be_points(name) or is_zip(name)
 
 
 def _zip_items(files: Files, name: str, expect: Callable[[int], None]) -> Iterator[Item]:

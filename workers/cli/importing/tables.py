@@ -25,7 +25,7 @@ def recording(files: Files, name: str, words: Told, *, alone: bool = True) -> En
 
     def read() -> bytes:
         try:
-            return recording_in(files.read(name, MAX_BYTES))
+            return recording_in(files.read(name, MAX_BYTES), name)
         except Skipped:
             if alone:
                 raise
