@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from io import BytesIO, StringIO
 from typing import Final
 
+from tests.infra.formats.fit_bytes import define, fit_file
 from tests.recordings import STARTED, TCX, fit, gpx
 
 STRAVA_HEADER: Final = (
@@ -89,11 +90,16 @@ def runkeeper() -> dict[str, bytes]:
     }
 
 
-def of_another_kind(body: bytes, kind: int = 32) -> bytes:
-    """The FIT file, as if it were no activity: 32 is monitoring."""
+def of_another_kind(body: bytes, kind: int | None = 32) -> bytes:
+    """The FIT file of a recording, as if by its own word it were none: 32 is monitoring. None: it does not say."""
     at = 14 + 6 + 3 * 4 + 1  # behind the header, the file id's definition and its record header
     assert body[at] == 4
-    return body[:at] + bytes([kind]) + body[at + 1 :]
+    return body[:at] + bytes([0xFF if kind is None else kind]) + body[at + 1 :]
+
+
+def kept_by_a_watch(kind: int = 32) -> bytes:
+    """A FIT file that holds no recording, of this kind: 32 is monitoring."""
+    return fit_file(define(0, 0, [(0, 0x00)]) + bytes([0, kind]))
 
 
 def garmin_summary(number: int, name: str, kind: str, begin: datetime, **more: object) -> Mapping[str, object]:
@@ -121,7 +127,7 @@ def garmin() -> dict[str, bytes]:
         "anna@example.com_111111111111.fit": fit(21),
         "anna@example.com_20000000002.fit": fit(22, started_at=LATER),
         "anna@example.com_111111111113.fit": fit(23, started_at=LATER + timedelta(days=1)),
-        "anna@example.com_111111111114.fit": of_another_kind(fit(24)),
+        "anna@example.com_111111111114.fit": kept_by_a_watch(),
         "anna@example.com_111111111115.txt": b"a text",
     }
     return {

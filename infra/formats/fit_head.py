@@ -40,7 +40,6 @@ _KINDS: Final[Mapping[float, str]] = {
 class FitHead(Struct, frozen=True):
     """What the first messages say. `times` are those at which the activity may have begun, the likeliest first."""
 
-    is_activity: bool
     other_kind: str | None = None  # of what a watch keeps besides activities
     times: tuple[datetime, ...] = ()
 
@@ -59,8 +58,7 @@ def fit_head(data: bytes) -> FitHead | None:
     seconds = np.concatenate([events, records, file_ids.column(_CREATED)[:1]])
     kind = float(file_ids.column(profile.FILE_TYPE)[0])
     return FitHead(
-        is_activity=kind == profile.ACTIVITY_FILE,
-        other_kind=_KINDS.get(kind),
+        other_kind=None if np.isnan(kind) or kind == profile.ACTIVITY_FILE else _KINDS.get(kind, f"kind {kind:.0f}"),
         times=tuple(_moment(float(second)) for second in seconds if not np.isnan(second)),
     )
 

@@ -21,6 +21,7 @@ from tests.exports import (
     STRAVA_ROWS,
     garmin,
     garmin_summary,
+    kept_by_a_watch,
     of_another_kind,
     runkeeper,
     strava,
@@ -194,8 +195,8 @@ def test_the_folder_of_a_watch_has_more_than_activities(path: Path) -> None:
         "Activities/1.fit": fit(1),
         "Courses/2.fit": of_another_kind(fit(2), 6),  # with a session: somebody ran it
         "Courses/3.fit": fit_file(define(0, 0, [(0, 0x00)]) + b"\0\6", records(5)),
-        "Monitor/4.fit": fit_file(define(0, 0, [(0, 0x00)]) + b"\0\x20"),
-        "Settings/5.fit": fit_file(define(0, 0, [(0, 0x00)]) + b"\0\2"),
+        "Monitor/4.fit": kept_by_a_watch(32),
+        "Settings/5.fit": kept_by_a_watch(2),
     }
     assert found(path, zipped(watch)) == {
         "Activities/1.fit": Told(),
@@ -371,15 +372,23 @@ def test_how_much_is_to_come_is_told(path: Path) -> None:
         assert not any(isinstance(item, Left) and item.file == str(path) for item in made)
 
 
-def test_the_head_of_a_fit_file_tells_its_kind(path: Path) -> None:
+def test_what_a_watch_recorded_is_an_activity_in_garmins_zip_as_in_any(path: Path) -> None:
     files = {
-        "DI_CONNECT/DI-Connect-Uploaded-Files/UploadedFiles_1.zip": zipped(
-            {
-                "a_1.fit": of_another_kind(fit(1), 49),
-                "a_2.fit": fit(2)[:40],
-                "a_3.fit": b"no fit at all",
-            }
-        )
+        "a_1.fit": of_another_kind(fit(1), 49),
+        "a_2.fit": fit(2)[:40],
+        "a_3.fit": b"no fit at all",
+        "a_4.fit": of_another_kind(fit(4), None),
+        "a_5.fit": fit_file(define(0, 0, [(4, 0x86)]) + b"\0\0\0\0\x40", records(5)),
+        "a_6.fit": kept_by_a_watch(32),
+        "a_7.fit": kept_by_a_watch(68),
     }
+    seen = found(path, zipped({GARMIN_PART: zipped(files)}))
+    brought = {f"a_{number}.fit" for number in range(1, 6)}
+    assert {name.rpartition("/")[2] for name in seen} == brought | {"other"}
+    path.with_name("journal").unlink()
     seen = found(path, zipped(files))
-    assert {name.rpartition("/")[2] for name in seen} == {"other", "a_2.fit", "a_3.fit"}
+    assert {name for name, told in seen.items() if told == Told()} == brought
+    assert (seen["a_6.fit"], seen["a_7.fit"]) == (
+        "skipped: no activity: monitoring",
+        "skipped: no activity: kind 68",
+    )

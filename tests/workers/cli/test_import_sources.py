@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from domain.measures import Sport
-from tests.exports import GARMIN_PART, garmin, of_another_kind, runkeeper, strava, zipped
+from tests.exports import GARMIN_PART, garmin, kept_by_a_watch, runkeeper, strava, zipped
 from tests.recordings import TCX, fit, gpx
 from tests.workers.cli.import_steps import found, found_in, taken
 from workers.cli.importing.entries import Told
@@ -127,7 +127,7 @@ def test_garmins_zips_of_uploads_may_be_unpacked_too(path: Path) -> None:
     files = garmin()
     uploads = {
         "a_111111111111.fit": fit(21),
-        "a_111111111114.fit": of_another_kind(fit(24)),
+        "a_111111111114.fit": kept_by_a_watch(),
     }
     del files[GARMIN_PART]
     seen = found_in(unpacked(path, {**files, **below(GARMIN_PART.removesuffix(".zip"), uploads)}))
@@ -150,7 +150,7 @@ def test_a_folder_of_recordings_is_brought_in_the_order_of_its_names(path: Path)
     }
 
 
-def test_json_of_another_kind_stays_where_it_is(path: Path) -> None:
+def test_json_kept_by_a_watch_stays_where_it_is(path: Path) -> None:
     points = b'{"sport": "running", "started_at": "2026-05-01T07:00:00Z", "points": {"t": [0, 1]}}'
     other = (
         b'{"from": "ben@example.com"}',

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from infra.formats import sniff
-from infra.formats.fit_head import fit_head
+from infra.formats.fit_head import fit_head, other_kind
 from workers.cli.importing.entries import (
     MAX_BYTES,
     NOT_OPENED,
@@ -28,6 +28,7 @@ from workers.cli.importing.entries import (
     Told,
     is_recording,
     is_zip,
+    recording_in,
     told,
     unpacked,
 )
@@ -140,10 +141,9 @@ def _uploads(files: Files, names: Iterable[str], summaries: Summaries, expect: C
 def _entry(files: Files, name: str, summaries: Summaries) -> Entry:
     def read() -> bytes:
         body = unpacked(files.read(name, MAX_BYTES))
-        head = fit_head(body)
-        if (head is not None and not head.is_activity) or (_is_text(name) and sniff(body) is None):
+        if other_kind(body) is not None or (_is_text(name) and sniff(body) is None):
             raise NoActivity
-        return body
+        return recording_in(body, name)
 
     return Entry(files.shown(name), files.key(name), read, lambda body: summaries.of(name, _times(body)))
 
