@@ -163,6 +163,14 @@ def test_summaries_that_are_none_leave_the_files(path: Path, text: bytes) -> Non
     assert isinstance(seen["UploadedFiles_0-_Part1.zip/a_999999.fit"], Told)
 
 
+def test_summaries_of_a_heavy_user_are_read_too(path: Path) -> None:
+    files = garmin()
+    files[GARMIN_SUMMARIES] = b" " * (70 * 1024 * 1024) + files[GARMIN_SUMMARIES]
+    assert any(
+        isinstance(words, Told) and words.title == "Berlin Trail" for words in found(path, zipped(files)).values()
+    )
+
+
 def test_numbers_as_text_and_types_as_objects_are_read_too(path: Path) -> None:
     one = garmin_summary(1, "Odd", "", STARTED, activityId="20000000001", activityType={"typeKey": "running"})
     summaries = json.dumps([{"summarizedActivitiesExport": [one, {"activityId": "none", "name": 5}]}]).encode()

@@ -34,7 +34,6 @@ from workers.cli.importing.entries import (
 )
 from workers.cli.importing.files import Files, Taken
 from workers.cli.importing.sports import sport_of
-from workers.cli.importing.tables import MAX_TABLE
 
 SUMMARIES: Final = "_summarizedActivities.json"
 _HOME: Final = re.compile(r"(.*?/)??DI[-_]CONNECT/", re.I | re.S)
@@ -42,6 +41,7 @@ _UPLOADS: Final = re.compile(r"UploadedFiles_[^/]*\.zip$", re.I)  # in folders t
 _NUMBER: Final = re.compile(r"_(\d{5,})[^/]*$")  # after the e-mail address
 _TIME: Final = re.compile(rb"\s*([0-9T:.+-]{19,35}Z?)")
 _NEAR_SECONDS: Final = 5.0  # the file's id is written a moment before its first record
+_MAX_SUMMARIES: Final = 512 * 1024 * 1024  # bytes of a file, in memory twice; heavy users have over 100 MB
 _ZIP_IN_PART: Final = "a zip in a zip of uploads: unpack it, and import it by itself"
 _NOT_TOLD: Final = Told(remarks=("no summary of it in the export: no title, no notes",))
 
@@ -107,7 +107,7 @@ def _export(files: Files, names: Sequence[str], expect: Callable[[int], None]) -
     for name in names:
         if name.endswith(SUMMARIES):
             try:
-                found += _summaries(files.read(name, MAX_TABLE))
+                found += _summaries(files.read(name, _MAX_SUMMARIES))
             except NotRead as fault:
                 expect(1)
                 yield Left(files.shown(name), f"{fault}; its activities are brought without titles and notes")
