@@ -148,7 +148,7 @@ def test_a_tcx_file_is_joined_by_its_id(path: Path) -> None:
     summaries = json.dumps(
         [{"summarizedActivitiesExport": [garmin_summary(1, "Tread", "treadmill_running", begin, activityId="inf")]}]
     ).encode()
-    timeless = gpx(2).replace(b"time>", b"thyme>")
+    timeless = gpx(2).replace(b"<time>", b"<time>at ")
     files = zipped({"a_999999.tcx": TCX, "a_999998.gpx": timeless})
     seen = [*found(path, zipped({GARMIN_SUMMARIES: summaries, GARMIN_PART: files})).values()]
     assert seen[0] == Told(title="Tread", sport=Sport.RUNNING)

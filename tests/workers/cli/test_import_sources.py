@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -164,6 +165,19 @@ def test_json_kept_by_a_watch_stays_where_it_is(path: Path) -> None:
     seen = found_in(unpacked(path, files))
     assert {name for name, told in seen.items() if told == Told()} == {"run.json", "packed.json.gz", "cut.JSON"}
     assert {seen[f"{number}.json"] for number in range(len(other))} == {"skipped: no recording: JSON of another kind"}
+
+
+def test_a_planned_route_is_no_activity_packed_or_not(path: Path) -> None:
+    plan = re.sub(b"<time>[^<]*</time>", b"", gpx(1))
+    dated = plan.replace(b"<trk>", b"<metadata><time>2026-05-01T07:00:00Z</time></metadata><trk>", 1)
+    files = {"plan.gpx": plan, "dated.gpx.gz": gzip.compress(dated), "run.gpx": gpx(1), "run.tcx": TCX}
+    told = "skipped: no times: a planned route, nobody ran it"
+    assert found_in(unpacked(path, files)) == {
+        "dated.gpx.gz": told,
+        "plan.gpx": told,
+        "run.gpx": Told(),
+        "run.tcx": Told(),
+    }
 
 
 def test_a_folder_that_cannot_be_read_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

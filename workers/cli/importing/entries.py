@@ -12,6 +12,7 @@ from msgspec import Struct
 from domain.measures import Sport
 from infra.formats.fit_head import other_kind
 from infra.formats.json_points import is_points
+from infra.formats.times import is_timeless
 
 MAX_BYTES: Final = 48 * 1024 * 1024  # of a recording, inflated: as much as the server takes
 NOT_OPENED: Final = "not opened"  # the verdict on what may hold recordings that nobody could look at
@@ -91,12 +92,14 @@ def is_of_macos(name: str) -> bool:
 
 
 def recording_in(body: bytes, name: str) -> bytes:
-    """The recording, unpacked; `NotRead`, and `Skipped` for what a watch keeps besides activities, and other JSON."""
+    """The recording, unpacked; `NotRead`, and `Skipped` for a watch's other files, other JSON, and plans."""
     found = unpacked(body)
     if (kind := other_kind(found)) is not None:
         raise Skipped(f"no activity: {kind}")
     if may_be_points(name) and not is_points(found):
         raise Skipped("no recording: JSON of another kind")
+    if is_timeless(found):
+        raise Skipped("no times: a planned route, nobody ran it")
     return found
 
 
