@@ -48,6 +48,7 @@ class _Track:
         """What takes elements that end."""
         found: dict[str, Closed] = {name: self.extension(column) for name, column in _EXTENSIONS.items()}
         found |= {"trkpt": self.end_point, "trkseg": self.end_segment, "time": self.time, "ele": self.height}
+        found["activity"] = self.activity
         return found | {"name": self.name, "type": self.kind, "rtept": self.other, "wpt": self.other}
 
     def begin(self, attributes: Mapping[str, str]) -> None:
@@ -94,6 +95,11 @@ class _Track:
     def kind(self, text: str, parent: str) -> None:
         """The sport, of the first track that names one."""
         if parent == "trk" and self.sport is Sport.OTHER:
+            self.sport = sport_named(text) or Sport.OTHER
+
+    def activity(self, text: str, parent: str) -> None:
+        """The sport, by OsmAnd's extension."""
+        if parent == "extensions" and self.sport is Sport.OTHER:
             self.sport = sport_named(text) or Sport.OTHER
 
     def other(self, _text: str, _parent: str) -> None:

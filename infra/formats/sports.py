@@ -5,22 +5,23 @@ from typing import Final
 
 from domain.measures import Sport
 
-# Letters only, in small: as Strava, Garmin (activityType), Runkeeper and our own exports write them. Kinds of strength
-# and of class are fitness; what no rule of ours treats apart is other.
+# Letters only, in small: as Strava, Garmin (activityType), Runkeeper, OsmAnd and our own exports write them. Kinds of
+# strength and of class are fitness; what no rule of ours treats apart is other.
 _NAMES: Final[Mapping[Sport, str]] = {
     Sport.RUNNING: """run trailrun virtualrun running streetrunning trailrunning treadmillrunning trackrunning
-        indoorrunning ultrarun obstaclerun jogging jog""",
+        indoorrunning ultrarun obstaclerun jogging jog roadrunning""",
     Sport.WALKING: "walk walking casualwalking speedwalking indoorwalking nordicwalking",
-    Sport.HIKING: "hike hiking trekking rucking mountaineering snowshoe snowshoeing snowshoeingws",
+    Sport.HIKING: "hike hiking trekking rucking mountaineering snowshoe snowshoeing snowshoeingws backpacking",
     Sport.CYCLING: """ride virtualride ebikeride mountainbikeride emountainbikeride gravelride handcycle velomobile
         cycling biking bike roadbiking mountainbiking gravelcycling indoorcycling cyclocross downhillbiking trackcycling
-        recumbentcycling ebikefitness ebikemountain bmx mixedsurface spinning stationarybike virtualcycling""",
+        recumbentcycling ebikefitness ebikemountain bmx mixedsurface spinning stationarybike virtualcycling
+        roadcycling gravelbiking ebiking emountainbike""",
     Sport.SWIMMING: "swim swimming lapswimming openwaterswimming poolswim openwaterswim",
     Sport.ROWING: "row rowing virtualrow virtualrowing indoorrowing rowingv",
     Sport.SKIING: """ski skiing alpineski backcountryski nordicski rollerski rollerskiing snowboard resortskiing
         resortskiingsnowboarding resortskiingsnowboardingws resortsnowboarding backcountryskiing backcountryskiingws
         backcountrysnowboarding backcountryskiingsnowboarding backcountryskiingsnowboardingws crosscountryskiing
-        crosscountryskiingws skateskiing skateskiingws downhillskiing snowboarding""",
+        crosscountryskiingws skateskiing skateskiingws downhillskiing snowboarding skitouring""",
     Sport.SKATING: "iceskate inlineskate iceskating iceskatingws inlineskating skating skatingws",
     Sport.TRANSITION: "transition transitionv",
     Sport.FITNESS: """fitness workout weighttraining crossfit elliptical stairstepper stairmasterstepwell yoga pilates

@@ -95,6 +95,18 @@ def test_the_sport_is_told_by_type_or_title(head: str, sport: Sport) -> None:
     assert only(parse(gpx(track(point(0), head=head)))).sport is sport
 
 
+@pytest.mark.parametrize(
+    ("name", "sport"),
+    [("running", Sport.RUNNING), ("road_running", Sport.RUNNING), ("gravel_biking", Sport.CYCLING)],
+)
+def test_the_sport_is_told_by_osmands_extension(name: str, sport: Sport) -> None:
+    told = f'<extensions><osmand:activity xmlns:osmand="https://osmand.net">{name}</osmand:activity></extensions>'
+    for body in (f"<metadata>{told}</metadata>{track(point(0))}", track(point(0), head=told)):
+        assert only(parse(gpx(body))).sport is sport
+    assert only(parse(gpx(track(point(0), head=f"{told}<type>other</type>")))).sport is sport
+    assert only(parse(gpx(track(point(0), head=f"<type>hiking</type>{told}")))).sport is Sport.HIKING
+
+
 def test_version_1_0_reads_the_same() -> None:
     assert len(only(parse(gpx(track(point(0, "<speed>3</speed>") + point(1)), version="1.0")))) == 2
 
