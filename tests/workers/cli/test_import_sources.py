@@ -196,6 +196,33 @@ def test_a_folder_that_cannot_be_read_is_named(path: Path, monkeypatch: pytest.M
     }
 
 
+def test_a_folder_that_may_be_listed_and_no_more_has_its_files_named(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = unpacked(path, {"closed/a.fit": fit(1), "closed/more/b.fit": fit(2), "c.fit": fit(3)}) / "closed"
+    stat, scandir = os.stat, os.scandir
+
+    def refuse(what: object) -> None:
+        if closed in Path(str(what)).parents:
+            raise PermissionError(13, "Permission denied", str(what))
+
+    def refusing_stat(what: str, **more: bool) -> object:
+        refuse(what)
+        return stat(what, **more)
+
+    def refusing_scandir(what: str) -> object:
+        refuse(what)
+        return scandir(what)
+
+    monkeypatch.setattr(os, "stat", refusing_stat)
+    monkeypatch.setattr(os, "scandir", refusing_scandir)
+    assert found_in(path) == {
+        "closed/more": "not opened: the folder cannot be read: Permission denied",
+        "closed/a.fit": "not opened: the file cannot be read: Permission denied",
+        "c.fit": Told(),
+    }
+
+
 def test_links_are_followed_to_what_they_lead_to_and_in_no_circles(path: Path) -> None:
     elsewhere = unpacked(path.with_name("elsewhere"), {"a.fit": fit(1)})
     unpacked(path, {"2026/b.fit": fit(2)})

@@ -90,7 +90,7 @@ class Folders:
         return is_new
 
     def _is_followed(self, folder: Path) -> bool:
-        if not folder.is_symlink():
+        if not _is_link(folder):
             return False
         if folder.parent.resolve().is_relative_to(folder.resolve()):
             self.left.append(Left(named(folder), _UPWARDS))
@@ -102,5 +102,12 @@ class Folders:
 
 
 def _unreadable(error: OSError, path: Path | None = None) -> str:
-    what = "a link, and what it leads to" if path is not None and path.is_symlink() else "the file"
+    what = "a link, and what it leads to" if path is not None and _is_link(path) else "the file"
     return f"{what} cannot be read: {error.strerror}"
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except OSError:  # in a folder that may be listed, and no more
+        return False
