@@ -75,7 +75,7 @@ def import_command(
     """Bring FIT, GPX, TCX and JSON files (also .gz), folders and zips of them into an account.
 
     The zips that Strava, Garmin Connect and Runkeeper give when one asks for one's data are taken as they are:
-    titles, sports and descriptions come along.
+    titles, sports and descriptions come along. So are their folders, once unpacked.
 
     An address that has no account yet gets one. Each file gets a verdict. Running it again adds nothing, and goes on
     where it was cut off: the same bytes are the same activity, and the journal knows what is done.
