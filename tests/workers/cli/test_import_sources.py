@@ -18,6 +18,8 @@ from workers.cli.importing.running import Read
 from workers.cli.importing.sources import items
 
 TITLED = Told(title="To the lake", sport=Sport.HIKING)
+PLAN = re.sub(b"<time>[^<]*</time>", b"", gpx(1))
+PLANNED = "skipped: no times: a planned route, nobody ran it"
 ZIP_IN_ZIP = "not opened: a zip in a zip, and no export of Garmin's: unpack it, and import it by itself"
 
 
@@ -53,6 +55,7 @@ def test_what_was_added_to_a_zip_of_exports_is_brought_too(archive: Path) -> Non
         "backup/polar/x.tcx": TCX.replace(b"06:", b"07:"),
         "backup/polar/export.zip": zipped({"a.fit": fit(3)}),
         "backup/anna/routes/1.gpx": gpx(31),
+        "backup/anna/routes/2.gpx": PLAN,
         "backup/notes.txt": b"mine",
     }
     seen = found(archive, zipped(mixed))
@@ -62,6 +65,7 @@ def test_what_was_added_to_a_zip_of_exports_is_brought_too(archive: Path) -> Non
         "anna/routes/1.gpx": Told(),
     }
     assert seen["backup/polar/export.zip"] == ZIP_IN_ZIP
+    assert seen["backup/anna/routes/2.gpx"] == PLANNED
     assert seen["backup/notes.txt"] == "skipped: no .fit, .gpx, .tcx or .json file"
     assert seen["backup/anna/activities/2.gpx"] == TITLED
     assert "the same bytes" in str(seen["backup/old/activities/2.gpx"])
@@ -168,13 +172,11 @@ def test_json_kept_by_a_watch_stays_where_it_is(path: Path) -> None:
 
 
 def test_a_planned_route_is_no_activity_packed_or_not(path: Path) -> None:
-    plan = re.sub(b"<time>[^<]*</time>", b"", gpx(1))
-    dated = plan.replace(b"<trk>", b"<metadata><time>2026-05-01T07:00:00Z</time></metadata><trk>", 1)
-    files = {"plan.gpx": plan, "dated.gpx.gz": gzip.compress(dated), "run.gpx": gpx(1), "run.tcx": TCX}
-    told = "skipped: no times: a planned route, nobody ran it"
+    dated = PLAN.replace(b"<trk>", b"<metadata><time>2026-05-01T07:00:00Z</time></metadata><trk>", 1)
+    files = {"plan.gpx": PLAN, "dated.gpx.gz": gzip.compress(dated), "run.gpx": gpx(1), "run.tcx": TCX}
     assert found_in(unpacked(path, files)) == {
-        "dated.gpx.gz": told,
-        "plan.gpx": told,
+        "dated.gpx.gz": PLANNED,
+        "plan.gpx": PLANNED,
         "run.gpx": Told(),
         "run.tcx": Told(),
     }
@@ -194,6 +196,13 @@ def test_a_folder_that_cannot_be_read_is_named(path: Path, monkeypatch: pytest.M
         "closed": "not opened: the folder cannot be read: Permission denied",
         "b.fit": Told(),
     }
+
+
+def test_a_file_that_cannot_be_read_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unpacked(path, {"a.fit": fit(1), "b.zip": zipped({})})
+    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
+    told = "not opened: the file cannot be read: Permission denied"
+    assert found_in(path) == {"a.fit": told, "b.zip": told}
 
 
 def test_a_folder_that_may_be_listed_and_no_more_has_its_files_named(

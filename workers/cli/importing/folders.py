@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
+from errno import EACCES
 from pathlib import Path
 from typing import Final
 
@@ -61,6 +62,9 @@ class Folders:
             return
         if not stat.S_ISREG(status.st_mode):  # to open a pipe is to wait for somebody who writes
             self.left.append(Left(named(path), _NO_FILE))
+            return
+        if not os.access(path, os.R_OK):
+            self.left.append(Left(named(path), f"the file cannot be read: {os.strerror(EACCES)}", NOT_OPENED))
             return
         name = path.absolute().as_posix()
         self.files[name] = path

@@ -45,7 +45,7 @@ def _of(files: Files, expect: Callable[[int], None], *, in_zip: bool) -> Iterato
         elif is_zip(name):
             yield from _zip_items(files, name, expect)
         elif _may_hold_some(name):
-            yield recording(files, name, Told(), alone=name not in of_exports)
+            yield recording(files, name, Told(), listed=is_recording(name) or name not in of_exports)
         else:
             yield Left(files.shown(name), _NO_RECORDING)
 

@@ -20,14 +20,14 @@ def rows_of(files: Files, name: str) -> list[list[str]]:
         raise NotRead(f"line {reader.line_num} is no CSV: {error}") from None
 
 
-def recording(files: Files, name: str, words: Told, *, alone: bool = True) -> Entry:
-    """A file, with what a table says of it. When it is no recording, then one that stands alone is listed as such."""
+def recording(files: Files, name: str, words: Told, *, listed: bool = True) -> Entry:
+    """A file, with what a table says of it. When it turns out to be no recording, it is listed as such, or counted."""
 
     def read() -> bytes:
         try:
             return recording_in(files.read(name, MAX_BYTES), name)
         except Skipped:
-            if alone:
+            if listed:
                 raise
             raise NoActivity from None
 
