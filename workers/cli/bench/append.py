@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from infra.faults import Fault
 from workers.cli.bench.appending import recorded, sealed
 from workers.cli.bench.measure import Bench, Contender, Goal
 from workers.cli.bench.stock import StockLog
+from workers.cli.bench.together import rate_of
 
 _PGBENCH_1: Final = "pgbench, 1 client"
 _PGBENCH_32: Final = "pgbench, 32 clients"
@@ -95,22 +95,4 @@ def pgbench_rate(command: Sequence[str]) -> float:
 
 
 def _ours(url: str, at_once: int, seconds: float, *more: str, processes: int = 1) -> float:
-    """The sum of processes that begin together."""
-    command = [sys.executable, "-m", "workers.cli.bench.appending", url, str(at_once), str(seconds), *more]
-    started = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
-        for _ in range(processes)
-    ]
-    try:
-        if any(_line(process) != "ready" for process in started):
-            raise Fault("the appending process did not start: see its message above.")
-        for process in started:
-            print(file=process.stdin, flush=True)
-        return sum(float(_line(process)) for process in started)
-    finally:
-        for process in started:
-            process.communicate()
-
-
-def _line(process: subprocess.Popen[str]) -> str:
-    return process.stdout.readline().strip() if process.stdout is not None else ""
+    return rate_of("workers.cli.bench.appending", [url, str(at_once), str(seconds), *more], processes)

@@ -27,6 +27,7 @@ from infra.projecting.rebuild import Options, Progress, rebuilding
 from infra.projecting.shards import LeaseLost, Shard
 from infra.projecting.tables import prepare
 from workers.cli.bench.appending import MASTER
+from workers.cli.bench.decoding import key_of
 from workers.cli.bench.events import log
 from workers.cli.bench.measure import Bench, Contender, Goal
 from workers.cli.bench.replay import fill, scan_opened
@@ -249,10 +250,10 @@ def _write_steadily(url: str, seconds: float, stop: threading.Event) -> None:
                     owner = one.owner_id
                     if owner not in keys:
                         keys.add(owner)
-                        wrapped = master.wrap(owner, owner.bytes * 2).wrapped
+                        wrapped = master.wrap(owner, key_of(owner)).wrapped
                         connection.execute(_KEY, (owner, master.current, wrapped))
                     place = associated(owner, one.stream_id, one.version)
-                    topic, state = MAPPER.encode(one.event, UserCipher(owner.bytes * 2), place)
+                    topic, state = MAPPER.encode(one.event, UserCipher(key_of(owner)), place)
                     row = (one.stream_id, one.version, topic, state, owner, partition_of(owner))
                     connection.execute(_APPEND, row)
     stop.set()

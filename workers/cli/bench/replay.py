@@ -13,14 +13,18 @@ from infra.event_store.mapper import MAPPER, associated
 from infra.event_store.reader import LogReader, Selection
 from infra.event_store.rows import Row, partition_of
 from infra.keys import MasterKeys, UserCipher
+from infra.processes import cores
 from workers.cli.bench.appending import MASTER
+from workers.cli.bench.decoding import key_of, opened
 from workers.cli.bench.events import log
 from workers.cli.bench.measure import Bench, Contender, Goal
 from workers.cli.bench.stock import StockLog
+from workers.cli.bench.together import rate_of
 
 _CLEAR: Final = "ours, in the clear"
 _CLOSED: Final = "ours, sealed, private fields left closed"
 _OPENED: Final = "ours, sealed, private fields opened"
+_OPENED_BY_ALL: Final = "the same, a process for each core, as rebuilds"
 _STOCK: Final = "stock mapper"
 _STOCK_SEALED: Final = "stock mapper with its cipher"
 _SCAN: Final = "ours, rows only"
@@ -29,6 +33,7 @@ DECODE_GOALS: Final = (
     Goal("decode", _CLEAR, None, 600_000.0),
     Goal("decode_closed", _CLOSED, None, 600_000.0),
     Goal("decode_opened", _OPENED, None, 600_000.0),
+    Goal("decode_opened_by_all", _OPENED_BY_ALL, None, 600_000.0),
     Goal("decode_to_stock", _CLEAR, _STOCK, None),
     Goal("decode_opened_to_stock", _OPENED, _STOCK_SEALED, None),
 )
@@ -45,6 +50,7 @@ class Logs:
     def __init__(self, stock_url: str, clear_url: str, sealed_url: str, events: int) -> None:
         self._clear = psycopg.connect(clear_url, autocommit=True)
         self._sealed = psycopg.connect(sealed_url, autocommit=True)
+        self._sealed_url = sealed_url
         self._stock = StockLog(stock_url, "stock_clear")
         self._stock_sealed = StockLog(stock_url, "stock_sealed", encrypted=True)
         fill(self._clear, events, sealed=False)
@@ -56,8 +62,8 @@ class Logs:
 
     def close(self) -> None:
         """Let go of the connections."""
-        for opened in (self._clear, self._sealed, self._stock, self._stock_sealed):
-            opened.close()
+        for connected in (self._clear, self._sealed, self._stock, self._stock_sealed):
+            connected.close()
 
     def decode(self) -> Bench:
         """In memory, of the mix that a log has."""
@@ -70,18 +76,13 @@ class Logs:
             contenders=[
                 Contender(_CLEAR, lambda: _decode(clear)),
                 Contender(_CLOSED, lambda: _decode(sealed)),
-                Contender(_OPENED, lambda: self._open(sealed)),
+                Contender(_OPENED, lambda: opened(sealed, self._ciphers)),
+                Contender(_OPENED_BY_ALL, lambda: rate_of("workers.cli.bench.decoding", [self._sealed_url], cores())),
                 Contender(_STOCK, lambda: self._stock.map(stock)),
                 Contender(_STOCK_SEALED, lambda: self._stock_sealed.map(stock_sealed)),
             ],
             goals=DECODE_GOALS,
         )
-
-    def _open(self, rows: Sequence[Row]) -> float:
-        began = time.perf_counter()
-        for row in rows:
-            MAPPER.event(row, self._ciphers[row.owner_id])
-        return len(rows) / (time.perf_counter() - began)
 
     def scan(self) -> Bench:
         """From the server to events with their places, as a rebuild takes them."""
@@ -133,13 +134,13 @@ def fill(connection: Connection, events: int, *, sealed: bool) -> dict[UUID, Use
         for made in log(events):
             owner = made.owner_id
             if sealed and owner not in ciphers:
-                ciphers[owner] = UserCipher(owner.bytes * 2)
+                ciphers[owner] = UserCipher(key_of(owner))
             topic, state = MAPPER.encode(
                 made.event, ciphers.get(owner), associated(owner, made.stream_id, made.version)
             )
             copy.write_row((made.stream_id, made.version, topic, state, owner, partition_of(owner)))
     with connection.cursor() as cursor:
-        wrapped = [(owner, master.current, master.wrap(owner, owner.bytes * 2).wrapped) for owner in ciphers]
+        wrapped = [(owner, master.current, master.wrap(owner, key_of(owner)).wrapped) for owner in ciphers]
         cursor.executemany("INSERT INTO user_keys (owner_id, master_id, wrapped) VALUES (%s, %s, %s)", wrapped)
     return ciphers
 
