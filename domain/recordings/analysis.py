@@ -20,6 +20,7 @@ from domain.recordings.recording import DeviceTotals as DeviceSaid
 from domain.recordings.stretches import KILOMETRE_M, MILE_M, Split, Sums, best_efforts, splits
 
 _FASTEST_ON_FOOT: Final = max_possible_speed(Sport.RUNNING)
+_LEAST_SHORT_S: Final = 5.0  # our choice: real devices that are right tell up to 2 s less than their points span
 _NO_CLOCK_BEFORE: Final = datetime(1999, 1, 1, tzinfo=UTC)  # no such device existed: its clock was never set
 
 
@@ -54,12 +55,9 @@ class Analysis(Struct, frozen=True, kw_only=True):
 def analyse(session: Session, warnings: Sequence[str] = ()) -> Analysis:
     """Sum a session up. `warnings` of the file come first among the activity's."""
     track = clean(session)
-    if _refuted(session.device, track):
-        session = replace(session, device=DeviceSaid())
-        warnings = (
-            *warnings,
-            "device-totals: the device's own time is far from its points', and its totals were left out",
-        )
+    device, doubt = _believed(session, track)
+    if doubt is not None:
+        session, warnings = replace(session, device=device), (*warnings, doubt)
     distance = distance_of(session, track)
     moving = moving_time(session, track, distance.column)
     climbed = climb(track)
@@ -85,14 +83,40 @@ def analyse(session: Session, warnings: Sequence[str] = ()) -> Analysis:
     )
 
 
-def _refuted(device: DeviceSaid, track: CleanTrack) -> bool:
-    """Whether the device's elapsed time cannot be: its own points span over twice of it. Far less they may span: it was
-    paused before it was stopped.
+def _believed(session: Session, track: CleanTrack) -> tuple[DeviceSaid, str | None]:
+    """The device's totals but those that its own points refute, and a warning about these.
+
+    A session is no shorter than its points, by more than seconds; longer it may be: it was paused before it was
+    stopped. Of a device that tells less than half of it, or weeks, nothing is believed. A timer that is as short
+    without pauses to account for it goes with the time.
     """
-    told = _told_elapsed(device)
+    device, told = session.device, _told_elapsed(session.device)
     if told is None or not track.has_times:
-        return False
-    return not float(track.t[-1]) / 2 <= told <= LONGEST.total_seconds()
+        return device, None
+    span_s = _span(session, track)
+    if not span_s / 2 <= told <= LONGEST.total_seconds():
+        far = "device-totals: the device's own time is far from its points', and its totals were left out"
+        return DeviceSaid(), far
+    if told >= span_s - _LEAST_SHORT_S:
+        return device, None
+    paused_s = float(np.diff(track.t)[np.array(session.breaks, np.int64) - 1].sum())
+    ran = device.timer_s is not None and device.timer_s >= span_s - paused_s - _LEAST_SHORT_S
+    left = replace(device, elapsed_s=None, timer_s=device.timer_s if ran else None)
+    return left, "device-totals: the device's own time is shorter than its points', and was left out"
+
+
+def _span(session: Session, track: CleanTrack) -> float:
+    """Seconds from the first point to the last one that tells more than its time: some devices end with an empty one.
+
+    Of a clock that went back, what its times span where that is less.
+    """
+    telling = [~np.isnan(column) for name, column in session.columns.items() if name is not Column.T]
+    if not telling:
+        return float(track.t[-1])
+    last = int(np.flatnonzero(np.logical_or.reduce(telling))[-1])
+    known = session.columns[Column.T][: last + 1]
+    known = known[~np.isnan(known)]
+    return min(float(track.t[last]), float(np.ptp(known))) if len(known) else 0.0
 
 
 def _told_elapsed(device: DeviceSaid) -> float | None:
@@ -134,7 +158,7 @@ def _measured(
 
 
 def _elapsed(session: Session, track: CleanTrack) -> float:
-    """The session's own time when it can be one, else from first to last point."""
+    """The session's own time when its points leave it one, else from first to last point."""
     told = _told_elapsed(session.device)
     if told is not None:
         return told

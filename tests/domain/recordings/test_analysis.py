@@ -43,9 +43,37 @@ def test_a_device_whose_time_its_own_points_refute_is_not_believed(elapsed_s: fl
     assert found.measured.device == DeviceTotals()
 
 
-@pytest.mark.parametrize("elapsed_s", [500, 86_400])
+@pytest.mark.parametrize("elapsed_s", [995, 86_400])
 def test_a_device_whose_time_may_be_is_believed(elapsed_s: float) -> None:
-    assert analyse(made(T, distance_m=3 * T, device=totals(9_000, elapsed_s))).elapsed_s == elapsed_s
+    found = analyse(made(T, distance_m=3 * T, device=totals(9_000, elapsed_s)))
+    assert (found.elapsed_s, codes(found)) == (elapsed_s, ["no-positions"])
+
+
+@pytest.mark.parametrize("elapsed_s", [500, 994])
+@pytest.mark.parametrize("column", ["distance_m", "heart_rate_bpm"])
+def test_a_session_is_no_shorter_than_its_points(column: str, elapsed_s: float) -> None:
+    found = analyse(made(T, device=totals(3_000, elapsed_s, elapsed_s), **{column: 3 * T}))  # type: ignore[arg-type]  # a column
+    assert (found.distance_m, found.elapsed_s, found.moving_s) == (3_000, 1_000, 1_000)
+    assert codes(found) == ["device-totals", "no-positions"]
+    assert found.measured.device == DeviceTotals(distance_m=3_000)
+
+
+def test_a_timer_that_is_told_as_the_elapsed_time_stays_the_timer() -> None:
+    t = np.concatenate([seconds(500), 899 + seconds(501)])
+    found = analyse(made(t, distance_m=3 * seconds(1_001), breaks=(500,), device=totals(3_000, 1_000, 1_000)))
+    assert (found.elapsed_s, found.measured.device.elapsed_s, found.measured.device.timer_s) == (1_399, None, 1_000)
+
+
+def test_a_last_point_that_tells_nothing_makes_no_session_longer() -> None:
+    t, distance = np.append(T, 1_168), np.append(3 * T, NAN)
+    found = analyse(made(t, distance_m=distance, breaks=(1_001,), device=totals(3_000, 1_001, 1_001)))
+    assert (found.elapsed_s, codes(found)) == (1_001, ["no-positions"])
+
+
+def test_a_clock_that_went_back_makes_no_session_longer() -> None:
+    t = np.concatenate([seconds(501), 300 + seconds(501)])
+    found = analyse(made(t, distance_m=3 * seconds(1_002), device=totals(3_003, 801, 801)))
+    assert (found.elapsed_s, codes(found)) == (801, ["no-positions", "clock-jump"])
 
 
 def test_elapsed_shorter_than_the_timer_is_passed_over() -> None:

@@ -93,11 +93,29 @@ def test_real_clocks_that_go_back(name: str, elapsed_s: float, distance_m: float
 
 
 @REAL
+@pytest.mark.parametrize(
+    ("name", "elapsed_s"),
+    [
+        ("runalyze__Suunto-Ambit-3-Peak-without-final-lap.fit", 4_961),  # 4,035 in its session
+        ("runalyze__invalid-altitude-and-empty-record-at-end.fit", 4_820),  # 168 s later it has an empty record
+    ],
+)
+def test_a_real_session_is_as_long_as_its_points(name: str, elapsed_s: float) -> None:
+    assert only(real(name)).elapsed_s == elapsed_s
+
+
+@REAL
 def test_a_real_negative_pause() -> None:
     found = only(real("runalyze__negative-pause.tcx"))
     assert found.distance_m == pytest.approx(3_809.69)  # what its points hold of 72 km
     assert 0 < found.moving_s <= found.elapsed_s == 661
     assert "clock-jump" in codes(found)
+
+
+def test_a_session_that_tells_less_time_than_its_points_is_as_long_as_they_are() -> None:
+    found = only(read(fit_file(records(600), session(BEGIN, 301, 1_797))))
+    assert (found.elapsed_s, found.moving_s, found.distance_m) == (599, 599, 1_797)
+    assert codes(found)[0] == "device-totals"
 
 
 # --- pauses
