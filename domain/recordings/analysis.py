@@ -64,7 +64,8 @@ def analyse(session: Session, warnings: Sequence[str] = ()) -> Analysis:
     elapsed_s = _elapsed(session, track)
     only_device = distance.source is DistanceSource.DEVICE
     total_m = float(session.device.distance_m or 0.0) if only_device else distance.total_m
-    moving_s = min(elapsed_s, (session.device.timer_s or elapsed_s) if only_device else float(moving.sum()))
+    by_timer = only_device or len(session) == 0
+    moving_s = min(elapsed_s, (session.device.timer_s or elapsed_s) if by_timer else float(moving.sum()))
     moved = np.concatenate([[0.0], np.cumsum(moving)])[: len(track.t)]
     route = Route(track.lat, track.lon)
     sums = Sums(track.t, distance.column, moved, climbed, session.columns.get(Column.HEART_RATE))

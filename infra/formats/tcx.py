@@ -215,7 +215,7 @@ def parse_tcx(data: bytes) -> Recording:
         file.end_activity()
     if not whole:
         file.warnings.append("truncated: the XML ends early or is damaged; what comes before was kept")
-    kept = tuple(session for session in file.sessions if len(session) or session.device.distance_m)
+    kept = tuple(one for one in file.sessions if len(one) or one.device.distance_m or one.device.timer_s)
     if not kept:
-        raise EmptyRecording("The TCX file holds no track point and no lap with a distance: send a recorded activity.")
+        raise EmptyRecording("The TCX file holds no track point and no lap with a distance or time: send an activity.")
     return Recording(Format.TCX, kept, file.device, file.utc_offset_s, tuple(file.warnings))

@@ -87,6 +87,13 @@ def test_a_session_of_totals_alone_counts_by_them() -> None:
     assert "no-points" in codes(found)
 
 
+@pytest.mark.parametrize(("timer_s", "moving_s"), [(3_500, 3_500), (None, 3_600)])
+def test_what_has_no_points_moved_as_long_as_the_timer_ran(timer_s: float | None, moving_s: float) -> None:
+    found = analyse(Session(Sport.FITNESS, STARTED, {}, device=totals(0, 3_600, timer_s)))
+    assert (found.distance_m, found.elapsed_s, found.moving_s) == (0, 3_600, moving_s)
+    assert found.measured.avg_speed_mps is None
+
+
 def test_where_no_point_has_a_heart_rate_or_a_height_the_device_s_count() -> None:
     device = SaidByDevice(Metres(1_500), ascent_m=Metres(70), avg_heart_rate_bpm=140, max_heart_rate_bpm=171)
     for session in (

@@ -102,9 +102,15 @@ def test_a_lap_without_points_counts_by_its_totals() -> None:
     assert session.device.distance_m == 5_000.0
 
 
-def test_a_file_of_neither_is_empty() -> None:
-    with pytest.raises(EmptyRecording, match="send a recorded activity"):
-        parse(tcx())
+def test_a_lap_that_tells_its_time_alone_is_an_activity() -> None:
+    (session,) = parse(tcx(activity(lap(seconds=1_800, metres=0)))).sessions
+    assert (len(session), session.device.timer_s) == (0, 1_800.0)
+
+
+@pytest.mark.parametrize("content", [tcx(), tcx(activity(lap(seconds=0, metres=0)))])
+def test_a_file_of_neither_is_empty(content: bytes) -> None:
+    with pytest.raises(EmptyRecording, match="send an activity"):
+        parse(content)
 
 
 @pytest.mark.parametrize("end", [b"</Courses>", b"<Trackpoint>"])
