@@ -150,7 +150,7 @@ def _measured(
         calories_kcal=device.calories_kcal,
         polyline=route.preview(),
         bbox=bounding_box(track.lat, track.lon),
-        best_efforts=best_efforts(track, distance.column, _FASTEST_ON_FOOT) if trusted else (),
+        best_efforts=best_efforts(track, distance.column, _FASTEST_ON_FOOT, distance.gaps) if trusted else (),
         device=DeviceTotals(
             distance_m=device.distance_m, elapsed_s=device.elapsed_s, timer_s=device.timer_s, ascent_m=device.ascent_m
         ),
@@ -202,6 +202,8 @@ def _warnings(session: Session, track: CleanTrack, distance: Distance) -> list[s
         found.append(f"clock-jump: {track.clock_jumps} steps of the clock backwards or over a day were left out")
     if leaps:
         found.append(f"teleport: {leaps} jumps that nobody could make were left out")
+    if distance.gaps:
+        found.append(f"gap: {len(distance.gaps)} long ways between segments, which nobody recorded, were left out")
     if distance.fast:
         found.append(f"too-fast: faster than {session.sport} can be, so there are no best efforts")
     if len(session) == 0:

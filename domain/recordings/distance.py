@@ -20,6 +20,10 @@ _OF_ONE_TIME_S: Final = 1_800.0  # our choice: a real file of two tracks has 13 
 _FEW: Final = 0.1  # of the steps: when more are too fast, the sport is named wrongly, and the way was made
 _BEFORE: Final = 0.1  # of the last value: a channel that begins further on counts an earlier session too
 _NOWHERE_MPS: Final = 100.0  # faster than any sport
+# Our choice of what between two segments is a way that nobody recorded, a ride on a train: longer than a loss of
+# reception or of a program that phones put to sleep, and further than to a shop and back. In real files with segments
+# and times, they are far beyond it (over 10 minutes and 1.3 km) or far within (25 m).
+_GAP_S, _GAP_M = 300.0, 500.0
 
 
 class DistanceSource(StrEnum):
@@ -37,6 +41,7 @@ class Distance:
     column: FloatColumn
     source: DistanceSource
     leaps: int = 0  # steps that nobody could make, left out
+    gaps: tuple[int, ...] = ()  # points that begin a segment far from the one before, the way there left out
     fast: bool = False  # too fast all along for this sport; nothing was left out for it
 
     @property
@@ -49,7 +54,8 @@ def distance_of(session: Session, track: CleanTrack) -> Distance:
     """The recorded channel when it is sane, else the way over the cleaned positions, else the device's total.
 
     Sane is a channel that hardly ever falls and that is within a factor of four of the positions, if those
-    went anywhere: wheels and foot pods differ from GPS, but not by more.
+    went anywhere: wheels and foot pods differ from GPS, but not by more. A channel says itself what of a pause counts;
+    positions do not, and the way between two segments over 5 minutes and 500 m apart is nobody's run.
     """
     walked, recorded = _walked(session, track), _recorded(session, track)
     if recorded is not None and recorded.total_m > 0 and _agree(recorded.total_m, walked.total_m):
@@ -78,7 +84,24 @@ def _walked(session: Session, track: CleanTrack) -> Distance:
     if len(placed) < 2:
         return Distance(np.zeros(len(session)), DistanceSource.POSITIONS)
     steps, seconds = step_lengths(track.lat[placed], track.lon[placed]), _most_seconds(track, placed)
-    return _covered(DistanceSource.POSITIONS, session.sport, placed, steps, seconds, len(track.t), at_least_s=1.0)
+    leaps, fast = _leaps(session.sport, steps, seconds, at_least_s=1.0)
+    gaps = _gaps(session.breaks, track, placed, np.where(leaps, 0.0, steps))
+    unwalked = leaps.copy()
+    unwalked[np.searchsorted(placed, gaps) - 1] = True
+    column = _covered(placed, np.where(unwalked, 0.0, steps), len(track.t))
+    return Distance(column, DistanceSource.POSITIONS, int(leaps.sum()), tuple(gaps.tolist()), fast)
+
+
+def _gaps(
+    breaks: tuple[int, ...], track: CleanTrack, placed: NDArray[np.int64], steps: FloatColumn
+) -> NDArray[np.int64]:
+    """Those of the breaks over which the runner came far in a long time."""
+    after, first = np.unique(np.searchsorted(placed, np.array(breaks, np.int64)), return_index=True)
+    within = (after > 0) & (after < len(placed))
+    after, begun = after[within], np.array(breaks, np.int64)[first[within]]
+    far = (steps[after - 1] > _GAP_M) & (track.t[placed[after]] - track.t[placed[after - 1]] > _GAP_S)
+    begins: NDArray[np.int64] = begun[far]
+    return begins
 
 
 def _most_seconds(track: CleanTrack, placed: NDArray[np.int64]) -> FloatColumn:
@@ -110,7 +133,9 @@ def _recorded(session: Session, track: CleanTrack) -> Distance | None:
         return None  # nobody knows what it would have said at the start
     first = 0.0 if counts_on else max(0.0, float(reached[0]))
     steps, seconds = np.diff(reached), _most_seconds(track, known)
-    return _covered(DistanceSource.RECORDED, session.sport, known, steps, seconds, len(track.t), _CATCHING_UP_S, first)
+    leaps, fast = _leaps(session.sport, steps, seconds, _CATCHING_UP_S)
+    column = first + _covered(known, np.where(leaps, 0.0, steps), len(track.t))
+    return Distance(column, DistanceSource.RECORDED, int(leaps.sum()), fast=fast)
 
 
 def _counts_on(first_m: float, last_m: float, told_m: float | None) -> bool:
@@ -121,20 +146,14 @@ def _counts_on(first_m: float, last_m: float, told_m: float | None) -> bool:
     return by_total or first_m > _BEFORE * last_m
 
 
-def _covered(
-    source: DistanceSource,
-    sport: Sport,
-    known: NDArray[np.int64],
-    steps: FloatColumn,
-    seconds: FloatColumn,
-    points: int,
-    at_least_s: float,
-    first_m: float = 0.0,
-) -> Distance:
-    """Steps between known points summed up without leaps, and in between evenly."""
+def _leaps(sport: Sport, steps: FloatColumn, seconds: FloatColumn, at_least_s: float) -> tuple[NDArray[np.bool_], bool]:
+    """Which steps nobody could make; and whether all are too fast for this sport, so that only impossible ones are."""
     leaps = too_fast(seconds, steps, sport, at_least_s)
     fast = bool(leaps.mean() > _FEW)
-    if fast:
-        leaps = steps > np.maximum(seconds, at_least_s) * _NOWHERE_MPS
-    covered = first_m + np.concatenate([[0.0], np.cumsum(np.where(leaps, 0.0, steps))])
-    return Distance(np.interp(np.arange(points), known, covered), source, int(leaps.sum()), fast)
+    return (steps > np.maximum(seconds, at_least_s) * _NOWHERE_MPS if fast else leaps), fast
+
+
+def _covered(known: NDArray[np.int64], steps: FloatColumn, points: int) -> FloatColumn:
+    """Steps between known points summed up, and in between evenly."""
+    covered: FloatColumn = np.interp(np.arange(points), known, np.concatenate([[0.0], np.cumsum(steps)]))
+    return covered

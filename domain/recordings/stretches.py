@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -96,31 +97,41 @@ def _means(heart_rate: FloatColumn | None, at: FloatColumn) -> list[float | None
     return [round(total / count, 1) if count else None for total, count in found]
 
 
-def best_efforts(track: CleanTrack, distance: FloatColumn, fastest_mps: float) -> tuple[BestEffort, ...]:
+def best_efforts(
+    track: CleanTrack, distance: FloatColumn, fastest_mps: float, gaps: Sequence[int] = ()
+) -> tuple[BestEffort, ...]:
     """The fastest stretch of each standard distance, ending or starting at a point, by interpolation.
 
     Elapsed time, pauses inside included: it begins when the runner leaves a place, not when they came to stand there,
     and ends when they reach one. Nothing faster than `fastest_mps` counts: there the clock stood still. Only between
-    the first and the last point that have a time of their own.
+    the first and the last point that have a time of their own, and over none of the `gaps` (points that begin anew).
     """
     timed = np.flatnonzero(track.timed)
     if len(timed) < 2:
         return ()
-    span = slice(timed[0], timed[-1] + 1)
-    d, t = distance[span] - distance[timed[0]], track.t[span]
+    ends = [int(timed[0]), *(gap for gap in gaps if timed[0] < gap <= timed[-1]), int(timed[-1]) + 1]
     found = []
     for name, length in _EFFORTS:
-        enough = length - _ROUNDED_M
-        if d[-1] < enough:
+        tried = [_fastest(distance[a:b], track.t[a:b], length, fastest_mps) for a, b in pairwise(ends)]
+        if all(elapsed is None for elapsed, _ in tried):
             break
-        ends, starts = d >= enough, d[-1] - d >= enough
-        began = np.concatenate([np.interp(d[ends] - enough, d, t), t[starts]])  # of equal `d`, interp takes the last
-        ended = np.concatenate([t[ends], -np.interp(-d[starts] - enough, -d[::-1], -t[::-1])])  # and here the first
-        elapsed = ended - began
-        elapsed[elapsed < length / fastest_mps] = np.inf
-        best = int(np.argmin(elapsed))
-        if np.isfinite(elapsed[best]):
-            found.append(
-                BestEffort(name, length, round(float(elapsed[best]), 2), round(max(0.0, float(began[best])), 2))
-            )
+        elapsed, began = min((np.inf if elapsed is None else elapsed, began) for elapsed, began in tried)
+        if np.isfinite(elapsed):
+            found.append(BestEffort(name, length, round(elapsed, 2), round(max(0.0, began), 2)))
     return tuple(found)
+
+
+def _fastest(reached: FloatColumn, t: FloatColumn, length: float, fastest_mps: float) -> tuple[float | None, float]:
+    """The least time for this length, infinite where the clock stood still, None where it is longer than the way; and
+    when that began.
+    """
+    d, enough = reached - reached[0], length - _ROUNDED_M
+    if d[-1] < enough:
+        return None, 0.0
+    ends, starts = d >= enough, d[-1] - d >= enough
+    began = np.concatenate([np.interp(d[ends] - enough, d, t), t[starts]])  # of equal `d`, interp takes the last
+    ended = np.concatenate([t[ends], -np.interp(-d[starts] - enough, -d[::-1], -t[::-1])])  # and here the first
+    elapsed = ended - began
+    elapsed[elapsed < length / fastest_mps] = np.inf
+    best = int(np.argmin(elapsed))
+    return float(elapsed[best]), float(began[best])

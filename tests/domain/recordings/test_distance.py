@@ -104,6 +104,43 @@ def test_a_leap_between_points_without_times_is_none_that_the_times_around_forbi
     assert found.leaps == 2
 
 
+def with_a_gap(seconds_away: float, metres_away: float) -> dict[str, np.ndarray]:
+    """A run of 3 km of which the second half is later, and elsewhere."""
+    return {"t": T + np.where(T > 500, seconds_away, 0), "places_m": 3 * T + np.where(T > 500, metres_away, 0)}
+
+
+def test_the_way_between_segments_that_are_long_and_far_apart_is_no_run() -> None:
+    gap = with_a_gap(2_400, 15_000)
+    found = measured(made(gap["t"], places_m=gap["places_m"], breaks=(501,)))
+    assert (found.gaps, found.leaps) == ((501,), 0)
+    assert found.total_m == pytest.approx(2_997)
+    within_one = measured(made(gap["t"], places_m=gap["places_m"]))
+    assert within_one.gaps == ()
+    assert within_one.total_m == pytest.approx(18_000)
+
+
+@pytest.mark.parametrize(("seconds_away", "metres_away"), [(290, 900), (3_600, 400), (0, 0)])
+def test_a_pause_or_a_loss_of_reception_between_segments_keeps_its_way(seconds_away: float, metres_away: float) -> None:
+    gap = with_a_gap(seconds_away, metres_away)
+    found = measured(made(gap["t"], places_m=gap["places_m"], breaks=(501,)))
+    assert found.gaps == ()
+    assert found.total_m == pytest.approx(3_000 + metres_away)
+
+
+def test_points_without_a_place_around_a_gap_change_nothing() -> None:
+    gap = with_a_gap(2_400, 15_000)
+    gap["places_m"][495:505] = NAN
+    found = measured(made(gap["t"], places_m=gap["places_m"], breaks=(501,)))
+    assert found.gaps == (501,)
+    assert found.total_m == pytest.approx(3_000 - 33)
+
+
+def test_a_channel_says_itself_what_of_a_gap_counts() -> None:
+    gap = with_a_gap(2_400, 15_000)
+    found = measured(made(gap["t"], places_m=gap["places_m"], distance_m=3 * T, breaks=(501,)))
+    assert (found.source, found.total_m) == (DistanceSource.RECORDED, 3_000)
+
+
 def test_what_a_channel_adds_at_once_after_a_tunnel_is_no_leap() -> None:
     channel = np.where(T > 500, 3 * T + 60, 3 * T)
     assert measured(made(T, distance_m=channel)).total_m == pytest.approx(3_060)

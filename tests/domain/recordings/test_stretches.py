@@ -120,3 +120,13 @@ def test_nothing_faster_than_anybody_is_an_effort() -> None:
     distance = 4.0 * seconds(1_001)
     found = best_efforts(clean(made(t, distance_m=distance)), distance, FASTEST)
     assert all(effort.elapsed_s >= effort.distance_m / FASTEST for effort in found)
+
+
+def test_no_effort_goes_over_a_gap() -> None:
+    t = np.concatenate([seconds(301), 2_700 + seconds(301)])
+    distance = np.concatenate([3 * seconds(301), 900 + 4 * seconds(301)])
+    track = clean(made(t, distance_m=distance))
+    found = {effort.name: effort for effort in best_efforts(track, distance, FASTEST, gaps=(301,))}
+    assert list(found) == ["400 m", "1/2 mile", "1 km"]
+    assert (found["400 m"].elapsed_s, found["1 km"].elapsed_s, found["1 km"].start_s) == (100, 250, 2_700)
+    assert "1 mile" in {effort.name for effort in best_efforts(track, distance, FASTEST)}

@@ -134,6 +134,14 @@ def test_a_pause_in_which_the_runner_was_driven_on_is_no_run() -> None:
     assert "teleport" in codes(found)
 
 
+def test_a_ride_on_a_train_between_two_segments_is_no_run() -> None:
+    found = of_track(points(*steady(0, 300)), points(*steady(2_700, 3_000, 15_900)))
+    assert found.distance_m == pytest.approx(1_800, abs=2)
+    assert found.moving_s == pytest.approx(600, abs=1)
+    assert [effort.name for effort in found.measured.best_efforts] == ["400 m", "1/2 mile"]
+    assert codes(found) == ["gap"]
+
+
 def test_stops_of_the_timer_are_pauses() -> None:
     stop, event = [(253, U32), (0, U8), (1, U8)], 21
     events = [define(2, event, stop), data(2, stop, BEGIN + 60, 0, 4), data(2, stop, BEGIN + 360, 0, 0)]
@@ -159,6 +167,7 @@ def test_real_breaks_between_segments_are_neither_time_nor_way() -> None:
     paused = sum(t[at] - t[at - 1] for at in parsed.breaks)
     assert paused > 60
     assert found.moving_s <= found.elapsed_s - paused
+    assert found.distance_m == pytest.approx(36_588, abs=1)  # 43.5 km with the way of the longest, an hour
 
 
 # --- midnight
