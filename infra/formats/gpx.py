@@ -7,7 +7,8 @@ from typing import Final
 from domain.measures import Sport
 from domain.recordings.recording import Column, EmptyRecording, Format, Recording
 from infra.formats.alike import AlikePoints
-from infra.formats.sports import letters_of, sport_named
+from infra.formats.outings import Part, outings
+from infra.formats.sports import sport_named
 from infra.formats.table import Points, Row, moment
 from infra.formats.xml_stream import Closed, Opened, read_xml
 
@@ -26,23 +27,23 @@ _EXTENSIONS: Final = {
     "distance": Column.DISTANCE,
     "speed": Column.SPEED,
 }
+_MOST_TRACKS: Final = 1_000  # a broken file has one for each point
 
 
-class _Track:
+class _File:
     """What was read of the file, up to now."""
 
     def __init__(self) -> None:
         self.points = Points()
         self.creator = ""
-        self.title: str | None = None
-        self.sport = Sport.OTHER
+        self.parts = [Part(0, 0)]  # the tracks; the first one is of what stands in none
         self.written_at: datetime | None = None
         self.others = 0  # waypoints and points of routes
         self._row: Row = {}  # of the point that is being read
 
     def opened(self) -> Mapping[str, Opened]:
         """What takes elements that begin."""
-        return {"gpx": self.begin, "trkpt": self.begin_point}
+        return {"gpx": self.begin, "trk": self.begin_track, "trkpt": self.begin_point}
 
     def closed(self) -> Mapping[str, Closed]:
         """What takes elements that end."""
@@ -54,6 +55,19 @@ class _Track:
     def begin(self, attributes: Mapping[str, str]) -> None:
         """The document's element."""
         self.creator = attributes.get("creator", "")
+
+    def begin_track(self, _attributes: Mapping[str, str]) -> None:
+        """It may be an activity of its own; beyond the thousandth it is none."""
+        self.end_track()
+        self.points.begin_segment()
+        if self.parts[-1].end == self.parts[-1].begin:
+            del self.parts[-1]
+        if len(self.parts) < _MOST_TRACKS:
+            self.parts.append(Part(len(self.points), len(self.points)))
+
+    def end_track(self) -> None:
+        """All points up to here are the last track's."""
+        self.parts[-1].end = len(self.points)
 
     def begin_point(self, attributes: Mapping[str, str]) -> None:
         """Its position."""
@@ -88,14 +102,14 @@ class _Track:
         return take
 
     def name(self, text: str, parent: str) -> None:
-        """The first track's that has one."""
+        """A track's."""
         if parent == "trk":
-            self.title = self.title or text.strip() or None
+            self.parts[-1].title = self.parts[-1].title or text.strip() or None
 
     def kind(self, text: str, parent: str) -> None:
-        """The sport, of the first track that names one."""
-        if parent == "trk" and self.sport is Sport.OTHER:
-            self.sport = sport_named(text) or Sport.OTHER
+        """A track's sport."""
+        if parent == "trk":
+            self.parts[-1].sport = self.parts[-1].sport or sport_named(text)
 
     def activity(self, text: str, parent: str) -> None:
         """The sport, by OsmAnd's extension."""
@@ -108,34 +122,33 @@ class _Track:
 
 
 def parse_gpx(data: bytes) -> Recording:
-    """All tracks of the file as one session, a break wherever a segment begins. Routes and waypoints do not count.
+    """The tracks of the file as a session for each outing, a break wherever a segment begins. Routes and waypoints do
+    not count.
 
     Where no point has a time, the file's is when it began.
     Cadence on foot is in steps of both feet a minute: the extensions count one foot's.
     """
-    track, whole = read_xml(data, _Track, lambda track: AlikePoints("trkpt", _row_of, track.points))
-    points, title, sport = track.points, track.title, track.sport
+    file, whole = read_xml(data, _File, lambda file: AlikePoints("trkpt", _row_of, file.points))
+    points = file.points
     if not len(points):
-        raise EmptyRecording(_nothing(track.others, broken=not whole))
-    if sport is Sport.OTHER and title:
-        first = title.split()[0]  # Runkeeper's way: "Running 10/2/17 7:49 am", not "10 km": Strava's numbers are types
-        sport = (letters_of(first) and sport_named(first)) or Sport.OTHER
-    session = points.session(sport, title=title[:200] if title else None, started_at=track.written_at)
+        raise EmptyRecording(_nothing(file.others, broken=not whole))
+    file.end_track()
+    session = points.session(Sport.OTHER, started_at=file.written_at)
     warnings = points.warnings()
     if not whole:
         warnings.append("truncated: the XML ends early or is damaged; the points before that were kept")
     return Recording(
         format=Format.GPX,
-        sessions=(session,),
-        device_name=track.creator.strip()[:80] or None,
+        sessions=outings(session, file.parts, file.written_at),
+        device_name=file.creator.strip()[:80] or None,
         utc_offset_s=points.utc_offset_s,
         warnings=tuple(warnings),
     )
 
 
 def _row_of(point: bytes) -> Row | None:
-    track, whole = read_xml(point, _Track)
-    return track.points.last if whole else None
+    file, whole = read_xml(point, _File)
+    return file.points.last if whole else None
 
 
 def _nothing(others: int, *, broken: bool) -> str:

@@ -176,6 +176,9 @@ class Ingest:
         """Activities of all sessions but those that are there already, from another device or another file."""
         profile = (await self._streams.load(User, user_stream_id(manifest.user_id))).profile
         many = len(reading.sessions) > 1
+        if many and (await self._streams.load(Activity, manifest.activity_id)).user_id is not None:
+            # of the same bytes, from when such a file was read as one run: it stays what it is
+            return Verdict(status="ready", activities=(manifest.activity_id,))
         made = [
             session_activity_id(manifest.activity_id, index) if many else manifest.activity_id
             for index in range(len(reading.sessions))

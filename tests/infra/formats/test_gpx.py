@@ -1,10 +1,10 @@
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
 from domain.measures import Sport
-from domain.recordings.recording import Column, EmptyRecording, Recording, Session
+from domain.recordings.recording import Column, EmptyRecording, Recording, Session, UnreadableRecording
 from infra.formats import parse
 
 STARTED = datetime(2026, 5, 1, 7, 0, tzinfo=UTC)
@@ -44,6 +44,70 @@ def test_points_become_columns_and_segments_breaks() -> None:
     assert session.columns[Column.LAT].tolist() == [52.5, 52.50001, 52.5003, 52.50031]
     assert session.columns[Column.ALTITUDE].tolist() == [40] * 4
     assert session.breaks == (2,)
+
+
+def run(hours: float, lat: float = 52.5, head: str = "", count: int = 3) -> str:
+    """A track of a point a second."""
+    begin = STARTED + timedelta(hours=hours)
+    times = ((begin + timedelta(seconds=second)).isoformat() for second in range(count))
+    return track("".join(point(second, lat=lat, time=time) for second, time in enumerate(times)), head=head)
+
+
+@pytest.mark.parametrize(("hours", "lat"), [(8, 52.5), (8, 52.7), (2.1, 52.5), (0.6, 52.52), (100, 52.5)])
+def test_a_track_that_begins_much_later_or_later_and_elsewhere_is_another_activity(hours: float, lat: float) -> None:
+    recording = parse(gpx(run(0, head="<name>One</name><type>running</type>") + run(hours, lat)))
+    first, second = recording.sessions
+    assert (first.title, second.title, second.sport) == ("One", None, Sport.RUNNING)
+    assert [len(one) for one in recording.sessions] == [3, 3]
+    assert (first.started_at, second.started_at) == (STARTED, STARTED + timedelta(hours=hours))
+    assert second.columns[Column.T].tolist() == [0, 1, 2]
+    assert second.columns[Column.LAT][0] == lat
+    assert (first.breaks, second.breaks) == ((), ())
+    assert codes(recording) == []
+
+
+@pytest.mark.parametrize(("hours", "lat"), [(0.001, 52.5), (0.3, 52.7), (0.6, 52.505), (1.9, 52.5)])
+def test_a_track_that_goes_on_is_the_same_activity(hours: float, lat: float) -> None:
+    session = only(parse(gpx(run(0) + run(hours, lat))))
+    assert (len(session), session.breaks) == (6, (3,))
+
+
+def test_tracks_of_different_sports_are_activities() -> None:
+    heads = [f"<type>{kind}</type>" for kind in ("running", "trail_running", "who knows", "cycling", "9")]
+    found = parse(gpx("".join(run(0.001 * at, head=head) for at, head in enumerate(heads)))).sessions
+    assert [(one.sport, len(one)) for one in found] == [(Sport.RUNNING, 9), (Sport.CYCLING, 3), (Sport.RUNNING, 3)]
+    assert [one.breaks for one in found] == [(3, 6), (), ()]
+
+
+def test_tracks_come_in_the_order_of_time() -> None:
+    found = parse(gpx(run(8) + run(0.01) + run(0))).sessions
+    assert [one.started_at for one in found] == [STARTED, STARTED + timedelta(hours=8)]
+    assert found[0].columns[Column.T].tolist() == [0, 1, 2, 36, 37, 38]
+    assert found[0].breaks == (3,)
+
+
+def test_where_a_track_has_no_times_all_are_one_activity_as_the_file_has_them() -> None:
+    untimed = track('<trkpt lat="52" lon="13"/><trkpt lat="52.01" lon="13"/>')
+    assert len(only(parse(gpx(run(8) + untimed + run(0))))) == 8
+    assert len(only(parse(gpx(untimed + untimed)))) == 4
+
+
+def test_a_point_alone_is_no_activity_beside_others() -> None:
+    assert [len(one) for one in parse(gpx(run(0, count=1) + run(9) + run(18, count=1))).sessions] == [3]
+    assert [len(one) for one in parse(gpx(run(0, count=1) + run(9, count=1))).sessions] == [1]
+
+
+def test_a_file_that_breaks_off_in_its_second_track_keeps_both() -> None:
+    whole = gpx(run(0) + run(9))
+    recording = parse(whole[: whole.rindex(b"<trkpt")])
+    assert ([len(one) for one in recording.sessions], codes(recording)) == ([3, 2], ["truncated"])
+
+
+def test_over_a_hundred_activities_are_refused_and_tracks_without_end_are_one() -> None:
+    assert len(parse(gpx("".join(run(9 * at) for at in range(100)))).sessions) == 100
+    with pytest.raises(UnreadableRecording, match="more than 100 activities: split it"):
+        parse(gpx("".join(run(9 * at) for at in range(101))))
+    assert len(only(parse(gpx(run(0, count=1) * 2_000 + "<trk/>" * 2_000)))) == 2_000
 
 
 def test_an_empty_segment_is_no_break_of_its_own() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from domain.activity import Activity
+from domain.activity import Activity, session_activity_id
 from domain.events.measured import Measured
 from domain.measures import ActivityId, Sport, Visibility
 from domain.recordings.reading import ReaderFailed, Reading
@@ -161,18 +162,55 @@ async def all_positions(parts: Parts) -> list[int]:
         return [position async for (position,) in found]
 
 
-async def test_cut_off_before_the_verdict_the_next_try_ends_the_same(parts: Parts, reader: ProcessReader) -> None:
-    activity_id = await accepted(parts)
-    first = await ingest(parts, reader).process(activity_id)
-    verdict_key = f"verdicts/{activity_id.hex[:2]}/{activity_id}"
-    await parts.objects.delete(verdict_key)
+async def lose_verdict(parts: Parts, activity_id: ActivityId) -> None:
+    """As if the worker had been cut off before it."""
+    await parts.objects.delete(f"verdicts/{activity_id.hex[:2]}/{activity_id}")
     manifest = await parts.inbox.manifest(activity_id)
     assert manifest is not None
     await parts.inbox.reopen(manifest)
+
+
+async def test_cut_off_before_the_verdict_the_next_try_ends_the_same(parts: Parts, reader: ProcessReader) -> None:
+    activity_id = await accepted(parts)
+    first = await ingest(parts, reader).process(activity_id)
+    await lose_verdict(parts, activity_id)
     again = await ingest(parts, reader).process(activity_id)
     assert first is not None
     assert again is not None
     assert (again.status, again.activities) == (first.status, first.activities)
+    assert len(await all_positions(parts)) == 1
+
+
+def two_runs() -> bytes:
+    """One file with a track of the morning and one of the evening."""
+    morning, evening = gpx(1, 1), gpx(2, 1, STARTED + timedelta(hours=10))
+    return morning.replace(b"</gpx>", evening[evening.index(b"<trk>") :])
+
+
+async def test_each_run_of_a_file_is_an_activity(parts: Parts, reader: ProcessReader) -> None:
+    activity_id = await accepted(parts, two_runs())
+    verdict = await ingest(parts, reader).process(activity_id)
+    assert verdict is not None
+    assert verdict.activities == (session_activity_id(activity_id, 0), session_activity_id(activity_id, 1))
+    again = await accepted(parts, two_runs())
+    assert await ingest(parts, reader).process(again) == Verdict(
+        status="duplicate", duplicate_of=activity_id, matched="bytes"
+    )
+
+
+async def test_a_file_that_was_taken_in_as_one_run_stays_one(parts: Parts, reader: ProcessReader) -> None:
+    class OfBefore(FaultyReader):
+        async def read(self, body: bytes, sport: Sport | None) -> Reading:
+            reading = await super().read(body, sport)
+            return replace(reading, sessions=reading.sessions[:1])
+
+    activity_id = await accepted(parts, two_runs())
+    await ingest(parts, OfBefore(reader)).process(activity_id)
+    await lose_verdict(parts, activity_id)
+    for one in (activity_id, await accepted(parts, two_runs())):
+        verdict = await ingest(parts, reader).process(one)
+        assert verdict is not None
+        assert (verdict.duplicate_of or verdict.activities) == (activity_id if one != activity_id else (activity_id,))
     assert len(await all_positions(parts)) == 1
 
 

@@ -1,0 +1,131 @@
+"""The tracks of one file, told apart: parts of one outing, or activities of their own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from domain.measures import Sport
+from domain.recordings.cleaning import step_lengths
+from domain.recordings.recording import DECIMALS, Column, Session, UnreadableRecording
+from infra.formats.sports import letters_of, sport_named
+
+# Our choice, after OsmAnd, which begins another track after a gap of two hours: most meals are shorter. Who was driven
+# on runs again sooner; what only stopped goes on where it did.
+_APART_S: Final = 7_200.0
+_AWAY_S, _AWAY_M = 1_800.0, 1_000.0
+_LEAST_POINTS: Final = 2  # of an outing, where there are others
+_MOST_OUTINGS: Final = 100
+_LONGEST_TITLE: Final = 200
+
+
+@dataclass(slots=True)
+class Part:
+    """One track: its first point and the one after its last, and what it says of itself."""
+
+    begin: int
+    end: int
+    sport: Sport | None = None
+    title: str | None = None
+
+
+class _End(NamedTuple):
+    """The first or the last point of a track; NaN is what no point tells."""
+
+    t: float
+    lat: float
+    lon: float
+
+
+class _Track(NamedTuple):
+    """A part with its ends, in the order of time."""
+
+    part: Part
+    first: _End
+    last: _End
+
+
+def outings(session: Session, parts: Sequence[Part], written_at: datetime | None) -> tuple[Session, ...]:
+    """The points of all tracks as a session for each outing, in the order of time if every track has times.
+
+    Another outing has another sport, or begins two hours after all before it, or half an hour after and a kilometre
+    away. What has one point is none where there are others. `UnreadableRecording` for over a hundred.
+    """
+    found = _told_apart([_track(session, part) for part in parts if part.end > part.begin])
+    kept = [outing for outing in found if sum(part.end - part.begin for part in outing) >= _LEAST_POINTS] or found[:1]
+    if len(kept) > _MOST_OUTINGS:
+        raise UnreadableRecording(f"The file has tracks of more than {_MOST_OUTINGS} activities: split it.")
+    usual = next((part.sport for outing in found for part in outing if part.sport), Sport.OTHER)
+    return tuple(_named(_joined(session, outing, written_at), outing, usual) for outing in kept)
+
+
+def _track(session: Session, part: Part) -> _Track:
+    columns = [
+        session.columns.get(name, np.empty(0))[part.begin : part.end] for name in (Column.T, Column.LAT, Column.LON)
+    ]
+    known = [column[~np.isnan(column)] for column in columns]
+    ends = [_End(*(float(column[at]) if len(column) else np.nan for column in known)) for at in (0, -1)]
+    first, last = ends[::-1] if ends[1].t < ends[0].t else ends
+    return _Track(part, first, last)
+
+
+def _told_apart(tracks: list[_Track]) -> list[list[Part]]:
+    """The parts of each outing."""
+    if not any(np.isnan(track.first.t) for track in tracks):
+        tracks = sorted(tracks, key=lambda track: track.first.t)
+    found: list[list[Part]] = []
+    sport: Sport | None = None  # of the outing
+    reached: _End | None = None  # where it ended
+    for track in tracks:
+        other = None not in (sport, track.part.sport) and sport is not track.part.sport
+        if reached is None or other or _is_apart(reached, track.first):
+            found.append([])
+            sport, reached = None, track.last
+        found[-1].append(track.part)
+        sport = sport or track.part.sport
+        if not track.last.t < reached.t:
+            reached = track.last
+    return found
+
+
+def _is_apart(reached: _End, begun: _End) -> bool:
+    """Whether what begins there is no part of the outing; where nobody knows when, it is."""
+    seconds = begun.t - reached.t
+    if not seconds > _AWAY_S:
+        return False
+    metres = step_lengths(np.array([reached.lat, begun.lat]), np.array([reached.lon, begun.lon]))[0]
+    return bool(seconds > _APART_S or metres > _AWAY_M)
+
+
+def _joined(session: Session, outing: list[Part], written_at: datetime | None) -> Session:
+    """These parts of the session as one, a break where each begins."""
+    if [(part.begin, part.end) for part in outing] == [(0, len(session))]:
+        return session
+    columns = {
+        name: np.concatenate([column[part.begin : part.end] for part in outing])
+        for name, column in session.columns.items()
+    }
+    breaks, length = list[int](), 0
+    for part in outing:
+        inside = (at for at in session.breaks if part.begin < at < part.end)
+        breaks += [length + at - part.begin for at in (part.begin, *inside)]
+        length += part.end - part.begin
+    columns = {name: column for name, column in columns.items() if not np.isnan(column).all()}
+    started_at = written_at
+    if (t := columns.get(Column.T)) is not None and session.started_at is not None:
+        begin = float(t[~np.isnan(t)][0])
+        columns[Column.T] = np.round(t - begin, DECIMALS[Column.T])
+        started_at = session.started_at + timedelta(seconds=begin)
+    return replace(session, started_at=started_at, columns=columns, breaks=tuple(breaks[1:]))
+
+
+def _named(session: Session, outing: list[Part], usual: Sport) -> Session:
+    """With the title and the sport of its first track that has one, else the file's."""
+    title = next((part.title for part in outing if part.title), None)
+    sport = next((part.sport for part in outing if part.sport), usual)
+    if sport is Sport.OTHER and title:
+        first = title.split()[0]  # Runkeeper's way: "Running 10/2/17 7:49 am", not "10 km": Strava's numbers are types
+        sport = (letters_of(first) and sport_named(first)) or Sport.OTHER
+    return replace(session, sport=sport, title=title[:_LONGEST_TITLE] if title else None)
