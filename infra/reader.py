@@ -4,8 +4,9 @@ import msgspec
 
 from domain.measures import Sport
 from domain.recordings.analysis import analyse
+from domain.recordings.distance import DistanceSource
 from domain.recordings.reading import Reading, SessionRead
-from domain.recordings.recording import Session
+from domain.recordings.recording import Column, Session
 from infra.formats import parse
 from infra.formats.track import encode
 
@@ -26,6 +27,9 @@ def read(body: bytes, sport: Sport | None = None) -> Reading:
 
 def _read_session(session: Session, warnings: tuple[str, ...]) -> SessionRead:
     found = analyse(session, warnings)
+    columns = dict(session.columns)
+    if found.measured.distance_source is not DistanceSource.RECORDED:
+        columns.pop(Column.DISTANCE, None)  # it counts something else; the file keeps it
     return SessionRead(
         sport=session.sport,
         title=session.title,
@@ -36,5 +40,5 @@ def _read_session(session: Session, warnings: tuple[str, ...]) -> SessionRead:
         elevation_gain_m=found.elevation_gain_m,
         measured=found.measured,
         details=msgspec.json.encode(found.details),
-        track=encode(session.columns),
+        track=encode(columns),
     )

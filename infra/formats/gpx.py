@@ -27,6 +27,7 @@ _EXTENSIONS: Final = {
     "distance": Column.DISTANCE,
     "speed": Column.SPEED,
 }
+_INCREMENT: Final = "opentracks:distance"  # since the point before; it stands before Cluetrust's sum
 _MOST_TRACKS: Final = 1_000  # a broken file has one for each point
 
 
@@ -48,6 +49,7 @@ class _File:
     def closed(self) -> Mapping[str, Closed]:
         """What takes elements that end."""
         found: dict[str, Closed] = {name: self.extension(column) for name, column in _EXTENSIONS.items()}
+        found[_INCREMENT] = self.ignored
         found |= {"trkpt": self.end_point, "trkseg": self.end_segment, "time": self.time, "ele": self.height}
         found["activity"] = self.activity
         return found | {"name": self.name, "type": self.kind, "rtept": self.other, "wpt": self.other}
@@ -100,6 +102,9 @@ class _File:
             self._row.setdefault(column, text)
 
         return take
+
+    def ignored(self, _text: str, _parent: str) -> None:
+        """What only looks like a value."""
 
     def name(self, text: str, parent: str) -> None:
         """A track's."""

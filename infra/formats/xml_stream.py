@@ -57,7 +57,7 @@ class Document(Protocol):
         ...
 
     def closed(self) -> Mapping[str, Closed]:
-        """As they end."""
+        """As they end; a name with the prefix that it is usually written with goes before one without."""
         ...
 
 
@@ -194,7 +194,8 @@ class _Reading:
     def _meet(self, tag: str) -> tuple[str, Opened | None, Closed | None]:
         """A name for the first time."""
         name = tag.rpartition(":")[2]
-        found = self._opened.get(name), self._closed.get(name) or self._closed.get(name.lower())
+        closed = (self._closed.get(known) for known in (tag, name, name.lower()))
+        found = self._opened.get(name), next(filter(None, closed), None)
         self._known[tag] = name, *found
         return self._known[tag]
 
