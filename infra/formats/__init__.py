@@ -7,6 +7,7 @@ from typing import Final
 
 from domain.measures import Sport
 from domain.recordings.believing import believed
+from domain.recordings.ordering import in_order
 from domain.recordings.recording import Column, Format, Recording, Session, UnreadableRecording
 from infra.formats.fit import parse_fit
 from infra.formats.gpx import parse_gpx
@@ -47,7 +48,7 @@ def parse(data: bytes, sport: Sport | None = None) -> Recording:
     if found is None:
         raise UnreadableRecording("The bytes are no FIT, GPX, TCX or JSON recording: send the file as it was recorded.")
     recording = _PARSERS[found](data)
-    sessions = tuple(_in_sport(session, sport or session.sport, found) for session in recording.sessions)
+    sessions = tuple(_in_sport(in_order(session), sport or session.sport, found) for session in recording.sessions)
     return believed(replace(recording, sessions=sessions))
 
 

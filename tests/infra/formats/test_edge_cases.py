@@ -74,6 +74,14 @@ def test_a_lap_that_begins_before_the_last_one_ended_has_no_negative_pause() -> 
     assert found.distance_m == 720
 
 
+def test_a_track_backwards_and_one_whose_segments_repeat_all_before_are_one_run() -> None:
+    way = steady(0, 300)
+    for found in (of_track(points(*way[::-1])), of_track(*(points(*way[:upto]) for upto in (100, 200, 301)))):
+        assert (found.started_at, found.elapsed_s, found.moving_s, found.measured.points) == (START, 300, 300, 301)
+        assert found.distance_m == pytest.approx(900, abs=1)
+        assert (len(found.measured.best_efforts), found.measured.warnings) == (2, ())
+
+
 @REAL
 @pytest.mark.parametrize(
     ("name", "elapsed_s", "distance_m"),

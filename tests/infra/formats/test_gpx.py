@@ -137,7 +137,12 @@ def test_extensions_are_known_by_name_in_any_namespace(extension: str, column: s
 @pytest.mark.parametrize("count", [3, 600])
 def test_the_distance_since_the_last_point_is_none(count: int) -> None:  # as OpenTracks writes it
     both = "<opentracks:distance>3</opentracks:distance><cluetrust:distance>{}</cluetrust:distance>"
-    points = "".join(point(n % 60, f"<extensions>{both.format(3 * n)}</extensions>") for n in range(count))
+    points = "".join(
+        point(
+            n % 60, f"<extensions>{both.format(3 * n)}</extensions>", time=(STARTED + timedelta(seconds=n)).isoformat()
+        )
+        for n in range(count)
+    )
     content = gpx(track(points), root=' xmlns:opentracks="urn:o" xmlns:cluetrust="urn:t"')
     assert only(parse(content)).columns[Column.DISTANCE].tolist() == [3 * n for n in range(count)]
     without = content.replace(b"cluetrust:distance", b"cluetrust:other")
