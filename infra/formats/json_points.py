@@ -1,5 +1,6 @@
 """Recordings as JSON: columns of points, named and measured as `/track` gives them."""
 
+import codecs
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Final
@@ -55,6 +56,7 @@ def parse_json(data: bytes) -> Recording:
 
     Cadence is what `/track` gives: on foot, the steps of both feet a minute.
     """
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
         document = _DECODER.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

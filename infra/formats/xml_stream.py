@@ -19,7 +19,17 @@ Closed = Callable[[str, str], None]
 """Takes the text of an element that ends (what stands after its last child), and its parent's local name."""
 
 _BEFORE_TEXT: Final = b"\xef\xbb\xbf \t\r\n"  # UTF-8's byte order mark and white space
+_UTF16_MARKS: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _DECLARED: Final = re.compile(rb"""<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.:-]+)""")
+# Those of several bytes a letter, which expat does not know; as WHATWG's Encoding reads them: a standard's name stands
+# for what programs made of it.
+_OF_SEVERAL_BYTES: Final = {
+    **dict.fromkeys(("shift_jis", "cp932"), "cp932"),
+    **dict.fromkeys(("gb2312", "gbk", "gb18030"), "gb18030"),
+    **dict.fromkeys(("euc_kr", "cp949"), "cp949"),
+    **dict.fromkeys(("big5", "big5hkscs"), "big5hkscs"),
+    **{name: name for name in ("euc_jp", "iso2022_jp", "cp950", "johab")},
+}
 _CONTROLS: Final = bytes(set(range(0x20)) - {*b"\t\n\r"})
 _SPACED: Final = bytes.maketrans(_CONTROLS, b" " * len(_CONTROLS))
 # what begins none of the five entities of XML, nor a reference to a character that it has
@@ -94,14 +104,35 @@ def _mended(data: bytes, fault: Exception) -> tuple[bytes, str] | None:
     """The bytes without letters that may have been the fault, and their encoding; None when it was something else."""
     code = fault.code if isinstance(fault, expat.ExpatError) else None
     of_encoding = code is None or code in _OF_ENCODING
-    if b"\0" in data[:4] or not (of_encoding or code in _OF_LETTERS):  # the NULs are UTF-16's
+    if not (of_encoding or code in _OF_LETTERS):
         return None
-    told = _DECLARED.match(data)
-    declared = told[1].decode().lower() if told else "utf-8"
-    fallback = "iso-8859-1" if of_encoding or declared.startswith("utf") else declared
-    encoding = "utf-8" if _is_utf8(data) else fallback
-    mended = _STRAY.sub(b"&amp;", data.translate(_SPACED), _MOST_STRAY)
+    if b"\0" in data[:4]:
+        read, declared, encoding = _from_utf16(data), "utf-16", "utf-8"
+    else:
+        told = _DECLARED.match(data)
+        declared = told[1].decode().lower() if told else "utf-8"
+        read, encoding = data, "iso-8859-1" if of_encoding or declared.startswith("utf") else declared
+        if (decoded := _from_several_bytes(data, declared)) is not None:
+            read, encoding = decoded, "utf-8"
+        elif _is_utf8(data):
+            encoding = "utf-8"
+    mended = _STRAY.sub(b"&amp;", read.translate(_SPACED), _MOST_STRAY)
     return None if (mended, encoding) == (data, declared) else (mended, encoding)
+
+
+def _from_utf16(data: bytes) -> bytes:
+    """As UTF-8, whatever it declares: by its byte order mark, else by where the NULs of its first letters are."""
+    encoding = "utf-16" if data[:2] in _UTF16_MARKS else "utf-16-be" if data[0] == 0 else "utf-16-le"
+    return data.decode(encoding, "replace").encode()
+
+
+def _from_several_bytes(data: bytes, declared: str) -> bytes | None:
+    """As UTF-8; None for another encoding, or when the bytes are none of it."""
+    try:
+        codec = _OF_SEVERAL_BYTES.get(codecs.lookup(declared).name)
+        return None if codec is None else data.decode(codec).encode()
+    except (LookupError, UnicodeDecodeError):
+        return None
 
 
 def _is_utf8(data: bytes) -> bool:

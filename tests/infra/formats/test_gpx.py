@@ -313,6 +313,29 @@ def test_letters_that_xml_does_not_have_break_nothing(content: bytes, title: str
     assert (len(only(recording)), only(recording).title, codes(recording)) == (2, title, [])
 
 
+@pytest.mark.parametrize(
+    ("declared", "written", "title"),
+    [
+        ("UTF-8", "utf-16", "Z\u00fcrich & \u20ac"),
+        ("iso-8859-1", "utf-16-be", "Z\u00fcrich"),
+        ("UTF-8", "utf-16-le", "Z\u00fcrich"),
+        ("Shift_JIS", "cp932", "\u7687\u5c45 & \u2460"),
+        ("GB2312", "gb18030", "\u8dd1\u6b65 & \u4e28"),
+        ("EUC-KR", "euc_kr", "\ub2ec\ub9ac\uae30"),
+        ("Big5", "big5", "\u8dd1\u6b65"),
+        ("iso-2022-jp", "iso2022_jp", "\u8d70"),
+        ("Big5", "utf-8", "\u8dd1\u6b65\u8dd1"),
+        ("utf-7", "ascii", "+jXA-"),
+    ],
+)
+@pytest.mark.parametrize("count", [2, 600])
+def test_an_encoding_that_is_no_parser_s_or_not_the_declared_one_is_read(
+    declared: str, written: str, title: str, count: int
+) -> None:
+    recording = parse(named(title, declared, count).decode().encode(written))
+    assert (only(recording).title, codes(recording)) == (title, [])
+
+
 def test_what_comes_after_a_bad_letter_is_read_too() -> None:
     spoilt = track(point(0) + point(1, "<cmt>\x02&</cmt>") + point(2) * 1_000)
     recording = parse(gpx(spoilt))

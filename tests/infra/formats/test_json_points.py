@@ -24,6 +24,10 @@ def test_columns_are_taken_as_they_are_named() -> None:
     assert np.isnan(session.columns[Column.LAT]).tolist() == [False, True]
 
 
+def test_a_byte_order_mark_before_it_changes_nothing() -> None:
+    assert len(parse(b"\xef\xbb\xbf" + document(title="T\u00e9mpo")).sessions[0]) == 2
+
+
 @pytest.mark.parametrize(
     ("zone", "offset_s"), [("+05:30", 19_800), ("-03:30", -12_600), ("Z", None), ("+00:00", None), ("+14:30", None)]
 )
