@@ -20,7 +20,12 @@ _LARGEST: Final = 1e12  # no quantity that is read comes near
 BATCH: Final = 2_048  # points whose texts are kept
 _FIRST, _LAST = (datetime(year, 1, 1, tzinfo=UTC).timestamp() for year in (YEARS.start, YEARS.stop))
 _UTC_TIMES: Final = re.compile(r"(?:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z)*", re.ASCII)
+# as ISO 8601 does not have it: months, days and hours of one digit, and the zone by its name
+_LOOSE: Final = re.compile(
+    r"(\d{4})-(\d\d?)-(\d\d?)[T ] *(\d\d?):(\d\d?):(\d\d?)([.,]\d{1,6})?\d* *(Z|UTC|GMT|[+-]\d\d:?\d\d)?", re.ASCII
+)
 _ZONES: Final = timedelta(hours=-12), timedelta(hours=14)  # the westernmost and the easternmost
+_UTC: Final = {"Z", "UTC", "GMT"}
 _QUARTER: Final = timedelta(minutes=15)  # offsets of time zones are multiples of it
 # steps a minute of one foot: 220 of both, which nobody holds for half a run, and 180, at which nobody walks; a run that
 # is called a hike has nearly as many
@@ -38,7 +43,16 @@ def moment(text: str | None) -> datetime | None:
 
 
 def _parsed(text: str) -> datetime:
-    return datetime.fromisoformat(text.upper())  # a small "z" is none to Python
+    text = text.upper()  # a small "z" is none to Python
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        if (loose := _LOOSE.fullmatch(text)) is None:
+            raise
+    year, *numbers, fraction, zone = loose.groups(default="")
+    month, day, hour, minute, second = (number.zfill(2) for number in numbers)
+    zone = "Z" if zone in _UTC else zone
+    return datetime.fromisoformat(f"{year}-{month}-{day}T{hour}:{minute}:{second}{fraction}{zone}")
 
 
 def zone_offset(offset: timedelta | None) -> int | None:
@@ -116,9 +130,10 @@ class Points:
         self._settled += count
         if self._settled > MAX_POINTS:
             raise UnreadableRecording(f"The file has more than {MAX_POINTS:,} points: split it.")
-        block: dict[Column, FloatColumn] = {
-            name: numbers(values) for name, values in texts.items() if name is not Column.T
-        }
+        measured: dict[Column, Sequence[str]] = {name: texts[name] for name in _MEASURED if name in texts}
+        block = {name: numbers(values) for name, values in measured.items()}
+        if _has_decimal_commas(block, measured):
+            block = {name: numbers([_point(text) for text in values]) for name, values in measured.items()}
         if block.keys() >= {Column.LAT, Column.LON}:
             self._leave_out_misplaced(block[Column.LAT], block[Column.LON])
         block[Column.T] = self._times(texts.get(Column.T) or [""] * count)
@@ -213,6 +228,21 @@ def _number(text: str) -> float:
         return _NAN
 
 
+def decimal(text: str) -> float:
+    """The number, NaN for none, whether its decimals come after a point or a comma."""
+    return float(numbers([_point(text)])[0])
+
+
+def _point(text: str) -> str:
+    return text.replace(",", ".")
+
+
+def _has_decimal_commas(block: Mapping[Column, FloatColumn], texts: Mapping[Column, Sequence[str]]) -> bool:
+    """Whether the points were written by a program that went by its user's language: no position is a number."""
+    axes = (Column.LAT, Column.LON)
+    return all(name in block and np.isnan(block[name]).all() and "," in "".join(texts[name]) for name in axes)
+
+
 def _utc_times(texts: Sequence[str]) -> FloatColumn | None:
     """Unix times, when every text is a believable time that ends in "Z", as nearly all files have it."""
     together = "".join(texts)
@@ -230,5 +260,5 @@ def _utc_times(texts: Sequence[str]) -> FloatColumn | None:
 
 
 def _is_zoneless(time: str) -> bool:
-    clock = time.strip()[10:]  # after the date
-    return not (clock.endswith(("Z", "z")) or "+" in clock or "-" in clock)
+    clock = time.strip().upper()[8:]  # after the date, however short
+    return not (clock.endswith(("Z", "UTC", "GMT")) or "+" in clock or "-" in clock)

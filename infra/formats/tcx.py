@@ -17,7 +17,7 @@ from domain.recordings.recording import (
 )
 from infra.formats.alike import AlikePoints
 from infra.formats.sports import sport_named
-from infra.formats.table import MAX_LAPS, Points, Row, moment, numbers, written_offset
+from infra.formats.table import MAX_LAPS, Points, Row, decimal, moment, written_offset
 from infra.formats.xml_stream import Closed, Opened, read_xml
 
 _VALUES: Final = {
@@ -52,7 +52,7 @@ class _Activity:
 
     def add_total(self, name: str, text: str) -> None:
         """A total of the lap that is being read."""
-        if (value := float(numbers([text])[0])) >= 0:
+        if (value := decimal(text)) >= 0:
             self._lap[name] = value
 
     def end_lap(self) -> None:

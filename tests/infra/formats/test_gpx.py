@@ -201,6 +201,27 @@ def test_a_time_may_have_small_letters() -> None:  # RFC 3339, 5.6
     assert codes(recording) == []
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "offset_s"),
+    [
+        ("2026-5-1T7:00:00Z", "2026-5-1T7:0:1.5Z", None),
+        ("2026-05-01 07:00:00 UTC", "2026-05-01 07:00:01.5 UTC", None),
+        ("2026-5-1 7:00:00 gmt", "2026-5-1 7:00:01.5000000 gmt", None),
+        ("2026-5-1 9:00:00 +0200", "2026-5-1T9:00:01,5+02:00", 7_200),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 100])
+def test_a_time_may_be_written_oddly(first: str, second: str, offset_s: int | None, count: int) -> None:
+    recording = parse(gpx(track(point(0, time=first) * count + point(1, time=second) * count)))
+    assert (only(recording).started_at, recording.utc_offset_s, codes(recording)) == (STARTED, offset_s, [])
+    assert only(recording).columns[Column.T].tolist() == [0] * count + [1.5] * count
+
+
+def test_an_odd_time_without_a_zone_is_told() -> None:
+    recording = parse(gpx(track(point(0, time="2026-5-1 7:00:00"))))
+    assert (only(recording).started_at, codes(recording)) == (STARTED, ["no-zone"])
+
+
 def test_times_with_an_offset_are_taken_to_utc() -> None:
     assert only(parse(gpx(track(point(0, time="2026-05-01T09:00:00+02:00"))))).started_at == STARTED
 
@@ -264,6 +285,20 @@ def test_a_position_that_is_nowhere_is_left_out_and_its_point_kept() -> None:
 def test_a_number_that_is_none_is_missing(text: str) -> None:
     body = track(f'<trkpt lat="52" lon="13"><ele>{text}</ele></trkpt><trkpt lat="52" lon="13"><ele>1</ele></trkpt>')
     assert np.isnan(only(parse(gpx(body))).columns[Column.ALTITUDE]).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("count", [2, 3_000])
+def test_decimals_after_a_comma_are_read_where_no_position_has_them_after_a_point(count: int) -> None:
+    one = '<trkpt lat="52,5" lon="13,4"><ele>1,5</ele><speed>3,25</speed></trkpt>'
+    columns = only(parse(gpx(track(one * count)))).columns
+    assert {name: set(column.tolist()) for name, column in columns.items()} == {
+        Column.LAT: {52.5},
+        Column.LON: {13.4},
+        Column.ALTITUDE: {1.5},
+        Column.SPEED: {3.25},
+    }
+    mixed = only(parse(gpx(track(one + point(1))))).columns
+    assert np.isnan(mixed[Column.LAT]).tolist() == np.isnan(mixed[Column.ALTITUDE]).tolist() == [True, False]
 
 
 def test_what_comes_before_a_break_off_is_kept() -> None:

@@ -48,6 +48,15 @@ def test_the_device_s_totals_are_the_sums_over_its_laps() -> None:
     assert [one.distance_m for one in session.laps] == [200, 300.5]
 
 
+def test_decimals_after_a_comma_are_read() -> None:
+    inside = "<DistanceMeters>7.5</DistanceMeters><AltitudeMeters>40.5</AltitudeMeters>"
+    content = tcx(activity(lap(point(0, inside) * 3, seconds=60.5, metres=200.25))).replace(b".", b",")
+    (session,) = parse(content).sessions
+    assert (session.device.timer_s, session.device.distance_m) == (60.5, 200.25)
+    values = {name: column[0] for name, column in session.columns.items()}
+    assert values == {"t": 0, "lat": 52.5, "lon": 13.4, "distance_m": 7.5, "altitude_m": 40.5}
+
+
 def test_a_trackpoint_s_distance_is_not_the_lap_s() -> None:
     (session,) = parse(tcx(activity(lap(point(0, "<DistanceMeters>7</DistanceMeters>"), metres=200)))).sessions
     assert session.device.distance_m == 200.0
