@@ -62,8 +62,6 @@ class _File:
         """It may be an activity of its own; beyond the thousandth it is none."""
         self.end_track()
         self.points.begin_segment()
-        if self.parts[-1].end == self.parts[-1].begin:
-            del self.parts[-1]
         if len(self.parts) < _MOST_TRACKS:
             self.parts.append(Part(len(self.points), len(self.points)))
 

@@ -57,7 +57,9 @@ def outings(session: Session, parts: Sequence[Part], written_at: datetime | None
     kept = [outing for outing in found if sum(part.end - part.begin for part in outing) >= _LEAST_POINTS] or found[:1]
     if len(kept) > _MOST_OUTINGS:
         raise UnreadableRecording(f"The file has tracks of more than {_MOST_OUTINGS} activities: split it.")
-    usual = next((part.sport for outing in found for part in outing if part.sport), Sport.OTHER)
+    usual = next((part.sport for part in parts if part.sport), Sport.OTHER)
+    if len(kept) == 1:
+        return (_named(_joined(session, kept[0], written_at), parts, usual),)
     return tuple(_named(_joined(session, outing, written_at), outing, usual) for outing in kept)
 
 
@@ -121,10 +123,10 @@ def _joined(session: Session, outing: list[Part], written_at: datetime | None) -
     return replace(session, started_at=started_at, columns=columns, breaks=tuple(breaks[1:]))
 
 
-def _named(session: Session, outing: list[Part], usual: Sport) -> Session:
-    """With the title and the sport of its first track that has one, else the file's."""
-    title = next((part.title for part in outing if part.title), None)
-    sport = next((part.sport for part in outing if part.sport), usual)
+def _named(session: Session, parts: Sequence[Part], usual: Sport) -> Session:
+    """With the title of the first track that has one, and the sport; else the usual one, or by the title."""
+    title = next((part.title for part in parts if part.title), None)
+    sport = next((part.sport for part in parts if part.sport), usual)
     if sport is Sport.OTHER and title:
         first = title.split()[0]  # Runkeeper's way: "Running 10/2/17 7:49 am", not "10 km": Strava's numbers are types
         sport = (letters_of(first) and sport_named(first)) or Sport.OTHER

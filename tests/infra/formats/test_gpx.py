@@ -79,6 +79,14 @@ def test_tracks_of_different_sports_are_activities() -> None:
     assert [one.breaks for one in found] == [(3, 6), (), ()]
 
 
+def test_a_track_without_points_is_no_activity_and_may_name_the_only_one() -> None:
+    empty = "<trk><name>Log</name><type>running</type></trk>"
+    one = only(parse(gpx(empty + run(0, head="<name>Log #2</name>"))))
+    assert (one.title, one.sport) == ("Log", Sport.RUNNING)
+    found = parse(gpx(empty + "".join(run(9 * at, head=f"<name>{at}</name>") for at in (0, 1)))).sessions
+    assert [(each.title, each.sport) for each in found] == [("0", Sport.RUNNING), ("1", Sport.RUNNING)]
+
+
 def test_tracks_come_in_the_order_of_time() -> None:
     found = parse(gpx(run(8) + run(0.01) + run(0))).sessions
     assert [one.started_at for one in found] == [STARTED, STARTED + timedelta(hours=8)]
