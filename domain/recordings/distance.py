@@ -1,6 +1,6 @@
 """How far a session went, and which of its witnesses says so: the distance channel, the positions or the device."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -67,6 +67,20 @@ def distance_of(session: Session, track: CleanTrack) -> Distance:
     if session.device.distance_m:
         return Distance(np.zeros(len(session)), DistanceSource.DEVICE, fast=_device_is_too_fast(session))
     return walked
+
+
+def way_of(session: Session, track: CleanTrack, total_m: float) -> Distance:
+    """As `distance_of`, of a track as it is kept, without its breaks, in an activity that went so far.
+
+    Where the positions go further by a gap or more, what can be one is one.
+    """
+    found = distance_of(session, track)
+    if found.source is not DistanceSource.POSITIONS or not 0 < total_m < found.total_m - _GAP_M:
+        return found
+    placed = np.flatnonzero(~np.isnan(track.lat) & ~np.isnan(track.lon))
+    far = (np.diff(found.column[placed]) > _GAP_M) & (np.diff(track.t[placed]) > _GAP_S)
+    parted = distance_of(replace(session, breaks=tuple(placed[1:][far].tolist())), track)
+    return min(parted, found, key=lambda way: abs(way.total_m - total_m))
 
 
 def _device_is_too_fast(session: Session) -> bool:

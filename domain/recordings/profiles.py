@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from domain.recordings.cleaning import CleanTrack, clean
-from domain.recordings.distance import distance_of
+from domain.recordings.distance import way_of
 from domain.recordings.motion import moving_time
 from domain.recordings.recording import FloatColumn, Session
 
@@ -62,7 +62,7 @@ def speed_curve(session: Session, total_m: float) -> Curve | None:
 
 def _along(session: Session, track: CleanTrack, total_m: float) -> FloatColumn | None:
     """Metres from the start to each point, stretched to the total; None when there is no way."""
-    found = distance_of(session, track)
+    found = way_of(session, track, total_m)
     total_m = total_m or found.total_m
     if min(total_m, found.total_m) < _LEAST_WAY_M:
         return None

@@ -10,7 +10,7 @@ from fastcrc.crc16 import arc
 
 from domain.measures import ON_FOOT
 from domain.recordings.cleaning import clean
-from domain.recordings.distance import DistanceSource, distance_of
+from domain.recordings.distance import DistanceSource, way_of
 from domain.recordings.exports import ExportNeedsTimes, Totals
 from domain.recordings.recording import Column, FloatColumn, Session
 from infra.formats import fit_profile as profile
@@ -50,7 +50,8 @@ def write_fit(session: Session, totals: Totals | None = None) -> bytes:
     points amount to).
 
     A point without a time gets one evenly between its timed neighbours, at the ends the next one's. The distance by the
-    positions, where that one counts, is written too: by times so rounded a reader would take some steps for jumps.
+    positions, where that one counts, is written too: by times so rounded a reader would take some steps for jumps. Over
+    what the activity's total leaves out of it, the timer stops.
 
     It must have times from 1990 to 2125 (`started_at` and column t), else `ExportNeedsTimes`. What FIT's fields cannot
     hold is left out, point by point.
@@ -63,9 +64,10 @@ def write_fit(session: Session, totals: Totals | None = None) -> bytes:
     elapsed, end = int(seconds[-1]), begin + int(seconds[-1])
     paused = sum(int(seconds[at] - seconds[at - 1]) for at in session.breaks)
     sport = next((number for number, known in profile.SPORTS.items() if known is session.sport), 0)
-    distance = distance_of(session, track)
+    distance = way_of(session, track, 0.0 if totals is None else totals.distance_m)
     if distance.source is DistanceSource.POSITIONS and distance.total_m > 0:
-        session = replace(session, columns={**session.columns, Column.DISTANCE: distance.column})
+        columns = {**session.columns, Column.DISTANCE: distance.column}
+        session = replace(session, columns=columns, breaks=tuple(sorted({*session.breaks, *distance.gaps})))
     told = totals or Totals(distance.total_m, elapsed, elapsed - paused)
     timer = round(told.moving_s * 1000)
     sums: list[tuple[_Out, int]] = [

@@ -3,7 +3,7 @@ import pytest
 
 from domain.measures import Sport
 from domain.recordings.cleaning import clean
-from domain.recordings.distance import Distance, DistanceSource, distance_of
+from domain.recordings.distance import Distance, DistanceSource, distance_of, way_of
 from domain.recordings.recording import Session
 from tests.domain.recordings.tracks import NAN, made, seconds, totals
 
@@ -133,6 +133,13 @@ def test_points_without_a_place_around_a_gap_change_nothing() -> None:
     found = measured(made(gap["t"], places_m=gap["places_m"], breaks=(501,)))
     assert found.gaps == (501,)
     assert found.total_m == pytest.approx(3_000 - 33)
+
+
+@pytest.mark.parametrize(("total_m", "expected_m"), [(2_997, 2_997), (18_000, 18_000), (0, 18_000), (17_800, 18_000)])
+def test_a_gap_is_found_again_where_the_breaks_are_not_kept(total_m: float, expected_m: float) -> None:
+    gap = with_a_gap(2_400, 15_000)
+    session = made(gap["t"], places_m=gap["places_m"])
+    assert way_of(session, clean(session), total_m).total_m == pytest.approx(expected_m)
 
 
 def test_a_channel_says_itself_what_of_a_gap_counts() -> None:

@@ -193,6 +193,19 @@ def _exported(activity: SessionRead) -> bytes:
     return write_fit(kept, Totals(activity.distance_m, activity.elapsed_s, activity.moving_s))
 
 
+def test_a_ride_on_a_train_amid_a_run_is_none_in_its_export_either() -> None:
+    run = session(kilometres=4)
+    later, half = np.arange(len(run)) >= len(run) // 2, len(run) // 2
+    columns = {name: run.columns[name] for name in (Column.LAT, Column.LON, Column.T)}
+    columns[Column.T] = columns[Column.T] + np.where(later, 2_400, 0)
+    columns[Column.LAT] = columns[Column.LAT] + np.where(later, 0.2, 0)
+    sent = _activity(write_gpx(replace(run, columns=columns, breaks=(half,))))
+    again = _activity(_exported(sent))
+    assert sent.distance_m == pytest.approx(4_000, rel=0.02)
+    assert again.distance_m == pytest.approx(sent.distance_m, abs=1)
+    assert again.moving_s == pytest.approx(sent.moving_s, abs=5)
+
+
 def _untimed(*gaps: slice, apart: int = 1) -> bytes:
     """A run with a pause as a GPX, every so many points of it, some without a time."""
     run = session(kilometres=10)
