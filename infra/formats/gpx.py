@@ -115,9 +115,10 @@ class _File:
             self.parts[-1].sport = self.parts[-1].sport or sport_named(text)
 
     def activity(self, text: str, parent: str) -> None:
-        """The sport, by OsmAnd's extension."""
-        if parent == "extensions" and self.sport is Sport.OTHER:
-            self.sport = sport_named(text) or Sport.OTHER
+        """A track's sport, or before the first one that of all, by OsmAnd's extension."""
+        part = self.parts[-1]
+        if parent == "extensions" and part.sport in {None, Sport.OTHER}:
+            part.sport = sport_named(text)
 
     def other(self, _text: str, _parent: str) -> None:
         """What is no recording."""
