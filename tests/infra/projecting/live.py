@@ -12,6 +12,7 @@ from infra.projecting.builds import Build, Registry
 from infra.projecting.live import LiveTables
 from infra.projecting.shards import LeaseLost
 from infra.projecting.tables import prepare
+from infra.shared_reads import Changes
 from projections import PROJECTIONS
 from projections.projection import Projection
 from tests.infra.projecting.histories import MASTER
@@ -21,13 +22,20 @@ from workers.projector import Projector
 class Worker:
     """As `cairn worker projector` has it, but for its clock: it renews its leases when it is told to."""
 
-    def __init__(self, url: str, projections: Sequence[Projection] = PROJECTIONS, page: int = 2_000) -> None:
+    def __init__(
+        self,
+        url: str,
+        projections: Sequence[Projection] = PROJECTIONS,
+        page: int = 2_000,
+        changes: Changes | None = None,
+    ) -> None:
         self._connections = [psycopg.connect(url, autocommit=True) for _ in range(2)]
         self.reader = LogReader(self._connections[0], MASTER)
         self.tables = LiveTables(
             prepare(self._connections[1], live=True),
             self.reader,
             uuid4(),
+            changes,
             defined={(projection.name, projection.version): projection for projection in projections},
         )
         self._now = 0.0
@@ -40,8 +48,9 @@ class Worker:
         return self._projector.turn()
 
     def catch_up(self) -> None:
-        """Turns until there is nothing to do."""
-        while self.turn():
+        """Turns until there is nothing to do, all within a second: it renews its leases once, and when it lost one."""
+        self.turn()
+        while self.turn(renew=False) or self.turn(renew=False):  # a turn that loses a lease does nothing
             pass
 
     def kill(self) -> None:
