@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from msgspec.structs import replace
 from psycopg import Connection
+from redis import Redis
 
 from domain.errors import StoreUnavailable
 from infra.projecting.builds import Registry
@@ -19,6 +20,7 @@ from infra.projecting.lifecycle import Lifecycle
 from infra.projecting.pages import Pages
 from infra.projecting.shards import LeaseLost, Leases, Shard, lock_shards, stop
 from infra.projecting.tables import prepare
+from infra.shared_reads import Changes
 from projections import PROJECTIONS
 from projections.activities import ACTIVITIES
 from projections.projection import Projection
@@ -75,6 +77,26 @@ def test_shards_of_a_worker_that_is_gone_are_taken_over_when_their_leases_end(
     assert operator.positions("summaries_v1") == {end}
 
 
+def test_whoever_takes_shards_over_makes_kept_answers_old_once(database_url: str, database: Connection) -> None:
+    """Who had them may have died between a commit and its news."""
+    said: list[str] = []
+
+    class Heard(Changes):
+        def all_of_it(self) -> None:
+            said.append("all of it")
+
+    first = Worker(database_url)
+    first.turn()
+    with Worker(database_url, changes=Heard(Redis())) as second:
+        second.turn()
+        assert (said, held(database)) == ([], [SHARDS])
+        first.kill()
+        expire_leases(database)
+        for _ in range(2):
+            second.turn()
+            assert (said, held(database)) == (["all of it"], [SHARDS])
+
+
 def test_one_who_lost_its_shards_writes_nothing(database_url: str, database: Connection, operator: Operator) -> None:
     history = History(2)
     with Worker(database_url) as zombie, Worker(database_url) as heir:
@@ -100,6 +122,8 @@ def test_a_lease_is_fenced_by_its_epoch_even_for_the_same_position(database: Con
         leases.advance([shard], 5)
     with database.transaction():
         leases.advance([again], 5)
+    with pytest.raises(LeaseLost), database.transaction():
+        leases.advance([again], 6)  # as one who read on from where it was before
 
 
 def test_shards_of_several_builds_are_moved_in_the_order_in_which_all_lock_them(operator: Operator) -> None:
