@@ -92,7 +92,6 @@ class Pages:
             if gone:
                 erased_rows = store.of_owners(self._rows, gone)
                 changed += [(row, None) for row in erased_rows if store.key_of(row) not in keys]
-                store.drop_owners(self._rows, gone)
             store.delete(self._rows, [store.key_of(was) for was, now in changed if now is None and was is not None])
             written = [now for _, now in changed if now is not None]
             if row_by_row:

@@ -17,7 +17,6 @@ import psycopg
 from msgspec import Struct
 from msgspec.structs import replace
 from psycopg import Connection
-from psycopg.sql import SQL, Identifier
 
 from infra.event_store.fence import Fence
 from infra.event_store.mapper import MAPPER
@@ -281,8 +280,6 @@ def _index(connection: Connection, projections: Sequence[Projection], build: Bui
         for fold in projection.folds:
             index_table(connection, fold.table, build.schema_name)
         if projection.derived is not None:
-            for table in projection.derived.tables:
-                connection.execute(SQL("TRUNCATE {}").format(Identifier(build.schema_name, table.name)))
             projection.derived.derive(None, connection, build.schema_name)
             for table in projection.derived.tables:
                 index_table(connection, table, build.schema_name)

@@ -98,7 +98,7 @@ class Store:
             "t_columns": SQL(", ").join(SQL("t.{}").format(Identifier(name)) for name in self._names),
             "set": _set(name for name in self._names if name not in table.key),
         }
-        self._find, self._delete, self._upsert, self._of_owners, self._of_partitions, self._drop_owners, self._copy = (
+        self._find, self._delete, self._upsert, self._of_owners, self._of_partitions, self._copy = (
             SQL(text).format(**place).as_bytes(None) for text in _STATEMENTS
         )
 
@@ -113,10 +113,6 @@ class Store:
     def of_partitions(self, rows: Connection, partitions: Collection[int]) -> dict[Key, Any]:
         """All rows of these of the log's partitions. Reads the whole table."""
         return {self.key_of(row): row for row in self._read(rows, self._of_partitions, [list(partitions)])}
-
-    def drop_owners(self, rows: Connection, owners: Sequence[UUID]) -> None:
-        """Delete all rows that belong to these."""
-        rows.execute(self._drop_owners, (list(owners),))
 
     def delete(self, rows: Connection, keys: Sequence[Key]) -> None:
         """Delete the rows of these keys."""
@@ -175,7 +171,6 @@ _STATEMENTS: Final[tuple[LiteralString, ...]] = (
     "INSERT INTO {table} ({columns}) SELECT * FROM unnest({values}) ON CONFLICT ({key}) DO {set}",
     "SELECT {columns} FROM {table} WHERE {owner} = ANY(%s)",
     "SELECT {columns} FROM {table} WHERE get_byte(uuid_send({owner}), 15) = ANY(%s)",
-    "DELETE FROM {table} WHERE {owner} = ANY(%s)",
     "COPY {table} ({columns}) FROM STDIN (FORMAT BINARY)",
 )
 

@@ -1,4 +1,5 @@
 from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
 import pytest
@@ -10,6 +11,7 @@ from psycopg import Connection
 from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityRecorded
 from domain.events.event import Event
 from domain.events.follow import FollowEnded, FollowStarted
+from domain.events.user import UserErased
 from domain.measures import UserId, Visibility
 from projections import feed
 from projections.feed import FEED, FeedPage, feed_page
@@ -59,6 +61,21 @@ async def test_unfollowing_takes_the_runs_away_and_following_again_brings_them_b
     assert await seen(queries, BEN) == [recorded.activity_id]
 
 
+@pytest.mark.parametrize("erased", [ANNA, BEN], ids=["author", "viewer"])
+def test_of_one_who_is_erased_no_entry_is_left(erased: UserId, database: Connection) -> None:
+    """Also where the end of following, which comes first in an erasure, does not take the entries away."""
+    project(FEED, database, BEN_FOLLOWS_ANNA, run(ANNA))
+    assert database.execute(_VIEWERS).fetchall() == [(BEN, 1, 1)]
+    apply(FEED, database, [recorded(UserErased(at=MAY_2), 3, erased)])
+    assert database.execute(_VIEWERS).fetchall() == []
+
+
+_VIEWERS: Final = """
+    SELECT viewer_id, v.entries, count(e) FROM feed_v1.viewers v FULL JOIN feed_v1.entries e USING (viewer_id)
+    GROUP BY viewer_id, v.entries
+"""
+
+
 async def test_private_runs_are_in_nobodys_feed_until_they_are_shown(database: Connection, queries: View) -> None:
     recorded = run(ANNA, visibility=Visibility.PRIVATE)
     project(FEED, database, BEN_FOLLOWS_ANNA, recorded)
@@ -99,11 +116,13 @@ async def test_runs_of_an_author_with_many_followers_are_merged_in_when_read(
     monkeypatch.setattr(feed, "WRITTEN_OUT", 1)
     before, after = run(ANNA, at=MAY_1), run(ANNA, at=MAY_2)
     cara = FollowStarted(follower_id=CARA, followee_id=ANNA, at=MAY_1)
-    project(FEED, database, BEN_FOLLOWS_ANNA, before, cara, after)
+    cara_leaves = FollowEnded(follower_id=CARA, followee_id=ANNA, at=MAY_2)
+    project(FEED, database, BEN_FOLLOWS_ANNA, before, cara, after, run(ANNA, visibility=Visibility.PRIVATE))
     for viewer in (BEN, CARA):
         assert await seen(queries, viewer) == [after.activity_id, before.activity_id]
-    written = database.execute("SELECT count(*) FROM feed_v1.entries WHERE activity_id = %s", (after.activity_id,))
-    assert written.fetchone() == (0,)
+    project(FEED, database, BEN_LEAVES_ANNA, cara_leaves, BEN_FOLLOWS_ANNA)  # though there are few now
+    assert await seen(queries, BEN) == [after.activity_id, before.activity_id]
+    assert database.execute("SELECT count(*) FROM feed_v1.entries").fetchone() == (0,)
 
 
 async def test_whose_pages_depend_on_an_author_is_told_once_that_author_is_looked_up(

@@ -34,8 +34,17 @@ async def test_deleting_leaves_no_trace(database: Connection, queries: View) -> 
     assert await days(queries, ANNA, *ALWAYS) == []
 
 
+async def sums(queries: View) -> dict[Sport, tuple[int, float, float, float, float]]:
+    return {
+        day.sport: (day.count, day.distance_m, day.elapsed_s, day.moving_s, day.elevation_gain_m)
+        for day in await days(queries, ANNA, *ALWAYS)
+    }
+
+
 async def test_a_change_of_sport_moves_the_sums(database: Connection, queries: View) -> None:
     recorded = run(ANNA, 5_000.0)
+    project(SUMMARIES, database, recorded, run(ANNA, 1_000.0))
+    assert await sums(queries) == {Sport.RUNNING: (2, 6_000.0, 2_160.0, 2_100.0, 20.0)}
     edited = ActivityEdited(
         user_id=ANNA,
         activity_id=recorded.activity_id,
@@ -45,9 +54,16 @@ async def test_a_change_of_sport_moves_the_sums(database: Connection, queries: V
         tally=recorded.tally,
         at=MAY_2,
     )
-    project(SUMMARIES, database, recorded, run(ANNA, 1_000.0), edited)
-    found = {day.sport: day.distance_m for day in await days(queries, ANNA, *ALWAYS)}
-    assert found == {Sport.RUNNING: 1_000.0, Sport.WALKING: 5_000.0}
+    project(SUMMARIES, database, edited)
+    left = {Sport.RUNNING: (1, 1_000.0, 360.0, 350.0, 10.0)}
+    assert await sums(queries) == {**left, Sport.WALKING: (1, 5_000.0, 1_800.0, 1_750.0, 10.0)}
+    walked = replace(recorded.tally, sport=Sport.WALKING)
+    project(
+        SUMMARIES,
+        database,
+        ActivityDeleted(user_id=ANNA, activity_id=recorded.activity_id, tally=walked, at=MAY_2),
+    )
+    assert await sums(queries) == left
 
 
 async def test_a_new_title_changes_no_sum(database: Connection, queries: View) -> None:
