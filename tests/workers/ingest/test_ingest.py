@@ -15,7 +15,7 @@ import pytest
 
 from domain.activity import Activity, session_activity_id
 from domain.events.measured import Measured
-from domain.measures import ActivityId, Sport, Visibility
+from domain.measures import ActivityId, Sport, UserId, Visibility
 from domain.recordings.reading import ReaderFailed, Reading
 from domain.streams import StreamUnreadable
 from domain.uploads import Cover, Fault, Verdict
@@ -25,7 +25,7 @@ from infra.queue_watch import QueueWatch
 from infra.reading_pool import ProcessReader
 from tests.instance_settings import settings_of
 from tests.recordings import STARTED, fit, gpx
-from tests.scenarios import ANNA, BEN, MAY_1
+from tests.scenarios import ANNA, BEN, MAY_1, MAY_2
 from tests.uploads import accept, waiting
 from workers.ingest.ingest import MAX_ATTEMPTS, Ingest, UnderWay, dated
 from workers.ingest.loop import IngestLoop
@@ -291,6 +291,23 @@ async def test_bytes_that_nothing_is_known_of_any_more_are_free(parts: Parts, re
     assert verdict == Verdict(status="ready", activities=(manifest.activity_id,), position=ANY)
 
 
+async def test_bytes_that_another_upload_was_quicker_to_take_over_are_its(
+    parts: Parts, reader: ProcessReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, hand_over = await accept(parts.inbox, RUN), parts.claims.hand_over
+
+    async def second(user_id: UserId, sha256: str, holder: ActivityId, own: ActivityId) -> ActivityId:
+        await hand_over(user_id, sha256, holder, quicker)
+        return await hand_over(user_id, sha256, holder, own)
+
+    nobody, quicker = ActivityId(uuid4()), await accepted(parts)
+    await parts.claims.claim(ANNA, manifest.sha256, nobody)
+    monkeypatch.setattr(parts.claims, "hand_over", second)
+    with pytest.raises(UnderWay):
+        await ingest(parts, reader).process(manifest.activity_id)
+    assert await all_positions(parts) == []
+
+
 @pytest.mark.parametrize("first", [True, False])
 async def test_a_key_that_is_unusable_for_a_while_costs_no_upload(
     parts: Parts, reader: ProcessReader, *, first: bool
@@ -344,6 +361,23 @@ async def test_damaged_bytes_are_told_not_analysed(parts: Parts, reader: Process
     assert verdict is not None
     assert verdict.fault is not None
     assert verdict.fault.code == "body-damaged"
+
+
+async def test_what_came_in_a_session_that_had_ended_is_refused_and_claims_nothing(
+    parts: Parts, reader: ProcessReader
+) -> None:
+    session_id, taking_in = uuid4(), ingest(parts, reader)
+    async with parts.read_models.connection() as connection:
+        await connection.execute("INSERT INTO sessions VALUES (%s, %s, %s, %s)", (session_id, ANNA, MAY_1, MAY_2))
+    late, early = [
+        await accepted(parts, cover=Cover(received_at=at, session_id=session_id))
+        for at in (MAY_2 + timedelta(minutes=1), MAY_1)
+    ]
+    verdict = await taking_in.process(late)
+    assert verdict is not None
+    assert verdict.fault is not None
+    assert (verdict.fault.code, await all_positions(parts)) == ("session-ended", [])
+    assert await taking_in.process(early) == Verdict(status="ready", activities=(early,), position=ANY)
 
 
 async def test_what_was_never_accepted_is_nothing(parts: Parts, reader: ProcessReader) -> None:
