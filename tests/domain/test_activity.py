@@ -2,7 +2,7 @@ import pytest
 from msgspec.structs import replace
 
 from domain.activity import MANUAL, Activity, ActivityMissing, RecordingDiffers, session_activity_id, without_hour
-from domain.events.activity import ActivityDeleted, ActivityEdited, Source
+from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityRecorded, Source
 from domain.measures import ActivityId, Sport, Visibility
 from tests.scenarios import ANNA, BEN, MAY_2, given, run
 
@@ -23,9 +23,12 @@ def test_the_same_bytes_do_not_bring_a_deleted_run_back() -> None:
     assert given(Activity, RUN, DELETED).record(RUN) == []
 
 
-def test_other_bytes_under_the_same_id_are_refused() -> None:
+@pytest.mark.parametrize(
+    "other", [replace(RUN, source=replace(RUN.source, sha256="ff")), replace(RUN, user_id=BEN)], ids=["bytes", "runner"]
+)
+def test_other_bytes_and_other_runners_under_the_same_id_are_refused(other: ActivityRecorded) -> None:
     with pytest.raises(RecordingDiffers):
-        given(Activity, RUN).record(replace(RUN, source=replace(RUN.source, sha256="ff")))
+        given(Activity, RUN).record(other)
 
 
 ENTERED = replace(RUN, source=Source(format=MANUAL, sha256="figures"))
@@ -103,9 +106,10 @@ def test_deleting_twice_changes_nothing() -> None:
     assert given(Activity, RUN, DELETED).delete(ANNA, MAY_2) == []
 
 
-def test_nobody_deletes_anothers_activity() -> None:
+@pytest.mark.parametrize("state", [given(Activity, RUN), given(Activity, RUN, DELETED)], ids=["there", "deleted"])
+def test_nobody_deletes_anothers_activity(state: Activity) -> None:
     with pytest.raises(ActivityMissing):
-        given(Activity, RUN).delete(BEN, MAY_2)
+        state.delete(BEN, MAY_2)
 
 
 def test_sessions_of_a_file_always_get_the_same_ids() -> None:

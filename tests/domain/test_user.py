@@ -1,7 +1,7 @@
 import pytest
 
 from domain.errors import UnknownEvent
-from domain.events.user import ProfileChanged, UserRegistered
+from domain.events.user import ProfileChanged, UserErased, UserRegistered
 from domain.measures import Visibility
 from domain.user import Profile, User, UserMissing
 from tests.scenarios import ANNA, MAY_1, MAY_2, given, run
@@ -28,6 +28,10 @@ def test_the_same_profile_again_changes_nothing() -> None:
 def test_nobody_has_no_profile_to_change() -> None:
     with pytest.raises(UserMissing):
         User().change_profile(Profile(display_name="Ghost"), MAY_1)
+
+
+def test_nothing_is_left_of_one_who_is_erased() -> None:
+    assert given(User, REGISTERED, UserErased(at=MAY_2)) == User()
 
 
 def test_an_event_of_another_kind_is_told_not_swallowed() -> None:
