@@ -171,7 +171,7 @@ class _File:
             self._row[Column.T] = text
 
     def heart_rate(self, text: str, parent: str) -> None:
-        """Of a point; laps have mean and maximum."""
+        """Of a point; laps have mean and maximum, and extensions may have values of anything."""
         if parent == "HeartRateBpm":
             self._row[Column.HEART_RATE] = text
 

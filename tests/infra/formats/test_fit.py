@@ -135,11 +135,12 @@ def test_chained_files_are_read_through() -> None:
     assert len(parse(chained).sessions[0]) == 7
 
 
-def test_a_timer_stop_begins_a_new_segment() -> None:
+@pytest.mark.parametrize(("event_type", "breaks"), [(1, (3,)), (4, (3,)), (8, (3,)), (9, (3,)), (0, ()), (3, ())])
+def test_a_timer_stop_begins_a_new_segment_and_a_start_alone_does_not(event_type: int, breaks: tuple[int, ...]) -> None:
     event = [(253, U32), (0, 0x00), (1, 0x00)]
-    stop = define(2, 21, event) + data(2, event, BEGIN + 2, 0, 4) + data(2, event, BEGIN + 60, 0, 0)
+    stop = define(2, 21, event) + data(2, event, BEGIN + 2, 0, event_type) + data(2, event, BEGIN + 60, 0, 0)
     more = b"".join(data(0, RECORD, BEGIN + 60 + i, 120, 900 + 300 * i) for i in range(3))
-    assert parse(fit_file(records(3), stop, more)).sessions[0].breaks == (3,)
+    assert parse(fit_file(records(3), stop, more)).sessions[0].breaks == breaks
 
 
 def test_the_local_time_gives_the_offset_rounded_to_a_quarter_hour() -> None:

@@ -134,6 +134,7 @@ def test_an_empty_segment_is_no_break_of_its_own() -> None:
         ("<extensions><g:atemp>21.5</g:atemp></extensions>", "temperature", 21.5),
         ("<extensions><c:distance>12.5</c:distance></extensions>", "distance", 12.5),
         ("<speed>3.2</speed>", "speed", 3.2),
+        ("<extensions><g:hr>153</g:hr><heartrate>9</heartrate></extensions>", "heart", 153),  # the first counts
     ],
 )
 def test_extensions_are_known_by_name_in_any_namespace(extension: str, column: str, value: float) -> None:
@@ -285,7 +286,8 @@ def test_what_is_no_believable_time_is_missing(time: str) -> None:
 
 def test_a_position_that_is_nowhere_is_left_out_and_its_point_kept() -> None:
     recording = parse(gpx(track(point(0, lat=91.0) + point(1))))
-    assert np.isnan(only(recording).columns[Column.LAT]).tolist() == [True, False]
+    for axis in (Column.LAT, Column.LON):
+        assert np.isnan(only(recording).columns[axis]).tolist() == [True, False]
     assert codes(recording) == ["misplaced"]
 
 

@@ -19,7 +19,8 @@ def document(points: dict[str, list[Any]] | None = None, **others: Any) -> bytes
 def test_columns_are_taken_as_they_are_named() -> None:
     (session,) = parse(document(title="Tempo")).sessions
     assert (session.sport, session.title) == (Sport.RUNNING, "Tempo")
-    assert session.started_at == datetime(2026, 5, 1, 7, tzinfo=UTC)
+    assert session.started_at is not None
+    assert (session.started_at, session.started_at.tzinfo) == (datetime(2026, 5, 1, 7, tzinfo=UTC), UTC)
     assert session.columns[Column.CADENCE].tolist() == [170, 171]
     assert np.isnan(session.columns[Column.LAT]).tolist() == [False, True]
 

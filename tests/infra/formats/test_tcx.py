@@ -76,6 +76,12 @@ def test_extensions_give_speed_power_and_run_cadence() -> None:
     assert found == {Column.SPEED: [3.1], Column.CADENCE: [170], Column.POWER: [250]}
 
 
+def test_a_value_that_is_no_heart_rate_is_none() -> None:
+    lean = "<Extensions><Lean><Value>7</Value></Lean></Extensions>"
+    (session,) = parse(tcx(activity(lap(point(0, f"<HeartRateBpm><Value>120</Value></HeartRateBpm>{lean}"))))).sessions
+    assert session.columns[Column.HEART_RATE].tolist() == [120]
+
+
 def test_a_file_that_breaks_off_keeps_its_points_and_its_sport() -> None:
     whole = tcx(activity(lap(point(0) + point(1) + point(2))))
     recording = parse(whole[: whole.rindex(b"<Trackpoint")])

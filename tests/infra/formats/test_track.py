@@ -1,13 +1,14 @@
 import base64
 import random
 import resource
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pcodec.wrapped import FileCompressor
@@ -175,6 +176,13 @@ def test_columns_are_readable_alone() -> None:
         decode(bytes(sealed), key=KEY)
 
 
+def test_a_blob_that_is_not_sealed_is_checked_as_a_whole_also_for_some_columns() -> None:
+    damaged = bytearray(encode(session().columns))
+    damaged[-20] ^= 1  # in the last column
+    with pytest.raises(CorruptTrack):
+        decode(bytes(damaged), columns=POSITIONS)
+
+
 def test_columns_of_a_later_version_are_passed_over() -> None:
     parts = blob.read(encode({Column.T: np.arange(5.0)}))
     later = blob.write(5, {77: b"who knows", **parts.blocks}, cold=False)
@@ -266,6 +274,22 @@ def test_what_says_that_it_is_huge_is_not_believed() -> None:
         decode(bytes(packed))
     with pytest.raises(ValueError, match="at most"):
         blob.write(blob.MOST_POINTS + 1, {}, cold=False)
+
+
+@pytest.mark.parametrize(("squeeze", "inflate"), [(codecs._zstd(3), codecs._unzstd), (codecs._lzma, codecs._unlzma)])
+def test_no_more_is_inflated_than_was_asked_for(
+    squeeze: Callable[[bytes], bytes], inflate: Callable[[bytes, int], bytes]
+) -> None:
+    assert len(inflate(squeeze(bytes(10_000_000)), 10)) <= 11  # one more tells that there is more
+
+
+def test_a_window_that_we_never_write_is_not_made_room_for() -> None:
+    parameters = zstandard.ZstdCompressionParameters(
+        window_log=24, write_content_size=False, format=zstandard.FORMAT_ZSTD1_MAGICLESS
+    )
+    squeeze = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    with pytest.raises(CorruptTrack, match="inflated"):
+        codecs._unzstd(squeeze.compress(b"a column") + squeeze.flush(), 8)
 
 
 def test_every_codec_gives_all_numbers_back() -> None:
