@@ -224,8 +224,9 @@ def test_a_build_is_dropped_under_those_who_fill_it(operator: Operator) -> None:
 
 @pytest.mark.usefixtures("history")
 def test_a_build_that_nobody_wants_is_dropped_unless_somebody_reads_or_fills_it(
-    operator: Operator, worker: Worker
+    operator: Operator, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("infra.projecting.lifecycle._READERS_SECONDS", 0.0)
     worker.tables.release()
     lifecycle = operator.lifecycle
     assert lifecycle.abandon("summaries") == []  # what is read stays
