@@ -66,7 +66,9 @@ class ObjectInbox:
             if await self._objects.put_new(_sharded("manifests", manifest.activity_id), msgspec.json.encode(manifest)):
                 return manifest
             earlier = await self.manifest(manifest.activity_id)
-        if earlier is None or earlier.user_id != manifest.user_id:
+        if earlier is None:  # it was there just now
+            raise StoreUnavailable
+        if earlier.user_id != manifest.user_id:
             raise ActivityMissing
         if earlier.sha256 != manifest.sha256:
             raise RecordingClosed if earlier.partial else RecordingDiffers

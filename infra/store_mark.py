@@ -32,7 +32,7 @@ def check_store(connection: Connection, objects: Objects) -> None:
     found = objects.identity()
     if found is None:
         raise StoreMissing(
-            f"the object store has no {MARK} any more: is its disk mounted? "
+            f"the object store has no {MARK} any more: is its disk mounted, or its bucket the right one? "
             f"To go on with what is there, write {known} into an object {MARK} beside inbox/"
         )
     if found != known:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Final, Protocol, TypeVar
+from urllib.parse import quote
 
 from domain.errors import StoreUnavailable
 
@@ -86,10 +87,13 @@ class ObjectStoreFailed(Exception):
 
     def __init__(self, key: str, error: Exception) -> None:
         kind = key.partition("/")[0]
-        told = (
-            f"{error.strerror} (errno {error.errno})" if isinstance(error, OSError) else str(error).partition("\n")[0]
-        )
-        super().__init__(f"the object store fails at {kind}: {told.replace(key, kind)}")
+        if isinstance(error, OSError) and error.strerror:
+            told = f"{error.strerror} (errno {error.errno})"
+        else:
+            told = str(error).partition("\n")[0]
+        for written in (key, quote(key, safe="")):  # as in a path, and as in the query of a listing
+            told = told.replace(written, kind)
+        super().__init__(f"the object store fails at {kind}: {told}")
 
 
 class Failures:
