@@ -1,12 +1,13 @@
 """Work on what events left in the object store, once they are old enough: a little at a time, in the background.
 
 The log says what is due, in order. A turn goes on where the last one ended and stops at the first event that is too
-young, so it reads what became due since then and never lists the store. The position is an object of its own; if it is
-lost or old, work is done again, which must do no harm. One turn of a chore runs at a time, by a lock in Postgres.
+young, so it reads what became due since then and never lists the store. Its age is by Postgres' clock: one host whose
+clock is ahead would stop a chore for all. The position is an object of its own; if it is lost or old, work is done
+again, which must do no harm. One turn of a chore runs at a time, by a lock in Postgres.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Generic, TypeVar
 
@@ -75,13 +76,19 @@ class LogChore(Generic[E]):
         upto = await asyncio.to_thread(self._reader.decided)
         pages = self._reader.scan(after, upto, Selection(topics=MAPPER.topics_of([self._kind])))
         while (page := await asyncio.to_thread(next, pages, None)) is not None:
+            young = await asyncio.to_thread(self._first_after, old, page)
             for row in page:
-                event = self._event(row)
-                if event is not None and event.at > old:
+                if row.position == young:
                     return
-                if event is not None:
+                if (event := self._event(row)) is not None:
                     yield row.position, event
         yield upto, None
+
+    def _first_after(self, old: datetime, page: Sequence[Row]) -> int | None:
+        """Where the first of these rows is that was stored after this time."""
+        with or_unavailable():
+            row = self._connection.execute(_FIRST_AFTER, ([row.position for row in page], old)).fetchone()
+        return None if row is None else row[0]
 
     def _event(self, row: Row) -> E | None:
         """None for what this code cannot read: that is the projections' matter."""
@@ -105,4 +112,7 @@ class LogChore(Generic[E]):
         return row is not None and bool(row[0])
 
 
+_FIRST_AFTER: Final = """
+    SELECT min(notification_id) FROM stored_events WHERE notification_id = ANY(%s) AND recorded_at > %s
+"""
 _LOCK: Final = "SELECT pg_try_advisory_lock(hashtext('cairn ' || %s))"

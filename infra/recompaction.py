@@ -13,7 +13,9 @@ from typing import Final
 
 from psycopg import Connection
 
+from domain.activity import Activity
 from domain.events.activity import ActivityRecorded
+from domain.streams import Streams, StreamUnreadable
 from infra.keys import KeyUnusable, MasterKeys
 from infra.log_chores import LogChore
 from infra.object_store import Objects
@@ -32,11 +34,13 @@ class Recompaction:
         self,
         connection: Connection,
         master: MasterKeys,
+        streams: Streams,
         tracks: ObjectTracks,
         objects: Objects,
         clock: Callable[[], datetime],
     ) -> None:
         self._chore = LogChore("recompaction", ActivityRecorded, COOLING, connection, master, objects, clock)
+        self._streams = streams
         self._tracks = tracks
 
     async def turn(self) -> tuple[int, int]:
@@ -50,8 +54,11 @@ class Recompaction:
         return tracks, saved
 
     async def _recompacted(self, event: ActivityRecorded) -> int:
+        """The bytes that were saved. None of what was deleted: its track is removed meanwhile, and would be back."""
         try:
+            if (await self._streams.load(Activity, event.activity_id)).deleted:
+                return 0
             return await self._tracks.recompact(event.user_id, event.activity_id)
-        except KeyUnusable as fault:
+        except (KeyUnusable, StreamUnreadable) as fault:
             _log.warning("a track stays as it is: %s", fault)
             return 0

@@ -14,6 +14,7 @@ from domain.measures import ActivityId
 from domain.recordings.reading import SessionRead, TrackDamaged
 from domain.recordings.recording import Column
 from domain.streams import OwnerErased
+from infra.bootstrap import now
 from infra.formats.track import decode, is_cold, is_sealed
 from infra.object_store import FolderObjects
 from infra.reader import read
@@ -148,8 +149,8 @@ async def test_a_track_that_cannot_be_replaced_or_read_stays(opened: Store, tmp_
     assert blob(tmp_path).read_bytes() == damaged
 
 
-async def recorded(opened: Store, tracks: ObjectTracks, at: datetime) -> ActivityId:
-    """A run that was taken in then."""
+async def recorded(opened: Store, tracks: ObjectTracks, at: datetime = MAY_1) -> ActivityId:
+    """A run that was taken in just now, by a host whose clock says this."""
     activity_id = ActivityId(uuid4())
     await tracks.keep(ANNA, activity_id, SESSION)
     event = run(ANNA, activity_id=activity_id, at=at)
@@ -160,16 +161,18 @@ async def recorded(opened: Store, tracks: ObjectTracks, at: datetime) -> Activit
 async def test_turns_go_through_the_log_up_to_what_is_not_cold_yet(
     opened: Store, tracks: ObjectTracks, objects: FolderObjects, database: Connection, tmp_path: Path
 ) -> None:
-    due = [await recorded(opened, tracks, MAY_1 + timedelta(hours=hour)) for hour in (0, 1)]
-    young = await recorded(opened, tracks, MAY_1 + timedelta(days=3))
+    ahead = now() + timedelta(days=4_000)
+    due = [await recorded(opened, tracks, at) for at in (ahead, MAY_1)]
+    database.execute("UPDATE stored_events SET recorded_at = recorded_at - interval '3 days'")
+    young = await recorded(opened, tracks)
     no_track = run(BEN, at=MAY_1)
     await opened.streams.transact(Activity, no_track.activity_id, BEN, partial(Activity.record, recorded=no_track))
-    clock = [MAY_1 + COOLING + timedelta(hours=2)]
-    turns = Recompaction(database, MASTER, tracks, objects, lambda: clock[0])
+    clock = [now() + COOLING - timedelta(days=1)]
+    turns = Recompaction(database, MASTER, opened.streams, tracks, objects, lambda: clock[0])
     assert (await turns.turn())[0] == 2
     assert [is_cold(blob(tmp_path, one).read_bytes()) for one in (*due, young)] == [True, True, False]
     assert await turns.turn() == (0, 0)
-    clock[0] += timedelta(days=3)
+    clock[0] += timedelta(days=2)
     tracks_done, saved = await turns.turn()
     assert tracks_done == 2  # Ben's among them, of which there is no track
     assert saved > 0
@@ -177,11 +180,23 @@ async def test_turns_go_through_the_log_up_to_what_is_not_cold_yet(
     assert await turns.turn() == (4, 0)  # the blobs know
 
 
+async def test_the_track_of_what_was_deleted_is_left_to_be_removed(
+    opened: Store, tracks: ObjectTracks, objects: FolderObjects, database: Connection
+) -> None:
+    deleted = await recorded(opened, tracks)
+    await opened.streams.transact(Activity, deleted, ANNA, lambda it: it.delete(ANNA, MAY_1))
+    turns = Recompaction(database, MASTER, opened.streams, tracks, objects, lambda: now() + 2 * COOLING)
+    assert await turns.turn() == (1, 0)
+
+
 async def test_one_process_at_a_time_recompacts(
     opened: Store, tracks: ObjectTracks, objects: FolderObjects, database: Connection, database_url: str
 ) -> None:
-    await recorded(opened, tracks, MAY_1)
+    def turns(connection: Connection) -> Recompaction:
+        return Recompaction(connection, MASTER, opened.streams, tracks, objects, lambda: now() + 2 * COOLING)
+
+    await recorded(opened, tracks)
     with psycopg.connect(database_url, autocommit=True) as other:
-        assert (await Recompaction(other, MASTER, tracks, objects, lambda: MAY_1 + 2 * COOLING).turn())[0] == 1
+        assert (await turns(other).turn())[0] == 1
         await objects.delete("recompaction/position")
-        assert await Recompaction(database, MASTER, tracks, objects, lambda: MAY_1 + 2 * COOLING).turn() == (0, 0)
+        assert await turns(database).turn() == (0, 0)

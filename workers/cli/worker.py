@@ -266,7 +266,8 @@ async def recompact_once(settings: Settings, parts: Parts) -> str:
     """Pack again the tracks that are due; what was done, in words. `StoreUnavailable`."""
     with _connect(settings) as connection:
         master = MasterKeys(settings.master_keys)
-        tracks, saved = await Recompaction(connection, master, parts.tracks, parts.objects, clock=now).turn()
+        served = parts.streams, parts.tracks, parts.objects
+        tracks, saved = await Recompaction(connection, master, *served, clock=now).turn()
     return f"packed {tracks} cold tracks again, which saved {saved} bytes"
 
 
