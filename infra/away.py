@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final, TypeVar
+from typing import Any, Final, LiteralString, TypeVar
 
 from psycopg import AsyncConnection, OperationalError
 from psycopg.abc import PQGen
@@ -29,6 +29,12 @@ _LIFE_SIGNS: Final = {
     "keepalives_interval": 2,
     "keepalives_count": 2,
 }
+
+# The same seen from the server: what a session holds, as its locks, is free half a minute after its host died.
+LETTING_GO: Final[LiteralString] = """
+    SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;
+    SET tcp_user_timeout = 25000
+"""
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
 
 from domain.errors import StoreUnavailable
+from infra.away import LETTING_GO
 from infra.durability import DURABLE
 from infra.futures import settle
 from infra.processes import cores
@@ -35,6 +36,7 @@ _SETTINGS: Final = (
     # or a fast start, the planner guesses that reading all of it is better: twenty times slower.
     b"SET enable_seqscan = off",
     b"SET enable_mergejoin = off",
+    LETTING_GO.encode(),
     DURABLE.encode(),
 )
 

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from psycopg.errors import LockNotAvailable
 from psycopg.pq.abc import PGresult
 
 from domain.measures import ActivityId, UserId
@@ -22,7 +23,6 @@ from infra.channels import Channels, number_of, value_of
 from infra.timestamps import EPOCH, MICROSECOND
 
 _REASON_LENGTH: Final = 500
-_LOCK_SECONDS: Final = 60.0  # another upload of the same runner has it, for as long as it stores what was read
 _REAL: Final = struct.Struct("!f")
 
 
@@ -33,10 +33,12 @@ class PostgresClaims:
         self._channels = channels
 
     @asynccontextmanager
-    async def alone(self, user_id: UserId) -> AsyncIterator[None]:
-        """Let nobody else look for this runner's duplicates meanwhile. The lock dies with the connection."""
-        async with _locked(self._channels, b"lock", f"recordings of {user_id}"):
-            yield
+    async def alone(self, user_id: UserId) -> AsyncIterator[bool]:
+        """Whether nobody else looks for this runner's duplicates meanwhile. Who does is waited for, in turn, for two
+        seconds: it may be a worker that was frozen. The lock dies with the connection.
+        """
+        async with _locked(self._channels, b"lock", f"recordings of {user_id}") as alone:
+            yield alone
 
     async def claim(self, user_id: UserId, sha256: str, activity_id: ActivityId) -> ActivityId:
         """Take the bytes for this upload, unless another has them; whose they are."""
@@ -140,8 +142,11 @@ async def _locked(channels: Channels, lock: bytes, name: str) -> AsyncIterator[b
     """The connection's, without a transaction: what is done meanwhile may take long. Whether it is locked."""
     with or_unavailable():
         async with channels.one() as channel:
-            found = await channel.run(lock, [_text(name)], _LOCK_SECONDS)
-            locked = value_of(found, 0, 0) != _FALSE  # the lock that waits answers with nothing
+            try:
+                found = await channel.run(lock, [_text(name)], ANSWER_SECONDS)
+                locked = value_of(found, 0, 0) != _FALSE  # the lock that waits answers with nothing
+            except LockNotAvailable:
+                locked = False
             try:
                 yield locked
             finally:
@@ -174,7 +179,8 @@ def _span_of(found: PGresult, at: int) -> Span:
 
 _FALSE: Final = b"\0"
 _STATEMENTS: Final = {
-    b"lock": b"SELECT pg_advisory_lock(hashtextextended($1, 0))",
+    # another upload of the runner has it for as long as it stores what was read; less than `ANSWER_SECONDS`
+    b"lock": b"SELECT pg_advisory_lock(hashtextextended($1, 0)) FROM set_config('lock_timeout', '2s', true)",
     b"try_lock": b"SELECT pg_try_advisory_lock(hashtextextended($1, 0))",
     b"unlock": b"SELECT pg_advisory_unlock(hashtextextended($1, 0))",
     # the no-op update makes RETURNING tell the row that was there

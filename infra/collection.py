@@ -59,26 +59,31 @@ class Collection:
             await self._tracks.remove(event.user_id, event.activity_id)
             await self._chunks.forget(Upload(event.user_id, event.activity_id))
             try:
-                await self._remove_original(event.user_id, event.activity_id)
-                count += 1
+                if await self._remove_original(event.user_id, event.activity_id):
+                    count += 1
+                else:
+                    self._chore.failed()
             except StreamUnreadable:
                 _log.warning("the original of activity %s stays until its stream can be read", event.activity_id)
                 self._chore.failed()
         return count
 
-    async def _remove_original(self, user_id: UserId, activity_id: ActivityId) -> None:
+    async def _remove_original(self, user_id: UserId, activity_id: ActivityId) -> bool:
         """Unless another activity is of the same bytes: of another session in them, or handed in anew since. What an
-        upload failed at is kept for another try.
+        upload failed at is kept for another try. False: another worker is at the runner's recordings.
         """
         source = (await self._streams.load(Activity, activity_id)).source
         if source is None:
-            return
-        async with self._claims.alone(user_id):  # nobody hands the bytes in anew meanwhile
+            return True
+        async with self._claims.alone(user_id) as alone:  # nobody hands the bytes in anew meanwhile
+            if not alone:
+                return False
             holder = await self._claims.holder(user_id, source.sha256)
             verdict = None if holder is None else await self._inbox.verdict(holder)
             settled = verdict is not None and verdict.fault is None and not await self._any_left(verdict.activities)
             if holder is None or settled:
                 await self._inbox.remove_original(user_id, source.sha256)
+        return True
 
     async def _any_left(self, activity_ids: tuple[ActivityId, ...]) -> bool:
         for activity_id in activity_ids:

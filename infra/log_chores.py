@@ -14,7 +14,7 @@ from typing import Final, Generic, TypeVar
 from psycopg import Connection
 
 from domain.events.event import Event
-from infra.away import or_unavailable
+from infra.away import LETTING_GO, or_unavailable
 from infra.event_store.mapper import MAPPER, UndecodableEvent
 from infra.event_store.reader import LogReader, Selection
 from infra.event_store.rows import Row
@@ -108,6 +108,7 @@ class LogChore(Generic[E]):
     def _lock(self) -> bool:
         """Held as long as the connection is."""
         with or_unavailable():
+            self._connection.execute(LETTING_GO)
             row = self._connection.execute(_LOCK, (self._name,)).fetchone()
         return row is not None and bool(row[0])
 

@@ -80,6 +80,19 @@ async def test_one_is_alone_with_a_runners_recordings_and_the_next_waits(claims:
     assert [line.partition(" ")[2] for line in order] == ["begins"] * 2 + ["ends"] * 2
 
 
+async def test_who_is_at_a_runners_recordings_for_long_is_waited_for_two_seconds(
+    claims: PostgresClaims, database_url: str
+) -> None:
+    frozen = bookkeeping(database_url)
+    async with PostgresClaims(frozen).alone(ANNA):
+        async with claims.alone(ANNA) as alone, claims.alone(BEN) as other:
+            assert (alone, other) == (False, True)
+        assert await claims.holder(ANNA, BYTES) is None  # the connections are as they were
+    async with claims.alone(ANNA) as alone:
+        assert alone
+    frozen.close()
+
+
 async def test_an_upload_is_tried_by_one_at_a_time_and_by_the_next_when_that_one_is_gone(
     channels: Channels, database: Connection
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -32,8 +33,11 @@ MAX_ATTEMPTS: Final = 5
 _AHEAD: Final = timedelta(days=1)  # of our clock: more than any zone's difference
 
 
+_HELD_SECONDS: Final = 5.0  # until another upload of a runner waits for who is at that runner's recordings
+
+
 class UnderWay(Exception):
-    """Another worker is at this upload, or at one that had the same bytes first."""
+    """Another worker is at this upload, at one that had the same bytes first, or for long at one of the same runner."""
 
 
 class SessionEnded(Exception):
@@ -75,6 +79,9 @@ class Ingest:
         self._attempts = attempts
         self._sessions = sessions
         self._clock = clock
+        self._held: dict[
+            UserId, float
+        ] = {}  # runners at whose recordings another worker is, and until when nobody asks
 
     async def process(self, activity_id: ActivityId, *, first: bool = False) -> Verdict | None:
         """The upload's verdict, made durable; None when nothing was accepted under this id.
@@ -86,6 +93,7 @@ class Ingest:
         manifest = await self._inbox.manifest(activity_id)
         if manifest is None:
             return None
+        self._require_free(manifest.user_id)
         async with self._attempts.alone(activity_id) as alone:  # tries at the same time would count as failed ones
             if not alone:
                 raise UnderWay
@@ -136,8 +144,22 @@ class Ingest:
         # before the bytes are claimed and a track is kept: they may come again under another id
         (await self._streams.load(Activity, manifest.activity_id)).require_room(manifest.user_id, manifest.sha256)
         reading = await self._reader.read(received.body, manifest.sport)
-        async with self._claims.alone(manifest.user_id):
+        async with self._claims.alone(manifest.user_id) as alone:
+            if not alone:
+                self._held[manifest.user_id] = time.monotonic() + _HELD_SECONDS
+                raise UnderWay
+            self._held.pop(manifest.user_id, None)
             return await self._duplicate(manifest) or await self._record(manifest, received.cover, reading)
+
+    def _require_free(self, user_id: UserId) -> None:
+        """`UnderWay` while another worker was found at the runner's recordings, but for one upload now and then: a
+        worker that was frozen would keep all others waiting.
+        """
+        until = self._held.get(user_id)
+        if until is not None:
+            if time.monotonic() < until:
+                raise UnderWay
+            self._held[user_id] = time.monotonic() + _HELD_SECONDS
 
     async def _is_too_late(self, cover: Cover) -> bool:
         """Whether the upload came in a session that had ended, which the API could not know without Postgres."""

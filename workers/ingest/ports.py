@@ -26,8 +26,8 @@ class Reader(Protocol):
 class Claims(Protocol):
     """Which upload of a runner has which bytes, and which activities were when."""
 
-    def alone(self, user_id: UserId) -> AbstractAsyncContextManager[None]:
-        """Let nobody else look for this runner's duplicates meanwhile."""
+    def alone(self, user_id: UserId) -> AbstractAsyncContextManager[bool]:
+        """Whether nobody else looks for this runner's duplicates meanwhile. Who does is waited for, but not long."""
         ...
 
     async def claim(self, user_id: UserId, sha256: str, activity_id: ActivityId) -> ActivityId:

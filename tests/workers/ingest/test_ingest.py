@@ -260,6 +260,37 @@ async def test_the_loop_is_free_while_two_tracks_are_compared(
     assert compared_in[0] is not threading.current_thread()
 
 
+async def test_a_worker_that_froze_at_one_runners_recordings_keeps_no_other_runner_waiting(
+    parts: Parts, reader: ProcessReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hers, first = [await accepted(parts, fit(number, kilometres=1)) for number in range(12)], True
+    reads: list[bytes] = []
+
+    class Counting(FaultyReader):
+        async def read(self, body: bytes, sport: Sport | None) -> Reading:
+            reads.append(body)
+            return await super().read(body, sport)
+
+    taking_in = ingest(parts, Counting(reader))
+    monkeypatch.setattr("workers.ingest.ingest._HELD_SECONDS", 3600.0)
+    async with parts.claims.alone(ANNA):
+        for _ in range(2):
+            for activity_id in hers:
+                with pytest.raises(UnderWay):
+                    await taking_in.process(activity_id, first=first)
+            first = False
+        assert len(reads) == 1  # the others did not come as far
+        assert await taking_in.process(await accepted(parts, user_id=BEN)) == Verdict(
+            status="ready", activities=ANY, position=ANY
+        )
+    tried = await QueueWatch(parts.inbox, parts.queue, parts.read_models, now).tried()
+    assert [one.attempts for one in tried] == [0] * len(hers)
+    taking_in._held[ANNA] = 0.0  # some seconds later
+    verdicts = [await taking_in.process(activity_id) for activity_id in hers]
+    assert {verdict.status for verdict in verdicts if verdict} == {"ready", "duplicate"}  # they are of one time
+    assert len(reads) == len(hers) + 2
+
+
 async def test_an_upload_that_failed_does_not_keep_its_bytes_from_others(parts: Parts, reader: ProcessReader) -> None:
     first, second = await accept(parts.inbox, RUN), await accepted(parts)
     taking_in = ingest(parts, reader)
