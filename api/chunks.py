@@ -33,6 +33,7 @@ from domain.chunks import (
     gaps,
     ranges,
 )
+from domain.errors import StoreUnavailable
 from domain.measures import RESERVED_VERSION, ActivityId, Sport, UserId, Visibility
 from domain.uploads import Cover, Manifest, RecordingClosed
 
@@ -110,6 +111,7 @@ async def _taken(request: Request, services: Services, upload: Upload, seq: int,
             new = await arrival.keep()
             manifest = await _accepted(services, upload)
             if manifest is None:
+                await _require_begun(services, upload)
                 chunk = Chunk(seq, arrival.size, arrival.digest, services.clock())
                 state = _state(upload, sorted([*others, chunk], key=lambda one: one.seq))
                 return created(state, {}, status=201 if new else 200)
@@ -213,6 +215,15 @@ async def _accepted(services: Services, upload: Upload) -> Manifest | None:
         raise ActivityMissing
     verdict = await services.inbox.verdict(upload.activity_id)
     return None if verdict is not None and verdict.passing else manifest
+
+
+async def _require_begun(services: Services, upload: Upload) -> None:
+    """`StoreUnavailable` when the recording was discarded while this chunk was on its way: the others are gone, and may
+    be its bytes too. What is left of it must be found. Sent again, it is the first of a new beginning.
+    """
+    if not await services.chunks.has_begun(upload):
+        await services.chunks.begin(upload)
+        raise StoreUnavailable
 
 
 async def _is_part(services: Services, upload: Upload, seq: int, digest: str) -> bool:

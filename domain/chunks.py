@@ -88,6 +88,10 @@ class Chunks(Protocol):
         """Remember, before its first chunk is kept, that the upload is under way. The same again changes nothing."""
         ...
 
+    async def has_begun(self, upload: Upload) -> bool:
+        """Whether the upload is under way: not from when it is cleared or discarded on, until it begins anew."""
+        ...
+
     async def held(self, upload: Upload) -> Sequence[Chunk]:
         """What is durable of the upload, by number."""
         ...

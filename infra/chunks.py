@@ -83,6 +83,10 @@ class ObjectChunks:
         """See `domain.chunks.Chunks`."""
         await self._objects.put_new(_mark(upload), b"")
 
+    async def has_begun(self, upload: Upload) -> bool:
+        """See `domain.chunks.Chunks`."""
+        return await self._objects.get(_mark(upload)) is not None
+
     async def held(self, upload: Upload) -> Sequence[Chunk]:
         """See `domain.chunks.Chunks`."""
         found = []
@@ -143,12 +147,18 @@ class ObjectChunks:
         await self.discard(upload)
 
     async def discard(self, upload: Upload) -> None:
-        """See `domain.chunks.Chunks`."""
+        """See `domain.chunks.Chunks`. The mark goes between two looks: what is stored before the second one goes by it,
+        and who stores anything later finds the mark gone.
+        """
+        await self._take_away(upload)
+        await self._objects.delete(_mark(upload))
+        await self._take_away(upload)
+
+    async def _take_away(self, upload: Upload) -> None:
         for folder in (_names(upload), _folder(upload)):
             async for key, _ in self._objects.keys(folder):
                 await self._objects.delete(key)
             await self._objects.prune(folder)
-        await self._objects.delete(_mark(upload))
 
     async def taken(self, upload: Upload) -> Sequence[str]:
         """See `domain.chunks.Chunks`."""

@@ -304,6 +304,25 @@ async def test_a_recording_that_is_not_wanted_is_thrown_away(world: World, anna:
     assert run not in under_way  # no activity is made of it, neither now nor tomorrow
 
 
+async def test_a_chunk_on_its_way_while_its_recording_is_thrown_away_is_the_first_of_a_new_beginning(
+    world: World, anna: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, settle = uuid4(), world.parts.chunks.settle
+    await put(anna, run, 0, b"begin")
+
+    async def meanwhile(*arguments: Any) -> bool:
+        monkeypatch.undo()
+        assert (await anna("DELETE", f"/activities/{run}")).status_code == 204
+        return await settle(*arguments)
+
+    monkeypatch.setattr(world.parts.chunks, "settle", meanwhile)
+    assert (await put(anna, run, 1, b"late")).status_code == 503
+    again = await put(anna, run, 1, b"late")
+    assert (again.status_code, again.json()["received"], again.json()["missing"]) == (200, [[1, 1]], [[0, 0]])
+    assert run in [upload.activity_id async for upload, _ in world.parts.chunks.under_way()]
+    assert (await anna("DELETE", f"/activities/{run}")).status_code == 204
+
+
 async def test_a_key_is_checked_and_a_repeat_needs_none(anna: Runner) -> None:
     run, body = uuid4(), fit(77)
     await put(anna, run, 0, body)

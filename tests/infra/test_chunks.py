@@ -161,6 +161,28 @@ async def test_a_chunk_in_anothers_place_does_not_open(chunks: ObjectChunks, tmp
     assert [chunk.seq for chunk in await chunks.held(UPLOAD)] == [0]
 
 
+@pytest.mark.parametrize("place", range(4))  # of two chunks with a name each: which deletion another chunk meets
+async def test_a_chunk_that_comes_while_others_are_discarded_goes_or_finds_it_out(tmp_path: Path, place: int) -> None:
+    chunks = ObjectChunks(FolderObjects(marked(tmp_path)), MASTER, b"secret")
+    for seq in range(2):
+        await keep(chunks, seq, b"bytes")
+
+    class Meanwhile(FolderObjects):
+        deleted = 0
+
+        async def delete(self, key: str) -> None:
+            if self.deleted == place:
+                async with chunks.arrive(UPLOAD, 2, SESSION) as arrival:
+                    await arrival.write(b"late")
+                    await arrival.keep()
+            self.deleted += 1
+            await super().delete(key)
+
+    await ObjectChunks(Meanwhile(tmp_path), MASTER, b"secret").discard(UPLOAD)
+    assert not await chunks.has_begun(UPLOAD)
+    assert not [path for kind in ("chunks", "slices") for path in (tmp_path / kind).rglob("*") if path.is_file()]
+
+
 @pytest.mark.parametrize("deletes", range(8))
 async def test_clearing_is_cut_off_anywhere_and_repeated(tmp_path: Path, deletes: int) -> None:
     objects = FailingObjects(marked(tmp_path))

@@ -74,3 +74,18 @@ async def test_without_the_old_key_it_is_refused(tmp_path: Path, read_models: Re
     await accept(Store(tmp_path, read_models, OLD).inbox, b"a run")
     with pytest.raises(Fault, match="add it to CAIRN_MASTER_KEY"):
         await Store(tmp_path, read_models, NEW).rewrap()
+
+
+async def test_what_goes_meanwhile_is_not_brought_back(tmp_path: Path, read_models: ReadModels) -> None:
+    old, both = (Store(tmp_path, read_models, *keys) for keys in ((OLD,), (NEW, OLD)))
+    upload = Upload(ANNA, ActivityId(uuid4()))
+    await chunk(old, upload, 0, b"not wanted")
+
+    class DiscardedMeanwhile(FolderObjects):
+        async def replace(self, key: str, body: bytes) -> None:
+            await old.chunks.discard(upload)
+            await super().replace(key, body)
+
+    both.objects = DiscardedMeanwhile(tmp_path)
+    await both.rewrap()
+    assert not [file for file in (tmp_path / "chunks").rglob("*") if file.is_file()]
