@@ -1,8 +1,10 @@
 """How the ingest queue is doing: what waits in the inbox, what the hints say, and what was given up."""
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from msgspec import Struct
@@ -13,11 +15,13 @@ from domain.uploads import Inbox, Waiting
 from infra.queue import IngestQueue
 from infra.views import ReadModels
 
+_LISTING_SECONDS: Final = 3.0  # S3 lists some ten thousand meanwhile
+
 
 class QueueState(Struct, frozen=True, kw_only=True):
     """Counts. None: the server that would know is away."""
 
-    waiting: int | None  # accepted uploads without a verdict: the truth, in the object store
+    waiting: int | None  # accepted uploads without a verdict: the truth, in the object store; of very many, at least
     oldest_age_s: float | None  # of those; 0 when there is none
     hints: int | None  # in Valkey: fewer than `waiting` is fine, the sweeper finds the others
     taken: int | None  # of the hints, those that a worker holds
@@ -57,10 +61,9 @@ class QueueWatch:
     async def state(self) -> QueueState:
         """Of all that answers."""
         waiting = oldest = hints = taken = failed = None
-        with contextlib.suppress(StoreUnavailable):
-            found = await self.waiting()
-            waiting = len(found)
-            oldest = (self._clock() - found[0].since).total_seconds() if found else 0.0
+        if (listed := await self._listed()) is not None:
+            waiting = len(listed)
+            oldest = (self._clock() - min(listed)).total_seconds() if listed else 0.0
         with contextlib.suppress(StoreUnavailable):
             hints, taken = await self._queue.length()
         with contextlib.suppress(StoreUnavailable):
@@ -68,6 +71,19 @@ class QueueWatch:
                 rows = await connection.execute("SELECT code, count(*) FROM dead_letters GROUP BY code ORDER BY code")
                 failed = {str(code): int(count) async for code, count in rows}
         return QueueState(waiting=waiting, oldest_age_s=oldest, hints=hints, taken=taken, failed=failed)
+
+    async def _listed(self) -> Sequence[datetime] | None:
+        """Since when uploads wait: those that the store tells of in time, None if it tells nothing."""
+        found: list[datetime] = []
+        try:
+            async with asyncio.timeout(_LISTING_SECONDS):
+                async for left in self._inbox.waiting():
+                    found.append(left.since)  # noqa: PERF401 - what came in time is told
+        except StoreUnavailable:
+            return None
+        except TimeoutError:
+            return found or None
+        return found
 
     async def waiting(self) -> Sequence[Waiting]:
         """Uploads without a verdict, the oldest first."""

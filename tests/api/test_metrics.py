@@ -1,6 +1,8 @@
 """What is measured, over real parts."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
 from uuid import uuid4
 
 import httpx
@@ -9,6 +11,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api.app import create_app
 from api.main import services_of
+from domain.measures import ActivityId
+from domain.uploads import Waiting
+from infra.bootstrap import now
 from infra.queue_watch import QueueState
 from projections import PROJECTIONS
 from tests.api.conftest import Runner, World
@@ -35,6 +40,23 @@ async def test_the_queue_is_measured(world: World, anna: Runner) -> None:
         assert 0 <= found[f"cairn_uploads_{name}"][1] < 100
     assert found["cairn_upload_hints"][1] >= 0
     assert found["process_resident_memory_bytes"][1] > 10_000_000
+
+
+@pytest.mark.parametrize(("told", "waiting"), [(0, None), (3, 3)])
+async def test_an_object_store_that_falls_silent_holds_no_scrape_up(
+    world: World, monkeypatch: pytest.MonkeyPatch, told: int, waiting: int | None
+) -> None:
+    async def silent() -> AsyncIterator[Waiting]:
+        for _ in range(told):
+            yield Waiting(ActivityId(uuid4()), now() - timedelta(seconds=100), "")
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(world.parts.inbox, "waiting", silent)
+    monkeypatch.setattr("infra.queue_watch._LISTING_SECONDS", 0.01)
+    async with asyncio.timeout(30):
+        state = await world.parts.queue_watch.state()
+    assert (state.waiting, state.failed is None) == (waiting, False)
+    assert (state.oldest_age_s or 0.0) >= (100 if told else 0)
 
 
 async def test_how_old_what_is_read_is_is_measured(world: World) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import logging
 import os
+import random
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -64,6 +65,7 @@ _AUDITED_PERCENT: Final = 100 / 256
 _CLEANING_SECONDS: Final = 3_600.0
 _CLEANING_RETRY_SECONDS: Final = 60.0
 _CHORES_SECONDS: Final = 3_600.0
+_FIRST_CHORES_SECONDS: Final = 60.0  # also workers that are started again within the hour do them
 
 
 @click.command("worker")
@@ -244,9 +246,13 @@ def _clean(settings: Settings) -> tuple[int, int]:
 
 
 async def run_chores(settings: Settings) -> None:
-    """Pack cold tracks again, and remove what was kept of deleted activities, once an hour until cancelled."""
+    """Pack cold tracks again, and remove what was kept of deleted activities, a minute after the start and then once
+    an hour, until cancelled.
+    """
+    pause = _FIRST_CHORES_SECONDS * (0.5 + random.random())  # many may be started at once  # noqa: S311 - no secret
     while True:
-        await asyncio.sleep(_CHORES_SECONDS)
+        await asyncio.sleep(pause)
+        pause = _CHORES_SECONDS
         for chore in (collect_once, recompact_once):
             with _survived("not all was tidied up this time"):
                 async with open_parts(settings) as parts:

@@ -80,6 +80,7 @@ async def test_a_projector_whose_lines_lead_nowhere_goes_on_over_others(
 async def test_whatever_a_chore_fails_at_the_others_and_the_next_hour_come(
     database_url: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr("workers.cli.worker._FIRST_CHORES_SECONDS", 0.01)
     monkeypatch.setattr("workers.cli.worker._CHORES_SECONDS", 0.01)
     caplog.set_level(logging.INFO, "workers.cli.worker")
     position = tmp_path / "collection" / "position"
