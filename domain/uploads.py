@@ -160,6 +160,22 @@ class Inbox(Protocol):
         """Keep these bytes no longer."""
         ...
 
+    def twins(self, user_id: UserId, activity_id: ActivityId) -> AsyncIterator[str]:
+        """Hashes of the user's bytes that were found to be the same run as this activity, in other uploads."""
+        ...
+
+    async def forget_twins(self, user_id: UserId, activity_id: ActivityId) -> None:
+        """Do not know any more what was the same run."""
+        ...
+
+    def failures(self) -> AsyncIterator[tuple[ActivityId, datetime]]:
+        """Uploads that failed, with the time when they last did."""
+        ...
+
+    async def forget_failure(self, activity_id: ActivityId) -> None:
+        """Do not list the upload there any more."""
+        ...
+
     def waiting(self) -> AsyncIterator[Waiting]:
         """Uploads without a verdict: the truth that the queue only hints at."""
         ...

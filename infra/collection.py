@@ -1,4 +1,4 @@
-"""What was kept of activities that were deleted is removed from the object store, a week later.
+"""What was kept of deleted activities is removed from the object store a week later; of failed uploads, after 90 days.
 
 Until then a backup of the log and the store fit together, and a rebuild of what was deleted by mistake has its tracks.
 """
@@ -17,7 +17,7 @@ from domain.measures import ActivityId, UserId
 from domain.streams import Streams, StreamUnreadable
 from domain.uploads import Inbox
 from infra.chunks import ObjectChunks
-from infra.claims import PostgresClaims
+from infra.claims import PostgresAttempts, PostgresClaims
 from infra.keys import MasterKeys
 from infra.log_chores import LogChore
 from infra.object_store import Objects
@@ -26,6 +26,9 @@ from infra.tracks import ObjectTracks
 _log = logging.getLogger(__name__)
 
 KEPT: Final = timedelta(days=7)
+FAILED_KEPT: Final = timedelta(
+    days=90
+)  # as long as operators have to try failed uploads again: docs/operators/queue.md
 
 
 class Collection:
@@ -37,6 +40,7 @@ class Collection:
         master: MasterKeys,
         streams: Streams,
         claims: PostgresClaims,
+        attempts: PostgresAttempts,
         inbox: Inbox,
         tracks: ObjectTracks,
         chunks: ObjectChunks,
@@ -46,47 +50,75 @@ class Collection:
         self._chore = LogChore("collection", ActivityDeleted, KEPT, connection, master, objects, clock)
         self._streams = streams
         self._claims = claims
+        self._attempts = attempts
         self._inbox = inbox
         self._tracks = tracks
         self._chunks = chunks
+        self._clock = clock
 
     async def turn(self) -> int:
-        """All that is due; how many activities that were. `StoreUnavailable`. Those whose stream cannot be read are due
-        again at the next turn.
+        """All that is due; how many activities that were. `StoreUnavailable`. Those whose stream cannot be read, or at
+        whose runner's recordings another worker is, are due again at the next turn.
         """
         count = 0
         async for event in self._chore.due():
             await self._tracks.remove(event.user_id, event.activity_id)
             await self._chunks.forget(Upload(event.user_id, event.activity_id))
             try:
-                if await self._remove_original(event.user_id, event.activity_id):
-                    count += 1
-                else:
-                    self._chore.failed()
+                done = await self._remove_originals(event.user_id, event.activity_id)
             except StreamUnreadable:
                 _log.warning("the original of activity %s stays until its stream can be read", event.activity_id)
+                done = False
+            count += done
+            if not done:
                 self._chore.failed()
+        await self._remove_failed()
         return count
 
-    async def _remove_original(self, user_id: UserId, activity_id: ActivityId) -> bool:
-        """Unless another activity is of the same bytes: of another session in them, or handed in anew since. What an
-        upload failed at is kept for another try. False: another worker is at the runner's recordings.
-        """
+    async def _remove_originals(self, user_id: UserId, activity_id: ActivityId) -> bool:
+        """The activity's, and those of the same run that came in other uploads. False: another worker is at them."""
         source = (await self._streams.load(Activity, activity_id)).source
-        if source is None:
-            return True
         async with self._claims.alone(user_id) as alone:  # nobody hands the bytes in anew meanwhile
             if not alone:
                 return False
-            holder = await self._claims.holder(user_id, source.sha256)
-            verdict = None if holder is None else await self._inbox.verdict(holder)
-            settled = verdict is not None and verdict.fault is None and not await self._any_left(verdict.activities)
-            if holder is None or settled:
-                await self._inbox.remove_original(user_id, source.sha256)
+            for sha256 in [
+                *([source.sha256] if source else []),
+                *[twin async for twin in self._inbox.twins(user_id, activity_id)],
+            ]:
+                await self._remove(user_id, sha256)
+            await self._inbox.forget_twins(user_id, activity_id)
         return True
 
-    async def _any_left(self, activity_ids: tuple[ActivityId, ...]) -> bool:
-        for activity_id in activity_ids:
+    async def _remove_failed(self) -> None:
+        """What was kept for another try, for long enough, with the upload's place in `cairn queue`."""
+        async for activity_id, since in self._inbox.failures():
+            if self._clock() - since < FAILED_KEPT:
+                continue
+            manifest, verdict = await self._inbox.manifest(activity_id), await self._inbox.verdict(activity_id)
+            if manifest is not None and verdict is None:
+                continue  # it is tried again
+            if manifest is not None and verdict is not None and verdict.fault is not None:
+                async with self._claims.alone(manifest.user_id) as alone:
+                    if not alone:
+                        continue
+                    await self._remove(manifest.user_id, manifest.sha256, activity_id)
+                await self._attempts.let_go(activity_id)
+            await self._inbox.forget_failure(activity_id)
+
+    async def _remove(self, user_id: UserId, sha256: str, failed: ActivityId | None = None) -> None:
+        """Unless the bytes are another activity's or of its run: of another session in them, or handed in anew since.
+        What another upload than this failed at is kept for another try.
+        """
+        holder = await self._claims.holder(user_id, sha256)
+        if holder is None or holder == failed or await self._nothing_is_left(holder):
+            await self._inbox.remove_original(user_id, sha256)
+
+    async def _nothing_is_left(self, upload_id: ActivityId) -> bool:
+        verdict = await self._inbox.verdict(upload_id)
+        if verdict is None or verdict.fault is not None:
+            return False
+        of = verdict.duplicate_of
+        for activity_id in verdict.activities if of is None else (of,):
             if not (await self._streams.load(Activity, activity_id)).deleted:
-                return True
-        return False
+                return False
+        return True

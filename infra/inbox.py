@@ -2,13 +2,16 @@
 
 Keys: `inbox/{activity}.{owner and hash}` bytes that wait, sealed under a key that the master key wraps; for ever
 `manifests/{xx}/{activity}` what was accepted under an id and `verdicts/{xx}/{activity}` what became of it;
-`originals/{user}/{hash}` the bytes once there is a verdict, their key wrapped by the user's.
+`originals/{user}/{hash}` the bytes once there is a verdict, their key wrapped by the user's. So that they go some day,
+without content, `twins/{user}/{activity}/{hash}` for bytes that were the same run as an activity, and
+`failures/{activity}` for uploads that failed.
 """
 
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -123,7 +126,9 @@ class ObjectInbox:
     async def tidy(self, manifest: Manifest) -> None:
         """See `domain.uploads.Inbox`."""
         await self._keep(manifest)
-        if await self.verdict(manifest.activity_id) is not None:  # else it was reopened in between
+        verdict = await self.verdict(manifest.activity_id)
+        if verdict is not None:  # else it was reopened in between
+            await self._note(manifest, verdict)
             await self._objects.delete(f"inbox/{_name(manifest)}")
             if await self.verdict(manifest.activity_id) is None:  # by who found the bytes still there
                 with contextlib.suppress(OwnerErased):
@@ -138,6 +143,13 @@ class ObjectInbox:
             )
         except (CorruptStream, OwnerErased):  # it went over before, or nothing may be kept
             return
+
+    async def _note(self, manifest: Manifest, verdict: Verdict) -> None:
+        """With what the bytes go, where no activity is made of them."""
+        if verdict.fault is not None:
+            await self._objects.replace(f"failures/{manifest.activity_id}", b"")  # as of now, if it failed before
+        elif verdict.duplicate_of is not None and verdict.matched == "track":
+            await self._objects.put_new(f"{_twins(manifest.user_id, verdict.duplicate_of)}/{manifest.sha256}", b"")
 
     async def _hand_over(self, source: tuple[str, Unwrap], target: tuple[str, str, Wrap]) -> None:
         (key, unwrap), (folder, name, wrap) = source, target
@@ -193,6 +205,27 @@ class ObjectInbox:
     async def remove_original(self, user_id: UserId, sha256: str) -> None:
         """See `domain.uploads.Inbox`."""
         await self._objects.delete(f"originals/{user_id}/{sha256}")
+
+    async def twins(self, user_id: UserId, activity_id: ActivityId) -> AsyncIterator[str]:
+        """See `domain.uploads.Inbox`."""
+        async for key, _ in self._objects.keys(_twins(user_id, activity_id)):
+            yield key.rpartition("/")[2]
+
+    async def forget_twins(self, user_id: UserId, activity_id: ActivityId) -> None:
+        """See `domain.uploads.Inbox`."""
+        async for key, _ in self._objects.keys(_twins(user_id, activity_id)):
+            await self._objects.delete(key)
+        await self._objects.prune(_twins(user_id, activity_id))
+
+    async def failures(self) -> AsyncIterator[tuple[ActivityId, datetime]]:
+        """See `domain.uploads.Inbox`."""
+        async for key, written in self._objects.keys("failures"):
+            with contextlib.suppress(ValueError):  # not ours, as `lost+found` is not
+                yield ActivityId(UUID(key.rpartition("/")[2])), written
+
+    async def forget_failure(self, activity_id: ActivityId) -> None:
+        """See `domain.uploads.Inbox`."""
+        await self._objects.delete(f"failures/{activity_id}")
 
     async def waiting(self) -> AsyncIterator[Waiting]:
         """See `domain.uploads.Inbox`."""
@@ -299,6 +332,10 @@ def _name(manifest: Manifest) -> str:
     """Of waiting bytes: others under the same id, or another's, have another name."""
     whose = hashlib.blake2b(manifest.user_id.bytes + manifest.sha256.encode(), digest_size=16).hexdigest()
     return f"{manifest.activity_id}.{whose}"
+
+
+def _twins(user_id: UserId, activity_id: ActivityId) -> str:
+    return f"twins/{user_id}/{activity_id}"
 
 
 def _sharded(kind: str, activity_id: ActivityId) -> str:

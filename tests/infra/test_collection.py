@@ -15,12 +15,12 @@ from domain.measures import ActivityId, Sport
 from domain.recordings.reading import Reading
 from domain.uploads import Fault, Verdict
 from infra.bootstrap import Parts, now, open_parts
-from infra.collection import KEPT, Collection
+from infra.collection import FAILED_KEPT, KEPT, Collection
 from infra.keys import MasterKeys
 from infra.reader import read
 from infra.settings import Settings
 from tests.instance_settings import settings_of
-from tests.recordings import TCX, fit
+from tests.recordings import TCX, fit, gpx
 from tests.scenarios import ANNA
 from tests.uploads import accept
 from workers.ingest.ingest import Ingest
@@ -52,7 +52,8 @@ def turn(settings: Settings, parts: Parts) -> Iterator[Turn]:
     with psycopg.connect(settings.database_url, autocommit=True) as connection:
 
         async def collect(later: timedelta = KEPT) -> int:
-            served = parts.streams, parts.claims, parts.inbox, parts.tracks, parts.chunks, parts.objects
+            bookkeeping = parts.claims, parts.attempts
+            served = parts.streams, *bookkeeping, parts.inbox, parts.tracks, parts.chunks, parts.objects
             return await Collection(
                 connection, MasterKeys(settings.master_keys), *served, clock=lambda: now() + later
             ).turn()
@@ -156,3 +157,54 @@ async def test_the_file_stays_for_another_try_of_an_upload_that_failed(
     await parts.inbox.close(anew, Verdict(status="failed", fault=Fault("processing-failed", "It failed.")))
     assert await turn() == 1
     assert kept(tmp_path) == [f"originals/{ANNA}/{anew.sha256}"]
+
+
+async def test_with_an_activity_goes_what_was_the_same_run(parts: Parts, turn: Turn, tmp_path: Path) -> None:
+    (first,) = await taken_in(parts, fit(81))
+    for _ in range(2):  # that it is the phone's file again says less
+        assert await taken_in(parts, gpx(81)) == ()
+    assert [key.partition("/")[0] for key in kept(tmp_path)] == ["details", "originals", "originals", "tracks"]
+    await deleted(parts, first)
+    assert await turn() == 1
+    assert kept(tmp_path) == []
+    assert not [file for file in (tmp_path / "twins").rglob("*") if file.is_file()]
+
+
+async def test_what_was_the_same_run_stays_when_it_was_handed_in_anew(parts: Parts, turn: Turn, tmp_path: Path) -> None:
+    (first,) = await taken_in(parts, fit(81))
+    await taken_in(parts, gpx(81))
+    await deleted(parts, first)
+    (anew,) = await taken_in(parts, gpx(81))
+    assert await turn() == 1
+    assert [key.partition("/")[0] for key in kept(tmp_path)] == ["details", "originals", "tracks"]
+    await deleted(parts, anew)
+    assert await turn() == 1
+    assert kept(tmp_path) == []
+
+
+async def test_what_failed_is_kept_for_three_months_and_so_is_what_an_operator_dropped(
+    parts: Parts, turn: Turn, tmp_path: Path
+) -> None:
+    for body in (b"<gpx/>", b"no run at all"):
+        assert await taken_in(parts, body) == ()
+    failed = await parts.queue_watch.failed()
+    await parts.attempts.let_go(ActivityId(failed[0].activity_id))
+    await turn(FAILED_KEPT - timedelta(days=1))
+    assert len(kept(tmp_path)) == 2
+    await turn(FAILED_KEPT + timedelta(days=1))
+    assert kept(tmp_path) == []
+    assert await parts.queue_watch.failed() == []
+    assert [failure async for failure in parts.inbox.failures()] == []
+
+
+async def test_what_failed_once_and_became_an_activity_stays(parts: Parts, turn: Turn, tmp_path: Path) -> None:
+    manifest = await accept(parts.inbox, fit(1, kilometres=1), activity_id=uuid4())
+    await parts.inbox.close(manifest, Verdict(status="failed", fault=Fault("processing-failed", "It failed.")))
+    await parts.inbox.reopen(manifest)
+    await turn(FAILED_KEPT + timedelta(days=1))  # it waits
+    assert [failure async for failure, _ in parts.inbox.failures()] == [manifest.activity_id]
+    served = parts.tracks, parts.claims, parts.attempts, parts.sessions
+    await Ingest(parts.inbox, parts.streams, Reader(), *served, clock=now).process(manifest.activity_id)
+    await turn(FAILED_KEPT + timedelta(days=1))
+    assert [failure async for failure, _ in parts.inbox.failures()] == []
+    assert f"originals/{ANNA}/{manifest.sha256}" in kept(tmp_path)

@@ -41,7 +41,7 @@ def queue_command() -> None:
       cairn queue list                            each of them, with what went wrong
       cairn queue retry ID...                     try failed uploads again
       cairn queue retry --code recording-unreadable    all of a kind, as after an update that reads more files
-      cairn queue drop ID... --reason "..."       take uploads out of the queue; their bytes are kept
+      cairn queue drop ID... --reason "..."       take uploads out; bytes are kept for 90 days
 
     Uploads wait in the object store: what Valkey holds are hints, and losing them loses nothing.
     """  # noqa: D301 - \b is click's mark for lines to be left as they are
@@ -148,7 +148,7 @@ async def _retried(parts: Parts, activity_id: ActivityId) -> str | None:
 @required_reason_option("Why: kept in the operators' log, and told to the runner's app.")
 @data_option
 def drop_command(*, ids: tuple[UUID, ...], reason: str, data: Path) -> None:
-    """Take uploads out of the queue. The app sees them as failed with `upload-dropped`; the bytes are kept.
+    """Take uploads out of the queue. The app sees them as failed with `upload-dropped`; the bytes are kept for 90 days.
 
     A failed upload is no longer listed. `retry` takes either back, and so does the app when it sends them once more.
     """

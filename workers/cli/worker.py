@@ -263,7 +263,8 @@ async def collect_once(settings: Settings, parts: Parts) -> str:
     """Remove what is due of deleted activities; what was done, in words. `StoreUnavailable`."""
     with _connect(settings) as connection:
         master = MasterKeys(settings.master_keys)
-        served = parts.streams, parts.claims, parts.inbox, parts.tracks, parts.chunks, parts.objects
+        bookkeeping = parts.claims, parts.attempts
+        served = parts.streams, *bookkeeping, parts.inbox, parts.tracks, parts.chunks, parts.objects
         removed = await Collection(connection, master, *served, clock=now).turn()
     return f"removed what was kept of {removed} deleted activities"
 
