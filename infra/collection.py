@@ -5,6 +5,7 @@ Until then a backup of the log and the store fit together, and a rebuild of what
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -26,9 +27,7 @@ from infra.tracks import ObjectTracks
 _log = logging.getLogger(__name__)
 
 KEPT: Final = timedelta(days=7)
-FAILED_KEPT: Final = timedelta(
-    days=90
-)  # as long as operators have to try failed uploads again: docs/operators/queue.md
+FAILED_KEPT: Final = timedelta(days=90)  # told to operators, who may try them again until then: docs/operators/queue.md
 
 
 class Collection:
@@ -81,10 +80,9 @@ class Collection:
         async with self._claims.alone(user_id) as alone:  # nobody hands the bytes in anew meanwhile
             if not alone:
                 return False
-            for sha256 in [
-                *([source.sha256] if source else []),
-                *[twin async for twin in self._inbox.twins(user_id, activity_id)],
-            ]:
+            if source is not None:
+                await self._remove(user_id, source.sha256)
+            async for sha256 in self._inbox.twins(user_id, activity_id):
                 await self._remove(user_id, sha256)
             await self._inbox.forget_twins(user_id, activity_id)
         return True
@@ -92,18 +90,23 @@ class Collection:
     async def _remove_failed(self) -> None:
         """What was kept for another try, for long enough, with the upload's place in `cairn queue`."""
         async for activity_id, since in self._inbox.failures():
-            if self._clock() - since < FAILED_KEPT:
-                continue
-            manifest, verdict = await self._inbox.manifest(activity_id), await self._inbox.verdict(activity_id)
-            if manifest is not None and verdict is None:
-                continue  # it is tried again
-            if manifest is not None and verdict is not None and verdict.fault is not None:
-                async with self._claims.alone(manifest.user_id) as alone:
-                    if not alone:
-                        continue
-                    await self._remove(manifest.user_id, manifest.sha256, activity_id)
-                await self._attempts.let_go(activity_id)
-            await self._inbox.forget_failure(activity_id)
+            if self._clock() - since >= FAILED_KEPT:
+                with suppress(StreamUnreadable):  # then it stays until that can be read
+                    if await self._is_over(activity_id):
+                        await self._inbox.forget_failure(activity_id)
+
+    async def _is_over(self, activity_id: ActivityId) -> bool:
+        """Whether the upload is no failed one any more: by now its bytes are removed, or it became something."""
+        manifest, verdict = await self._inbox.manifest(activity_id), await self._inbox.verdict(activity_id)
+        if manifest is None or verdict is None:
+            return manifest is None  # else it is tried again
+        if verdict.fault is not None:
+            async with self._claims.alone(manifest.user_id) as alone:
+                if not alone:
+                    return False
+                await self._remove(manifest.user_id, manifest.sha256, activity_id)
+            await self._attempts.let_go(activity_id)
+        return True
 
     async def _remove(self, user_id: UserId, sha256: str, failed: ActivityId | None = None) -> None:
         """Unless the bytes are another activity's or of its run: of another session in them, or handed in anew since.

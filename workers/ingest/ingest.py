@@ -79,9 +79,7 @@ class Ingest:
         self._attempts = attempts
         self._sessions = sessions
         self._clock = clock
-        self._held: dict[
-            UserId, float
-        ] = {}  # runners at whose recordings another worker is, and until when nobody asks
+        self._held: dict[UserId, float] = {}  # at whose recordings another worker is; until when nobody waits for it
 
     async def process(self, activity_id: ActivityId, *, first: bool = False) -> Verdict | None:
         """The upload's verdict, made durable; None when nothing was accepted under this id.
