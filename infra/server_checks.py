@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 import psycopg
@@ -13,8 +13,11 @@ from redis.exceptions import RedisError
 from domain.errors import StoreUnavailable
 from infra.faults import Fault
 from infra.object_store import Objects
+from infra.projecting.readers import not_readable
 from infra.store_mark import StoreMissing, WrongStore, check_store
 from infra.vault import Vault, WrongMasterKey
+from projections import PROJECTIONS
+from projections.projection import Projection
 
 _log = logging.getLogger(__name__)
 
@@ -89,8 +92,16 @@ def check_tables(connection: Connection) -> None:
 class ServerChecks:
     """Looks again and again, and keeps what it saw for `/readyz`."""
 
-    def __init__(self, database_url: str, redis: Redis, vault: Vault, objects: Objects) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        redis: Redis,
+        vault: Vault,
+        objects: Objects,
+        projections: Sequence[Projection] = PROJECTIONS,
+    ) -> None:
         self._database_url = database_url
+        self._projections = projections
         self._redis = redis
         self._vault = vault
         self._objects = objects
@@ -101,6 +112,7 @@ class ServerChecks:
             "objects": lambda: asyncio.to_thread(self._store),
         }
         self._found: dict[str, str | None] = dict.fromkeys(self._looks, "not looked at yet")
+        self._found["projections"] = None  # of them Postgres tells
         self.fatal: str | None = None  # a wrong key or store, an unsafe server: nothing should go on
 
     def missing(self) -> Mapping[str, str]:
@@ -139,6 +151,7 @@ class ServerChecks:
         try:
             with psycopg.connect(self._database_url, connect_timeout=2, autocommit=True) as connection:
                 check_server(connection, self._vault)
+                self._found["projections"] = not_readable(connection, self._projections)
                 read_only = connection.execute("SELECT current_setting('transaction_read_only') = 'on'").fetchone()
         except (UnsafeServer, WrongMasterKey) as fault:
             self.fatal = str(fault)

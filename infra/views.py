@@ -19,6 +19,7 @@ from domain.errors import StoreUnavailable
 from infra.away import AWAY, UNMIGRATED, Impatient
 from infra.durability import DURABLE
 from infra.positions import from_token
+from infra.projecting.readers import announce
 from infra.shadowing import Shadowing
 from projections import PROJECTIONS
 from projections.projection import Projection, Query, Reading
@@ -75,7 +76,7 @@ class ReadModels:
             reconnect_timeout=RECONNECT_SECONDS,
             max_waiting=connections * 32,
             check=_check,
-            configure=_configure,
+            configure=self._configure,
             kwargs={"autocommit": True, "connect_timeout": 2},
         )
         self._connections = connections
@@ -86,8 +87,16 @@ class ReadModels:
         self._builds = ""
         self._read_at = -_POINTERS_SECONDS
         self._reading = asyncio.Lock()
-        self._declared = {(projection.name, projection.version) for projection in projections} | {(REACTORS, 0)}
+        self._projections = {(projection.name, projection.version) for projection in projections}
+        self._declared = self._projections | {(REACTORS, 0)}
         self.shadowing = Shadowing(projections)
+
+    async def _configure(self, connection: AsyncConnection) -> None:
+        await connection.execute("SET timezone = 'UTC'")
+        await connection.execute(DURABLE)
+        # before the connection hangs up: only silence means death
+        await connection.execute("SET statement_timeout = '4s'")
+        await announce(connection, self._projections)
 
     async def open(self) -> None:
         """Begin to connect; a server that is away is waited for in the background."""
@@ -369,9 +378,3 @@ async def _check(connection: AsyncConnection) -> None:
     waiting.register(connection.fileno(), select.POLLIN)
     if waiting.poll(0):  # its end, or a notice
         await AsyncConnectionPool.check_connection(connection)
-
-
-async def _configure(connection: AsyncConnection) -> None:
-    await connection.execute("SET timezone = 'UTC'")
-    await connection.execute(DURABLE)
-    await connection.execute("SET statement_timeout = '4s'")  # before the connection hangs up: only silence means death

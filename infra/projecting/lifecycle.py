@@ -12,6 +12,7 @@ from infra.event_store.fence import Fence
 from infra.faults import Fault
 from infra.projecting.builds import DIFFERS, UNFINISHED, Build, Registry
 from infra.projecting.holding import locked_together
+from infra.projecting.readers import only_knowing
 from infra.projecting.shards import LEASE_SECONDS, change_shards, known_as
 from infra.projecting.verify import Verdict, differing_advice, verify
 
@@ -200,10 +201,32 @@ class Lifecycle:
         return change_shards(self._connection, schemas, "paused = true" if paused else "paused = false, stopped = NULL")
 
     def collect(self, name: str | None) -> list[Build]:
-        """Drop builds that nobody reads any more: those on standby and those that were retired. `Fault`."""
+        """Drop builds that nobody reads any more: those on standby and those that were retired.
+
+        `Fault` where this code, or that of a process that runs, reads what is on standby since it does not know more.
+        """
         if name is not None:
             self._registry.named(name)
-        return self._drop([build for build in self._registry.builds(name) if build.state in {"standby", "retired"}])
+        unread = [build for build in self._registry.builds(name) if build.state in {"standby", "retired"}]
+        for build in unread:
+            if build.state == "standby":
+                self._refuse_needed(build)
+        return self._drop(unread)
+
+    def _refuse_needed(self, standby: Build) -> None:
+        read = self.active(standby.name)
+        if read is None or read.version == standby.version:
+            return
+        if self._registry.defined(standby) and not self._registry.defined(read):
+            raise Fault(
+                f"{read} is what is read now, and this code does not declare it, but {standby} alone: run this command "
+                f"with the code that was deployed last. Nothing was dropped."
+            )
+        if hosts := only_knowing(self._connection, standby, read):
+            raise Fault(
+                f"{standby} is read by processes whose code does not declare {read} (at {', '.join(hosts)}): deploy "
+                f"the code that does to them, or stop them; then run the same command again. Nothing was dropped."
+            )
 
     def abandon(self, name: str) -> list[Build]:
         """Drop builds that were never read: planned, half filled, differing from what is read, or ready. `Fault`."""

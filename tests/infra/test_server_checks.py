@@ -1,16 +1,21 @@
 """What makes a database unusable is refused at start, with the reason and what to do."""
 
 from pathlib import Path
+from typing import Final, LiteralString
 
 import pytest
 from eventsourcing.postgres import PostgresApplicationRecorder
+from msgspec.structs import replace
 from psycopg import Connection
 from psycopg.sql import SQL, Identifier
 from redis.asyncio import Redis
 
 from infra.object_store import FolderObjects
+from infra.projecting.builds import Registry
 from infra.server_checks import MigrationMissing, ServerChecks, UnsafeServer, check_server
 from infra.vault import Vault, WrongMasterKey
+from projections import PROJECTIONS
+from projections.summaries import SUMMARIES
 from tests.infra.event_store.test_library import datastore_of
 
 VAULT = Vault([b"m" * 32])
@@ -73,3 +78,30 @@ async def test_a_server_says_itself_what_is_wrong_with_it(
     assert checks.missing() == {"postgres": 'relation "key_checks" does not exist'}
     assert checks.fatal is None
     await redis.aclose()
+
+
+async def test_what_is_read_in_a_version_that_this_code_does_not_declare_is_told(
+    database: Connection, database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    Registry(database).register()
+    redis = Redis.from_url(redis_url)
+    older = [replace(one, version=0) if one is SUMMARIES else one for one in PROJECTIONS]
+    checks = ServerChecks(database_url, redis, VAULT, FolderObjects(tmp_path), older)
+    await checks.look()
+    assert checks.missing() == {
+        "projections": "summaries v1: read in a version that this code does not declare: deploy newer code"
+    }
+    database.execute(_STANDBY)
+    await checks.look()
+    assert checks.missing() == {}
+    await redis.aclose()
+
+
+# as after a cutover of code that came later
+_STANDBY: Final[LiteralString] = """
+    WITH old AS (
+        INSERT INTO projection_builds (schema_name, name, version, build, fingerprint, state)
+        VALUES ('summaries_v0', 'summaries', 0, 1, '', 'standby') RETURNING schema_name
+    )
+    UPDATE projection_pointers SET standby = old.schema_name FROM old WHERE name = 'summaries'
+"""

@@ -11,7 +11,10 @@ from psycopg.sql import SQL, Identifier
 
 from domain.errors import StoreUnavailable
 from domain.measures import UserId
+from infra.faults import Fault
 from infra.positions import to_token
+from infra.projecting.builds import Registry
+from infra.projecting.lifecycle import Lifecycle
 from infra.projecting.status import standings
 from infra.views import ReadModels
 from projections import PROJECTIONS
@@ -23,7 +26,7 @@ from projections.summaries import days
 from tests.infra.projecting.conftest import Operator
 from tests.infra.projecting.histories import History, append
 from tests.infra.projecting.live import Worker
-from tests.infra.projecting.test_lifecycle import following
+from tests.infra.projecting.test_lifecycle import following, with_climb
 
 pytestmark = pytest.mark.usefixtures("history")
 
@@ -107,6 +110,25 @@ async def test_code_that_does_not_know_what_is_read_reads_what_is_on_standby(
     async with reading(operator.url) as models, models.reader(anna).view() as view:
         with pytest.raises(StoreUnavailable, match="summaries is not built in a version that this code knows"):
             await distance(view, anna)
+
+
+async def test_what_a_process_of_older_code_reads_is_not_dropped(operator: Operator, worker: Worker) -> None:
+    exchange(operator, worker)
+    operator.connection.execute("UPDATE projection_builds SET version = 2 WHERE schema_name = 'summaries_v1_b2'")
+    newer = [*PROJECTIONS, with_climb(2)]
+    lifecycle = Lifecycle(operator.connection, Registry(operator.connection, newer), operator.url)
+    with pytest.raises(
+        Fault, match=r"summaries v2 .*is what is read now, and this code does not declare it.*Nothing was"
+    ):
+        operator.lifecycle.collect("summaries")
+    async with reading(operator.url) as models, reading(operator.url, newer) as others:
+        for one in (models, others):
+            async with one.connection():
+                pass
+        with pytest.raises(Fault, match=r"summaries v1 is read by processes whose code does not declare summaries v2 "):
+            await asyncio.to_thread(lifecycle.collect, None)
+    async with reading(operator.url, newer) as others, others.connection():
+        assert [str(build) for build in await asyncio.to_thread(lifecycle.collect, None)] == ["summaries v1"]
 
 
 async def test_a_trial_is_read_by_its_share_and_what_differs_is_counted(operator: Operator, worker: Worker) -> None:
