@@ -1,11 +1,14 @@
 """What was measured comes back as it was, and bytes that are none say so."""
 
+import hashlib
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from domain.events import packing
 from domain.events.measured import BestEffort, DeviceTotals, Measured
 from domain.events.packing import NOTHING, pack, unpack, unpack_json
 
@@ -67,6 +70,45 @@ WAS = Measured(
 )
 
 
+# The same of one that has everything, each figure another.
+STORED_ALL = bytes.fromhex(
+    "01ad944d0ac2301085ef92b58a93e6a75ec01bb8140922924d5a4cc185dab3fbc68d8352c4a4bbce403e4af2be77fb694bdfe538c42ee57974a1"
+    "695d74852e877e8cdbb1cff7dd5b9ca56957a41b631744b8554cfaf5e9f1fc546f156fe43b1367ba50ab2f1f309b32ad64561accaecc2a461981"
+    "82f8ebf66fab2c6fa49c16fd516095e38d131c078eaed0ca33d00ba00750def804cb68dad88f9f6b9925ab039d486e0e49c1e588857c3ca5818f"
+    "a2b9516dea1a2e29a633a756050ebcda3f9e"
+)
+STORED_ALL_NUMBERS = bytes.fromhex(
+    "0200000f23020c2f0e6a05fb068806bb0150ffb691c700118c3000499fa80011edd9000985650030438f003037c1000003890800090003000027"
+    "110003ea01004e220007d402007533000bbe03009c44000fa80400c3550013920500ea6600177c06011177001b6607013888001f50831fea1ffc"
+    "74f56fff610a62"
+)
+HAD_ALL = Measured(
+    points=3_875,
+    distance_source="positions",
+    avg_speed_mps=3.119,
+    max_speed_mps=3.69,
+    avg_heart_rate_bpm=153.1,
+    max_heart_rate_bpm=167.2,
+    avg_cadence_spm=172.3,
+    calories_kcal=336.0,
+    polyline="_p~iF~ps|U",
+    bbox=(-48.12345, 11.5, 48.25, 11.75001),
+    best_efforts=(
+        BestEffort("400 m", 400.0, 100.01, 10.02),
+        BestEffort("1/2 mile", 804.672, 200.02, 20.04),
+        BestEffort("1 km", 1_000.0, 300.03, 30.06),
+        BestEffort("1 mile", 1_609.344, 400.04, 40.08),
+        BestEffort("5 km", 5_000.0, 500.05, 50.1),
+        BestEffort("10 km", 10_000.0, 600.06, 60.12),
+        BestEffort("half marathon", 21_097.5, 700.07, 70.14),
+        BestEffort("marathon", 42_195.0, 800.08, 80.16),
+    ),
+    device=DeviceTotals(distance_m=6_239.73, elapsed_s=3_163.023, timer_s=3_160.001, ascent_m=90.5),
+    warnings=("a", "b"),
+)
+DICTIONARY_SHA256 = "929e65b0fc970b15c1da157334d3edf41ead20537cde8aac11fc68bf23e872f0"
+
+
 @given(MEASURED | ROUNDED)
 def test_what_was_packed_unpacks_to_the_same(measured: Measured) -> None:
     assert unpack(pack(measured)) == measured
@@ -77,10 +119,34 @@ def test_nothing_is_an_empty_one() -> None:
     assert unpack_json(NOTHING) == b"{}"
 
 
-@pytest.mark.parametrize("stored", [STORED, STORED_NUMBERS])
-def test_what_was_packed_once_unpacks_for_ever(stored: bytes) -> None:
-    assert unpack(stored) == WAS
-    assert msgspec.json.decode(unpack_json(stored), type=Measured) == WAS
+@pytest.mark.parametrize(
+    ("stored", "was"),
+    [(STORED, WAS), (STORED_NUMBERS, WAS), (STORED_ALL, HAD_ALL), (STORED_ALL_NUMBERS, HAD_ALL)],
+)
+def test_what_was_packed_once_unpacks_for_ever(stored: bytes, was: Measured) -> None:
+    """Never change what is stored here, nor what it was: rows in all logs are so."""
+    assert unpack(stored) == was
+    assert msgspec.json.decode(unpack_json(stored), type=Measured) == was
+
+
+@pytest.mark.parametrize(("number", "source"), [(0, "unknown"), (1, "recorded"), (2, "positions"), (3, "device")])
+def test_sources_keep_their_numbers(number: int, source: str) -> None:
+    stored = STORED_ALL_NUMBERS[:5] + bytes((number,)) + STORED_ALL_NUMBERS[6:]
+    assert unpack(stored) == replace(HAD_ALL, distance_source=source)
+    assert pack(replace(HAD_ALL, distance_source=source)) == stored
+
+
+def test_the_dictionary_is_what_it_was() -> None:
+    """A byte of it changed, and what was deflated with it is something else, or cannot be read."""
+    assert hashlib.sha256(packing._DICTIONARY).hexdigest() == DICTIONARY_SHA256
+
+
+def test_each_value_of_the_sample_is_set_and_is_another() -> None:
+    """So that none can take the place of another unseen."""
+    values = [*msgspec.structs.astuple(HAD_ALL), *msgspec.structs.astuple(HAD_ALL.device)]
+    numbers = [value for value in values if isinstance(value, int | float)]
+    assert None not in values
+    assert len(set(numbers)) == len(numbers) == 11
 
 
 def test_usual_figures_are_packed_as_numbers_and_others_are_not_changed() -> None:
