@@ -271,12 +271,16 @@ async def _id_of(services: Services, user_id: UserId, entry: Entry, key: str | N
     if entry.activity_id is not None:
         return ActivityId(entry.activity_id)
     if key is not None:
-        return ActivityId(uuid5(user_id, f"entry by key {key}"))
+        return _id_by_key(user_id, key)
     number, activity_id = 0, _id_by_figures(user_id, entry, 0)
     while (await services.streams.load(Activity, activity_id)).deleted:  # entered anew it is another activity
         number += 1
         activity_id = _id_by_figures(user_id, entry, number)
     return activity_id
+
+
+def _id_by_key(user_id: UserId, key: str) -> ActivityId:
+    return ActivityId(uuid5(user_id, f"entry by key {key}"))
 
 
 def _id_by_figures(user_id: UserId, entry: Entry, number: int) -> ActivityId:

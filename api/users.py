@@ -102,8 +102,13 @@ async def register(
     """
     address, user_id = address_of(registration.email), registration.user_id
     if once.key is not None:  # the same key with the same address is the same account, also years later
-        user_id = user_id or derived_id("registration", address, once.key)
+        user_id = user_id or registered_id(address, once.key)
     return await once.act(address, registration, partial(_opened, registration, services, user_id, client.label))
+
+
+def registered_id(address: str, key: str) -> UUID:
+    """Of an account that is opened with an idempotency key and without an id."""
+    return derived_id("registration", address, key)
 
 
 async def _opened(

@@ -69,9 +69,14 @@ class PostgresOutbox:
         if fault is not None:
             self._connection.execute(_FAILED, (*place, recorded.position, fault))
         for number, notice in enumerate(notices):
-            notice_id = derived_id("notice", name, recorded.stream_id, str(recorded.version), str(number))
+            notice_id = notice_id_of(name, recorded, number)
             values = (notice_id, notice.recipient_id, notice.kind, notice.about_id, recorded.event.at)
             self._connection.execute(_WRITE, (*place, number, *values))
+
+
+def notice_id_of(name: str, recorded: Recorded, number: int) -> UUID:
+    """Of the notice of this number that a reaction decided on for an event."""
+    return derived_id("notice", name, recorded.stream_id, str(recorded.version), str(number))
 
 
 class StoredNotice(Struct, frozen=True):

@@ -18,6 +18,11 @@ _SHOWN_SECONDS: Final = 20.0  # from a verdict until its activity can be read
 Row = dict[str, Any]
 
 
+def imported_id(user_id: UUID | None, sha256: str) -> UUID:
+    """Of the activity that these bytes are of this runner."""
+    return uuid5(NAMESPACE, f"{user_id}/{sha256}")
+
+
 async def bring(client: Client, body: bytes, sha256: str, told: Told, visibility: Visibility | None) -> Row:
     """What came of it. The id hangs on the bytes: brought again, they meet the same activity.
 
@@ -25,7 +30,7 @@ async def bring(client: Client, body: bytes, sha256: str, told: Told, visibility
     is not touched: bytes that the server has are not sent again, and notes are written only where there are none. Bytes
     that failed for a reason that may pass are sent once more; when they fail so again, they count as not sent.
     """
-    activity_id = uuid5(NAMESPACE, f"{client.user_id}/{sha256}")
+    activity_id = imported_id(client.user_id, sha256)
 
     async def upload() -> Row:
         return await client.upload(activity_id, body, title=told.title, sport=told.sport, visibility=visibility)
