@@ -105,8 +105,11 @@ class Mapper:
     def encode(self, event: Event, cipher: Cipher | None = None, place: bytes = b"") -> tuple[str, bytes]:
         """The topic and the state of an event. Its stream, version and position are not repeated in the state.
 
-        With a cipher, its private fields are sealed for the place that `associated` gives.
+        With a cipher, its private fields are sealed for the place that `associated` gives. `TypeError` for an event
+        that is not listed, which nobody could read again.
         """
+        if self._kinds.get(event.TOPIC) is not type(event):
+            raise TypeError(f"{type(event).__name__} is not listed in EVENTS (domain/events/__init__.py)")
         if cipher is None or not event.PRIVATE:
             return event.TOPIC, _ENCODER.encode(event)
         private = {name: getattr(event, name) for name in event.PRIVATE}

@@ -6,26 +6,33 @@
 import base64
 import json
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from typing import Any, Final
 from uuid import uuid4
 
 import msgspec
 from msgspec.structs import FieldInfo
 
-from domain.activity import Activity
-from domain.events import EVENTS
+import domain
+from domain.events import EVENTS, UPCASTS
 from domain.events.event import Event
 from domain.events.measured import Measured
-from domain.follow import Follow
-from domain.goal import Goal
+from domain.events.packing import unpack_json
 from domain.streams import Aggregate
-from domain.user import User
 from infra.event_store.mapper import MAPPER, associated
 from infra.keys import UserCipher
 
 FOLDER: Final = Path(__file__).parents[2] / "samples"
-AGGREGATES: Final[tuple[type[Aggregate], ...]] = (Activity, Follow, Goal, User)
+MODULES: Final = tuple(import_module(one.name) for one in walk_packages(domain.__path__, "domain."))
+# Whatever has a `STATE` that may be kept as a snapshot.
+AGGREGATES: Final[tuple[type[Aggregate], ...]] = tuple(
+    found
+    for module in MODULES
+    for found in vars(module).values()
+    if isinstance(found, type) and found.__module__ == module.__name__ and isinstance(vars(found).get("STATE"), str)
+)
 # Everything that has a stored shape, by the name and version under which it is stored.
 NAMES: Final[Mapping[str, type[Event] | type[Aggregate]]] = {
     **{kind.TOPIC: kind for kind in EVENTS},
@@ -79,6 +86,14 @@ def states(event: Event) -> Mapping[str, Any]:
     }
 
 
+def told(event: Event) -> Mapping[str, Any]:
+    """What an event says, for people to read; what is at its default is left out. What was measured is unpacked."""
+    fields: dict[str, Any] = msgspec.to_builtins(event)
+    if "measured" in fields:
+        fields["measured"] = json.loads(unpack_json(getattr(event, "measured")))  # noqa: B009 - not all have it
+    return {"topic": event.TOPIC, "fields": fields}
+
+
 def add(path: Path, content: Mapping[str, Any]) -> None:
     """Write a sample that is not there yet."""
     if not path.exists():
@@ -92,3 +107,6 @@ if __name__ == "__main__":
     for event_kind in EVENTS:
         example = MAPPER.decode(event_kind.TOPIC, (FOLDER / "events" / f"{event_kind.TOPIC}.json").read_bytes())
         add(FOLDER / "states" / f"{event_kind.TOPIC}.json", states(example))
+    for topic in UPCASTS:
+        was = MAPPER.decode(topic, (FOLDER / "events" / f"{topic}.json").read_bytes())
+        add(FOLDER / "upcast" / f"{topic}.json", told(was))

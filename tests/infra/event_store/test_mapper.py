@@ -10,11 +10,12 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from domain.events import EVENTS
-from domain.events.activity import ActivityEdited, ActivityRecorded
+from domain.events import EVENTS, UPCASTS
+from domain.events.activity import ActivityEdited, ActivityRecorded, Tally
 from domain.events.event import Event
 from domain.events.packing import unpack_json
 from domain.events.user import UserRegistered
+from domain.measures import ActivityId, Sport, UserId, Visibility
 from domain.streams import Aggregate
 from infra.event_store.mapper import MAPPER, Mapper, UndecodableEvent, associated, is_sealed
 from infra.event_store.rows import Row
@@ -29,8 +30,18 @@ TOPICS = {kind.TOPIC for kind in EVENTS}
 
 
 def test_every_event_has_a_topic_of_its_own_and_a_stored_sample() -> None:
+    written = {kind for module in samples.MODULES for kind in vars(module).values() if _is_event(kind)}
+    assert written == set(EVENTS), "list it in domain/events/__init__.py"
     assert len(TOPICS) == len(EVENTS)
     assert {path.stem for path in STATES} >= TOPICS
+
+
+def _is_event(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Event) and kind is not Event
+
+
+def test_every_aggregate_is_found() -> None:
+    assert {kind.__name__ for kind in samples.AGGREGATES} >= {"Activity", "Follow", "Goal", "User"}
 
 
 @pytest.mark.parametrize("path", JSON, ids=lambda path: path.stem)
@@ -42,6 +53,13 @@ def test_what_was_stored_as_json_still_decodes(path: Path) -> None:
     assert MAPPER.decode(topic, stored) == event
 
 
+@pytest.mark.parametrize("topic", UPCASTS)
+def test_what_is_of_an_older_topic_becomes_what_it_was_meant_to(topic: str) -> None:
+    """When the upcast is new: look whether what `samples` wrote there is what you mean."""
+    event = MAPPER.decode(topic, (samples.FOLDER / "events" / f"{topic}.json").read_bytes())
+    assert samples.told(event) == json.loads((samples.FOLDER / "upcast" / f"{topic}.json").read_text())
+
+
 @pytest.mark.parametrize("path", STATES, ids=lambda path: path.stem)
 def test_what_was_stored_once_still_decodes_and_encodes_the_same(path: Path) -> None:
     """In today's topic the same bytes."""
@@ -51,6 +69,37 @@ def test_what_was_stored_once_still_decodes_and_encodes_the_same(path: Path) -> 
     topic, stored = MAPPER.encode(event)
     if path.stem in TOPICS:
         assert (topic, stored) == (path.stem, state)
+
+
+def test_what_is_at_its_default_is_not_stored() -> None:
+    user_id, activity_id = UserId(UUID(int=1)), ActivityId(UUID(int=2))
+    tally = Tally(sport=Sport.RUNNING, local_date=MAY_1.date(), distance_m=5.0, elapsed_s=4.0, moving_s=3.0)
+    event = ActivityEdited(
+        user_id=user_id,
+        activity_id=activity_id,
+        visibility=Visibility.PUBLIC,
+        sport=Sport.HIKING,
+        tally=tally,
+        at=MAY_1,
+    )
+    assert MAPPER.encode(event)[1].hex() == (
+        "86a26174d6ff69f45d80a7757365725f6964c41000000000000000000000000000000001ab61637469766974795f6964c4100000"
+        "0000000000000000000000000002aa7669736962696c697479a67075626c6963a573706f7274a668696b696e67a574616c6c7985"
+        "a573706f7274a772756e6e696e67aa6c6f63616c5f64617465aa323032362d30352d3031aa64697374616e63655f6dcb40140000"
+        "00000000a9656c61707365645f73cb4010000000000000a86d6f76696e675f73cb4008000000000000"
+    )
+
+
+def test_an_event_that_is_not_listed_is_not_stored() -> None:
+    class Unlisted(Event, frozen=True, kw_only=True):
+        TOPIC: ClassVar[str] = "run.forgotten@1"
+
+    class InAnothersPlace(Event, frozen=True, kw_only=True):
+        TOPIC: ClassVar[str] = UserRegistered.TOPIC
+
+    for kind in (Unlisted, InAnothersPlace):
+        with pytest.raises(TypeError, match=f"{kind.__name__} is not listed in EVENTS"):
+            MAPPER.encode(kind(at=MAY_1))
 
 
 def test_what_a_recording_of_before_measured_is_packed_now() -> None:
