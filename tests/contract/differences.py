@@ -2,12 +2,13 @@
 
 What an app sends must stay welcome: the new document takes at least what the old one took. What it gets must stay
 what it was told: the new document answers with nothing that the old one ruled out, other than more fields and more
-values of enums. That is what https://google.aip.dev/180 and https://docs.stripe.com/upgrades come to. Pure: two
-documents in, sentences out.
+values of enums. What generated clients call things stays: methods, types, their groups, the values of enums. That is
+what https://google.aip.dev/180 and https://docs.stripe.com/upgrades come to. A schema in words that are not compared
+here is told, too. Pure: two documents in, sentences out.
 """
 
 import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from tests.contract.document import resolved
@@ -16,6 +17,13 @@ Document = Mapping[str, Any]
 _METHODS: Final = ("get", "put", "post", "patch", "delete")
 _LOWER: Final = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties")
 _UPPER: Final = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
+_WORDS: Final = frozenset(  # of schemas: those that are compared, and those that are for people
+    {
+        *("$ref", "type", "enum", "const", "pattern", "format", "multipleOf", "uniqueItems", "default"),
+        *("properties", "required", "additionalProperties", "items", "anyOf", "oneOf", "allOf"),
+        *("readOnly", "writeOnly", "title", "description", "deprecated", "example", "examples", *_LOWER, *_UPPER),
+    }
+)
 
 
 class Side(NamedTuple):
@@ -28,13 +36,31 @@ class Side(NamedTuple):
         return Side(self.document, schema)
 
     def told(self) -> dict[str, Any]:
-        return resolved(self.document, self.schema if isinstance(self.schema, dict) else {})
+        """With what stands beside a reference, and what all of one holds."""
+        schema = self.schema if isinstance(self.schema, dict) else {}
+        found = resolved(self.document, schema)
+        if found is not schema:
+            found = {**found, **{word: value for word, value in schema.items() if word != "$ref"}}
+        if len(found.get("allOf", ())) == 1:
+            [one] = found["allOf"]
+            found = {**self.part(one).told(), **{word: value for word, value in found.items() if word != "allOf"}}
+        return found
+
+    def identity(self) -> int:
+        """The same for whatever refers to the same schema."""
+        return id(resolved(self.document, self.schema) if isinstance(self.schema, dict) else self.schema)
+
+    def name(self) -> str | None:
+        """Of the type in generated clients; None: it has none."""
+        reference = self.schema.get("$ref") if isinstance(self.schema, dict) else None
+        return None if reference is None else reference.rpartition("/")[2]
 
     def kinds(self) -> list["Side"]:
         """The alternatives: one for each type."""
         told = self.told()
-        if "anyOf" in told:
-            return [kind for one in told["anyOf"] for kind in self.part(one).kinds()]
+        for either in ("anyOf", "oneOf"):
+            if either in told:
+                return [kind for one in told[either] for kind in self.part(one).kinds()]
         if isinstance(told.get("type"), list):
             return [self.part({**told, "type": one}) for one in told["type"]]
         return [self.part(told)]
@@ -55,7 +81,16 @@ def breaks(old: Document, new: Document) -> list[str]:
                     found.append(f"{place}: is gone")
                 else:
                     found += [f"{place}: {what}" for what in _operation(old, new, operations[method], today)]
-    return found
+    return [*found, *_components(old["components"], new["components"]), *_not_compared(new, "")]
+
+
+def lost_codes(old: Mapping[str, int], new: Mapping[str, int]) -> list[str]:
+    """Codes of problems that apps match on, and do not get any more, or with another status."""
+    return [
+        f"problem {code}: was {status}, is {new.get(code, 'gone')}"
+        for code, status in sorted(old.items())
+        if new.get(code) != status
+    ]
 
 
 def additions(old: Document, new: Document) -> list[str]:
@@ -69,14 +104,60 @@ def _parts_of(document: Document) -> set[str]:
     return operations | {f"{name}.{field}" for name, schema in schemas for field in schema.get("properties", [""])}
 
 
+def _components(before: Any, after: Any) -> Iterator[str]:
+    for name in before.get("schemas", {}):
+        if name not in after.get("schemas", {}):
+            yield f"components: the schema {name} is gone, by whose name apps know the type"
+    for name, scheme in before.get("securitySchemes", {}).items():
+        today = after.get("securitySchemes", {}).get(name, {})
+        if _without_words(scheme) != _without_words(today):
+            yield f"components: the security scheme {name} is another"
+
+
+def _without_words(scheme: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in scheme.items() if key != "description"}
+
+
+def _not_compared(node: Any, place: str, *, names: bool = False) -> Iterator[str]:
+    """Schemas, anywhere in the document, in words that mean nothing here. `names`: the keys of this are not words."""
+    if isinstance(node, list):
+        for one in node:
+            yield from _not_compared(one, place)
+    if not isinstance(node, dict):
+        return
+    for key, value in node.items():
+        inner = f"{place}.{key}".removeprefix(".")
+        if names or key in ("schema", "items", "additionalProperties", "anyOf", "oneOf", "allOf"):
+            for schema in value if isinstance(value, list) else [value]:
+                yield from _unknown(schema, inner)
+        if key not in ("enum", "const", "default", "example", "examples"):
+            yield from _not_compared(value, inner, names=not names and key in ("schemas", "properties"))
+
+
+def _unknown(schema: Any, place: str) -> Iterator[str]:
+    words = set(schema) - _WORDS if isinstance(schema, dict) else set()
+    if isinstance(schema, dict) and len(schema.get("allOf", ())) > 1:
+        words.add("allOf of several")
+    yield from (f"{place}: {word} is not compared: tests/contract/differences.py has to learn it" for word in words)
+
+
 def _operation(old: Document, new: Document, before: Any, after: Any) -> Iterator[str]:
     if before["operationId"] != after["operationId"]:  # methods of generated clients are called so
         yield f"operationId was {before['operationId']}, is {after['operationId']}"
-    if after.get("security") and not before.get("security"):
+    if before.get("tags") != after.get("tags"):  # so are their groups
+        yield f"tags were {before.get('tags')}, are {after.get('tags')}"
+    was, now = (_security(document, one) for document, one in ((old, before), (new, after)))
+    if now and not was:
         yield "needs an access token, and did not"
+    elif now and not all(one in now for one in was):
+        yield f"needs {now}, and needed {was}"
     yield from _parameters(old, new, before, after)
     yield from _body(Side(old, before.get("requestBody")), Side(new, after.get("requestBody")))
     yield from _answers(old, new, before["responses"], after["responses"])
+
+
+def _security(document: Document, operation: Any) -> Any:
+    return operation.get("security", document.get("security", []))
 
 
 def _parameters(old: Document, new: Document, before: Any, after: Any) -> Iterator[str]:
@@ -90,8 +171,6 @@ def _parameters(old: Document, new: Document, before: Any, after: Any) -> Iterat
             yield f"{place} is not read any more"
             continue
         yield from _narrower(place, Side(old, parameter["schema"]), Side(new, now[key]["schema"]))
-        if parameter["schema"].get("default") != now[key]["schema"].get("default"):
-            yield f"{place}: another default, which apps that leave it out get"
 
 
 def _named(document: Document, operation: Any) -> dict[tuple[str, str], Any]:
@@ -125,6 +204,8 @@ def _answers(old: Document, new: Document, before: Any, after: Any) -> Iterator[
             today = resolved(dict(new), now.get("headers", {}).get(name, {}))
             if not today or (resolved(dict(old), told).get("required") and not today.get("required")):
                 yield f"{status}: the header {name} was there, and may be missing"
+            elif "schema" in told:
+                yield from _wider(f"{status} {name}", Side(old, told["schema"]), Side(new, today.get("schema")))
         for kind, content in was.get("content", {}).items():
             if kind not in now.get("content", {}):
                 yield f"{status}: no {kind} any more"
@@ -146,7 +227,15 @@ def _wider(place: str, was: Side, now: Side) -> Iterator[str]:
 
 def _excess(place: str, more: Side, less: Side, *, answers: bool, seen: frozenset[tuple[int, int]]) -> Iterator[str]:
     """How `more` allows what `less` does not. For what is taken, `more` is the old schema; for answers, the new one."""
-    key = (id(more.told()), id(less.told()))
+    was, now = (less, more) if answers else (more, less)
+    if was.name() is not None and was.name() != now.name():
+        yield f"{place}: was of the type {was.name()}, is of {now.name()}"
+    if not answers and was.told().get("default") != now.told().get("default"):
+        yield f"{place}: another default, which apps that leave it out get"
+    hidden = "writeOnly" if answers else "readOnly"
+    if now.told().get(hidden) and not was.told().get(hidden):
+        yield f"{place}: is {hidden}, and was not"
+    key = (more.identity(), less.identity())
     if key in seen:  # a type that holds itself
         return
     seen |= {key}
@@ -195,7 +284,9 @@ def _excess_of(place: str, more: Side, less: Side, *, answers: bool, seen: froze
 
 
 def _values(more: dict[str, Any], less: dict[str, Any], *, answers: bool) -> Iterator[str]:
-    """Bounds, patterns, formats and enums. Enums of answers may grow: apps are told to expect it."""
+    """Bounds, patterns, formats and enums. Enums of answers may grow, of which apps are told, and never shrink: types
+    in generated clients would lack a name.
+    """
     for names, beyond in ((_LOWER, operator.lt), (_UPPER, operator.gt)):
         for name in names:
             if name in less and (name not in more or beyond(more[name], less[name])):
@@ -204,13 +295,21 @@ def _values(more: dict[str, Any], less: dict[str, Any], *, answers: bool) -> Ite
         if name in less and more.get(name) != less[name]:
             was, now = (less, more) if answers else (more, less)
             yield f"{name} was {was.get(name)}, is {now.get(name)}"
-    lacking = [str(value) for value in _enum(more) if value not in _enum(less)] if _enum(less) else []
-    if "enum" in less and "enum" not in more:
+    step = less.get("multipleOf")
+    if step is not None and ("multipleOf" not in more or more["multipleOf"] % step):
+        yield _said(answers, f"may be no multiple of {step}", f"takes multiples of {step} only")
+    if less.get("uniqueItems") and not more.get("uniqueItems"):
+        yield _said(answers, "may hold the same twice", "may not hold the same twice")
+    if not _enum(less):
+        return
+    was, now = (less, more) if answers else (more, less)
+    gone = [str(value) for value in _enum(was) if value not in _enum(now)]
+    if not _enum(more):
         yield _said(answers, "may be any value", "takes these values only")
-    elif lacking and not answers:
-        yield f"{', '.join(lacking)} not taken any more"
+    elif gone:
+        yield f"{', '.join(gone)} {'is gone' if answers else 'not taken any more'}"
 
 
-def _enum(schema: dict[str, Any]) -> Iterable[Any]:
-    values: Iterable[Any] = schema.get("enum", ())
+def _enum(schema: dict[str, Any]) -> Sequence[Any]:
+    values: Sequence[Any] = [schema["const"]] if "const" in schema else schema.get("enum", ())
     return values

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.differences import additions, breaks
+from tests.contract.differences import additions, breaks, lost_codes
 
 Edit = Callable[[dict[str, Any]], object]
 
@@ -17,7 +17,7 @@ RUN = {
         "sport": {"type": "string", "enum": ["running", "walking"]},
         "started_at": {"type": "string", "format": "date-time"},
         "heart": {"anyOf": [{"type": "number"}, {"type": "null"}]},
-        "laps": {"type": "array", "items": {"type": "integer"}},
+        "laps": {"type": "array", "items": {"type": "integer"}, "uniqueItems": True},
         "notes": {"type": "string"},
         "parent": {"$ref": "#/components/schemas/Run"},
     },
@@ -29,15 +29,21 @@ WISH = {
         "metric": {"type": "string", "enum": ["distance", "count"]},
         "target": {"type": "number", "minimum": 1, "maximum": 100},
         "name": {"anyOf": [{"type": "string", "maxLength": 80}, {"type": "null"}]},
+        "repeats": {"type": "integer", "default": 1},
+        "days": {"type": "array", "items": {"type": "integer"}},
+        "place": {"$ref": "#/components/schemas/Place"},
     },
     "required": ["metric"],
     "additionalProperties": False,
 }
+PLACE = {"type": "string", "maxLength": 9}
+INTEGER = {"type": "integer"}
 OLD: dict[str, Any] = {
     "paths": {
         "/runs": {
             "put": {
                 "operationId": "putRun",
+                "tags": ["runs"],
                 "parameters": [
                     {"in": "query", "name": "limit", "schema": {"type": "integer", "maximum": 100, "default": 20}},
                 ],
@@ -55,7 +61,10 @@ OLD: dict[str, Any] = {
             }
         }
     },
-    "components": {"schemas": {"Run": RUN, "Wish": WISH}},
+    "components": {
+        "schemas": {"Run": RUN, "Wish": WISH, "Place": PLACE, "Elsewhere": PLACE, "Unused": {}},
+        "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+    },
 }
 
 
@@ -63,6 +72,10 @@ def edited(edit: Edit) -> dict[str, Any]:
     new = copy.deepcopy(OLD)
     edit(new)
     return new
+
+
+def all_of(*schemas: dict[str, Any]) -> dict[str, Any]:
+    return {"allOf": list(schemas)}
 
 
 def put(new: dict[str, Any]) -> dict[str, Any]:
@@ -118,6 +131,21 @@ def wish(new: dict[str, Any]) -> dict[str, Any]:
         (lambda new: run(new)["laps"]["items"].update(type="number"), "200.laps[]: may be number, and was not"),
         (lambda new: run(new)["started_at"].pop("format"), "200.started_at: format was date-time, is None"),
         (lambda new: run(new)["sport"].pop("enum"), "200.sport: may be any value, and was not"),
+        (lambda new: run(new)["sport"]["enum"].remove("walking"), "200.sport: walking is gone"),
+        (lambda new: run(new)["sport"].update(enum=["running", "walk"]), "200.sport: walking is gone"),
+        (lambda new: run(new)["notes"].update(writeOnly=True), "200.notes: is writeOnly, and was not"),
+        (lambda new: run(new)["laps"].pop("uniqueItems"), "200.laps: may hold the same twice, and was not"),
+        (lambda new: wish(new)["repeats"].update(default=2), "body.repeats: another default"),
+        (lambda new: wish(new)["repeats"].update(multipleOf=2), "body.repeats: takes multiples of 2 only"),
+        (lambda new: wish(new)["repeats"].update(const=1), "body.repeats: takes these values only"),
+        (lambda new: wish(new)["repeats"].update(readOnly=True), "body.repeats: is readOnly, and was not"),
+        (lambda new: wish(new)["days"].update(uniqueItems=True), "body.days: may not hold the same twice"),
+        (lambda new: wish(new).update(target=all_of({"type": "integer"})), "target: number is not taken any more"),
+        (lambda new: wish(new).update(target={"oneOf": [{"type": "string"}]}), "target: number is not taken any more"),
+        (lambda new: wish(new)["place"].update({"$ref": "#/components/schemas/Elsewhere"}), "was of the type Place"),
+        (lambda new: wish(new)["place"].update(maxLength=3), "body.place: maxLength is 3 now"),
+        (lambda new: put(new).update(tags=["diary"]), "tags were ['runs'], are ['diary']"),
+        (lambda new: put(new)["responses"]["200"]["headers"]["ETag"].update(schema=INTEGER), "ETag: may be integer"),
     ],
 )
 def test_what_breaks_an_app_is_told(edit: Edit, told: str) -> None:
@@ -125,6 +153,40 @@ def test_what_breaks_an_app_is_told(edit: Edit, told: str) -> None:
     assert len(found) == 1, found
     assert told in found[0]
     assert found[0].startswith("PUT /runs: ")
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        (lambda new: new["components"]["schemas"].pop("Unused"), "the schema Unused is gone"),
+        (lambda new: new["components"]["securitySchemes"]["token"].update(scheme="basic"), "scheme token is another"),
+        (lambda new: new["components"]["securitySchemes"].clear(), "scheme token is another"),
+        (lambda new: wish(new).update(more={"not": {}}), "Wish.properties.more: not is not compared"),
+        (lambda new: run(new)["heart"]["anyOf"][0].update({"not": {}}), "heart.anyOf: not is not compared"),
+        (lambda new: run(new).update(more=all_of({}, {})), "Run.properties.more: allOf of several is not compared"),
+        (lambda new: run(new)["laps"]["items"].update({"if": {}}), "Run.properties.laps.items: if is not compared"),
+    ],
+)
+def test_what_breaks_apps_wherever_it_is_used_is_told(edit: Edit, told: str) -> None:
+    found = breaks(OLD, edited(edit))
+    assert len(found) == 1, found
+    assert told in found[0]
+
+
+def test_another_way_to_sign_in_breaks_apps_and_one_more_does_not() -> None:
+    old = edited(lambda new: put(new).update(security=[{"token": []}]))
+    assert breaks(old, edited(lambda new: put(new).update(security=[{"key": []}, {"token": []}]))) == []
+    assert breaks(old, OLD) == []
+    [told] = breaks(old, edited(lambda new: put(new).update(security=[{"key": []}])))
+    assert "needs [{'key': []}], and needed [{'token': []}]" in told
+
+
+def test_codes_of_problems_stay_with_their_statuses() -> None:
+    old = {"gone": 404, "moved": 409, "kept": 422}
+    assert lost_codes(old, {"moved": 422, "kept": 422, "new": 400}) == [
+        "problem gone: was 404, is gone",
+        "problem moved: was 409, is 422",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -142,6 +204,10 @@ def test_what_breaks_an_app_is_told(edit: Edit, told: str) -> None:
         lambda new: wish(new).update(more={"type": "string"}),
         lambda new: wish(new)["metric"]["enum"].append("time"),
         lambda new: wish(new)["target"].pop("maximum"),
+        lambda new: wish(new).update(target=all_of(wish(new)["target"])),
+        lambda new: wish(new).update(target={"oneOf": [wish(new)["target"], {"type": "null"}]}),
+        lambda new: wish(new)["repeats"].update(description="How often.", deprecated=True),
+        lambda new: run(new)["notes"].update(default="none"),
         lambda new: new["components"]["schemas"]["Wish"].pop("required"),
     ],
 )
