@@ -62,6 +62,7 @@ STATUSES: Final[Mapping[str, int]] = {
     "address-too-long": 414,
     "headers-too-large": 431,
     "malformed-request": 400,
+    "method-not-allowed": 405,
     "method-unknown": 501,
     "transfer-coding-unknown": 501,
     "unsupported-media-type": 415,
@@ -83,6 +84,7 @@ STATUSES: Final[Mapping[str, int]] = {
     "resync-needed": 410,
     "rate-limited": 429,
     "overloaded": 503,
+    "internal-error": 500,
 }
 # seconds, and the window that clients are spread over from there: what everybody meets, not all may repeat at once
 _RETRY_AFTER: Final[Mapping[str, tuple[int, int]]] = {
@@ -155,8 +157,7 @@ def answer_error(request: Request, error: Exception) -> Response:
 
 def method_not_allowed(allowed: Iterable[str]) -> Response:
     """There is something at this path, but not for this method."""
-    phrase = HTTPStatus.METHOD_NOT_ALLOWED.phrase
-    found = problem("method-not-allowed", phrase, status=HTTPStatus.METHOD_NOT_ALLOWED)
+    found = problem("method-not-allowed", HTTPStatus.METHOD_NOT_ALLOWED.phrase)
     with_head = {*allowed, "HEAD"} if "GET" in allowed else allowed  # which is answered as a GET is
     return answer_problem(found, {"Allow": ", ".join(sorted(with_head))})
 
@@ -216,7 +217,7 @@ def _message(found: Mapping[str, Any]) -> str:
 def _bug(request: Request, error: Exception) -> Response:
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     detail = "This is a fault of the server's. It was logged; the same request is safe to repeat later."
-    return answer_problem(problem("internal-error", detail, status=500))
+    return answer_problem(problem("internal-error", detail))
 
 
 NOT_FOUND: Final = problem("not-found", "There is nothing here, or nothing that this user may see.")

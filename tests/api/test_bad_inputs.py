@@ -12,7 +12,7 @@ from tests.api.bad_inputs import ABSENT, ENTRIES
 from tests.api.bad_inputs.place import Bad, Place, settle, told
 from tests.api.conftest import Runner, World
 
-NAMED_BY_HTTP = {"method-not-allowed", "bad-request"}
+NAMED_BY_HTTP = {"bad-request"}
 
 
 @pytest.fixture(scope="module")

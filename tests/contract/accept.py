@@ -5,18 +5,19 @@ It tells what is new. What breaks apps is refused; `--breaking` takes it: for wh
 
 import sys
 
-from tests.contract.differences import additions, breaks
-from tests.contract.document import RELEASED, keep, released, todays
+from api.problems import STATUSES
+from tests.contract.differences import additions, breaks, lost_codes
+from tests.contract.document import RELEASED, keep, released, released_codes, todays
 
 
 def main() -> None:
     """Compare, tell, keep."""
     document = todays()
     if RELEASED.exists():
-        before = released()
-        for what in additions(before, document):
+        before, codes = released(), released_codes()
+        for what in [*additions(before, document), *sorted(STATUSES.keys() - codes.keys())]:
             sys.stdout.write(f"new: {what}\n")
-        if (broken := breaks(before, document)) and "--breaking" not in sys.argv:
+        if (broken := [*breaks(before, document), *lost_codes(codes, STATUSES)]) and "--breaking" not in sys.argv:
             sys.exit("\n".join(["this breaks apps (--breaking takes it nevertheless):", *broken]))
     keep(document)
 

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from api.app import declared
+from api.problems import STATUSES
 from api.services import Services
 
 RELEASED: Final = Path(__file__).with_name("released.json")
+CODES: Final = Path(__file__).with_name("codes.json")  # of problems, with their statuses
 
 
 def todays() -> dict[str, Any]:
@@ -21,9 +23,16 @@ def released() -> dict[str, Any]:
     return found
 
 
+def released_codes() -> dict[str, int]:
+    """Codes of problems as apps know them, with their statuses."""
+    found: dict[str, int] = json.loads(CODES.read_text())
+    return found
+
+
 def keep(document: dict[str, Any]) -> None:
-    """Make it the released one."""
+    """Make it the released one, with today's codes."""
     RELEASED.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    CODES.write_text(json.dumps(STATUSES, indent=1, sort_keys=True) + "\n")
 
 
 def resolved(document: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:

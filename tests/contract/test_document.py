@@ -7,8 +7,9 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from tests.contract.differences import breaks
-from tests.contract.document import released, resolved, todays
+from api.problems import STATUSES
+from tests.contract.differences import breaks, lost_codes
+from tests.contract.document import released, released_codes, resolved, todays
 
 DOCUMENT = todays()
 WHAT_TO_DO = """This breaks apps that are out there. Keep what they were told, or give the endpoint another version
@@ -29,6 +30,10 @@ CONTRACT = {name: operation for name, operation in OPERATIONS.items() if re.sear
 def test_todays_document_breaks_nothing_that_was_released() -> None:
     broken = breaks(released(), DOCUMENT)
     assert not broken, "\n".join([WHAT_TO_DO, *broken])
+
+
+def test_todays_problems_have_the_codes_and_statuses_that_were_released() -> None:
+    assert lost_codes(released_codes(), STATUSES) == [], WHAT_TO_DO
 
 
 def test_the_schemas_are_schemas() -> None:
