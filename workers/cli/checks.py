@@ -13,14 +13,15 @@ import click
 from workers.cli.options import CHECKOUT
 
 _BIN: Final = Path(sys.executable).parent
-_CODE: Final = ("domain", "projections", "infra", "api", "workers", "tests")
-_CHECKS: Final[tuple[tuple[str, ...], ...]] = (
+_STATIC: Final[tuple[tuple[str, ...], ...]] = (
     ("ruff", "format", "--check", "."),
     ("ruff", "check", "."),
     ("lint-imports",),
     ("deptry", "."),
     ("vulture",),
     ("mypy",),
+)
+_TESTS: Final[tuple[tuple[str, ...], ...]] = (
     # One by one in their order, so that all end together: those of the API, which come first, share a running instance
     # in each process, whose event loop must not stand still for minutes in between. More than cores: tests wait, too.
     ("pytest", "-n", "3", "--dist", "load", "--maxschedchunk", "1", "-m", "not system"),
@@ -30,10 +31,14 @@ _CHECKS: Final[tuple[tuple[str, ...], ...]] = (
 
 
 @click.command("test", context_settings={"ignore_unknown_options": True})
+@click.option("--static", is_flag=True, help="The checks of the code, and no tests.")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
-def test_command(pytest_arguments: Sequence[str]) -> None:
+def test_command(*, static: bool, pytest_arguments: Sequence[str]) -> None:
     """Run all checks and tests, stopping at the first that fails. With arguments: pytest alone, with them."""
-    checks = [("pytest", *pytest_arguments)] if pytest_arguments else _CHECKS
+    if static and pytest_arguments:
+        raise click.UsageError(f"--static runs no tests: leave {pytest_arguments[0]} out, or --static")
+    tests = () if static else [("pytest", *pytest_arguments)] if pytest_arguments else _TESTS
+    checks = [*(() if pytest_arguments else _STATIC), *tests]
     # Images made for CI often forbid bytecode: each process would compile what it imports
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     for check in checks:

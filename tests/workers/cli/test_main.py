@@ -8,8 +8,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from infra.processes import AS_WE_ARE, IN_NAMESPACE, can_drop_root, child_command, child_environ
+from workers.cli.checks import test_command as command_of_tests
 
 MODULE = (sys.executable, "-P", "-m", "workers.cli.main")
 
@@ -61,6 +63,7 @@ def test_a_command_imports_nothing_of_the_others() -> None:
         (["up", "--prot", "1"], "'--port'"),
         (["up", "--port", "70000"], "--port"),
         (["worker", "mailer"], "'projector', 'reactor', 'ingest'"),
+        (["test", "--static", "tests/domain"], "--static runs no tests"),
     ],
 )
 def test_a_wrong_command_line_is_told_with_the_right_one(arguments: list[str], told: str) -> None:
@@ -167,3 +170,21 @@ def test_checks_pass_on_what_failed() -> None:
     done = cairn("test", "--no-such-flag")
     assert done.returncode == 4
     assert "pytest --no-such-flag failed (exit code 4)" in done.stderr
+
+
+def test_what_is_static_is_checked_without_a_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+
+    def run(command: Sequence[Path], **_: object) -> subprocess.CompletedProcess[str]:
+        ran.append(command[0].name)
+        return subprocess.CompletedProcess([], 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    for arguments, expected in (
+        (["--static"], {"ruff", "lint-imports", "deptry", "vulture", "mypy"}),
+        (["-k", "goal"], {"pytest"}),
+        ([], {"ruff", "lint-imports", "deptry", "vulture", "mypy", "pytest"}),
+    ):
+        ran.clear()
+        assert CliRunner().invoke(command_of_tests, arguments).exit_code == 0
+        assert set(ran) == expected
