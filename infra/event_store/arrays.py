@@ -13,7 +13,7 @@ _HEADER: Final = struct.Struct("!IIIII")
 _LENGTH: Final = struct.Struct("!I")
 
 # of pg_type.dat; the types of the elements, which never change
-_BYTEA, _INT8_TYPE, _INT2_TYPE, _INT4_TYPE, _TEXT, _UUID_TYPE = 17, 20, 21, 23, 25, 2950
+_BYTEA, _INT8_TYPE, _INT2_TYPE, _TEXT, _UUID_TYPE = 17, 20, 21, 25, 2950
 
 
 def uuids(values: Iterable[UUID]) -> bytes:
@@ -24,11 +24,6 @@ def uuids(values: Iterable[UUID]) -> bytes:
 def int8s(values: Iterable[int]) -> bytes:
     """`bigint[]`"""
     return _fixed(_INT8_TYPE, 8, [value.to_bytes(8, signed=True) for value in values])
-
-
-def int4s(values: Iterable[int]) -> bytes:
-    """`integer[]`"""
-    return _fixed(_INT4_TYPE, 4, [value.to_bytes(4, signed=True) for value in values])
 
 
 def int2s(values: Iterable[int]) -> bytes:

@@ -1,6 +1,5 @@
 """One page of the log into the tables of one build: rows are read by key in sets, folded, and written in sets."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
@@ -14,8 +13,6 @@ from infra.projecting.folding import NOTHING, Fault, Folder, Held, LeftOut, Rows
 from infra.projecting.quarantine import held_keys, note_faults, note_held
 from infra.projecting.tables import Store, stores
 from projections.projection import Change, Key, Projection
-
-_log = logging.getLogger(__name__)
 
 _COPIED: Final = 50  # new rows from which on a COPY is faster than an INSERT
 

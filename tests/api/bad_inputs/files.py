@@ -6,7 +6,7 @@ import zipfile
 import zlib
 
 from tests.api.bad_inputs.place import Bad, bad, call, hand_in
-from tests.infra.formats.fit_bytes import BEGIN, RECORD, S32, U32, data, define, fit_file, records
+from tests.infra.formats.fit_bytes import BEGIN, RECORD, U32, data, define, fit_file, records
 from tests.infra.formats.test_gpx import gpx, point, track
 from tests.infra.formats.test_hostile_bytes import LAUGHS
 from tests.recordings import TCX
@@ -40,7 +40,6 @@ QUADRATIC = b'<!DOCTYPE gpx [<!ENTITY l0 "' + b"a" * 50_000 + b'">]>'
 FIT = fit_file(records(60))
 SIZES = define(0, 20, [*RECORD[:1], (5, U32)])[:-2] + bytes([200, U32])  # the last field is of 200 bytes, it says
 DEVELOPER = define(0, 20, RECORD, developer=[(0, 250, 9), (1, 250, 9), (0, 250, 8)])
-LINE = [(253, U32), (0, S32), (1, S32)]
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
 
 ENTRIES: list[Bad] = [
