@@ -27,7 +27,7 @@ def not_readable(connection: Connection, projections: Sequence[Projection]) -> s
     if not found:
         return None
     return (
-        f"{', '.join(name for (name,) in found)}: read in a version that this code does not declare: deploy newer code"
+        f"{', '.join(name for (name,) in found)}: read in a version that this code does not declare: run code that does"
     )
 
 

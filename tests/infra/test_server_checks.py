@@ -89,7 +89,7 @@ async def test_what_is_read_in_a_version_that_this_code_does_not_declare_is_told
     checks = ServerChecks(database_url, redis, VAULT, FolderObjects(tmp_path), older)
     await checks.look()
     assert checks.missing() == {
-        "projections": "summaries v1: read in a version that this code does not declare: deploy newer code"
+        "projections": "summaries v1: read in a version that this code does not declare: run code that does"
     }
     database.execute(_STANDBY)
     await checks.look()
