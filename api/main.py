@@ -69,7 +69,7 @@ def main() -> None:
 async def serve(settings: Settings, host: str, port: int, drain_seconds: float = 0.0) -> int:
     """Serve until a signal or a fault that nothing here can mend; the exit code."""
     allow_many_files()
-    async with open_parts(settings) as parts:
+    async with open_parts(settings, announced=True) as parts:
         with suppress(TimeoutError):
             await asyncio.wait_for(parts.checks.look(), _FIRST_LOOK_SECONDS)
         if _is_refused(parts.checks):

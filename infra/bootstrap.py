@@ -68,8 +68,11 @@ class Parts:
 
 
 @asynccontextmanager
-async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
-    """Parts that connect when they are first needed: a server that is away is waited for, not required."""
+async def open_parts(settings: Settings, *, announced: bool = False) -> AsyncIterator[Parts]:
+    """Parts that connect when they are first needed: a server that is away is waited for, not required.
+
+    `announced`: the process reads projections, see `ReadModels`.
+    """
     redis = AsyncRedis.from_url(
         settings.redis_url,
         protocol=2,
@@ -85,7 +88,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         retry=AsyncRetry(NoBackoff(), 1),
     )
     vault = Vault(settings.master_keys)
-    read_models = ReadModels(settings.database_url, connections=_READ_CONNECTIONS)
+    read_models = ReadModels(settings.database_url, connections=_READ_CONNECTIONS, announced=announced)
     master = MasterKeys(settings.master_keys)
     keys = UserKeys(read_models, master)
     streams = EventStore(PostgresLog(settings.database_url), keys, appended=Bell(redis).ring)

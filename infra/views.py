@@ -63,9 +63,19 @@ Standings = Mapping[str, Standing]
 
 
 class ReadModels:
-    """Connections for queries, and waiting for a position. Implements `api.services.ReadModels`."""
+    """Connections for queries, and waiting for a position. Implements `api.services.ReadModels`.
 
-    def __init__(self, database_url: str, *, connections: int, projections: Sequence[Projection] = PROJECTIONS) -> None:
+    `announced`: projections are read over them, so that no version is dropped which is all that this code knows.
+    """
+
+    def __init__(
+        self,
+        database_url: str,
+        *,
+        connections: int,
+        projections: Sequence[Projection] = PROJECTIONS,
+        announced: bool = False,
+    ) -> None:
         self._pool = AsyncConnectionPool(
             database_url,
             connection_class=Impatient,
@@ -87,8 +97,8 @@ class ReadModels:
         self._builds = ""
         self._read_at = -_POINTERS_SECONDS
         self._reading = asyncio.Lock()
-        self._projections = {(projection.name, projection.version) for projection in projections}
-        self._declared = self._projections | {(REACTORS, 0)}
+        self._declared = {(projection.name, projection.version) for projection in projections} | {(REACTORS, 0)}
+        self._announced = announced
         self.shadowing = Shadowing(projections)
 
     async def _configure(self, connection: AsyncConnection) -> None:
@@ -96,7 +106,8 @@ class ReadModels:
         await connection.execute(DURABLE)
         # before the connection hangs up: only silence means death
         await connection.execute("SET statement_timeout = '4s'")
-        await announce(connection, self._projections)
+        if self._announced:
+            await announce(connection, self._declared)
 
     async def open(self) -> None:
         """Begin to connect; a server that is away is waited for in the background."""

@@ -224,8 +224,8 @@ class Lifecycle:
             )
         if hosts := only_knowing(self._connection, standby, read):
             raise Fault(
-                f"{standby} is read by processes whose code does not declare {read} (at {', '.join(hosts)}): deploy "
-                f"the code that does to them, or stop them; then run the same command again. Nothing was dropped."
+                f"{standby} is read by API processes whose code does not declare {read} (at {', '.join(hosts)}): "
+                f"deploy the code that does to them, or stop them; then repeat this command. Nothing was dropped."
             )
 
     def abandon(self, name: str) -> list[Build]:

@@ -1,4 +1,4 @@
-"""Which versions the processes that read know. They say so by locks, which end with their connections: there is nothing
+"""Which versions API processes know. They say so by locks, which end with their connections: there is nothing
 to renew, and nobody who is gone is waited for.
 """
 

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("history")
 
 @asynccontextmanager
 async def reading(url: str, projections: Sequence[Projection] = PROJECTIONS) -> AsyncIterator[ReadModels]:
-    models = ReadModels(url, connections=2, projections=projections)
+    models = ReadModels(url, connections=2, projections=projections, announced=True)
     await models.open()
     try:
         yield models
@@ -125,7 +125,9 @@ async def test_what_a_process_of_older_code_reads_is_not_dropped(operator: Opera
         for one in (models, others):
             async with one.connection():
                 pass
-        with pytest.raises(Fault, match=r"summaries v1 is read by processes whose code does not declare summaries v2 "):
+        with pytest.raises(
+            Fault, match=r"summaries v1 is read by API processes whose code does not declare summaries v2 "
+        ):
             await asyncio.to_thread(lifecycle.collect, None)
     async with reading(operator.url, newer) as others, others.connection():
         assert [str(build) for build in await asyncio.to_thread(lifecycle.collect, None)] == ["summaries v1"]
