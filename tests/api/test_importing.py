@@ -10,6 +10,7 @@ import click.testing
 import pytest
 
 from api.client import Client
+from tests import recordings
 from tests.exports import garmin, runkeeper, strava, zipped
 from workers.cli.importing.command import import_command
 
@@ -26,10 +27,10 @@ def exports(tmp_path: Path) -> Path:
     return folder
 
 
-async def run(folder: Path, url: str, email: str, journal: Path, *more: str) -> Any:
+async def run(path: Path, url: str, email: str, journal: Path, *more: str) -> Any:
     """The command's report."""
     account = ("--email", email, "--password", PASSWORD, "--server", url, "--journal", str(journal))
-    arguments = [str(folder), *account, "--json", *more]
+    arguments = [str(path), *account, "--json", *more]
     done = await asyncio.to_thread(click.testing.CliRunner().invoke, import_command, arguments)
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)
@@ -88,6 +89,23 @@ async def test_notes_that_a_cut_off_run_left_out_are_brought_by_the_next(
         await _until_noted(anna, canal, "")  # the next run must not see it as it was before
         await run(exports, served, email, tmp_path / "another journal")
         await _until_noted(anna, canal, 'Easy, with "strides"')
+
+
+async def test_the_better_recording_of_a_run_comes_once_the_first_is_deleted(served: str, tmp_path: Path) -> None:
+    email = f"anna-{uuid4().hex}@example.com"
+    for name, body in (("a.gpx", recordings.gpx()), ("b.fit", recordings.fit())):
+        (tmp_path / name).write_bytes(body)
+    for name, verdict in (("a.gpx", "imported"), ("b.fit", "duplicate"), ("b.fit", "duplicate")):
+        assert (await run(tmp_path / name, served, email, tmp_path / "journal"))["counts"] == {verdict: 1}
+    async with Client(served) as anna:
+        await anna.sign_in(email, PASSWORD)
+        (card,) = await anna.activities(anna.user_id)
+        await anna.command("DELETE", f"/activities/{card['activity_id']}", b"", "")
+        while await anna.activities(anna.user_id):
+            await asyncio.sleep(0.1)
+        for verdict, known in (("imported", "journal"), ("already there", "journal"), ("already there", "another")):
+            assert (await run(tmp_path / "b.fit", served, email, tmp_path / known))["counts"] == {verdict: 1}
+        assert len(await anna.activities(anna.user_id)) == 1
 
 
 async def _until_noted(runner: Client, activity_id: str, notes: str) -> None:

@@ -1,12 +1,17 @@
 """`cairn import` where the server and the files are not as one would like."""
 
 import asyncio
+import csv
 import gzip
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import click.testing
 import pytest
@@ -151,10 +156,10 @@ async def test_a_file_that_cannot_be_read_is_named_and_the_others_go_on(tmp_path
     failed = Answer(202, {"status": "failed", "problem": {"detail": "no points"}})
     async with network(server(lambda _: failed)) as (url, _):
         done = await run(tmp_path, *ACCOUNT, "--server", url)
-    assert done.exit_code == 0
+    assert done.exit_code == 1
     assert "cannot be read" in next(line for line in done.stdout.splitlines() if line.startswith("cut.fit.gz"))
-    assert done.stdout.splitlines()[-1] == "2 failed"
-    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["failed", "failed"]
+    assert done.stdout.splitlines()[-1] == "1 failed, 1 not opened"
+    assert sorted(line.partition(":")[0] for line in done.stderr.splitlines()) == ["failed", "not opened"]
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="its file names are always UTF-8")
@@ -219,6 +224,7 @@ async def test_an_account_that_cannot_be_opened_says_why(run_file: Path) -> None
         done = await run(run_file, *ACCOUNT, "--server", url)
     assert isinstance(done.exception, Fault)
     assert "no account can be opened for anna@example.com" in str(done.exception)
+    assert "the password is not that of anna@example.com" in str(done.exception)  # nobody can tell which it is
     assert "password: too short" in str(done.exception)
 
 
@@ -306,6 +312,184 @@ async def test_of_a_long_list_what_asks_for_a_look_is_shown_and_the_report_has_a
     assert lines[3].startswith("failed: no run could be read")
     assert lines[4:] == ["1 failed, 8 imported"]
     assert len((tmp_path / "report.csv").read_text().splitlines()) == 10
+
+
+async def test_a_report_that_cannot_be_written_is_found_out_before_anything_is_sent(
+    tmp_path: Path, run_file: Path
+) -> None:
+    async with network(server(lambda _: Answer(202, READY))) as (url, asked):
+        done = await run(run_file, *ACCOUNT, "--server", url, "--report", tmp_path / "nowhere" / "report.csv")
+    assert "report.csv cannot be written" in str(done.exception)
+    assert not asked
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+async def test_a_report_that_finds_no_room_is_told_all_the_same(run_file: Path) -> None:
+    async with network(server(lambda _: Answer(202, READY))) as (url, _):
+        done = await run(run_file, *ACCOUNT, "--server", url, "--report", "/dev/full")
+    assert "/dev/full cannot be written" in str(done.exception)
+    assert done.stdout.splitlines()[-1] == "1 imported"
+
+
+async def test_a_report_takes_the_place_of_the_last_one(tmp_path: Path, run_file: Path) -> None:
+    report = tmp_path / "report.csv"
+    report.write_text("a longer report\n" * 100)
+    async with network(server(lambda _: Answer(202, READY))) as (url, _):
+        await run(run_file, *ACCOUNT, "--server", url, "--report", report)
+    assert [row["verdict"] for row in csv.DictReader(report.read_text().splitlines())] == ["imported"]
+
+
+@pytest.mark.parametrize("first_is_there", [True, False])
+async def test_what_was_a_duplicate_of_a_run_that_is_deleted_by_now_is_sent_anew(
+    run_file: Path, *, first_is_there: bool
+) -> None:
+    placed: list[str] = []
+
+    def answer(request: Request) -> Answer:
+        method, path = request.line.split(" ")
+        if path.startswith("/v1/sessions"):
+            return SESSION
+        if method == "PUT":
+            placed.append(path)
+            return Answer(202, {"status": "ready", "activities": [RUN_2]})
+        if path.endswith("/upload") and not placed and RUN_1 not in path:
+            placed.append("")  # of the first id, the server knows this much
+            return Answer(200, {"status": "duplicate", "duplicate_of": RUN_1, "matched": "track", "activities": []})
+        there = {RUN_2} | ({RUN_1} if first_is_there else set())
+        found = path.rpartition("/")[2]
+        return Answer(200, activity(found, "running")) if found in there else Answer(404, {"code": "not-found"})
+
+    async with network(answer) as (url, _):
+        done = await run(run_file, *ACCOUNT, "--server", url, "--json")
+    counts = json.loads(done.stdout)["counts"]
+    assert (counts, len(placed)) == (({"duplicate": 1}, 1) if first_is_there else ({"imported": 1}, 2))
+
+
+async def test_what_the_journal_has_and_the_account_has_not_is_looked_at_again(tmp_path: Path) -> None:
+    folder, there = tmp_path / "runs", [RUN_1]
+    folder.mkdir()
+    for name in ("a.fit", "b.fit"):
+        (folder / name).write_bytes(name.encode())
+
+    def upload(request: Request) -> Answer:
+        return Answer(202, {"status": "ready", "activities": [RUN_1 if request.body == b"a.fit" else RUN_2]})
+
+    script = server(upload, **{one: Answer(200, activity(one, "running")) for one in (RUN_1, RUN_2)})
+
+    def answer(request: Request) -> Answer:
+        if "/activities?limit=100" not in request.line:
+            return script(request)
+        last = "cursor" in request.line  # there are two pages
+        items = [{"activity_id": one} for one in there] if last else []
+        return Answer(200, {"items": items, "next_cursor": None if last else "next"})
+
+    arguments = (folder, *ACCOUNT, "--json", "--journal", tmp_path / "journal")
+    sent = []
+    for expected in ({"imported": 2}, {"already there": 1, "imported": 1}):  # a backup without b was put back
+        async with network(answer) as (url, asked):
+            done = await run(*arguments, "--server", url)
+        assert json.loads(done.stdout)["counts"] == expected
+        sent.append(sorted(request.body for request in asked if request.line.startswith("PUT")))
+    assert sent == [[b"a.fit", b"b.fit"], [b"b.fit"]]
+
+
+async def test_once_a_server_is_away_the_rest_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.cli.importing.command.PATIENCE_SECONDS", 0.2)
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    for number in range(40):
+        (folder / f"{number:02}.fit").write_bytes(b"bytes %d" % number)
+
+    def dies(request: Request) -> Answer | None:
+        return None if request.line.startswith("PUT") or "/upload" in request.line else SESSION
+
+    async with network(dies) as (url, asked):
+        done = await run(folder, *ACCOUNT, "--server", url, "--json")
+    assert (done.exit_code, json.loads(done.stdout)["counts"]) == (1, {"not sent": 40})
+    assert json.loads(done.stdout)["files"][-1]["note"] == "the server does not answer any more"
+    assert len({request.line for request in asked}) < 12
+
+
+async def test_a_sport_that_is_given_is_that_of_recordings_of_which_no_export_tells_it(run_file: Path) -> None:
+    async with network(server(lambda _: Answer(202, READY))) as (url, asked):
+        await run(run_file, *ACCOUNT, "--server", url, "--sport", "hiking")
+    sent = next(request.line.split(" ")[1] for request in asked if request.line.startswith("PUT"))
+    assert parse_qs(urlsplit(sent).query) == {"sport": ["hiking"]}
+
+
+@pytest.mark.parametrize(
+    ("is_new", "has", "given", "machine", "is_set"),
+    [
+        (True, None, None, "Europe/Berlin", "Europe/Berlin"),
+        (True, None, "Asia/Tokyo", "Europe/Berlin", "Asia/Tokyo"),
+        (True, None, None, "Etc/UTC", None),
+        (False, None, None, "Europe/Berlin", None),
+        (False, None, "Asia/Tokyo", "Europe/Berlin", "Asia/Tokyo"),
+        (False, "Asia/Tokyo", "Asia/Tokyo", "Europe/Berlin", None),
+        (False, "Asia/Tokyo", None, "Europe/Berlin", None),
+    ],
+)
+async def test_an_account_has_a_time_zone_before_anything_is_sent_or_the_lack_is_told(
+    run_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_new: bool,
+    has: str | None,
+    given: str | None,
+    machine: str,
+    is_set: str | None,
+) -> None:
+    monkeypatch.setenv("TZ", machine)
+    script = server(lambda _: Answer(202, READY), me=Answer(200, {"time_zone": has}))
+
+    def answer(request: Request) -> Answer:
+        if request.line == "POST /v1/sessions" and is_new:
+            return Answer(401, {"code": "sign-in-refused"})
+        if request.line == "POST /v1/users":
+            return SESSION
+        return Answer(204, b"") if request.line.startswith("PATCH") else script(request)
+
+    more = ("--time-zone", given) if given else ()
+    async with network(answer) as (url, asked):
+        done = await run(run_file, *ACCOUNT, "--server", url, *more)
+    writes = [request for request in asked if request.line.startswith(("PATCH", "PUT"))]
+    told = [json.loads(request.body)["time_zone"] for request in writes[:-1]]
+    assert (done.exit_code, told) == (0, [is_set] if is_set else [])
+    assert ("NO TIME ZONE" in done.stderr) is ("NO TIME ZONE" in done.stdout) is (has is is_set is None)
+
+
+async def test_a_time_zone_that_the_account_has_not_stops_it(run_file: Path) -> None:
+    script = server(lambda _: Answer(202, READY), me=Answer(200, {"time_zone": "Asia/Tokyo"}))
+    async with network(script) as (url, asked):
+        done = await run(run_file, *ACCOUNT, "--server", url, "--time-zone", "Europe/Berlin")
+    assert "the time zone of anna@example.com is Asia/Tokyo" in str(done.exception)
+    assert not [request for request in asked if request.line.startswith("PUT")]
+
+
+async def test_a_time_zone_that_is_none_is_refused(run_file: Path) -> None:
+    done = await run(run_file, *ACCOUNT, "--time-zone", "Berlin")
+    assert (done.exit_code, "Europe/Berlin" in done.stderr) == (2, True)
+
+
+async def test_ctrl_c_ends_it_and_a_second_one_in_any_case(run_file: Path) -> None:
+    stuck = "def items(*_): time.sleep(600); yield"  # as on a disk of the network that does not answer
+    command = f"import time, workers.cli.importing.command as one\n{stuck}\none.items = items; one.import_command()"
+    async with network(server(lambda _: Answer(202, READY))) as (url, asked):
+        arguments = [sys.executable, "-P", "-c", command, str(run_file), *ACCOUNT, "--server", url]
+        process = await asyncio.create_subprocess_exec(*arguments, stderr=subprocess.PIPE)
+        async with asyncio.timeout(60):
+            while not asked:
+                await asyncio.sleep(0.1)
+            ends_at = time.monotonic() + 1  # it is stuck by then
+            while process.returncode is None:
+                if time.monotonic() > ends_at:
+                    process.send_signal(signal.SIGINT)
+                    ends_at = time.monotonic() + 2
+                await asyncio.sleep(0.1)
+        assert b"Traceback" not in await process.stderr.read()  # type: ignore[union-attr]
+    assert process.returncode == -signal.SIGINT
 
 
 async def test_a_journal_that_cannot_be_written_says_what_to_do(run_file: Path) -> None:

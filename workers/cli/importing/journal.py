@@ -1,11 +1,12 @@
 """What was brought in already, a line for each entry, so that the next run does not read it again.
 
-Only speed hangs on it: without it, the server still knows the same bytes again.
+Only speed hangs on it: without it, the server still knows the same bytes again. It is believed as far as the account
+has what it names: a server may have been put back to what it was before, and what a duplicate was of may be deleted.
 """
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import IO, Any, Final, Self
 from uuid import UUID
@@ -45,6 +46,15 @@ class Journal:
         """Done."""
         self._file.close()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was done for this account yet."""
+        return not self._known
+
+    def doubt(self, there: Collection[str]) -> None:
+        """Forget the entries of whose activities, or of what they are duplicates of, none is among these."""
+        self._known = {key: row for key, row in self._known.items() if _is_there(row, there)}
+
     def row(self, key: str) -> dict[str, Any] | None:
         """What came of the entry, if it is done."""
         found = self._known.get(key)
@@ -56,6 +66,12 @@ class Journal:
         kept["activities"] = [{"activity_id": seen["activity_id"]} for seen in row.get("activities", ())]
         self._file.write(json.dumps({"account": self._account, "key": key, **kept}) + "\n")
         self._file.flush()
+
+
+def _is_there(row: Mapping[str, Any], there: Collection[str]) -> bool:
+    named = [seen["activity_id"] for seen in row.get("activities", ())]
+    named += [row["duplicate_of"]] if "duplicate_of" in row else []
+    return not named or any(one in there for one in named)
 
 
 def _parsed(line: str, account: str) -> tuple[str, dict[str, Any]] | None:

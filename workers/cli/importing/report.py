@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import IO, Any, Final, Protocol
 
 import click
 from msgspec import Struct
@@ -108,16 +108,28 @@ def write_json(report: Report) -> None:
     click.echo(json.dumps(found, indent=2))
 
 
-def write_csv(report: Report, path: Path) -> None:
-    """A row for each activity, and for each file that has none; `Fault`."""
+def opened(path: Path) -> IO[str]:
+    """The file for a report, as it was until one is written: an import takes hours, and first of all its report must
+    have a place. `Fault`.
+    """
     try:
-        with path.open("w", newline="", encoding="utf-8", errors="replace") as file:
+        return path.open("a", newline="", encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise Fault(f"the report {path} cannot be written: {error.strerror}") from None
+
+
+def write_csv(report: Report, file: IO[str]) -> None:
+    """A row for each activity, and for each file that has none, in the place of what the file had; `Fault`."""
+    try:
+        with file:
+            if file.seekable():
+                file.truncate(0)
             writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
             writer.writeheader()
             for row in report.rows:
                 writer.writerows({**seen, **row} for seen in row.get("activities") or [{}])
     except OSError as error:
-        raise Fault(f"the report {path} cannot be written: {error.strerror}") from None
+        raise Fault(f"the report {file.name} cannot be written: {error.strerror}") from None
 
 
 def write_table(report: Report) -> None:

@@ -2,22 +2,22 @@
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from msgspec import Struct
 
-from api.client import Client
-from domain.measures import Visibility
-from workers.cli.importing.entries import Entry, Item, Left, NoActivity, NotRead, Remark, Skipped, Told
+from api.client import Client, Unreachable
+from workers.cli.importing.entries import NOT_OPENED, Entry, Item, Left, NoActivity, NotRead, Remark, Skipped, Told
 from workers.cli.importing.journal import Journal
 from workers.cli.importing.report import Progressing, Report, Row
-from workers.cli.importing.sending import bring
+from workers.cli.importing.sending import Wanted, bring
 
 _DONE: Final = frozenset(
     {"imported", "already there", "duplicate", "failed"}
 )  # a verdict of the server's on these bytes
 _OTHER: Final = "no activity"
+_SILENT: Final = "the server does not answer any more"
 
 
 class Read(Struct, frozen=True):
@@ -33,8 +33,10 @@ class Read(Struct, frozen=True):
 Step = Read | Row | Remark | None  # None: it is of no interest
 
 
-def steps(items: Iterable[Item], journal: Journal) -> Iterator[Step]:
-    """What is to be done about each: send it, or only tell of it. What the journal knows is not read."""
+def steps(items: Iterable[Item], journal: Journal, why_not: Callable[[], str] = str) -> Iterator[Step]:
+    """What is to be done about each: send it, or only tell of it. What the journal knows is not read, nor anything once
+    there is a reason for sending nothing more.
+    """
     first: dict[str, str] = {}  # by the hash of the bytes: the file that brought them
     for item in items:
         match item:
@@ -43,8 +45,12 @@ def steps(items: Iterable[Item], journal: Journal) -> Iterator[Step]:
             case Left(file=file, note=note, verdict=verdict):
                 yield {"file": file, "verdict": verdict, "note": note}
             case Entry(file=file, key=key):
-                row = journal.row(key)
-                yield _read(item, journal, first) if row is None else _known(file, row)
+                if (row := journal.row(key)) is not None:
+                    yield _known(file, row)
+                elif note := why_not():
+                    yield {"file": file, "verdict": "not sent", "note": note}
+                else:
+                    yield _read(item, journal, first)
 
 
 def _known(file: str, row: Row) -> Row | None:
@@ -64,7 +70,7 @@ def _read(entry: Entry, journal: Journal, first: dict[str, str]) -> Step:
     except Skipped as what:
         return {"file": entry.file, "verdict": "skipped", "note": str(what)}
     except NotRead as fault:
-        return {"file": entry.file, "verdict": "failed", "note": str(fault)}
+        return {"file": entry.file, "verdict": NOT_OPENED, "note": str(fault)}
     sha256 = hashlib.sha256(body).hexdigest()
     if sha256 in first:
         return {"file": entry.file, "verdict": "duplicate", "note": f"the same bytes as {first[sha256]}"}
@@ -73,10 +79,28 @@ def _read(entry: Entry, journal: Journal, first: dict[str, str]) -> Step:
 
 
 async def import_all(
-    client: Client, found: Iterator[Step], journal: Journal, told: Progressing, jobs: int, visibility: Visibility | None
+    client: Client, items: Iterable[Item], journal: Journal, told: Progressing, jobs: int, wanted: Wanted
 ) -> Report:
-    """Bring all of it; `jobs` recordings are in memory and on their way at once."""
+    """Bring all of it; `jobs` recordings are in memory and on their way at once.
+
+    A server that answers nothing while one of them has patience, nor anybody else, is away: the rest is not sent.
+    """
     report, turn, end = Report(), asyncio.Lock(), object()
+    found, answered, why_not = steps(items, journal, lambda: why_not), 0, ""
+
+    async def brought(one: Read) -> Row:
+        nonlocal answered, why_not
+        if why_not:
+            return {"verdict": "not sent", "note": why_not}
+        before = answered
+        try:
+            row = await bring(client, one.body, one.sha256, one.told, wanted)
+        except Unreachable as silence:
+            if answered == before:
+                why_not = _SILENT
+            return {"verdict": "not sent", "note": str(silence)}
+        answered += 1
+        return row
 
     async def work() -> None:
         while True:
@@ -87,7 +111,7 @@ async def import_all(
                 place = _placed(report, step)
             row = report.rows[place] if place is not None else None
             if row is not None and isinstance(step, Read):
-                row |= await bring(client, step.body, step.sha256, step.told, visibility)
+                row |= await brought(step)
                 if row["verdict"] in _DONE:
                     journal.add(step.key, row)
             if not isinstance(step, Remark):

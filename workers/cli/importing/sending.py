@@ -5,8 +5,10 @@ import time
 from typing import Any, Final
 from uuid import UUID, uuid5
 
-from api.client import Client, Refused, Unreachable
-from domain.measures import Visibility
+from msgspec import Struct
+
+from api.client import Client, Refused
+from domain.measures import Sport, Visibility
 from domain.uploads import PASSING
 from workers.cli.importing.entries import Told
 
@@ -14,29 +16,40 @@ NAMESPACE: Final = UUID("6e7b0a52-2f0c-5a37-9c55-0c3a8f6f1d10")  # of imported a
 _POLL_SECONDS: Final = 0.2
 _VERDICT_SECONDS: Final = 300.0
 _SHOWN_SECONDS: Final = 20.0  # from a verdict until its activity can be read
+_PAGE: Final = 100  # as many as a read tells at once
+_MOST_IDS: Final = 20  # of the same bytes: one more each time that the run was there already, and was deleted since
 
 Row = dict[str, Any]
 
 
-def imported_id(user_id: UUID | None, sha256: str) -> UUID:
-    """Of the activity that these bytes are of this runner."""
-    return uuid5(NAMESPACE, f"{user_id}/{sha256}")
+def imported_id(user_id: UUID | None, sha256: str, number: int = 1) -> UUID:
+    """Of the activity that these bytes are of this runner; numbers above one are of later tries."""
+    name = f"{user_id}/{sha256}"
+    return uuid5(NAMESPACE, name if number == 1 else f"{name}/{number}")
 
 
-async def bring(client: Client, body: bytes, sha256: str, told: Told, visibility: Visibility | None) -> Row:
-    """What came of it. The id hangs on the bytes: brought again, they meet the same activity.
+class Wanted(Struct, frozen=True):
+    """What the command's caller says of all recordings. `sport` is for those of which no export says it."""
+
+    visibility: Visibility | None = None
+    sport: Sport | None = None
+
+
+async def bring(client: Client, body: bytes, sha256: str, told: Told, wanted: Wanted) -> Row:
+    """What came of it; `Unreachable`. The id hangs on the bytes: brought again, they meet the same activity. Only where
+    they were a duplicate of a run that is deleted by now, they are brought under another id.
 
     Title and sport go along with the bytes; notes follow when the activity is there. What the runner has written since
     is not touched: bytes that the server has are not sent again, and notes are written only where there are none. Bytes
     that failed for a reason that may pass are sent once more; when they fail so again, they count as not sent.
     """
-    activity_id = imported_id(client.user_id, sha256)
 
     async def upload() -> Row:
-        return await client.upload(activity_id, body, title=told.title, sport=told.sport, visibility=visibility)
+        sport = told.sport or wanted.sport
+        return await client.upload(activity_id, body, title=told.title, sport=sport, visibility=wanted.visibility)
 
     try:
-        found = await _state(client, activity_id)
+        activity_id, found = await _place(client, sha256)
         state = await _verdict(client, activity_id, found or await upload())
         if again := _may_pass(state):
             state = await _verdict(client, activity_id, await upload())
@@ -44,8 +57,46 @@ async def bring(client: Client, body: bytes, sha256: str, told: Told, visibility
     except Refused as refusal:
         about_the_file = refusal.code.startswith("recording-") or refusal.code == "body-too-large"
         return {"verdict": "failed" if about_the_file else "not sent", "note": with_errors(refusal)}
-    except Unreachable as silence:
-        return {"verdict": "not sent", "note": str(silence)}
+
+
+async def _place(client: Client, sha256: str) -> tuple[UUID, Row | None]:
+    """The id for these bytes, and what the server knows of them under it: the first that does not say that they are
+    what is not there any more.
+    """
+    for number in range(1, _MOST_IDS + 1):
+        activity_id = imported_id(client.user_id, sha256, number)
+        found = await _state(client, activity_id)
+        if found is None or found["status"] != "duplicate" or await _is_there(client, found["duplicate_of"]):
+            break
+    return activity_id, found
+
+
+async def _is_there(client: Client, first: str) -> bool:
+    """Whether there is a run of an upload; of a file with several sessions, one of them."""
+    made = (await _state(client, UUID(first)) or {}).get("activities", ())
+    return any([not await _is_missing(client, activity_id) for activity_id in {first, *made}])
+
+
+async def _is_missing(client: Client, activity_id: str) -> bool:
+    try:
+        await client.activity(activity_id)
+    except Refused as refusal:
+        return refusal.is_missing
+    return False
+
+
+async def all_there(client: Client) -> set[str] | None:
+    """The ids of all of the account's activities, a hundred at a time; None when the server does not tell them."""
+    found, cursor = set[str](), ""
+    while True:
+        try:
+            page = await client.get(f"/users/{client.user_id}/activities?limit={_PAGE}{cursor}", "items")
+        except Refused:
+            return None
+        found.update(card["activity_id"] for card in page["items"])
+        if page.get("next_cursor") is None:
+            return found
+        cursor = f"&cursor={page['next_cursor']}"
 
 
 async def _state(client: Client, activity_id: UUID) -> Row | None:
