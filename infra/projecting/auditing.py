@@ -16,7 +16,7 @@ from infra.keys import MasterKeys
 from infra.projecting.builds import Build, Registry
 from infra.projecting.folding import Held
 from infra.projecting.holding import held_together
-from infra.projecting.leaving import leaving
+from infra.projecting.leaving import leaving, parked_owners
 from infra.projecting.quarantine import held_keys
 from infra.projecting.refold import Part, left_out, refold
 from infra.projecting.tables import Store, prepare, stores
@@ -42,6 +42,7 @@ class Audited(Struct, frozen=True):
     rows: int
     differing: int  # rows
     differences: Sequence[Drift]  # the first of them
+    left_out: int = 0  # owners of streams that cannot be read
 
 
 def audit(database_url: str, registry: Registry, master: MasterKeys, name: str | None, percent: float) -> list[Audited]:
@@ -93,9 +94,11 @@ def _audit(
             store = stores(projection, build.schema_name)[table]
             folded = {store.key_of(row): row for row in one.of_table(table)}
             found += _drift(store, folded, live[table], held)
-    gone = {*leaving(reading, position)}
+    parked = parked_owners(reading)  # after the log was read, which finds them
+    gone = {*leaving(reading, position), *parked}
     drift = [one for owner, one in found if owner not in gone]
-    return Audited(str(build), position, len(partitions), sum(map(len, live.values())), len(drift), drift[:_SHOWN])
+    rows = sum(map(len, live.values()))
+    return Audited(str(build), position, len(partitions), rows, len(drift), drift[:_SHOWN], len(parked))
 
 
 def _drift(

@@ -24,6 +24,7 @@ from infra.positions import to_token
 from infra.projecting.builds import FOLLOWED, Build, Registry
 from infra.projecting.folding import Folder
 from infra.projecting.holding import alone, locked_together
+from infra.projecting.leaving import parked_owners
 from infra.projecting.quarantine import Quarantined, note_faults, quarantined
 from infra.projecting.refold import Part, Refold, left_out
 from infra.projecting.refolded import note_refolded
@@ -132,8 +133,20 @@ class Healer:
         return [row for stream in streams for row in stream if row.position >= position]
 
     def rebuild_owners(self, name: str | None, owners: Collection[UUID]) -> list[Healed]:
-        """Make all rows that belong to these users anew, in every build that is filled."""
-        return self._refill([(build, set(owners)) for build in self._followed(name)], unparked=[])
+        """Make all rows that belong to these users anew, in every build that is filled.
+
+        `Fault` where a stream of theirs cannot be read: what it said is in the rows, and not in those made anew.
+        """
+        return self._refill([(build, set(owners)) for build in self._followed(name)], unparked=[], readable=True)
+
+    def _refuse_unreadable(self, owners: Collection[UUID]) -> None:
+        found = parked_owners(self._reading)
+        lines = [f"stream {stream} of user {owner}" for owner in owners for stream in found.get(owner, ())]
+        if lines:
+            raise Fault(
+                f"{', '.join(lines)} cannot be read, and rows that have what it said would be lost: cairn events show "
+                "STREAM says why; once that is mended, cairn projections heal makes these users' rows anew."
+            )
 
     def _followed(self, name: str | None) -> list[Build]:
         return [
@@ -168,13 +181,19 @@ class Healer:
         wanted: Sequence[tuple[Build, set[UUID]]],
         unparked: Sequence[UUID],
         taken_back: tuple[str, int] = ("", 0),
+        *,
+        readable: bool = False,
     ) -> list[Healed]:
-        """`taken_back`: a projection, and the position of an event that it was to leave out so far."""
+        """`taken_back`: a projection, and the position of an event that it was to leave out so far. `readable`: only
+        where all of the owners' own streams can be read.
+        """
         if not wanted and not unparked and not taken_back[1]:
             return []
         made = [_Anew(build, owners, list(self._parts(build, owners, taken_back))) for build, owners in wanted]
         for one in made:
             self._read(one, self._taken(one.build), unparked)  # the most of it while workers still go on
+            if readable:
+                self._refuse_unreadable(one.owners)
             self._derive(one, unparked)
         held = self._followed(None) if unparked else [build for build, _ in wanted]
         schemas = [build.schema_name for build in held]

@@ -1,4 +1,8 @@
-"""Users who are being erased: their key is gone, and the event that takes their rows away is yet to come."""
+"""Users whose rows need not be as the log has them: of whom something cannot be read any more.
+
+Those who are being erased: their key is gone, and the event that takes their rows away is yet to come. And those of
+whom a stream is parked: rows from before it was damaged are better than what can be folded now.
+"""
 
 from datetime import timedelta
 from typing import Final, LiteralString
@@ -18,6 +22,15 @@ def leaving(connection: Connection, position: int) -> list[UUID]:
     return [owner for (owner,) in connection.execute(_LEAVING, (_SLACK, position))]
 
 
+def parked_owners(connection: Connection) -> dict[UUID, list[UUID]]:
+    """The streams that are parked, by their owners."""
+    found: dict[UUID, list[UUID]] = {}
+    for owner, stream in connection.execute(_PARKED):
+        found.setdefault(owner, []).append(stream)
+    return found
+
+
+_PARKED: Final[LiteralString] = "SELECT owner_id, stream_id FROM parked_streams ORDER BY position"
 _LEAVING: Final[LiteralString] = """
     SELECT owner_id FROM user_keys
     WHERE destroyed_at > (SELECT recorded_at - %s FROM stored_events WHERE notification_id = %s)

@@ -12,6 +12,7 @@ from infra.event_store.fence import Fence
 from infra.faults import Fault
 from infra.projecting.builds import DIFFERS, UNFINISHED, Build, Registry
 from infra.projecting.holding import locked_together
+from infra.projecting.leaving import parked_owners
 from infra.projecting.readers import only_knowing
 from infra.projecting.shards import LEASE_SECONDS, change_shards, known_as
 from infra.projecting.verify import Verdict, differing_advice, verify
@@ -145,7 +146,8 @@ class Lifecycle:
             raise _exchanged_meanwhile(name)
         differs = build.state == "verifying" and build.reason == DIFFERS
         if build.state not in {"ready", "standby"} and not (differs and although_it_differs):
-            advice = f" It differs: {differing_advice(name)}." if differs else ""
+            parked = sum(map(len, parked_owners(self._connection).values()))
+            advice = f" It differs: {differing_advice(name, parked)}." if differs else ""
             raise Fault(
                 f"{build} is {build.state} and not verified: run cairn projections verify {name} first, or rebuild it."
                 f"{advice}"

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, Final
+from uuid import UUID
 
 import psycopg
 from msgspec import Struct
@@ -15,7 +16,7 @@ from infra.faults import Fault
 from infra.projecting.builds import Build, Registry
 from infra.projecting.columns import columns_of
 from infra.projecting.holding import held_together, release
-from infra.projecting.leaving import leaving
+from infra.projecting.leaving import leaving, parked_owners
 from projections.projection import Projection, Table
 
 SHOWN: Final = 10  # differing keys of a table, with their rows
@@ -45,7 +46,8 @@ class Verdict(Struct, frozen=True):
     new: str
     position: int
     compared: Sequence[Compared]
-    left_out: int  # owners with a quarantined key, or just being erased, whose rows were not compared
+    left_out: int  # owners whose rows were not compared: quarantined, of a parked stream, or just being erased
+    parked: int = 0  # streams
 
     @property
     def equal(self) -> bool:
@@ -55,12 +57,18 @@ class Verdict(Struct, frozen=True):
     @property
     def advice(self) -> str:
         """What to do where they differ."""
-        return differing_advice(self.new.partition(" ")[0])
+        return differing_advice(self.new.partition(" ")[0], self.parked)
 
 
-def differing_advice(name: str) -> str:
-    """Which of two builds of a projection is wrong, and what mends it."""
-    return (
+def differing_advice(name: str, parked: int) -> str:
+    """Which of two builds of a projection is wrong, and what mends it. `parked`: streams that cannot be read, of which
+    what is read may well have more than the log.
+    """
+    mended = (
+        f"{parked} streams cannot be read, which comes first: cairn projections quarantine list names them, and cairn "
+        "projections heal lets them go on once they are mended; then, "
+    )
+    return (mended if parked else "") + (
         f"where cairn projections audit {name} --sample 100% finds that what is read is wrong, rebuild {name} "
         f"--users ID,... mends the rows of some users, and cutover {name} --although-it-differs reads the new build"
     )
@@ -83,9 +91,11 @@ def verify(database_url: str, registry: Registry, old: Build, new: Build) -> Ver
     with psycopg.connect(database_url, autocommit=True) as connection:
         schemas = (old.schema_name, new.schema_name)
         with _snapshot(database_url, connection, schemas) as (snapshot, position):
-            left_out = [*_quarantined(snapshot, schemas), *leaving(snapshot, position)]
-            compared = [_compare(snapshot, pair, left_out) for pair in pairs]
-    return Verdict(str(old), str(new), position, compared, len(left_out))
+            parked = parked_owners(snapshot)
+            unread = _touched(snapshot, registry.definition(old), old, list(parked)) if parked else []
+            left_out = {*_quarantined(snapshot, schemas), *leaving(snapshot, position), *unread}
+            compared = [_compare(snapshot, pair, list(left_out)) for pair in pairs]
+    return Verdict(str(old), str(new), position, compared, len(left_out), sum(map(len, parked.values())))
 
 
 @contextmanager
@@ -111,6 +121,11 @@ def _quarantined(connection: Connection, schemas: Sequence[str]) -> list[Any]:
         "SELECT DISTINCT owner_id FROM quarantined_keys WHERE schema_name = ANY(%s)", (list(schemas),)
     )
     return [owner for (owner,) in found]
+
+
+def _touched(connection: Connection, projection: Projection, build: Build, owners: Sequence[UUID]) -> Sequence[UUID]:
+    """With those whose derived rows hang on the rows of these owners."""
+    return projection.derived.touched(owners, connection, build.schema_name) if projection.derived else owners
 
 
 def _pairs(before: Projection, after: Projection, old: Build, new: Build) -> Iterator[_Pair]:

@@ -114,7 +114,10 @@ def verdict_lines(verdict: Verdict | None, build: str) -> Iterator[str]:
             yield f"      {verdict.old}: {json.dumps(_plain(difference.old)) if difference.old else 'no row'}"
             yield f"      {verdict.new}: {json.dumps(_plain(difference.new)) if difference.new else 'no row'}"
     if verdict.left_out:
-        yield f"  not compared: {verdict.left_out} users, who are being erased or of whom a key is quarantined"
+        yield (
+            f"  not compared: {verdict.left_out} users, who are being erased, of whom a key is quarantined, or whom a "
+            f"stream concerns that cannot be read ({verdict.parked} streams): cairn projections quarantine list"
+        )
 
 
 def exchanged_lines(exchanged: Exchanged) -> Iterator[str]:
@@ -161,6 +164,8 @@ def audit_lines(audited: Sequence[Audited]) -> Iterator[str]:
             yield f"  {difference.table} {json.dumps(_plain(difference.key))}: {difference.what}"
         if one.differing > len(one.differences):
             yield f"  ... and {one.differing - len(one.differences):,} more"
+        if one.left_out:
+            yield f"  not compared: {one.left_out} users, of whom a stream cannot be read (projections quarantine list)"
 
 
 def dropped_lines(dropped: Sequence[Build]) -> Iterator[str]:

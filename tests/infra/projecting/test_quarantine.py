@@ -357,3 +357,28 @@ def test_a_stream_that_cannot_be_read_is_parked_and_healed_once_it_can(
     live = {name: operator.digests(operator.active(name)) for name in ("activities", "feed", "summaries")}
     rebuilt = operator.rebuild(*live)
     assert {build.name: operator.digests(build.schema_name) for build in rebuilt} == live
+
+
+def test_rows_of_a_stream_that_cannot_be_read_any_more_are_kept_and_not_compared(
+    operator: Operator, worker: Worker, database: Connection
+) -> None:
+    log = History(15).take(400)
+    victim = next(made for made in log if isinstance(made.event, ActivityRecorded))
+    append(database, log)
+    worker.catch_up()
+    live = {name: operator.digests(operator.active(name)) for name in ("activities", "feed", "summaries")}
+    damaged = "UPDATE stored_events SET state = substr(state, 1, 20) WHERE originator_id = %s"
+    database.execute(damaged, (victim.stream_id,))
+    worker.tables.release()
+    with (
+        healing(operator.url, operator.registry, MASTER) as healer,
+        pytest.raises(Fault, match=f"stream {victim.stream_id} of user {victim.owner_id} cannot be read"),
+    ):
+        healer.rebuild_owners(None, [victim.owner_id])
+    assert {name: operator.digests(operator.active(name)) for name in live} == live
+    for one in audit(operator.url, operator.registry, MASTER, None, percent=100):
+        assert (one.differing, one.left_out) == (0, 1)
+    for build in operator.rebuild(*live):
+        verdict = operator.lifecycle.verify(build)
+        assert verdict is not None
+        assert (verdict.equal, verdict.parked, verdict.left_out >= 1) == (True, 1, True)
