@@ -1,6 +1,5 @@
 """`cairn config`: what apps are told, changed while everything runs."""
 
-import getpass
 import json
 import os
 import re
@@ -16,7 +15,7 @@ from infra.client_settings import read_settings, write_settings
 from infra.faults import Fault
 from infra.settings import load_settings
 from workers.cli.connecting import connected
-from workers.cli.noting import noted
+from workers.cli.noting import noted, operator
 from workers.cli.options import data_option, json_option, reason_option
 
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -113,7 +112,7 @@ def _change(data: Path, name: str, value: str | None, reason: str) -> None:
         new = changed(told.settings, name, value)
         if value is None and new == told.settings:
             raise Fault(f"nothing is set under {name}: cairn config show lists what is.")
-        version = write_settings(connection, new, told.version, getpass.getuser())
+        version = write_settings(connection, new, told.version, operator())
     click.echo(
         f"version {version}: " + (f"{name} is as if it had never been set" if value is None else f"{name} {value}")
     )
@@ -180,6 +179,6 @@ def _seconds(text: str) -> int:
 
 
 def _number(text: str) -> float:
-    if re.fullmatch(r"\d{1,3}(\.\d{1,4})?%?", text) is None:
-        raise Fault(f"{text!r} is no share: give it in per cent, such as 12.5.")
+    if re.fullmatch(r"\d{1,3}(\.\d{1,2})?%?", text) is None:
+        raise Fault(f"{text!r} is no share: give it in per cent with at most two decimals, such as 12.5.")
     return float(text.removesuffix("%"))

@@ -41,7 +41,7 @@ def queue_command() -> None:
       cairn queue list                            each of them, with what went wrong
       cairn queue retry ID...                     try failed uploads again
       cairn queue retry --code recording-unreadable    all of a kind, as after an update that reads more files
-      cairn queue drop ID... --reason "..."       take uploads out; bytes are kept for 90 days
+      cairn queue drop ID... --reason "..."       take uploads out, or off the list; bytes are kept for 90 days
 
     Uploads wait in the object store: what Valkey holds are hints, and losing them loses nothing.
     """  # noqa: D301 - \b is click's mark for lines to be left as they are
@@ -114,7 +114,7 @@ def retry_command(*, ids: tuple[UUID, ...], codes: tuple[str, ...], reason: str,
     if not ids and not codes:
         raise Fault("say which: activity ids, or --code with what they failed with (cairn queue list shows both).")
 
-    async def retry(parts: Parts) -> int:
+    async def retry(parts: Parts) -> tuple[int, int]:
         chosen = [*ids, *(lost.activity_id for lost in (await parts.queue_watch.failed(codes) if codes else ()))]
         if not chosen:
             raise Fault(f"nothing failed with {' or '.join(codes)}: cairn queue status shows with what uploads did.")
@@ -123,7 +123,7 @@ def retry_command(*, ids: tuple[UUID, ...], codes: tuple[str, ...], reason: str,
             trouble = await _retried(parts, ActivityId(activity_id))
             click.echo(f"{activity_id}  {trouble or 'waits to be tried again'}")
             done += trouble is None
-        return len(chosen) - done
+        return len(chosen) - done, len(chosen)
 
     left = _noted(data, "queue retry", {"ids": ids, "codes": codes, "reason": reason}, retry)
     sys.exit(1 if left else 0)
@@ -148,44 +148,56 @@ async def _retried(parts: Parts, activity_id: ActivityId) -> str | None:
 @required_reason_option("Why: kept in the operators' log, and told to the runner's app.")
 @data_option
 def drop_command(*, ids: tuple[UUID, ...], reason: str, data: Path) -> None:
-    """Take uploads out of the queue. The app sees them as failed with `upload-dropped`; the bytes are kept for 90 days.
+    """Take uploads that wait out of the queue. The app sees them as failed with `upload-dropped`; the bytes are kept for
+    90 days.
 
-    A failed upload is no longer listed. `retry` takes either back, and so does the app when it sends them once more.
+    A failed upload is no longer listed, and the app goes on seeing why it failed: `upload-dropped` would have it sent
+    again. `retry` takes either back, and so does the app when it sends one once more that was dropped.
     """
 
-    async def drop(parts: Parts) -> int:
+    async def drop(parts: Parts) -> tuple[int, int]:
         left = 0
         for activity_id in ids:
-            trouble = await _dropped(parts, ActivityId(activity_id), reason)
-            click.echo(f"{activity_id}  {trouble or 'dropped'}")
+            trouble, done = await _dropped(parts, ActivityId(activity_id), reason)
+            click.echo(f"{activity_id}  {trouble or done}")
             left += trouble is not None
-        return left
+        return left, len(ids)
 
     left = _noted(data, "queue drop", {"ids": ids, "reason": reason}, drop)
     sys.exit(1 if left else 0)
 
 
-async def _dropped(parts: Parts, activity_id: ActivityId, reason: str) -> str | None:
+async def _dropped(parts: Parts, activity_id: ActivityId, reason: str) -> tuple[str | None, str]:
+    """What stood in the way, and else what was done."""
     manifest, verdict = await parts.inbox.manifest(activity_id), await parts.inbox.verdict(activity_id)
     if manifest is None:
-        return "no upload has this id"
+        return "no upload has this id", ""
+    done = "dropped"
     if verdict is None:
         dropped = Verdict(status="failed", fault=UploadFault("upload-dropped", f"An operator dropped it: {reason}"))
         await parts.inbox.close(manifest, dropped)
         await parts.attempts.end(manifest, dropped)
     elif not await parts.queue_watch.known(activity_id):
-        return f"it is {verdict.status}: there is nothing to drop"
+        return f"it is {verdict.status}: there is nothing to drop", ""
+    elif verdict.fault is not None:
+        done = f"off the list: the app goes on seeing {verdict.fault.code}"
     await parts.attempts.let_go(activity_id)
-    return None
+    return None, done
 
 
 def _time(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S}Z"
 
 
-def _noted(data: Path, action: str, arguments: dict[str, Any], work: Callable[[Parts], Awaitable[int]]) -> int:
-    with connected(load_settings(data, os.environ)) as connection, noted(connection, action, arguments):
-        return _run(data, work)
+def _noted(
+    data: Path, action: str, arguments: dict[str, Any], work: Callable[[Parts], Awaitable[tuple[int, int]]]
+) -> int:
+    """How many of how many were left, of which the first is returned, and both are noted."""
+    with connected(load_settings(data, os.environ)) as connection, noted(connection, action, arguments) as told:
+        left, chosen = _run(data, work)
+        if left:
+            told.outcome = f"not done for {left} of {chosen}"
+        return left
 
 
 def _run(data: Path, work: Callable[[Parts], Awaitable[T]]) -> T:

@@ -1,6 +1,7 @@
 """`cairn config`: what apps are told."""
 
 import json
+import os
 from pathlib import Path
 
 import psycopg
@@ -49,6 +50,17 @@ def test_what_is_set_is_shown_and_unset_again(config: Run) -> None:
     assert json.loads(config("show", "--json").output) == {"version": 11, "settings": {}, "intervals_s": intervals}
 
 
+def test_an_operator_without_a_name_is_noted_by_number(
+    config: Run, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", dict[int, object]().__getitem__)  # as in a container with --user 12345
+    assert config("set", "off.chat", "yes").exit_code == 0
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("SELECT operator FROM operator_actions").fetchall() == [(f"uid {os.getuid()}",)]
+
+
 def test_every_change_is_in_the_operators_log(config: Run, database_url: str) -> None:
     config("set", "off.chat", "yes", "--reason", "it floods")
     config("set", "off.chat", "perhaps")
@@ -71,6 +83,7 @@ def test_every_change_is_in_the_operators_log(config: Run, database_url: str) ->
         ("poll.sync", "soon", "'soon' is no time"),
         ("poll.naps", "60s", "there are poll.sync, poll.feed, poll.notifications, poll.config"),
         ("feature.x", "101", "a share is from 0 to 100"),
+        ("feature.x", "0.004", "with at most two decimals"),
         ("feature.x", "nan", "'nan' is no share"),
         ("feature.x", "-1", "'-1' is no share"),
         ("feature.x.by", "user", "set feature.x first"),

@@ -124,9 +124,18 @@ def test_what_is_dropped_waits_no_more_and_can_be_taken_back(queue: Run, setting
 
 def test_a_failed_one_that_is_dropped_is_not_listed_any_more(queue: Run, settings: Settings) -> None:
     lost = given_up(settings)
-    assert queue("drop", lost.activity_id, "--reason", "told the runner").exit_code == 0
+    dropped = queue("drop", lost.activity_id, "--reason", "told the runner")
+    assert (dropped.exit_code, "the app goes on seeing processing-failed" in dropped.output) == (0, True)
     assert told(queue, "list") == {"waiting": [], "failed": []}
     assert queue("drop", lost.activity_id, "--reason", "again").exit_code == 1
+
+
+def test_what_was_not_done_is_noted_as_not_done(queue: Run, settings: Settings, database_url: str) -> None:
+    waits = waiting_upload(settings, b"waits")
+    assert queue("drop", uuid4(), waits.activity_id, "--reason", "a test").exit_code == 1
+    with psycopg.connect(database_url) as connection:
+        done = connection.execute("SELECT outcome FROM operator_actions").fetchall()
+    assert done == [("not done for 1 of 2",)]
 
 
 @pytest.mark.parametrize("command", [["retry"], ["retry", "--code", "x", str(uuid4())], ["drop", str(uuid4())]])
