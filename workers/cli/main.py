@@ -4,8 +4,10 @@ import logging
 import os
 import sys
 import tomllib
+from collections.abc import Iterator
 from importlib import import_module
-from typing import Final
+from io import BufferedWriter, FileIO, TextIOWrapper
+from typing import Any, Final
 
 import click
 
@@ -13,6 +15,7 @@ from infra.faults import Fault
 from infra.settings import LOG_FORMAT, log_level
 from workers.cli.options import CHECKOUT
 
+_INTERRUPTED: Final = 130  # as shells have it
 _VERSION: Final[str] = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["version"]
 _MODULES: Final = {  # where `up_command` is, and the others
     "up": "workers.cli.up",
@@ -60,15 +63,61 @@ def cairn() -> None:
 def main() -> None:
     """Run the command; what a person can mend is told in one line."""
     _open_standard_streams()
+    output = _watched_output()
     try:
         logging.basicConfig(level=log_level(os.environ), format=LOG_FORMAT)
         logging.getLogger("alembic").setLevel(logging.WARNING)  # `migrate` says what it did
         for chatty in ("alembic", "httpx"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
-        cairn(prog_name="cairn")
+        sys.exit(cairn.main(prog_name="cairn", standalone_mode=False))
+    except click.ClickException as wrong:
+        wrong.show()
+        sys.exit(wrong.exit_code)
+    except (KeyboardInterrupt, click.Abort) as stopped:
+        sys.exit(_INTERRUPTED if KeyboardInterrupt in map(type, _with_causes(stopped)) else 1)
     except Fault as fault:
         click.echo(f"cairn: {fault}", err=True)
         sys.exit(1)
+    except OSError as fault:
+        if not output.failed:
+            raise
+        click.echo(f"cairn: what is to be printed cannot be written: {fault.strerror}.", err=True)
+        sys.exit(1)
+
+
+def _with_causes(fault: BaseException | None) -> Iterator[BaseException]:
+    while fault is not None:
+        yield fault
+        fault = fault.__context__
+
+
+class _Output(FileIO):
+    """Standard output that knows when it took nothing: an `OSError` alone does not say of what it is."""
+
+    failed = False
+
+    def write(self, data: Any) -> int:  # noqa: ANN401 - as `FileIO` has it
+        """Once it failed, the rest goes nowhere: the end of the process would fail at it as well."""
+        if self.failed:
+            return len(data)
+        try:
+            return super().write(data)
+        except OSError:
+            self.failed = True
+            raise
+
+
+def _watched_output() -> _Output:
+    output = _Output(1, "wb", closefd=False)
+    if sys.stdout is not None:  # as where it was closed
+        given = sys.stdout
+        sys.stdout = TextIOWrapper(
+            BufferedWriter(output),
+            given.encoding,
+            given.errors,
+            line_buffering=given.isatty(),
+        )
+    return output
 
 
 def _open_standard_streams() -> None:

@@ -109,6 +109,36 @@ def test_a_closed_output_is_not_another_file(tmp_path: Path) -> None:
     assert (tmp_path / "d" / "lock").read_text().isdigit()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+def test_an_output_that_takes_nothing_is_told_in_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*MODULE, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "cairn: what is to be printed cannot be written: No space left on device.\n",
+    )
+
+
+@pytest.mark.parametrize(
+    "stuck",
+    [
+        "main.import_module = wait",  # on the way to a command
+        "main.log_level = wait",  # before
+    ],
+)
+def test_ctrl_c_ends_it_without_a_traceback(stuck: str) -> None:
+    wait = "def wait(*_, **__): print('here', flush=True); time.sleep(60)"
+    told = f"import click, time\nfrom workers.cli import main\n{wait}\n{stuck}\nmain.main()"
+    command = [sys.executable, "-P", "-c", told, "queue"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=child_environ(), text=True, **pipes) as process:  # type: ignore[call-overload]
+        assert process.stdout.readline() == "here\n"
+        process.send_signal(signal.SIGINT)
+        assert (process.wait(60), process.stderr.read().strip()) == (130, "")
+
+
 def test_a_wrong_setting_is_told_in_one_line(tmp_path: Path) -> None:
     done = cairn("up", "--data", tmp_path, DATABASE_URL="mysql://h/d")
     assert (done.returncode, done.stderr) == (
