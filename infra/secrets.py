@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import secrets
+import shlex
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -110,7 +111,7 @@ def _read(path: Path) -> str:
     except (OSError, ValueError, AttributeError, TypeError):
         raise Fault(f"{path} is not as it was made: put back what your backup of the secrets has.") from None
     if not closed:
-        raise Fault(f"{path} can be read by others: run chmod 600 {path}.")
+        raise Fault(f"{path} can be read by others: run chmod 600 {shlex.quote(str(path))}.")
     return value
 
 

@@ -48,10 +48,12 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
-    make_secrets(tmp_path)
-    (tmp_path / "secrets" / "cursor.key").chmod(0o640)
-    with pytest.raises(Fault, match=r"cursor\.key can be read by others: run chmod 600"):
-        load_secrets(tmp_path)
+    data = tmp_path / "my data"
+    data.mkdir()
+    make_secrets(data)
+    (data / "secrets" / "cursor.key").chmod(0o640)
+    with pytest.raises(Fault, match=r"cursor\.key can be read by others: run chmod 600 '/.*/my data/.*\.key'\."):
+        load_secrets(data)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ NAMES: Final = (*_RESULTS, *(name for name in _GROUP_OF if name not in _RESULTS)
 
 _SECONDS, _QUICK_SECONDS = 3.0, 1.0
 _LAG_SECONDS: Final = 10.0
-_EVENTS, _QUICK_EVENTS = 100_000, 10_000
+_EVENTS, _QUICK_EVENTS, _REPLAYED = 100_000, 10_000, 1_000_000
 _RECORDINGS, _QUICK_RECORDINGS = 24, 2
 _WITHOUT_SERVER: Final = frozenset({"tracks"})
 _START_SECONDS: Final = 30.0
@@ -55,7 +55,9 @@ _START_SECONDS: Final = 30.0
 @click.option("--json", "as_json", is_flag=True, help="Print figures, ratios and the machine as JSON.")
 @click.option("--quick", is_flag=True, help="Short runs, to see that it works: the figures mean little.")
 @click.option(
-    "--events", type=click.IntRange(min=1_000), default=1_000_000, show_default=True, help="Of the log for replay."
+    "--events",
+    type=click.IntRange(min=1_000),
+    help=f"Of the log for replay [default: {_REPLAYED:,}, with --quick {_QUICK_EVENTS:,}].",
 )
 @click.option(
     "--from",
@@ -66,7 +68,7 @@ _START_SECONDS: Final = 30.0
 )
 @click.option("--rounds", type=click.IntRange(min=1), default=ROUNDS, show_default=True, help="Rounds of each bench.")
 def bench_command(
-    *, names: tuple[str, ...], as_json: bool, quick: bool, events: int, folder: Path | None, rounds: int
+    *, names: tuple[str, ...], as_json: bool, quick: bool, events: int | None, folder: Path | None, rounds: int
 ) -> None:
     """Measure this machine: ours and the references, in turns, on a Postgres of its own with fsync on.
 
@@ -90,7 +92,8 @@ def bench_command(
     with console.status("getting ready") as status:
         outcomes: list[Outcome] = []
         if chosen - _WITHOUT_SERVER:
-            outcomes += _measured(chosen, rounds, events, quick=quick, told=status.update)
+            replayed = events or (_QUICK_EVENTS if quick else _REPLAYED)
+            outcomes += _measured(chosen, rounds, replayed, quick=quick, told=status.update)
         if "tracks" in chosen:
             outcomes += _of_tracks(folder, rounds, quick=quick, told=status.update)
     if as_json:
@@ -143,9 +146,7 @@ def _measured(
             benches += [logs.decode] if "decode" in names else []
         if "replay" in names:
             told("filling a log to rebuild from")
-            rebuilds = Rebuilds(
-                _database(server, "rebuilt"), _database(server, "stock_rebuilt"), _QUICK_EVENTS if quick else events
-            )
+            rebuilds = Rebuilds(_database(server, "rebuilt"), _database(server, "stock_rebuilt"), events)
             benches += [rebuilds.bench, rebuilds.memory_bench]
         if "live" in names:
             told("filling a log to follow")
