@@ -13,12 +13,16 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from api.dependencies import ServicesDep
 from api.openapi import answers_file
 from api.services import ProjectionState, QueueState, Watch
+from domain.recordings.recording import EmptyRecording, UnreadableRecording
+from domain.uploads import PASSING
 
 T = TypeVar("T")
 
 router = APIRouter(tags=["health"])
 
 _UNKNOWN: Final = math.nan  # a server that would know is away
+# with which uploads fail: a series that only begins with the first of them has no increase
+CODES: Final = sorted({*PASSING, UnreadableRecording.code, EmptyRecording.code})
 _FRESH_SECONDS: Final = 5.0  # a look takes one of the few connections that reads have; Prometheus asks every 15 s
 
 
@@ -65,7 +69,8 @@ def _tell_queue(registry: CollectorRegistry, state: QueueState) -> None:
     ):
         Gauge(name, meaning, registry=registry).set(_UNKNOWN if value is None else value)
     failed = Gauge("cairn_uploads_failed", "Uploads that became no activity.", ["code"], registry=registry)
-    for code, count in (state.failed or {}).items():
+    counts = {**dict.fromkeys(CODES, 0), **state.failed} if state.failed is not None else dict.fromkeys(CODES, _UNKNOWN)
+    for code, count in counts.items():
         failed.labels(code).set(count)
 
 
@@ -82,6 +87,15 @@ def _tell_projections(registry: CollectorRegistry, projections: Mapping[str, Pro
         ["projection"],
         registry=registry,
     )
+    quarantined = Gauge(
+        "cairn_projection_quarantined_keys",
+        "Keys whose fold failed: their rows stay as they were.",
+        ["projection"],
+        registry=registry,
+    )
     for name, state in projections.items():
         lag.labels(name).set(_UNKNOWN if state is None else state.lag_s)
         workers.labels(name).set(_UNKNOWN if state is None else state.workers)
+        quarantined.labels(name).set(_UNKNOWN if state is None else state.quarantined)
+    parked = Gauge("cairn_streams_parked", "Streams that cannot be read and are left out.", registry=registry)
+    parked.set(next((state.parked for state in projections.values() if state is not None), _UNKNOWN))

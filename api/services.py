@@ -191,7 +191,7 @@ class QueueState(Protocol):
 
 
 class ProjectionState(Protocol):
-    """How old what is read of a projection is."""
+    """How old what is read of a projection is, and what it leaves out."""
 
     @property
     def lag_s(self) -> float:
@@ -201,6 +201,16 @@ class ProjectionState(Protocol):
     @property
     def workers(self) -> int:
         """That fill it."""
+        ...
+
+    @property
+    def quarantined(self) -> int:
+        """Keys whose fold failed."""
+        ...
+
+    @property
+    def parked(self) -> int:
+        """Streams that cannot be read: the same for all projections."""
         ...
 
 

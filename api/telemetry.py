@@ -4,7 +4,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from api.clients import Client
+from api.admission.kinds import Kind
+from api.clients import UNNAMED, Client
 from api.front.cache import ReadCache
 from api.front.meter import Meters
 
@@ -32,6 +33,8 @@ class Telemetry:
             ["why", "kind", "client"],
             registry=self.registry,
         )
+        for label in (UNNAMED, OTHER):
+            self._await_alarm(label)
         self.connections = Gauge("cairn_connections", "Open ones, as of a second ago.", registry=self.registry)
         self.ended = Counter(
             "cairn_connections_ended",
@@ -71,4 +74,9 @@ class Telemetry:
         if len(self._clients) >= _LABELS:
             return OTHER
         self._clients.add(label)
+        self._await_alarm(label)
         return label
+
+    def _await_alarm(self, client: str) -> None:
+        """A series that only begins with the first refused recording has no increase."""
+        self.refused.labels("overload", Kind.RECORDING.value, client)

@@ -16,6 +16,8 @@ class ProjectionState(Struct, frozen=True):
 
     lag_s: float  # the age of the oldest event that it has not taken yet; 0: none
     workers: int  # that fill it: 0 also while it is paused or stopped
+    quarantined: int = 0  # keys
+    parked: int = 0  # streams, of the log: the same for all projections
 
 
 class ProjectionWatch:
@@ -29,13 +31,15 @@ class ProjectionWatch:
         found: dict[str, ProjectionState | None] = dict.fromkeys(projection.name for projection in PROJECTIONS)
         with suppress(StoreUnavailable):
             async with self._database.connection() as connection:
-                async for name, lag_s, workers in await connection.execute(_STATE):
-                    found[name] = ProjectionState(lag_s, workers)
+                async for name, *told in await connection.execute(_STATE):
+                    found[name] = ProjectionState(*told)
         return found
 
 
 _STATE: Final = """
-    SELECT p.name, max(coalesce(extract(epoch FROM clock_timestamp() - e.recorded_at), 0))::float8, min(s.workers)
+    SELECT p.name, max(coalesce(extract(epoch FROM clock_timestamp() - e.recorded_at), 0))::float8, min(s.workers),
+        max((SELECT count(*) FROM quarantined_keys q WHERE q.schema_name = r.schema_name)),
+        (SELECT count(*) FROM parked_streams)
     FROM projection_pointers p
     CROSS JOIN LATERAL (VALUES (p.active), (CASE WHEN p.shadow_percent > 0 THEN p.shadow END)) r (schema_name)
     CROSS JOIN LATERAL (

@@ -44,5 +44,7 @@ def test_versions_compare_as_numbers() -> None:
 def test_a_client_cannot_make_labels_without_end() -> None:
     telemetry = Telemetry()
     assert telemetry.client("ios/1") == "ios/1"
+    alarm = {"why": "overload", "kind": "recording", "client": "ios/1"}  # else the first has no increase
+    assert telemetry.registry.get_sample_value("cairn_refused_for_load_total", alarm) == 0
     assert [telemetry.client(f"ios/{number}") for number in range(2, 300)][-1] == OTHER
     assert telemetry.client("ios/1") == "ios/1"

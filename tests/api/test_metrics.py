@@ -1,8 +1,10 @@
 """What is measured, over real parts."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from unittest.mock import AsyncMock
 from uuid import uuid4
 
 import httpx
@@ -25,6 +27,12 @@ def started(world: World) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://cairn")
 
 
+def by_label(text: str, name: str, label: str) -> dict[str, float]:
+    """The values of a metric."""
+    families = {family.name: family.samples for family in text_string_to_metric_families(text)}
+    return {sample.labels.get(label, ""): sample.value for sample in families[name]}
+
+
 async def test_the_queue_is_measured(world: World, anna: Runner) -> None:
     await anna("PUT", f"/activities/{uuid4()}", content=b"<gpx/>", headers={"Prefer": "wait=20"})
     async with started(world) as http:
@@ -34,8 +42,11 @@ async def test_the_queue_is_measured(world: World, anna: Runner) -> None:
         sample.name: (sample.labels, sample.value)
         for family in text_string_to_metric_families(answer.text)
         for sample in family.samples
+        if sample.name != "cairn_uploads_failed"
     }
-    assert found["cairn_uploads_failed"][1] >= 1
+    failed = by_label(answer.text, "cairn_uploads_failed", "code")
+    assert failed["recording-unreadable"] + failed["recording-empty"] >= 1
+    assert failed["body-damaged"] == 0  # it is there before it happens: else the first has no increase
     for name in ("waiting", "oldest_age_seconds"):
         assert 0 <= found[f"cairn_uploads_{name}"][1] < 100
     assert found["cairn_upload_hints"][1] >= 0
@@ -68,6 +79,22 @@ async def test_how_old_what_is_read_is_is_measured(world: World) -> None:
         found = {sample.labels["projection"]: sample.value for sample in families[f"cairn_projection_{told}"]}
         assert found.keys() == names
         assert all(0 <= value < 100 for value in found.values())
+    assert by_label(answer.text, "cairn_projection_quarantined_keys", "projection") == dict.fromkeys(names, 0)
+    assert by_label(answer.text, "cairn_streams_parked", "") == {"": 0}
+
+
+async def test_what_nobody_can_know_is_not_a_number(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = QueueState(waiting=None, oldest_age_s=None, hints=None, taken=None, failed=None)
+    monkeypatch.setattr(world.parts.queue_watch, "state", AsyncMock(return_value=state))
+    away = AsyncMock(return_value={projection.name: None for projection in PROJECTIONS})
+    monkeypatch.setattr(world.parts.projection_watch, "state", away)
+    async with started(world) as http:
+        answer = await http.get("/metrics")
+    failed = by_label(answer.text, "cairn_uploads_failed", "code")
+    assert "processing-failed" in failed
+    quarantined = by_label(answer.text, "cairn_projection_quarantined_keys", "projection")
+    parked = by_label(answer.text, "cairn_streams_parked", "")
+    assert all(map(math.isnan, [*failed.values(), *quarantined.values(), *parked.values()]))
 
 
 async def test_servers_are_asked_once_for_many_scrapes_and_again_for_later_ones(

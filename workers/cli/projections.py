@@ -23,6 +23,7 @@ from infra.processes import cores
 from infra.projecting.auditing import audit
 from infra.projecting.builds import Build, Registry
 from infra.projecting.healing import Healer, healing
+from infra.projecting.leaving import parked_owners
 from infra.projecting.lifecycle import Lifecycle, NotEqual
 from infra.projecting.planning import plan
 from infra.projecting.rebuild import Options, Progress, rebuilding
@@ -130,7 +131,8 @@ def status_command(*, watch: bool, as_json: bool, data: Path) -> None:
             found = standings(tools.connection, tools.registry)
             if watch and not as_json and sys.stdout.isatty():
                 click.clear()
-            emit(found, as_json, partial(status_lines, found))
+            parked = sum(map(len, parked_owners(tools.connection).values()))
+            emit(found, as_json, partial(status_lines, found, parked))
             if not watch:
                 break
             try:

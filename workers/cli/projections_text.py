@@ -57,8 +57,8 @@ def build_line(build: Build) -> str:
     return f"{build!s:<28} {build.state:<12}{why}"
 
 
-def status_lines(found: Sequence[Standing]) -> Iterator[str]:
-    """A table."""
+def status_lines(found: Sequence[Standing], parked: int) -> Iterator[str]:
+    """A table, and how many streams all of them leave out."""
     yield f"{'projection':<28} {'state':<12} {'position':<12} {'behind':>18}  {'workers':>7} {'quarantined':>11}"
     for standing in found:
         lag = standing.lag
@@ -70,6 +70,8 @@ def status_lines(found: Sequence[Standing]) -> Iterator[str]:
         )
         notes = [standing.trouble, standing.reason, standing.shadowing]
         yield "  ".join([line, *(note for note in notes if note)])
+    if parked:
+        yield f"{parked:,} streams cannot be read and are left out: cairn projections quarantine list names them"
 
 
 def _behind(lag: Lag) -> str:

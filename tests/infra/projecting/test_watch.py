@@ -62,6 +62,22 @@ async def test_of_what_is_read_and_what_is_tried_the_worse_counts(operator: Oper
     assert (await state(operator.url))["goals"] == ProjectionState(0.0, 1)
 
 
+@pytest.mark.usefixtures("history")
+async def test_what_is_left_out_is_counted(operator: Operator, worker: Worker) -> None:
+    worker.turn()
+    operator.connection.execute(
+        "INSERT INTO quarantined_keys (schema_name, table_name, key, owner_id, stream_id, version, position, topic, "
+        "reason) VALUES ('goals_v1', 'goals', '[]', gen_random_uuid(), gen_random_uuid(), 1, 1, 'goal.set', 'a fold')"
+    )
+    operator.connection.execute(
+        "INSERT INTO parked_streams (stream_id, owner_id, version, position, reason) "
+        "VALUES (gen_random_uuid(), gen_random_uuid(), 1, 1, 'damaged')"
+    )
+    found = await state(operator.url)
+    assert found["goals"] == ProjectionState(0.0, 1, quarantined=1, parked=1)
+    assert found["feed"] == ProjectionState(0.0, 1, parked=1)
+
+
 async def test_nothing_is_known_of_it_while_postgres_is_away() -> None:
     models = ReadModels("postgresql://127.0.0.1:1/away", connections=1)
     await models.open()

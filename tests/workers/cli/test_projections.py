@@ -202,6 +202,16 @@ def test_a_command_that_postgres_ended_for_another_says_so(projections: Run, mon
     assert "each waited for the other" in str(refused.exception)
 
 
+@pytest.mark.usefixtures("history")
+def test_streams_that_cannot_be_read_are_counted_in_status(projections: Run, operator: Operator) -> None:
+    assert "cannot be read" not in projections("status").output
+    operator.connection.execute(
+        "INSERT INTO parked_streams (stream_id, owner_id, version, position, reason) "
+        "VALUES (gen_random_uuid(), gen_random_uuid(), 1, 1, 'damaged')"
+    )
+    assert "1 streams cannot be read" in projections("status").output
+
+
 def test_pause_is_seen_in_status_and_ended_by_resume(projections: Run, operator: Operator) -> None:
     assert told(projections, "pause", "feed") == {"name": "feed", "shards": 1, "paused": True}
     found = {one["build"]: one["trouble"] for one in told(projections, "status", code=1)}
