@@ -5,19 +5,20 @@ import json
 import random
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID, uuid5
 
 import click
+import httpx
 from rich.console import Console
 from rich.table import Table
 
 from api.client import WATCHED, Client, Refused, Unreachable
 from infra.faults import Fault
 from infra.instance import find
-from workers.cli.fleet.apps import VERSIONS, use
+from workers.cli.fleet.apps import VERSIONS, Time, use
 from workers.cli.fleet.counting import Tally, total
 from workers.cli.options import data_option, json_option
 
@@ -25,6 +26,8 @@ _NAMESPACE: Final = UUID("6e7b0a52-2f0c-5a37-9c55-0c3a8f6f1d12")  # of the fleet
 _PASSWORD: Final = "run-in-a-fleet"  # noqa: S105 - of made-up runners
 _AT_ONCE: Final = 4  # accounts: passwords are hashed at a cost that is meant
 _VERDICT_TRIES: Final = 60
+_LIVE_SECONDS: Final = 5.0
+_INTERRUPTED: Final = 130  # as shells have it
 _DEVICES: Final = 10  # of one runner: more accounts would only take longer to make
 
 
@@ -58,14 +61,31 @@ class Member:
     user_id: UUID
     tokens: dict[str, Any]
     dice: random.Random
+    recordings: random.Random = field(default_factory=random.Random)
     runs: int = 0
 
 
+@dataclass
+class Told:
+    """What came of it."""
+
+    tallies: dict[str, Tally]
+    seconds: float = 0.0  # that it was under way, which is more than was asked for where answers are late
+    problems: list[str] = field(default_factory=list)
+    stopped: bool = False  # before the runs were counted
+
+
+def _address(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not value.startswith(("http://", "https://")):
+        raise click.BadParameter("give it with its scheme, such as http://127.0.0.1:8000")
+    return value
+
+
 @click.command("fleet")
-@click.option("--url", help="The API's address. Default: the instance in --data.")
+@click.option("--url", callback=_address, help="The API's address. Default: the instance in --data.")
 @click.option("--runners", type=click.IntRange(1, 5_000), default=50, show_default=True, help="Apps at once.")
 @click.option("--for", "seconds", type=click.FloatRange(1, 600), default=60, show_default=True, help="Seconds.")
-@click.option("--seed", type=int, default=1, show_default=True, help="The same seed has the same runners and runs.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed has the same runners.")
 @click.option(
     "--mix",
     type=Mix(),
@@ -82,38 +102,61 @@ def fleet_command(
     """Let many apps use a running instance at once, good ones and bad ones, and tell what they were told.
 
     Their names are in `Cairn-Client` (fleet-good/3.0.0, ...), so /metrics tells them apart. Runs that good apps took
-    down are counted at the end: each must be an activity. Exit 1 when one is missing or doubled.
+    down are counted at the end: each must be an activity. Exit 1 when one is missing or doubled; 130 after Ctrl-C, with
+    what was counted by then.
     """
     instance = find(data)
     address = url or (instance.api_url if instance else None)
     if address is None:
         raise Fault(f"no instance runs in {data}: start ./cairn up, or name the API with --url.")
     try:
-        tallies, problems = asyncio.run(_fleet(address.rstrip("/"), runners, seconds, seed, mix))
+        told = asyncio.run(_fleet(address.rstrip("/"), runners, seconds, seed, mix))
     except (Refused, Unreachable) as fault:
-        raise Fault(f"the fleet could not begin: {fault}") from None
+        raise Fault(f"the fleet could not begin at {address}: {fault}") from None
     if as_json:
-        rows = {kind: tally.row() for kind, tally in tallies.items()}
-        click.echo(json.dumps({"kinds": rows, "all": total(tallies.values()).row(), "problems": problems}))
+        rows = {kind: tally.row() for kind, tally in told.tallies.items()}
+        everything = {"kinds": rows, "all": total(told.tallies.values()).row(), "problems": told.problems}
+        click.echo(json.dumps({**everything, "stopped": told.stopped}))
     else:
-        _show(tallies, seconds, problems)
-    sys.exit(1 if problems else 0)
+        _show(told)
+    if told.stopped:
+        sys.exit(_INTERRUPTED)
+    sys.exit(1 if told.problems else 0)
 
 
-async def _fleet(
-    url: str, count: int, seconds: float, seed: int, mix: dict[str, int]
-) -> tuple[dict[str, Tally], list[str]]:
+async def _fleet(url: str, count: int, seconds: float, seed: int, mix: dict[str, int]) -> Told:
+    await _find(url)
     members = await _members(url, count, seed, mix)
     whose = {one.user_id: one.tokens for one in members}
     before = await _counted(url, whose)
-    tallies = {kind: Tally() for kind in sorted({one.kind for one in members})}
-    ends_at = asyncio.get_running_loop().time() + seconds
-    await asyncio.gather(*(use(one.kind, url, one, tallies[one.kind], ends_at) for one in members))
-    made = Counter(before)
-    for one in members:
-        made[one.user_id] += one.runs
-    click.echo(f"{sum(one.runs for one in members)} runs were handed in", err=True)
-    return tallies, await _problems(url, whose, made)
+    told = Told({kind: Tally() for kind in sorted({one.kind for one in members})})
+    clock = asyncio.get_running_loop().time
+    began_at = clock()
+    try:
+        try:
+            time = Time(began_at + seconds)
+            await asyncio.gather(*(use(one.kind, url, one, told.tallies[one.kind], time) for one in members))
+        finally:
+            told.seconds = clock() - began_at
+        made = Counter(before)
+        for one in members:
+            made[one.user_id] += one.runs
+        click.echo(f"{sum(one.runs for one in members)} runs were handed in", err=True)
+        told.problems = await _problems(url, whose, made)
+    except asyncio.CancelledError:  # Ctrl-C
+        told.stopped = True
+    return told
+
+
+async def _find(url: str) -> None:
+    """`Fault` unless the API is there: apps would go on trying for a minute."""
+    try:
+        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(), timeout=_LIVE_SECONDS) as http:
+            answer = await http.get(f"{url}/livez")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise Fault(f"there is no answer from {url}: {str(error) or type(error).__name__}") from None
+    if answer.status_code != httpx.codes.OK:
+        raise Fault(f"{url} is no API of cairn: its /livez answers {answer.status_code}.")
 
 
 async def _members(url: str, count: int, seed: int, mix: dict[str, int]) -> list[Member]:
@@ -161,7 +204,7 @@ async def _problems(url: str, whose: dict[UUID, dict[str, Any]], made: Counter[U
     return [f"{made[one]} runs of {one} should be there, {found[one]} are" for one in whose if found[one] != made[one]]
 
 
-def _show(tallies: dict[str, Tally], seconds: float, problems: list[str]) -> None:
+def _show(told: Told) -> None:
     columns = (
         "apps",
         "requests",
@@ -177,13 +220,16 @@ def _show(tallies: dict[str, Tally], seconds: float, problems: list[str]) -> Non
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
         table.add_column(column, justify="left" if column in {"apps", "refusals"} else "right")
-    for kind, tally in {**tallies, "all": total(tallies.values())}.items():
+    for kind, tally in {**told.tallies, "all": total(told.tallies.values())}.items():
         row = tally.row()
         refusals = ", ".join(f"{count} x {what}" for what, count in tally.refusals.most_common(5)) or "-"
-        figures = (row["requests"], f"{tally.requests / seconds:.0f}", row["retries"], row["not_modified"])
+        figures = (row["requests"], f"{tally.requests / told.seconds:.0f}", row["retries"], row["not_modified"])
         more = (row["came_too_early"], row["no_answer"], row["p50_ms"], row["p99_ms"])
         table.add_row(kind, *map(str, figures), *map(str, more), refusals)
     Console(width=None if sys.stdout.isatty() else 140).print(table)
-    for line in problems:
+    for line in told.problems:
         click.echo(line)
-    click.echo("runs are missing or doubled" if problems else "each run is one activity")
+    if told.stopped:
+        click.echo("stopped: whether each run is one activity was not looked at")
+    else:
+        click.echo("runs are missing or doubled" if told.problems else "each run is one activity")
