@@ -1,5 +1,6 @@
 """The log as operators look at it: nothing is parked by looking, and what does not decode is shown, not left out."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Final
 from uuid import UUID
@@ -69,6 +70,14 @@ class Inspection:
         row = self._connection.execute(_LAST).fetchone()
         return int(row[0]) if row else 0
 
+    def past_sequence(self) -> int:
+        """The last position when it is past all that were drawn, as in a dump that was restored without its sequence;
+        else 0: such rows are never decided.
+        """
+        last = self.last_position()  # before: what is appended meanwhile is drawn then
+        row = self._connection.execute(_DRAWN).fetchone()
+        return last if row is None or last > int(row[0]) else 0
+
     def before_last(self, count: int, upto: int) -> int:
         """The position after which this many events come, up to another; 0 when there are no more than that."""
         row = self._connection.execute(_BEFORE_LAST, (upto, count)).fetchone()
@@ -132,11 +141,13 @@ class Inspection:
 
 
 class Verification:
-    """Checks rows in the order of the log. Of each stream it keeps the last version and the owner: about 250 bytes."""
+    """Checks rows in the order of the log. Of each stream it keeps the last version, the owner and of what kind it is:
+    about 250 bytes.
+    """
 
     def __init__(self, inspection: Inspection) -> None:
         self._inspection = inspection
-        self._streams: dict[int, tuple[int, UUID]] = {}
+        self._streams: dict[int, tuple[int, UUID, str]] = {}
         self._position = 0
         self.events = 0
 
@@ -149,13 +160,15 @@ class Verification:
         """What is wrong with the next rows."""
         for seen in self._inspection.seen(rows):
             row = seen.row
-            for problem in (seen.problem, *self._misplaced(row)):
+            misfit = "" if seen.event is None else MAPPER.misfit(row.topic, row.state)
+            for problem in (seen.problem, misfit, *self._misplaced(row)):
                 if problem:
                     yield Finding(row.stream_id, row.version, problem)
             self.events += 1
 
     def _misplaced(self, row: Row) -> Iterator[str]:
-        last, owner_id = self._streams.get(row.stream_id.int, (0, row.owner_id))
+        of = sys.intern(row.topic.partition(".")[0])
+        last, owner_id, kind = self._streams.get(row.stream_id.int, (0, row.owner_id, of))
         if row.version > last + 1:
             missing = (
                 f"version {last + 1} is" if row.version == last + 2 else f"versions {last + 1} to {row.version - 1} are"
@@ -165,12 +178,15 @@ class Verification:
             yield f"it stands behind version {last} in the log (position {row.position})"
         if row.owner_id != owner_id:
             yield f"its owner is {row.owner_id}, that of the stream's first event {owner_id}"
+        if of != kind:
+            yield f"its topic is {row.topic}, in a stream that begins with {kind}"
         if row.position <= self._position:
             yield f"its position {row.position} does not come after {self._position}, that of the row before"
         self._position = row.position
-        self._streams[row.stream_id.int] = (max(last, row.version), owner_id)
+        self._streams[row.stream_id.int] = (max(last, row.version), owner_id, kind)
 
 
+_DRAWN: Final = "SELECT coalesce(pg_sequence_last_value('stored_events_notification_id_seq'), 0)"
 _LAST: Final = "SELECT coalesce(max(notification_id), 0) FROM stored_events"
 _BEFORE_LAST: Final = """
     SELECT notification_id FROM stored_events WHERE notification_id <= %s

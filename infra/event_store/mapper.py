@@ -140,6 +140,22 @@ class Mapper:
             return self.decode(topic, state)
         return self.decode(topic, _opened(topic, state, cipher, place))
 
+    def misfit(self, topic: str, state: bytes) -> str:
+        """Why a state that decodes is none that was stored under this topic; empty when nothing speaks against it.
+
+        What a decoder ignores or has a default for: fields of another topic, private fields that are not sealed or not
+        there. States of older topics and in JSON are not looked at.
+        """
+        kind, first = self._kinds.get(topic), state[0] if state else _JSON
+        if kind is None or first == _JSON:
+            return ""
+        if bool(kind.PRIVATE) is not (first == SEALED):
+            had = "a sealed part, and this state has none" if kind.PRIVATE else "no sealed part, and this state has one"
+            return f"topic {topic!r} has {had}: another topic was stored"
+        public = state[HEAD : HEAD + int.from_bytes(state[1:HEAD])] if first == SEALED else state
+        unknown = msgspec.msgpack.decode(public).keys() - {*kind.__struct_encode_fields__}
+        return f"topic {topic!r} has no {', '.join(sorted(unknown))}: another topic was stored" if unknown else ""
+
     def event(self, row: Row, cipher: Cipher | None) -> Event:
         """The event of a row, opened. `UndecodableEvent` names the row."""
         try:

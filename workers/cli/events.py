@@ -218,9 +218,10 @@ def _size(size: float) -> str:
 def verify_command(*, as_json: bool, data: Path) -> None:
     """Read every event and check it: exit code 0 when all is well, 1 when anything is found.
 
-    Versions of a stream count from 1 without a gap, positions grow, every event decodes, what is sealed opens unless
-    its key is destroyed, a stream has one owner and an owner one partition, and every snapshot has its event. Safe
-    beside running parts. Needs about 250 bytes of memory for each stream.
+    Versions of a stream count from 1 without a gap, positions grow, every event decodes and is what its topic has, what
+    is sealed opens unless its key is destroyed, a stream is of one kind and has one owner, an owner one partition, and
+    every snapshot has its event. What is past the sequence is read too. Safe beside running parts. Needs about 250
+    bytes of memory for each stream.
 
     \b
     Example:
@@ -231,7 +232,7 @@ def verify_command(*, as_json: bool, data: Path) -> None:
         inspection = Inspection(connection, master)
         verification = Verification(inspection)
         found = _Findings()
-        for rows, tell in _scanned(LogReader(connection, master)):
+        for rows, tell in _scanned(LogReader(connection, master), inspection):
             found.add(verification.check(rows))
             tell(verification.events, found.count)
         found.add(inspection.misplaced())
@@ -274,18 +275,27 @@ class _Findings:
         )
 
 
-def _scanned(reader: LogReader) -> Iterator[tuple[Sequence[Row], Callable[[int, int], None]]]:
-    """The pages of the log, each with a function that shows how far the check is (events, findings)."""
+def _scanned(reader: LogReader, inspection: Inspection) -> Iterator[tuple[Sequence[Row], Callable[[int, int], None]]]:
+    """The pages of the log, each with a function that shows how far the check is (events, findings). What is past the
+    sequence comes at the end: nobody else reads that.
+    """
     last = reader.decided(of_all=True)
+    end = inspection.past_sequence()
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task, position = progress.add_task("reading", total=last), 0
-        for rows in reader.scan(upto=last):
+        for rows in chain(reader.scan(upto=last), _after(inspection, last, end)):
             position = rows[-1].position if rows else position  # a gap wider than a page has none
 
             def tell(events: int, findings: int, position: int = position) -> None:
                 progress.update(task, completed=position, description=f"{events:,} events, {findings:,} findings")
 
             yield rows, tell
+
+
+def _after(inspection: Inspection, position: int, end: int) -> Iterator[Sequence[Row]]:
+    while rows := inspection.after(position, end, _PAGE):
+        yield rows
+        position = rows[-1].position
 
 
 @contextmanager

@@ -180,6 +180,18 @@ DAMAGES = {
         "UPDATE stored_events SET partition_id = 77 WHERE originator_version = 2",
         "its partition is 77",
     ),
+    "a topic": (
+        "UPDATE stored_events SET topic = 'user.erased@1' WHERE originator_version = 2",
+        "topic 'user.erased@1' has no sealed part, and this state has one",
+    ),
+    "a topic of another kind": (
+        "UPDATE stored_events SET topic = 'user.profile_changed@1' WHERE topic LIKE 'activity.recorded@%'",
+        "topic 'user.profile_changed@1' has no activity_id",
+    ),
+    "the topic of a later event": (
+        "UPDATE stored_events SET topic = 'follow.ended@1' WHERE originator_version = 2",
+        "its topic is follow.ended@1, in a stream that begins with user",
+    ),
     "the keys": ("DELETE FROM user_keys", "put the table user_keys back from a backup"),
     "the sequence": ("SELECT setval('stored_events_notification_id_seq', 1)", "past the last that was drawn"),
     "a snapshot": (
@@ -201,6 +213,7 @@ async def test_verify_finds_damage_to(
     assert result.exit_code == 1
     told = json.loads(result.stdout)
     assert told["findings"] > 0
+    assert told["events"] == (4 if "DELETE FROM stored" in damage else 5)  # also what is past the sequence
     assert problem in " ".join(finding["problem"] for finding in told["first_findings"])
 
 
