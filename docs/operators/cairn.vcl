@@ -26,6 +26,10 @@ sub vcl_recv {
     if (local.socket == "purge") {
         call cairn_purge;
     }
+    # For operators: whoever scrapes asks the API itself. However it is written: %6D is an m, and no place begins so.
+    if (req.url ~ "^/metrics([/?]|$)" || req.url ~ "^/[^/?]*%") {
+        return (synth(404, "Not Found"));
+    }
     set req.http.Surrogate-Capability = "cairn=Surrogate/1.0";
     unset req.http.X-Cairn-Public;
     if ((req.method != "GET" && req.method != "HEAD") || req.url !~ "^(/v1/public/|/activities/)") {

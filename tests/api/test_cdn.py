@@ -341,6 +341,13 @@ async def test_uploads_and_everything_signed_in_go_through_untouched(front: Fron
     assert refused.status_code == 404  # it is told at a socket of its own only
 
 
+async def test_what_is_for_operators_is_not_for_everybody(front: Front) -> None:
+    async with httpx.AsyncClient() as http:
+        for path in ("/metrics", "/metrics?name=cairn_uploads_waiting", "/metrics/", "/%6Detrics"):
+            assert (await http.get(f"{front.varnish.url}{path}")).status_code == 404
+        assert (await http.get(f"{front.varnish.url}/livez")).status_code == 200
+
+
 async def test_only_keys_are_purged(front: Front) -> None:
     async with httpx.AsyncClient() as http:
         for keys in (".*", "a b  c", "A", "x|y", ""):
