@@ -108,6 +108,21 @@ async def test_the_better_recording_of_a_run_comes_once_the_first_is_deleted(ser
         assert len(await anna.activities(anna.user_id)) == 1
 
 
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "UTC"])
+async def test_an_account_is_opened_in_the_zone_of_this_machine_unless_nobody_lives_there(
+    served: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zone: str
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    email = f"anna-{uuid4().hex}@example.com"
+    (tmp_path / "a.gpx").write_bytes(recordings.gpx())
+    for _ in range(2):
+        told = await run(tmp_path / "a.gpx", served, email, tmp_path / "journal")
+        assert bool(told["remarks"]) is (zone == "UTC")
+    async with Client(served) as anna:
+        await anna.sign_in(email, PASSWORD)
+        assert (await anna.me())["time_zone"] == (None if zone == "UTC" else zone)
+
+
 async def _until_noted(runner: Client, activity_id: str, notes: str) -> None:
     """On a busy machine the read models may be later than a read waits for them."""
     async with asyncio.timeout(60):
