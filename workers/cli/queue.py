@@ -148,8 +148,9 @@ async def _retried(parts: Parts, activity_id: ActivityId) -> str | None:
 @required_reason_option("Why: kept in the operators' log, and told to the runner's app.")
 @data_option
 def drop_command(*, ids: tuple[UUID, ...], reason: str, data: Path) -> None:
-    """Take uploads that wait out of the queue. The app sees them as failed with `upload-dropped`; the bytes are kept for
-    90 days.
+    """Take uploads that wait out of the queue: the app sees them as failed with `upload-dropped`.
+
+    The bytes are kept for 90 days.
 
     A failed upload is no longer listed, and the app goes on seeing why it failed: `upload-dropped` would have it sent
     again. `retry` takes either back, and so does the app when it sends one once more that was dropped.
