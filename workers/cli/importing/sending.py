@@ -63,12 +63,15 @@ async def _place(client: Client, sha256: str) -> tuple[UUID, Row | None]:
     """The id for these bytes, and what the server knows of them under it: the first that does not say that they are
     what is not there any more.
     """
-    for number in range(1, _MOST_IDS + 1):
+    number = 1
+    while True:
         activity_id = imported_id(client.user_id, sha256, number)
         found = await _state(client, activity_id)
-        if found is None or found["status"] != "duplicate" or await _is_there(client, found["duplicate_of"]):
-            break
-    return activity_id, found
+        if number == _MOST_IDS or found is None or found["status"] != "duplicate":
+            return activity_id, found
+        if await _is_there(client, found["duplicate_of"]):
+            return activity_id, found
+        number += 1
 
 
 async def _is_there(client: Client, first: str) -> bool:
