@@ -23,6 +23,7 @@ from projections.projection import Change, Fold, Key, Place, Projection, Query, 
 from projections.statements import statement
 
 KEPT: Final = 2_000  # entries a runner's feed keeps: years of following a few, weeks of following a thousand
+_PROBED: Final = 200  # runs of an author that go at once: where they are more, reading whole feeds is faster
 _MENDED: Final = 50  # viewers at once: the server holds all their entries in memory, twice
 WRITTEN_OUT: Final = 10_000  # followers up to which an author's runs are written out; for good, once passed
 
@@ -174,38 +175,49 @@ class Entries:
     )
 
     def update(self, changes: Mapping[str, Sequence[Change]], rows: Connection, schema: str) -> Collection[UUID]:
-        """In sets: what is gone, what is new, and what that does to each viewer's count."""
-        posts, follows = changes.get("posts", ()), changes.get("follows", ())
+        """In sets: what is gone, what takes its place, what is new, and what that does to each viewer's count."""
+        posts, follows, authors = (changes.get(name, ()) for name in ("posts", "follows", "authors"))
         gone = [before for before, after in posts if _shown(before) and not _shown(after)]
         new = [after.activity_id for before, after in posts if _shown(after) and not _shown(before)]
         ended = [before for before, after in follows if after is None]
         begun = [after for before, after in follows if before is None and after is not None]
-        merged = [
-            after.author_id
-            for before, after in changes.get("authors", ())
-            if after is not None and after.merged and not (before is not None and before.merged)
-        ]
+        merged = [after.author_id for before, after in authors if _merged(after) and not _merged(before)]
         count = _Counting(rows, schema)
-        if gone:
-            places = ([post.author_id for post in gone], [post.started_at for post in gone])
-            count.lost(_TAKE_BACK, (*places, [post.activity_id for post in gone]))
+        if gone or ended:  # those of merged authors are in no feed: thousands of followers were asked for nothing
+            before = {row.author_id: _merged(was) for was, now in authors if (row := was or now) is not None}
+            others = {row.author_id for row in chain(gone, ended)} - before.keys()
+            found = rows.execute(statement(schema, _MERGED), (list(others),))
+            looked_up = {author for author in before if before[author]}.union(*found)
+            self._take_back([post for post in gone if post.author_id not in looked_up], count)
+            ended = [edge for edge in ended if edge.author_id not in looked_up]
         if ended:
             count.lost(_CLEAR, ([edge.follower_id for edge in ended], [edge.author_id for edge in ended]))
         if merged:
             count.lost(_CLEAR_MERGED, (merged,))
+        count.refill()
         if begun:
             edges = ([edge.follower_id for edge in begun], [edge.author_id for edge in begun])
             count.won(_BACKFILL, (*edges, KEPT))
         if new:
             count.won(_WRITE_OUT, (new,))
-        refilled = count.settle()
-        if refilled:
-            self.derive(refilled, rows, schema)
+        count.settle()
         if not merged:
             return count.viewers
         # from now on their pages depend on what these authors do, though they may have had nothing of theirs so far
         followers = rows.execute(statement(schema, _FOLLOWERS), (merged,))
         return {*count.viewers, *chain.from_iterable(followers)}
+
+    def _take_back(self, gone: Sequence[Post], count: "_Counting") -> None:
+        by_author: dict[UUID, list[Post]] = {}
+        for post in gone:
+            by_author.setdefault(post.author_id, []).append(post)
+        many = [posts for posts in by_author.values() if len(posts) > _PROBED]
+        few = [post for posts in by_author.values() if len(posts) <= _PROBED for post in posts]
+        if few:
+            places = ([post.author_id for post in few], [post.started_at for post in few])
+            count.lost(_TAKE_BACK, (*places, [post.activity_id for post in few]))
+        for posts in many:
+            count.lost(_TAKE_BACK_MANY, ([post.activity_id for post in posts], posts[0].author_id))
 
     def derive(self, owners: Sequence[UUID] | None, rows: Connection, schema: str) -> None:
         """By the same rule for one viewer and for all."""
@@ -233,7 +245,6 @@ class _Counting:
         self._rows = rows
         self._schema = schema
         self._change: dict[UUID, int] = {}
-        self._losers: set[UUID] = set()
 
     @property
     def viewers(self) -> Collection[UUID]:
@@ -243,23 +254,29 @@ class _Counting:
     def lost(self, text: LiteralString, parameters: Sequence[object]) -> None:
         for viewer, number in self._rows.execute(statement(self._schema, text), parameters):
             self._change[viewer] = self._change.get(viewer, 0) - number
-            self._losers.add(viewer)
 
     def won(self, text: LiteralString, parameters: Sequence[object]) -> None:
         for viewer, number in self._rows.execute(statement(self._schema, text), parameters):
             self._change[viewer] = self._change.get(viewer, 0) + number
 
-    def settle(self) -> list[UUID]:
-        """Count, and take away what is too much. Those whose full feed lost something are given: there may be more."""
+    def refill(self) -> None:
+        """Of those whose full feed lost something, what follows its oldest entry. Before anything is added: what is
+        left is the exact top of the order then, and with as many more it stays that, whatever comes in between.
+        """
+        if self._change:
+            lost = [-number for number in self._change.values()]
+            self.won(_REFILL, (list(self._change), lost, KEPT))
+
+    def settle(self) -> None:
+        """Count, and take away what is too much."""
         if not self._change:
-            return []
-        viewers, numbers = list(self._change), list(self._change.values())
-        refill, surplus, empty = [], [], []
-        counted = self._rows.execute(statement(self._schema, _ADD_UP), (viewers, numbers))
+            return
+        surplus, empty = [], []
+        counted = self._rows.execute(
+            statement(self._schema, _ADD_UP), (list(self._change), list(self._change.values()))
+        )
         for viewer, entries in counted:
-            if viewer in self._losers and entries - self._change[viewer] >= KEPT:
-                refill.append(viewer)
-            elif entries > KEPT:
+            if entries > KEPT:
                 surplus.append(viewer)
             elif entries == 0:
                 empty.append(viewer)
@@ -267,11 +284,14 @@ class _Counting:
             self._rows.execute(statement(self._schema, _TRIM), (KEPT, surplus))
         if empty:
             self._rows.execute(statement(self._schema, _DROP_EMPTY), (empty,))
-        return refill
 
 
 def _shown(post: Post | None) -> bool:
     return post is not None and not post.private
+
+
+def _merged(author: Author | None) -> bool:
+    return author is not None and author.merged
 
 
 FEED: Final = Projection(
@@ -318,6 +338,14 @@ _TAKE_BACK: Final = """
         RETURNING e.viewer_id
     ) SELECT viewer_id, count(*) FROM gone GROUP BY viewer_id
 """
+_TAKE_BACK_MANY: Final = """
+    WITH gone AS (
+        DELETE FROM {s}.entries e USING unnest(%s::uuid[]) AS p (activity_id), {s}.follows f
+        WHERE f.author_id = %s AND e.viewer_id = f.follower_id AND e.author_id = f.author_id
+          AND e.activity_id = p.activity_id
+        RETURNING e.viewer_id
+    ) SELECT viewer_id, count(*) FROM gone GROUP BY viewer_id
+"""
 _CLEAR: Final = """
     WITH gone AS (
         DELETE FROM {s}.entries e USING unnest(%s::uuid[], %s::uuid[]) AS f (follower_id, author_id)
@@ -330,6 +358,32 @@ _CLEAR_MERGED: Final = """
         WHERE f.author_id = ANY(%s) AND e.viewer_id = f.follower_id AND e.author_id = f.author_id
         RETURNING e.viewer_id
     ) SELECT viewer_id, count(*) FROM gone GROUP BY viewer_id
+"""
+_REFILL: Final = """
+    WITH lost AS MATERIALIZED (
+        SELECT l.viewer_id, l.number, coalesce(o.started_at, 'infinity') AS started_at,
+            coalesce(o.activity_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff') AS activity_id
+        FROM unnest(%s::uuid[], %s::integer[]) AS l (viewer_id, number)
+        JOIN {s}.viewers v ON v.viewer_id = l.viewer_id AND v.entries >= %s
+        LEFT JOIN LATERAL (
+            SELECT started_at, activity_id FROM {s}.entries WHERE viewer_id = l.viewer_id
+            ORDER BY started_at, activity_id LIMIT 1) o ON true
+    ), new AS (
+        INSERT INTO {s}.entries (viewer_id, started_at, activity_id, author_id)
+        SELECT l.viewer_id, c.started_at, c.activity_id, c.author_id
+        FROM lost l CROSS JOIN LATERAL (
+            SELECT p.started_at, p.activity_id, f.author_id
+            FROM {s}.follows f
+            JOIN {s}.authors a ON a.author_id = f.author_id AND NOT a.merged
+            CROSS JOIN LATERAL (
+                SELECT started_at, activity_id FROM {s}.posts
+                WHERE author_id = f.author_id AND NOT private
+                  AND (started_at, activity_id) < (l.started_at, l.activity_id)
+                ORDER BY started_at DESC, activity_id DESC LIMIT l.number) p
+            WHERE f.follower_id = l.viewer_id
+            ORDER BY p.started_at DESC, p.activity_id DESC LIMIT l.number) c
+        ON CONFLICT DO NOTHING RETURNING viewer_id
+    ) SELECT viewer_id, count(*) FROM new GROUP BY viewer_id
 """
 _BACKFILL: Final = """
     WITH new AS (
@@ -418,6 +472,7 @@ _COUNT: Final = """
 _COUNT_ALL: Final = """
     INSERT INTO {s}.viewers (viewer_id, entries) SELECT viewer_id, count(*) FROM {s}.entries GROUP BY viewer_id
 """
+_MERGED: Final = "SELECT author_id FROM {s}.authors WHERE merged AND author_id = ANY(%s)"
 _FOLLOWERS: Final = "SELECT follower_id FROM {s}.follows WHERE author_id = ANY(%s)"
 _PAGE: Final = Query(
     "feed",

@@ -19,7 +19,9 @@ from projections.projection import BEFORE_ALL, View
 from tests.scenarios import ANNA, BEN, CARA, MAY_1, MAY_2, apply, project, recorded, run
 
 BEN_FOLLOWS_ANNA = FollowStarted(follower_id=BEN, followee_id=ANNA, at=MAY_1)
+BEN_FOLLOWS_CARA = FollowStarted(follower_id=BEN, followee_id=CARA, at=MAY_1)
 BEN_LEAVES_ANNA = FollowEnded(follower_id=BEN, followee_id=ANNA, at=MAY_2)
+DORA = UserId(UUID("d0000000-0000-4000-8000-000000000004"))
 
 
 async def seen(queries: View, viewer: UserId, limit: int = 100) -> list[UUID]:
@@ -36,6 +38,10 @@ def changed(recorded: ActivityRecorded, visibility: Visibility) -> ActivityEdite
         tally=recorded.tally,
         at=MAY_2,
     )
+
+
+def deleted(recorded: ActivityRecorded) -> ActivityDeleted:
+    return ActivityDeleted(user_id=recorded.user_id, activity_id=recorded.activity_id, tally=recorded.tally, at=MAY_2)
 
 
 async def test_followers_and_the_runner_see_a_run_and_nobody_else(database: Connection, queries: View) -> None:
@@ -88,8 +94,7 @@ async def test_private_runs_are_in_nobodys_feed_until_they_are_shown(database: C
 
 async def test_a_deleted_run_leaves_every_feed(database: Connection, queries: View) -> None:
     recorded = run(ANNA)
-    deleted = ActivityDeleted(user_id=ANNA, activity_id=recorded.activity_id, tally=recorded.tally, at=MAY_2)
-    project(FEED, database, BEN_FOLLOWS_ANNA, recorded, deleted)
+    project(FEED, database, BEN_FOLLOWS_ANNA, recorded, deleted(recorded))
     assert await seen(queries, BEN) == [] == await seen(queries, ANNA)
 
 
@@ -146,32 +151,86 @@ async def test_a_feed_keeps_the_latest_starts(
     assert await seen(queries, BEN) == [runs[0].activity_id, runs[2].activity_id, runs[4].activity_id]
 
 
+async def test_a_full_feed_that_loses_runs_is_filled_from_below_and_not_made_anew(
+    database: Connection, queries: View, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "KEPT", 3)
+    monkeypatch.setattr(feed.Entries, "derive", None)
+    annas = [run(ANNA, at=MAY_1 + timedelta(hours=n)) for n in range(5)]
+    caras = [run(CARA, at=MAY_1 + timedelta(hours=n, minutes=30)) for n in range(2)]
+    project(FEED, database, BEN_FOLLOWS_ANNA, BEN_FOLLOWS_CARA, *annas, *caras)
+    late = run(ANNA, at=MAY_1 - timedelta(hours=1))
+    project(FEED, database, deleted(annas[4]), changed(annas[2], Visibility.PRIVATE), late)
+    assert await seen(queries, BEN) == [annas[3].activity_id, caras[1].activity_id, annas[1].activity_id]
+    project(FEED, database, BEN_LEAVES_ANNA)
+    assert await seen(queries, BEN) == [caras[1].activity_id, caras[0].activity_id]
+
+
+def test_runs_that_are_in_no_feed_are_not_looked_for_there(
+    database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of followers and hundreds of runs: a lookup for each of both would take minutes."""
+    monkeypatch.setattr(feed, "WRITTEN_OUT", 1)
+    runs = [run(ANNA) for _ in range(3)]
+    cara = FollowStarted(follower_id=CARA, followee_id=ANNA, at=MAY_1)
+    project(FEED, database, BEN_FOLLOWS_ANNA, cara, *runs)
+    for text in ("_TAKE_BACK", "_TAKE_BACK_MANY", "_CLEAR"):
+        monkeypatch.setattr(feed, text, "SELECT 1 / 0")
+    apply(FEED, database, [recorded(deleted(runs[0]), 10)])
+    apply(FEED, database, [recorded(BEN_LEAVES_ANNA, 11), recorded(UserErased(at=MAY_2), 12, ANNA)])
+    assert database.execute("SELECT count(*) FROM feed_v1.posts").fetchone() == (0,)
+
+
 @everywhere(data=st.data())
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_pages_of_any_size_give_the_same_tables(database: Connection, data: st.DataObject) -> None:
     events = data.draw(histories())
     found = []
     for size in (1, data.draw(st.integers(2, 6)), 1_000):
-        for table in ("posts", "follows", "authors", "entries"):
-            database.execute(f"TRUNCATE feed_v1.{table}")
+        forget(database)
         project(FEED, database, *events, page=size)
-        found.append(
-            [
-                database.execute(f"SELECT * FROM feed_v1.{table} ORDER BY 1, 2, 3").fetchall()  # noqa: S608 - as above
-                for table in ("posts", "entries", "authors")
-            ]
-        )
+        found.append(held(database, "posts", "authors", "entries", "viewers"))
     assert found[0] == found[1] == found[2]
 
 
+@everywhere(data=st.data())
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_entries_are_as_if_made_anew(database: Connection, data: st.DataObject) -> None:
+    """With feeds that are soon full, authors whom soon many follow, and both ways in which runs are taken back."""
+    forget(database)
+    limits = {"KEPT": st.integers(1, 4), "WRITTEN_OUT": st.integers(1, 3), "_PROBED": st.integers(0, 2)}
+    with pytest.MonkeyPatch.context() as patched:
+        for name, limit in limits.items():
+            patched.setattr(feed, name, data.draw(limit, name))
+        project(FEED, database, *data.draw(histories(most=60)), page=data.draw(st.integers(1, 9)))
+        live = held(database, "entries", "viewers")
+        forget(database, "entries", "viewers")
+        feed.Entries().derive(None, database, "feed_v1")
+    assert live == held(database, "entries", "viewers")
+
+
+def forget(database: Connection, *tables: str) -> None:
+    for table in tables or ("posts", "follows", "authors", "entries", "viewers"):
+        database.execute(f"TRUNCATE feed_v1.{table}")
+
+
+def held(database: Connection, *tables: str) -> list[object]:
+    return [
+        database.execute(f"SELECT * FROM feed_v1.{table} ORDER BY 1, 2, 3").fetchall()  # noqa: S608 - as above
+        if table != "viewers"
+        else database.execute("SELECT * FROM feed_v1.viewers ORDER BY 1").fetchall()
+        for table in tables
+    ]
+
+
 @st.composite
-def histories(draw: st.DrawFn) -> list[Event]:
-    """What can happen among three runners, in an order that the rules allow."""
+def histories(draw: st.DrawFn, most: int = 25) -> list[Event]:
+    """What can happen among four runners, in an order that the rules allow."""
     events: list[Event] = []
     following: set[tuple[UserId, UserId]] = set()
     runs: list[ActivityRecorded] = []
-    for number in range(draw(st.integers(1, 25))):
-        match draw(st.sampled_from(["run", "run", "run", "follow", "edit", "delete"])):
+    for number in range(draw(st.integers(1, most))):
+        match draw(st.sampled_from(["run", "run", "run", "follow", "edit", "delete", "erase"])):
             case "run":
                 at = MAY_1 + timedelta(hours=draw(st.integers(0, 5)))
                 author = draw(st.sampled_from([ANNA, BEN, CARA]))
@@ -179,15 +238,18 @@ def histories(draw: st.DrawFn) -> list[Event]:
                 runs.append(run(author, at=at, activity_id=UUID(int=number), visibility=shown))
                 events.append(runs[-1])
             case "follow":
-                pair = draw(st.sampled_from([(BEN, ANNA), (CARA, ANNA), (ANNA, BEN)]))
+                pair = draw(st.sampled_from([(BEN, ANNA), (CARA, ANNA), (DORA, ANNA), (ANNA, BEN), (BEN, CARA)]))
                 kind = FollowEnded if pair in following else FollowStarted
                 following ^= {pair}
                 events.append(kind(follower_id=pair[0], followee_id=pair[1], at=MAY_1))
             case "edit" if runs:
                 events.append(changed(draw(st.sampled_from(runs)), draw(st.sampled_from(Visibility))))
             case "delete" if runs:
-                gone = runs.pop(draw(st.integers(0, len(runs) - 1)))
-                events.append(
-                    ActivityDeleted(user_id=gone.user_id, activity_id=gone.activity_id, tally=gone.tally, at=MAY_2)
-                )
+                events.append(deleted(runs.pop(draw(st.integers(0, len(runs) - 1)))))
+            case "erase" if draw(st.integers(0, 3)) == 0:  # follows end first; Anna, whose events these are
+                ending = [pair for pair in sorted(following) if ANNA in pair]
+                following -= {*ending}
+                events += [FollowEnded(follower_id=pair[0], followee_id=pair[1], at=MAY_2) for pair in ending]
+                events.append(UserErased(at=MAY_2))
+                runs = [one for one in runs if one.user_id != ANNA]
     return events
