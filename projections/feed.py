@@ -477,10 +477,12 @@ _FOLLOWERS: Final = "SELECT follower_id FROM {s}.follows WHERE author_id = ANY(%
 _PAGE: Final = Query(
     "feed",
     """
-    SELECT page.activity_id, page.started_at, looked_up.merged
-    FROM (SELECT ARRAY(
+    WITH merged AS MATERIALIZED (
         SELECT f.author_id FROM {s}.follows f JOIN {s}.authors a ON a.author_id = f.author_id AND a.merged
-        WHERE f.follower_id = %(viewer)s ORDER BY f.author_id) AS merged) looked_up
+        WHERE f.follower_id = %(viewer)s
+    )
+    SELECT page.activity_id, page.started_at, looked_up.merged
+    FROM (SELECT ARRAY(SELECT author_id FROM merged ORDER BY author_id) AS merged) looked_up
     LEFT JOIN (SELECT activity_id, started_at FROM (
         (SELECT activity_id, started_at FROM {s}.entries
          WHERE viewer_id = %(viewer)s AND (started_at, activity_id) < (%(started_at)s, %(activity_id)s)
@@ -492,13 +494,11 @@ _PAGE: Final = Query(
          ORDER BY started_at DESC, activity_id DESC LIMIT %(limit)s)
         UNION
         (SELECT p.activity_id, p.started_at
-         FROM {s}.follows f JOIN {s}.authors a ON a.author_id = f.author_id AND a.merged
-         CROSS JOIN LATERAL (
+         FROM merged CROSS JOIN LATERAL (
             SELECT activity_id, started_at FROM {s}.posts
-            WHERE author_id = f.author_id AND NOT private
+            WHERE author_id = merged.author_id AND NOT private
               AND (started_at, activity_id) < (%(started_at)s, %(activity_id)s)
-            ORDER BY started_at DESC, activity_id DESC LIMIT %(limit)s) p
-         WHERE f.follower_id = %(viewer)s)
+            ORDER BY started_at DESC, activity_id DESC LIMIT %(limit)s) p)
     ) found ORDER BY started_at DESC, activity_id DESC LIMIT %(limit)s) page ON true
     ORDER BY page.started_at DESC, page.activity_id DESC
     """,
