@@ -7,6 +7,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from infra.projecting.builds import FOLLOWED
+from infra.projecting.shards import FILLED
 
 LATE_SECONDS: Final = 30.0  # behind: more than any page or exchange takes, and what a runner notices
 
@@ -22,6 +23,7 @@ class Lag(Struct, frozen=True):
     paused: bool
     stopped: str | None
     updated_seconds: float  # since the last page
+    busy_seconds: float  # since the transaction began that has one of its shards; 0: none, or it is another role's
 
 
 def lags(connection: Connection) -> dict[str, Lag]:
@@ -39,31 +41,45 @@ def live_lag_seconds(connection: Connection) -> float:
     return float(row[0]) if row else 0.0
 
 
-_LAGS: Final[LiteralString] = """
+_LAGS: Final[LiteralString] = (
+    """
+    WITH busy AS MATERIALIZED (
+        SELECT l.transactionid, a.xact_start FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+        WHERE l.locktype = 'transactionid' AND l.mode = 'ExclusiveLock' AND l.granted
+    )
     SELECT s.schema_name, s.position, late.events,
         coalesce(extract(epoch FROM clock_timestamp() - late.since), 0)::float8 AS seconds,
         s.holders, s.paused, s.stopped,
-        extract(epoch FROM clock_timestamp() - s.updated_at)::float8 AS updated_seconds
+        extract(epoch FROM clock_timestamp() - s.updated_at)::float8 AS updated_seconds,
+        coalesce(extract(epoch FROM clock_timestamp() - s.busy_since), 0)::float8 AS busy_seconds
     FROM (
         SELECT s.schema_name, min(s.position) AS position, min(s.updated_at) AS updated_at,
-            count(DISTINCT s.holder) FILTER (WHERE s.leased_until > now()) AS holders, bool_or(s.paused) AS paused,
-            max(s.stopped) AS stopped
-        FROM projection_shards s JOIN projection_builds b USING (schema_name) WHERE b.state = ANY(%s)
+            count(DISTINCT s.holder) FILTER (WHERE """  # noqa: S608 - texts of ours
+    + FILLED
+    + """) AS holders, bool_or(s.paused) AS paused, max(s.stopped) AS stopped, min(busy.xact_start) AS busy_since
+        FROM projection_shards s JOIN projection_builds b USING (schema_name)
+        LEFT JOIN busy ON busy.transactionid = s.xmax
+        WHERE b.state = ANY(%s)
         GROUP BY s.schema_name
     ) s CROSS JOIN LATERAL (
         SELECT count(*) AS events, min(e.recorded_at) AS since FROM (
             SELECT recorded_at FROM stored_events WHERE notification_id > s.position
             ORDER BY notification_id LIMIT 100000) e
     ) late
-"""
-_LIVE: Final[LiteralString] = """
+    """
+)
+_LIVE: Final[LiteralString] = (
+    """
     SELECT coalesce(max(extract(epoch FROM clock_timestamp() - e.recorded_at)), 0)
     FROM projection_pointers p
     CROSS JOIN LATERAL (
-        SELECT min(position) AS position FROM projection_shards
-        WHERE schema_name = p.active AND NOT paused AND stopped IS NULL AND leased_until > now()
+        SELECT min(s.position) AS position FROM projection_shards s
+        WHERE s.schema_name = p.active AND NOT s.paused AND s.stopped IS NULL AND """  # noqa: S608 - texts of ours
+    + FILLED
+    + """
     ) s
     CROSS JOIN LATERAL (
         SELECT recorded_at FROM stored_events WHERE notification_id > s.position ORDER BY notification_id LIMIT 1
     ) e
-"""
+    """
+)

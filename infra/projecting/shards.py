@@ -122,6 +122,12 @@ def stop(connection: Connection, schema: str, reason: str) -> None:
     change_shards(connection, [schema], "stopped = %s", (reason,))
 
 
+# Of a row `s` of `projection_shards`: whether a worker has it. Leases are renewed between pages, and a page may take
+# longer than one: who writes it has the row locked, and is the transaction in `xmax`, until it commits.
+FILLED: Final[LiteralString] = """
+    (s.holder IS NOT NULL AND (s.leased_until > now() OR s.xmax IN (
+        SELECT transactionid FROM pg_locks WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted)))
+"""
 _LOCK: Final[LiteralString] = """
     SELECT position FROM projection_shards WHERE schema_name = ANY(%s) ORDER BY schema_name, shard FOR UPDATE
 """

@@ -8,6 +8,7 @@ from psycopg import Connection
 
 from infra.projecting.builds import Registry
 from infra.projecting.lag import LATE_SECONDS, Lag, lags
+from infra.projecting.shards import LEASE_SECONDS
 
 
 class Standing(Struct, frozen=True):
@@ -51,7 +52,7 @@ def standings(connection: Connection, registry: Registry) -> Sequence[Standing]:
                 build.state == "active" or percent > 0,
                 lag,
                 counts.get(build.schema_name, 0),
-                "" if lag is None else _trouble(lag),
+                "" if lag is None else trouble(lag),
                 build.reason or "",
                 shadowing,
             )
@@ -59,14 +60,18 @@ def standings(connection: Connection, registry: Registry) -> Sequence[Standing]:
     return found
 
 
-def _trouble(lag: Lag) -> str:
+def trouble(lag: Lag) -> str:
+    """Why rows grow old; empty: they do not."""
     if lag.stopped is not None:
         return f"STOPPED: {lag.stopped}"
     if lag.paused:
         return "PAUSED"
     if not lag.holders:
         return "NO WORKER"
-    return f"LATE: {lag.seconds:.0f} s" if lag.seconds > LATE_SECONDS else ""
+    if lag.seconds <= LATE_SECONDS:
+        return ""
+    busy = f", busy with one page for {lag.busy_seconds:.0f} s" if lag.busy_seconds > LEASE_SECONDS else ""
+    return f"LATE: {lag.seconds:.0f} s{busy}"
 
 
 _QUARANTINED: Final[LiteralString] = "SELECT schema_name, count(*) FROM quarantined_keys GROUP BY schema_name"

@@ -7,6 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 from domain.errors import StoreUnavailable
+from infra.projecting.shards import FILLED
 from infra.views import ReadModels
 from projections import PROJECTIONS
 
@@ -36,7 +37,8 @@ class ProjectionWatch:
         return found
 
 
-_STATE: Final = """
+_STATE: Final = (
+    """
     SELECT p.name, max(coalesce(extract(epoch FROM clock_timestamp() - e.recorded_at), 0))::float8, min(s.workers),
         max((SELECT count(*) FROM quarantined_keys q WHERE q.schema_name = r.schema_name)),
         (SELECT count(*) FROM parked_streams)
@@ -44,11 +46,14 @@ _STATE: Final = """
     CROSS JOIN LATERAL (VALUES (p.active), (CASE WHEN p.shadow_percent > 0 THEN p.shadow END)) r (schema_name)
     CROSS JOIN LATERAL (
         SELECT min(position) AS position,
-            count(DISTINCT holder) FILTER (WHERE leased_until > now() AND NOT paused AND stopped IS NULL) AS workers
-        FROM projection_shards WHERE schema_name = r.schema_name
+            count(DISTINCT s.holder) FILTER (WHERE NOT s.paused AND s.stopped IS NULL AND """  # noqa: S608 - ours
+    + FILLED
+    + """) AS workers
+        FROM projection_shards s WHERE s.schema_name = r.schema_name
     ) s
     LEFT JOIN LATERAL (
         SELECT recorded_at FROM stored_events WHERE notification_id > s.position ORDER BY notification_id LIMIT 1
     ) e ON true
     WHERE r.schema_name IS NOT NULL GROUP BY p.name
 """
+)

@@ -1,14 +1,17 @@
 """Alarms about what is read: how old it is, and whether anybody fills it."""
 
+import psycopg
 import pytest
 
+from infra.projecting.lag import LATE_SECONDS, Lag, live_lag_seconds
 from infra.projecting.shards import stop
+from infra.projecting.status import standings, trouble
 from infra.projecting.watch import ProjectionState, ProjectionWatch
 from infra.views import ReadModels
 from projections import PROJECTIONS
 from tests.infra.projecting.conftest import Operator
 from tests.infra.projecting.histories import History, append
-from tests.infra.projecting.live import Worker
+from tests.infra.projecting.live import Worker, expire_leases
 from tests.infra.projecting.test_lifecycle import following
 from tests.infra.projecting.test_reading import reading
 
@@ -83,3 +86,31 @@ async def test_nothing_is_known_of_it_while_postgres_is_away() -> None:
     await models.open()
     assert await ProjectionWatch(models).state() == dict.fromkeys(NAMES)
     await models.close()
+
+
+@pytest.mark.usefixtures("history")
+async def test_who_takes_longer_for_a_page_than_a_lease_fills_it_until_it_is_gone(
+    operator: Operator, worker: Worker
+) -> None:
+    """Leases are renewed between pages: no worker was seen, and no rebuild gave way, just while projections hung."""
+    worker.turn()
+    appended_a_minute_ago(operator)
+
+    async def seen() -> list[object]:
+        found = (await state(operator.url))["feed"]
+        assert found is not None
+        troubles = {one.trouble[:8] for one in standings(operator.connection, operator.registry)}
+        return [found.workers, live_lag_seconds(operator.connection) > LATE_SECONDS, *troubles]
+
+    with psycopg.connect(operator.url) as page:  # as the worker's transaction
+        expire_leases(operator.connection)
+        assert await seen() == [0, False, "NO WORKE"]
+        page.execute("UPDATE projection_shards SET updated_at = now()")
+        assert await seen() == [1, True, "LATE: 60"]
+        page.rollback()
+    assert await seen() == [0, False, "NO WORKE"]
+
+
+def test_what_is_late_with_a_page_that_takes_long_is_told() -> None:
+    late = Lag("feed_v1", 1, 9, 80.0, 1, paused=False, stopped=None, updated_seconds=84.0, busy_seconds=84.0)
+    assert trouble(late) == "LATE: 80 s, busy with one page for 84 s"
