@@ -13,6 +13,7 @@ from domain.errors import StoreUnavailable
 from infra.object_store.objects import MARK, PIECE_BYTES, Draft, Failures, NoMark
 
 _FOLDERS: Final = 100_000  # that are remembered
+_PARTS: Final = "parts"  # what is being written, in one folder: that of each user is never read as a whole
 _ABANDONED_SECONDS: Final = 86_400.0  # a part that nobody finished: its writer was killed
 
 
@@ -136,13 +137,18 @@ class FolderObjects:
             return None
 
     def _keys(self, prefix: str) -> list[tuple[str, datetime]]:
-        found = []
+        with suppress(FileNotFoundError):  # nothing was ever written
+            self._listed(_PARTS)
         try:
-            entries = list(os.scandir(self._path(prefix)))  # half of what `Path.glob` costs
+            return self._listed(prefix)
         except FileNotFoundError:
             _require_mark(self._root)
             return []
-        for entry in entries:
+
+    def _listed(self, prefix: str) -> list[tuple[str, datetime]]:
+        """What has a name; parts that were abandoned go. Earlier versions wrote them beside what they became."""
+        found = []
+        for entry in list(os.scandir(self._path(prefix))):  # half of what `Path.glob` costs
             try:
                 written = entry.stat().st_mtime
             except FileNotFoundError:  # deleted since the folder was read
@@ -168,7 +174,7 @@ class _FileDraft:
         self._root = root
         self._failures = failures
         self._durable = durable
-        self._part = folder / f".{uuid4().hex}.part"  # in the same folder: a link cannot cross file systems
+        self._part = _parts_of(folder, root) / f".{uuid4().hex}.part"
         self._key = folder.relative_to(root).as_posix()
         self._held = bytearray()
         self._file: BinaryIO | None = None
@@ -191,6 +197,7 @@ class _FileDraft:
     def link(self, name: str) -> bool:
         """As `commit`. A second writer returns once the first one's bytes are durable."""
         self._sync()
+        self._make_folder()
         try:
             (self._folder / name).hardlink_to(self._part)
         except FileExistsError:
@@ -204,6 +211,7 @@ class _FileDraft:
     def rename(self, name: str) -> None:
         """Take the place of what has the name, at once."""
         self._sync()
+        self._make_folder()
         self._part.replace(self._folder / name)
         self._sync_folders()
 
@@ -241,11 +249,19 @@ class _FileDraft:
 
     def _opened(self) -> BinaryIO:
         if self._file is None:
-            if self._folder != self._root:  # where only the mark itself goes
-                _require_mark(self._root)
-            self._changed = _make_folders(self._folder)
+            self._require_mark()
+            self._part.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._part.open("xb")
         return self._file
+
+    def _make_folder(self) -> None:
+        """Last, since whoever finds it empty may remove it."""
+        self._require_mark()
+        self._changed = _make_folders(self._folder)
+
+    def _require_mark(self) -> None:
+        if self._folder != self._root:  # where only the mark itself goes
+            _require_mark(self._root)
 
     def _flush(self) -> None:
         self._opened().write(self._held)
@@ -256,6 +272,17 @@ def _require_mark(root: Path) -> None:
     """Asked before anything is written, and before anything is said not to be there."""
     if not (root / MARK).exists():
         raise NoMark(root)
+
+
+def _parts_of(folder: Path, root: Path) -> Path:
+    """Where an object of the folder is written: on its own file system, since links do not cross them."""
+    if folder == root:  # the mark itself
+        return root
+    kind = root.joinpath(*folder.relative_to(root).parts[:1])
+    try:
+        return root / _PARTS if kind.stat().st_dev == root.stat().st_dev else kind
+    except OSError:  # nothing is there yet, or the store is away, which writing will tell
+        return root / _PARTS
 
 
 def _make_folders(folder: Path) -> list[Path]:
