@@ -19,6 +19,7 @@ from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityReco
 from domain.events.event import Recorded
 from domain.events.follow import FollowEnded, FollowStarted
 from domain.measures import ActivityId, UserId, Visibility
+from projections import feed_statements as sql
 from projections.projection import Change, Fold, Key, Place, Projection, Query, Table, View
 from projections.statements import statement
 
@@ -186,25 +187,25 @@ class Entries:
         if gone or ended:  # those of merged authors are in no feed: thousands of followers were asked for nothing
             before = {row.author_id: _merged(was) for was, now in authors if (row := was or now) is not None}
             others = {row.author_id for row in chain(gone, ended)} - before.keys()
-            found = rows.execute(statement(schema, _MERGED), (list(others),))
+            found = rows.execute(statement(schema, sql.MERGED), (list(others),))
             looked_up = {author for author in before if before[author]}.union(*found)
             self._take_back([post for post in gone if post.author_id not in looked_up], count)
             ended = [edge for edge in ended if edge.author_id not in looked_up]
         if ended:
-            count.lost(_CLEAR, ([edge.follower_id for edge in ended], [edge.author_id for edge in ended]))
+            count.lost(sql.CLEAR, ([edge.follower_id for edge in ended], [edge.author_id for edge in ended]))
         if merged:
-            count.lost(_CLEAR_MERGED, (merged,))
+            count.lost(sql.CLEAR_MERGED, (merged,))
         count.refill()
         if begun:
             edges = ([edge.follower_id for edge in begun], [edge.author_id for edge in begun])
-            count.won(_BACKFILL, (*edges, KEPT))
+            count.won(sql.BACKFILL, (*edges, KEPT))
         if new:
-            count.won(_WRITE_OUT, (new,))
+            count.won(sql.WRITE_OUT, (new,))
         count.settle()
         if not merged:
             return count.viewers
         # from now on their pages depend on what these authors do, though they may have had nothing of theirs so far
-        followers = rows.execute(statement(schema, _FOLLOWERS), (merged,))
+        followers = rows.execute(statement(schema, sql.FOLLOWERS), (merged,))
         return {*count.viewers, *chain.from_iterable(followers)}
 
     def _take_back(self, gone: Sequence[Post], count: "_Counting") -> None:
@@ -215,26 +216,26 @@ class Entries:
         few = [post for posts in by_author.values() if len(posts) <= _PROBED for post in posts]
         if few:
             places = ([post.author_id for post in few], [post.started_at for post in few])
-            count.lost(_TAKE_BACK, (*places, [post.activity_id for post in few]))
+            count.lost(sql.TAKE_BACK, (*places, [post.activity_id for post in few]))
         for posts in many:
-            count.lost(_TAKE_BACK_MANY, ([post.activity_id for post in posts], posts[0].author_id))
+            count.lost(sql.TAKE_BACK_MANY, ([post.activity_id for post in posts], posts[0].author_id))
 
     def derive(self, owners: Sequence[UUID] | None, rows: Connection, schema: str) -> None:
         """By the same rule for one viewer and for all."""
         if owners is None:
-            rows.execute(statement(schema, _DERIVE_ALL), (KEPT,))
-            rows.execute(statement(schema, _COUNT_ALL))
+            rows.execute(statement(schema, sql.DERIVE_ALL), (KEPT,))
+            rows.execute(statement(schema, sql.COUNT_ALL))
             return
         viewers = list(owners)
         for start in range(0, len(viewers), _MENDED):
             some = viewers[start : start + _MENDED]
-            rows.execute(statement(schema, _MEND), (some, some, KEPT))
-        rows.execute(statement(schema, _FORGET_VIEWERS), (viewers,))
-        rows.execute(statement(schema, _COUNT), (viewers,))
+            rows.execute(statement(schema, sql.MEND), (some, some, KEPT))
+        rows.execute(statement(schema, sql.FORGET_VIEWERS), (viewers,))
+        rows.execute(statement(schema, sql.COUNT), (viewers,))
 
     def touched(self, owners: Sequence[UUID], rows: Connection, schema: str) -> Sequence[UUID]:
         """They and their followers."""
-        found = rows.execute(statement(schema, _FOLLOWERS), (list(owners),))
+        found = rows.execute(statement(schema, sql.FOLLOWERS), (list(owners),))
         return [*{*owners, *chain.from_iterable(found)}]
 
 
@@ -265,7 +266,7 @@ class _Counting:
         """
         if self._change:
             lost = [-number for number in self._change.values()]
-            self.won(_REFILL, (list(self._change), lost, KEPT))
+            self.won(sql.REFILL, (list(self._change), lost, KEPT))
 
     def settle(self) -> None:
         """Count, and take away what is too much."""
@@ -273,7 +274,7 @@ class _Counting:
             return
         surplus, empty = [], []
         counted = self._rows.execute(
-            statement(self._schema, _ADD_UP), (list(self._change), list(self._change.values()))
+            statement(self._schema, sql.ADD_UP), (list(self._change), list(self._change.values()))
         )
         for viewer, entries in counted:
             if entries > KEPT:
@@ -281,9 +282,9 @@ class _Counting:
             elif entries == 0:
                 empty.append(viewer)
         if surplus:
-            self._rows.execute(statement(self._schema, _TRIM), (KEPT, surplus))
+            self._rows.execute(statement(self._schema, sql.TRIM), (KEPT, surplus))
         if empty:
-            self._rows.execute(statement(self._schema, _DROP_EMPTY), (empty,))
+            self._rows.execute(statement(self._schema, sql.DROP_EMPTY), (empty,))
 
 
 def _shown(post: Post | None) -> bool:
@@ -329,151 +330,6 @@ async def feed_page(view: View, viewer_id: UserId, before: Place, limit: int) ->
     return FeedPage(entries, found[0]["merged"])
 
 
-_TAKE_BACK: Final = """
-    WITH gone AS (
-        DELETE FROM {s}.entries e
-        USING unnest(%s::uuid[], %s::timestamptz[], %s::uuid[]) AS p (author_id, started_at, activity_id), {s}.follows f
-        WHERE f.author_id = p.author_id AND e.viewer_id = f.follower_id
-          AND e.started_at = p.started_at AND e.activity_id = p.activity_id
-        RETURNING e.viewer_id
-    ) SELECT viewer_id, count(*) FROM gone GROUP BY viewer_id
-"""
-_TAKE_BACK_MANY: Final = """
-    WITH gone AS (
-        DELETE FROM {s}.entries e USING unnest(%s::uuid[]) AS p (activity_id), {s}.follows f
-        WHERE f.author_id = %s AND e.viewer_id = f.follower_id AND e.author_id = f.author_id
-          AND e.activity_id = p.activity_id
-        RETURNING e.viewer_id
-    ) SELECT viewer_id, count(*) FROM gone GROUP BY viewer_id
-"""
-_CLEAR: Final = """
-    WITH gone AS (
-        DELETE FROM {s}.entries e USING unnest(%s::uuid[], %s::uuid[]) AS f (follower_id, author_id)
-        WHERE e.viewer_id = f.follower_id AND e.author_id = f.author_id RETURNING e.viewer_id
-    ) SELECT viewer_id, count(*) FROM gone GROUP BY viewer_id
-"""
-_CLEAR_MERGED: Final = """
-    WITH gone AS (
-        DELETE FROM {s}.entries e USING {s}.follows f
-        WHERE f.author_id = ANY(%s) AND e.viewer_id = f.follower_id AND e.author_id = f.author_id
-        RETURNING e.viewer_id
-    ) SELECT viewer_id, count(*) FROM gone GROUP BY viewer_id
-"""
-_REFILL: Final = """
-    WITH lost AS MATERIALIZED (
-        SELECT l.viewer_id, l.number, coalesce(o.started_at, 'infinity') AS started_at,
-            coalesce(o.activity_id, 'ffffffff-ffff-ffff-ffff-ffffffffffff') AS activity_id
-        FROM unnest(%s::uuid[], %s::integer[]) AS l (viewer_id, number)
-        JOIN {s}.viewers v ON v.viewer_id = l.viewer_id AND v.entries >= %s
-        LEFT JOIN LATERAL (
-            SELECT started_at, activity_id FROM {s}.entries WHERE viewer_id = l.viewer_id
-            ORDER BY started_at, activity_id LIMIT 1) o ON true
-    ), new AS (
-        INSERT INTO {s}.entries (viewer_id, started_at, activity_id, author_id)
-        SELECT l.viewer_id, c.started_at, c.activity_id, c.author_id
-        FROM lost l CROSS JOIN LATERAL (
-            SELECT p.started_at, p.activity_id, f.author_id
-            FROM {s}.follows f
-            JOIN {s}.authors a ON a.author_id = f.author_id AND NOT a.merged
-            CROSS JOIN LATERAL (
-                SELECT started_at, activity_id FROM {s}.posts
-                WHERE author_id = f.author_id AND NOT private
-                  AND (started_at, activity_id) < (l.started_at, l.activity_id)
-                ORDER BY started_at DESC, activity_id DESC LIMIT l.number) p
-            WHERE f.follower_id = l.viewer_id
-            ORDER BY p.started_at DESC, p.activity_id DESC LIMIT l.number) c
-        ON CONFLICT DO NOTHING RETURNING viewer_id
-    ) SELECT viewer_id, count(*) FROM new GROUP BY viewer_id
-"""
-_BACKFILL: Final = """
-    WITH new AS (
-        INSERT INTO {s}.entries (viewer_id, started_at, activity_id, author_id)
-        SELECT f.follower_id, p.started_at, p.activity_id, f.author_id
-        FROM unnest(%s::uuid[], %s::uuid[]) AS f (follower_id, author_id)
-        JOIN {s}.authors a ON a.author_id = f.author_id AND NOT a.merged
-        CROSS JOIN LATERAL (
-            SELECT started_at, activity_id FROM {s}.posts WHERE author_id = f.author_id AND NOT private
-            ORDER BY started_at DESC, activity_id DESC LIMIT %s) p
-        ON CONFLICT DO NOTHING RETURNING viewer_id
-    ) SELECT viewer_id, count(*) FROM new GROUP BY viewer_id
-"""
-_WRITE_OUT: Final = """
-    WITH new AS (
-        INSERT INTO {s}.entries (viewer_id, started_at, activity_id, author_id)
-        SELECT f.follower_id, p.started_at, p.activity_id, p.author_id
-        FROM {s}.posts p
-        JOIN {s}.authors a ON a.author_id = p.author_id AND NOT a.merged
-        JOIN {s}.follows f ON f.author_id = p.author_id
-        WHERE p.activity_id = ANY(%s)
-        ORDER BY f.follower_id, p.started_at, p.activity_id
-        ON CONFLICT DO NOTHING RETURNING viewer_id
-    ) SELECT viewer_id, count(*) FROM new GROUP BY viewer_id
-"""
-_ADD_UP: Final = """
-    INSERT INTO {s}.viewers AS v (viewer_id, entries) SELECT * FROM unnest(%s::uuid[], %s::integer[])
-    ON CONFLICT (viewer_id) DO UPDATE SET entries = v.entries + EXCLUDED.entries RETURNING viewer_id, entries
-"""
-_TRIM: Final = """
-    WITH kept AS (
-        UPDATE {s}.viewers v SET entries = o.kept
-        FROM (SELECT viewer_id, %s::integer AS kept, entries FROM {s}.viewers WHERE viewer_id = ANY(%s)) o
-        WHERE v.viewer_id = o.viewer_id RETURNING v.viewer_id, o.entries - o.kept AS surplus
-    )
-    DELETE FROM {s}.entries e USING kept, LATERAL (
-        SELECT started_at, activity_id FROM {s}.entries WHERE viewer_id = kept.viewer_id
-        ORDER BY started_at, activity_id LIMIT kept.surplus) oldest
-    WHERE e.viewer_id = kept.viewer_id AND e.started_at = oldest.started_at AND e.activity_id = oldest.activity_id
-"""
-_DROP_EMPTY: Final = "DELETE FROM {s}.viewers WHERE viewer_id = ANY(%s) AND entries = 0"
-_FORGET_VIEWERS: Final = "DELETE FROM {s}.viewers WHERE viewer_id = ANY(%s)"
-_CANDIDATES: Final[LiteralString] = """
-    CROSS JOIN LATERAL (
-        SELECT p.started_at, p.activity_id, p.author_id
-        FROM {s}.follows f
-        JOIN {s}.authors a ON a.author_id = f.author_id AND NOT a.merged
-        JOIN {s}.posts p ON p.author_id = f.author_id AND NOT p.private
-        WHERE f.follower_id = v.viewer_id
-        ORDER BY p.started_at DESC, p.activity_id DESC LIMIT %s) c
-"""
-# Most are as they should be: these are not written. EXCEPT, because NOT EXISTS is quadratic by a wrong guess.
-_MEND: Final[LiteralString] = (
-    """
-    WITH had AS MATERIALIZED (
-        SELECT viewer_id, started_at, activity_id, author_id FROM {s}.entries WHERE viewer_id = ANY(%s)
-    ), wanted AS MATERIALIZED (
-        SELECT v.viewer_id, c.started_at, c.activity_id, c.author_id FROM unnest(%s::uuid[]) AS v (viewer_id)
-    """  # noqa: S608 - texts of ours
-    + _CANDIDATES
-    + """
-    ), gone AS (
-        DELETE FROM {s}.entries e USING (
-            SELECT viewer_id, started_at, activity_id FROM had
-            EXCEPT SELECT viewer_id, started_at, activity_id FROM wanted
-        ) g WHERE e.viewer_id = g.viewer_id AND e.started_at = g.started_at AND e.activity_id = g.activity_id
-    )
-    INSERT INTO {s}.entries (viewer_id, started_at, activity_id, author_id)
-    SELECT viewer_id, started_at, activity_id, author_id FROM wanted
-    EXCEPT SELECT viewer_id, started_at, activity_id, author_id FROM had
-    ON CONFLICT (viewer_id, started_at, activity_id) DO UPDATE SET author_id = EXCLUDED.author_id
-    """
-)
-_DERIVE_ALL: Final[LiteralString] = (
-    """
-    INSERT INTO {s}.entries (viewer_id, started_at, activity_id, author_id)
-    SELECT v.viewer_id, c.started_at, c.activity_id, c.author_id
-    FROM (SELECT DISTINCT follower_id AS viewer_id FROM {s}.follows) v
-    """  # noqa: S608 - texts of ours
-    + _CANDIDATES
-)
-_COUNT: Final = """
-    INSERT INTO {s}.viewers (viewer_id, entries)
-    SELECT viewer_id, count(*) FROM {s}.entries WHERE viewer_id = ANY(%s) GROUP BY viewer_id
-"""
-_COUNT_ALL: Final = """
-    INSERT INTO {s}.viewers (viewer_id, entries) SELECT viewer_id, count(*) FROM {s}.entries GROUP BY viewer_id
-"""
-_MERGED: Final = "SELECT author_id FROM {s}.authors WHERE merged AND author_id = ANY(%s)"
-_FOLLOWERS: Final = "SELECT follower_id FROM {s}.follows WHERE author_id = ANY(%s)"
 _PAGE: Final = Query(
     "feed",
     """

@@ -13,7 +13,7 @@ from domain.events.event import Event
 from domain.events.follow import FollowEnded, FollowStarted
 from domain.events.user import UserErased
 from domain.measures import UserId, Visibility
-from projections import feed
+from projections import feed, feed_statements
 from projections.feed import FEED, FeedPage, feed_page
 from projections.projection import BEFORE_ALL, View
 from tests.scenarios import ANNA, BEN, CARA, MAY_1, MAY_2, apply, project, recorded, run
@@ -174,8 +174,8 @@ def test_runs_that_are_in_no_feed_are_not_looked_for_there(
     runs = [run(ANNA) for _ in range(3)]
     cara = FollowStarted(follower_id=CARA, followee_id=ANNA, at=MAY_1)
     project(FEED, database, BEN_FOLLOWS_ANNA, cara, *runs)
-    for text in ("_TAKE_BACK", "_TAKE_BACK_MANY", "_CLEAR"):
-        monkeypatch.setattr(feed, text, "SELECT 1 / 0")
+    for text in ("TAKE_BACK", "TAKE_BACK_MANY", "CLEAR"):
+        monkeypatch.setattr(feed_statements, text, "SELECT 1 / 0")
     apply(FEED, database, [recorded(deleted(runs[0]), 10)])
     apply(FEED, database, [recorded(BEN_LEAVES_ANNA, 11), recorded(UserErased(at=MAY_2), 12, ANNA)])
     assert database.execute("SELECT count(*) FROM feed_v1.posts").fetchone() == (0,)
