@@ -8,11 +8,13 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Awaitable, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
 
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -56,16 +58,23 @@ class _Asked(NamedTuple):
     answer: "asyncio.Future[Sequence[int] | None]"
 
 
+def _settle(asked: _Asked, answer: Sequence[int] | None) -> None:
+    if not asked.answer.done():  # its request may be gone, or was answered in doubt
+        asked.answer.set_result(answer)
+
+
 class ValkeyLimits:
     """Implements `api.admission.limiter.Limits`. Nothing here raises for a Valkey that is away, or waits for long."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._asked: list[_Asked] = []
+        self._under_way: Sequence[_Asked] = ()
         self._asked_at = 0.0  # the first of them
         self._asking: asyncio.Task[None] | None = None
         self._probing: asyncio.Task[None] | None = None
         self._failures = 0
+        self._tasks: set[asyncio.Future[Any]] = set()  # the event loop alone would not keep them
 
     @property
     def answers(self) -> bool:
@@ -92,6 +101,8 @@ class ValkeyLimits:
         if self.answers:
             self._failures = _FAILURES
             self._go_alone("it says nothing to who listens")
+        for asked in (*self._under_way, *self._asked):
+            _settle(asked, None)
 
     def close(self) -> None:
         """Ask no more."""
@@ -103,22 +114,22 @@ class ValkeyLimits:
         try:
             while self._asked:
                 page, self._asked = self._asked, []
+                self._under_way = page
                 answers: Sequence[Sequence[int] | None] = [None] * len(page)
                 try:
                     answers = await self._answers(page)
                 finally:
                     for asked, answer in zip(page, answers, strict=True):
-                        if not asked.answer.done():  # its request may be gone
-                            asked.answer.set_result(answer)
+                        _settle(asked, answer)
         finally:
-            self._asking = None
+            self._asking, self._under_way = None, ()
 
     async def _answers(self, page: Sequence[_Asked]) -> Sequence[Sequence[int] | None]:
         if not self.answers:
             return [None] * len(page)
         try:
-            async with asyncio.timeout(max(0.0, self._asked_at + _DEADLINE_SECONDS - time.monotonic())):
-                found = await self._run(page)
+            left = self._asked_at + _DEADLINE_SECONDS - time.monotonic()
+            found = await self._within(left, self._run(page))
         except (RedisError, OSError, TimeoutError) as error:
             self._failed(error)
             return [None] * len(page)
@@ -145,6 +156,24 @@ class ValkeyLimits:
                 pipe.evalsha(_SHA, len(keys), *keys, asked.owed, asked.since, *numbers)
             return list(await pipe.execute(raise_on_error=False))
 
+    async def _within(self, seconds: float, work: Awaitable[T]) -> T:
+        """What it gives, or `TimeoutError`. Its own end is not waited for: a connection may put it off for seconds."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        try:
+            await asyncio.wait((task,), timeout=max(0.0, seconds))
+            if not task.done():
+                raise TimeoutError
+            return task.result()
+        finally:
+            task.cancel()
+
+    def _ended(self, task: asyncio.Future[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # or it would be logged, where nobody waited for it
+
     def _failed(self, error: Exception) -> None:
         self._failures += 1
         if self._failures == _FAILURES:
@@ -160,10 +189,9 @@ class ValkeyLimits:
         while not self.answers:
             await asyncio.sleep(_PROBE_SECONDS)
             try:
-                async with asyncio.timeout(_PROBE_SECONDS):  # a new connection may need longer than a request waits
-                    await self._redis.script_load(SCRIPT)
-                async with asyncio.timeout(_DEADLINE_SECONDS):
-                    await self._redis.evalsha(_SHA, 1, _PROBED, 0, 0, 1, 1_000_000)
+                # a new connection may need longer than a request waits
+                await self._within(_PROBE_SECONDS, self._redis.script_load(SCRIPT))
+                await self._within(_DEADLINE_SECONDS, self._redis.evalsha(_SHA, 1, _PROBED, 0, 0, 1, 1_000_000))
             except (RedisError, OSError, TimeoutError):
                 continue
             self._failures = 0

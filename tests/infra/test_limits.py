@@ -1,7 +1,10 @@
 """The script in Valkey decides as the Python does; a Valkey that is away or slow costs little."""
 
 import asyncio
+import contextlib
+import os
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -9,7 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import Connection, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -125,6 +128,52 @@ async def test_without_valkey_each_process_limits_by_itself_and_does_not_wait() 
             assert time.process_time() - before < 5  # of nothing but arithmetic
             assert sum(answer.wait == 0 for answer in answers) == 10
             shared.close()
+
+
+async def test_a_connection_that_does_not_end_when_it_should_keeps_nobody_waiting() -> None:
+    over = asyncio.Event()
+
+    class Stubborn(Connection):
+        async def connect(self) -> None:
+            while not over.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await over.wait()
+            raise ConnectionRefusedError
+
+    async with Redis(connection_pool=ConnectionPool(connection_class=Stubborn)) as away:
+        shared, asked = ValkeyLimits(away), claims(Rate("read", 10, 3600))
+        try:
+            async with asyncio.timeout(30):
+                for _ in range(3):
+                    assert await asyncio.gather(*(shared.take(asked) for _ in range(3))) == [None] * 3
+            assert not shared.answers
+        finally:
+            over.set()
+            shared.close()
+            await asyncio.sleep(0.01)  # for the connections to end
+
+
+async def test_who_waits_when_valkey_is_doubted_waits_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.limits._DEADLINE_SECONDS", 3_600.0)
+    with running(EmbeddedValkey, tmp_path) as server:
+        async with Redis.from_url(server.url, protocol=2, retry=Retry(NoBackoff(), 1)) as redis:
+            shared, asked = ValkeyLimits(redis), claims(Rate("read", 10, 3600))
+            assert await shared.take(asked) is not None
+            pid = int((await redis.info("server"))["process_id"])
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                async with asyncio.timeout(30):
+                    first = asyncio.create_task(shared.take(asked))
+                    await asyncio.sleep(0.05)  # it is under way; the next waits for its turn
+                    waiting = asyncio.gather(first, shared.take(asked))
+                    await asyncio.sleep(0)
+                    shared.doubt()
+                    assert list(await waiting) == [None, None]
+            finally:
+                os.kill(pid, signal.SIGCONT)
+                shared.close()
 
 
 async def _silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
