@@ -65,6 +65,7 @@ STATUSES: Final[Mapping[str, int]] = {
     "method-not-allowed": 405,
     "method-unknown": 501,
     "transfer-coding-unknown": 501,
+    "http-version-unknown": 505,
     "unsupported-media-type": 415,
     "unsupported-encoding": 415,
     "recording-format-unknown": 415,

@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 _LOOKED_AT: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 _SLASH: Final = ord("/")
 _PIECE_BYTES: Final = 16 * 1024  # of a body that is not whole: as many at least are worth waking its reader for
+_VERSIONS: Final = ("1.1", "1.0")
 _UPGRADE: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
 
 
@@ -63,6 +64,7 @@ class Connection(HttpToolsProtocol):
         self.requests = 0  # that have begun
         self._has_host = False  # the request that is coming
         self._has_body = False
+        self._has_head = False  # what lines come now are trailers
         self._at_once = False  # it is answered
         self._upgrading = False
         self._running: RequestResponseCycle | None = None  # known while others are pipelined behind it
@@ -88,11 +90,18 @@ class Connection(HttpToolsProtocol):
         """Parsed, or refused. What makes nothing whole may not grow larger than a head."""
         if self.refused:
             return
+        rest = self._parse(data)
+        while rest is not None:
+            self._parse(self._head_again())
+            rest = self._parse(rest) if rest and not self.refused else None
+
+    def _parse(self, data: bytes | memoryview) -> memoryview | None:
+        """What follows the head of a request for another protocol, where the parser stopped at one."""
         self.unfinished += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._begin_again(data[upgrade.args[0] :])
+            return memoryview(data)[upgrade.args[0] :]
         except httptools.HttpParserCallbackError as error:
             if not isinstance(error.__context__, Refused):
                 raise
@@ -102,13 +111,17 @@ class Connection(HttpToolsProtocol):
         else:
             if self.unfinished > self.limits.head_bytes:
                 self.refuse("address-too-long" if len(self.url) > self.limits.url_bytes else "headers-too-large")
+        return None
 
     def on_message_begin(self) -> None:
         """A request comes. A scope is made of it when its head is whole, unless that is answered at once."""
         self.url, self.headers, self.expect_100_continue = b"", [], False
+        self._has_host = self._has_body = self._has_head = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header line, or a trailer, which nobody reads."""
+        if self._has_head:
+            return
         name = name.lower()
         if name in _LOOKED_AT:
             self._look_at(name, value)
@@ -121,8 +134,8 @@ class Connection(HttpToolsProtocol):
             self._has_host = True
         elif name == b"content-length":
             self._has_body = True
-        elif name == b"expect":
-            self.expect_100_continue = value.lower() == b"100-continue"
+        elif name == b"expect":  # RFC 9110, 10.1.1: not of HTTP/1.0, which has no interim answers
+            self.expect_100_continue = value.lower() == b"100-continue" and self.parser.get_http_version() != "1.0"
         elif value.lower() == b"chunked":
             self._has_body = True
         else:  # RFC 9112, 6.1
@@ -140,13 +153,13 @@ class Connection(HttpToolsProtocol):
         )
         if not plain:
             self._require_taken()
-        has_body, self._has_host, self._has_body = self._has_body, False, False
+        self._has_head = True
         self.unfinished = 0
         self.requests += 1
         if self.parser.should_upgrade():
             self._wish()
             return
-        if not has_body and self._answer_at_once():
+        if not self._has_body and self._answer_at_once():
             return
         before = self.request
         self.cycle = self._request()
@@ -157,12 +170,13 @@ class Connection(HttpToolsProtocol):
             self.pipeline.appendleft((self.cycle, self.app))
             if len(self.pipeline) == 1:
                 self._running = before
-        self.headers = []  # for trailers
 
     def _request(self) -> Request:
         """The request whose head is whole."""
         parser, target = self.parser, httptools.parse_url(self.url)
         version, path = parser.get_http_version(), target.path.decode("ascii")
+        if version not in _VERSIONS:
+            raise Refused("http-version-unknown")
         scope: HTTPScope = {
             "type": "http",
             "asgi": {"version": self.asgi_version, "spec_version": "2.3"},  # of uvicorn
@@ -229,14 +243,18 @@ class Connection(HttpToolsProtocol):
             raise Refused("method-unknown")
         self._upgrading = True
 
-    def _begin_again(self, rest: bytes) -> None:
-        """Parse the request once more, without its wish, which may be ignored (RFC 9110, 7.8)."""
-        lines = [b"%s %s HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
-        lines += [b"%s: %s\r\n" % header for header in self.headers if header[0] not in _UPGRADE]
+    def _head_again(self) -> bytes:
+        """The request's head without its wish, which may be ignored (RFC 9110, 7.8), for a parser that begins anew."""
+        parser = self.parser
+        lines = [b"%s %s HTTP/%s" % (parser.get_method(), self.url, parser.get_http_version().encode())]
+        lines += [b"%s: %s" % header for header in self.headers if header[0] not in _UPGRADE]
+        if not parser.should_keep_alive():
+            lines.append(b"connection: close")
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does, for pipelined requests
         self._upgrading = False
-        self.data_received(b"".join([*lines, b"\r\n", rest]))
+        self.requests -= 1  # it begins once more
+        return b"\r\n".join([*lines, b"", b""])
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body; after the answer, nobody reads it. Whoever does is woken for some of them together."""

@@ -14,6 +14,7 @@ _DETAILS: Final = {
     "address-too-long": "A request's path and query may have 8 kB together.",
     "malformed-request": "This is no HTTP/1.1 request, or its framing is ambiguous.",
     "method-unknown": "There is no such method here.",
+    "http-version-unknown": "This server speaks HTTP/1.1 and HTTP/1.0.",
     "transfer-coding-unknown": "The only transfer coding here is `chunked`.",
 }
 _METHOD: Final = re.compile(rb"[A-Z]{1,32} ")
@@ -27,7 +28,7 @@ class Refused(Exception):
         self.code = code
 
 
-def is_method(error: httptools.HttpParserError, data: bytes) -> bool:
+def is_method(error: httptools.HttpParserError, data: bytes | memoryview) -> bool:
     """Whether the parser stopped at a method that it does not know, rather than at something else (TLS, say)."""
     return isinstance(error, httptools.HttpParserInvalidMethodError) and _METHOD.match(data) is not None
 

@@ -17,6 +17,7 @@ from tests.slow_clients import SlowClients
 HOST = b"Host: x\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
 WITH_BODY = POST + b"Content-Length: 3\r\n\r\nabc"
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
 _DATE = re.compile(rb"date: [^\r]*\r\n")
 SHORT = Limits(
     head_seconds=0.4,
@@ -67,6 +68,10 @@ def short() -> Iterator[Serving]:
         (b"BREW / HTTP/1.1\r\n" + HOST + b"\r\n", 501, "method-unknown"),
         (b"CONNECT / HTTP/1.1\r\n" + HOST + b"\r\n", 501, "method-unknown"),
         (b"CONNECT x:80 HTTP/1.1\r\n" + HOST + b"\r\n", 501, "method-unknown"),
+        (b"GET / HTTP/2.0\r\n" + HOST + b"\r\n", 505, "http-version-unknown"),
+        (b"GET / HTTP/2.0\r\n" + H2C + HOST + b"\r\n", 505, "http-version-unknown"),
+        (b"GET /\r\n\r\n", 505, "http-version-unknown"),
+        (b"GET / HTTP/1.1\r\n" + H2C + b"\r\n", 400, "malformed-request"),
         (b"GET / HTTP/1.1\r\n" + HOST + b"A: " + b"a" * 100_000 + b"\r\n\r\n", 431, "headers-too-large"),
         (b"GET / HTTP/1.1\r\n" + HOST + b"A: b\r\n" * 1_000 + b"\r\n", 431, "headers-too-large"),
         (
@@ -103,6 +108,10 @@ async def test_trailers_are_bounded_and_never_seen(patient: Serving, filler: byt
     head = POST + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n3\r\nabc\r\n0\r\n"
     assert answers(await patient.said(head + b"Authorization: forged\r\n\r\n")) == [(200, b"3")]
     assert "authorization" not in patient.app.asked[-1][2]
+    lasting = head.replace(b"Connection: close\r\n", b"")
+    trailers = b"Host: y\r\nExpect: 100-continue\r\n\r\n"
+    last = b"GET / HTTP/1.1\r\nConnection: close\r\n" + HOST + b"\r\n"
+    assert answers(await patient.said(lasting + trailers + last)) == [(200, b"3"), (200, b"0")]
     left = patient.app.left
     assert answers(await patient.said(head, b"A: " + filler * 6_000)) == [(431, "headers-too-large")]
     await until(lambda: patient.app.left == left + 1)
@@ -186,11 +195,28 @@ async def test_a_fault_in_what_is_known_by_heart_ends_no_connection(patient: Ser
 
 
 async def test_a_wish_for_http_2_is_passed_over(patient: Serving) -> None:
-    wish = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
-    first = POST + wish + b"Content-Length: 3\r\n\r\nabc"
+    first = POST + H2C + b"Content-Length: 3\r\n\r\nabc"
     second = b"GET / HTTP/1.1\r\nConnection: close\r\n" + HOST + b"\r\n"
     assert answers(await patient.said(first, second)) == [(200, b"3"), (200, b"0")]
     assert answers(await patient.said(first[:-2], first[-2:] + second)) == [(200, b"3"), (200, b"0")]
+
+
+async def test_many_wishes_at_once_are_passed_over_one_after_the_other(patient: Serving) -> None:
+    known = b"GET /known HTTP/1.1\r\n" + HOST + H2C + b"\r\n"
+    last = b"GET /known HTTP/1.1\r\nConnection: close, Upgrade\r\nUpgrade: h2c\r\n" + HOST + b"\r\n"
+    assert answers(await patient.said(known * 2_000 + last)) == [(200, b"by heart")] * 2_000 + [(200, b"0")]
+    post = POST + H2C + b"Content-Length: 3\r\n\r\nabc"
+    assert answers(await patient.said(post + known + b"BREW / HTTP/1.1\r\n\r\n")) == [(200, b"3"), (200, b"0")]
+    assert answers(await patient.said(known + b"BREW / HTTP/1.1\r\n\r\n")) == [
+        (200, b"by heart"),
+        (501, "method-unknown"),
+    ]
+
+
+async def test_http_1_0_may_wish_too_needs_no_host_and_has_no_interim_answers(patient: Serving) -> None:
+    wish = b"POST / HTTP/1.0\r\n" + H2C + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+    assert answers(await patient.said(wish, b"abc")) == [(200, b"3")]
+    assert answers(await patient.said(wish.replace(H2C, b""), b"abc")) == [(200, b"3")]
 
 
 async def test_a_body_that_goes_on_after_its_answer_is_thrown_away_and_the_connection_lives(patient: Serving) -> None:
