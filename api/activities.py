@@ -1,7 +1,7 @@
 """Activities as their owner and others see them; editing, deleting, and the track."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Final
@@ -25,6 +25,7 @@ from domain.errors import DomainError
 from domain.events.activity import Source
 from domain.events.measured import BestEffort, DeviceTotals
 from domain.measures import ON_FOOT, RESERVED_VERSION, ActivityId, Sport, UserId, Visibility
+from domain.recordings.reading import TrackDamaged
 from domain.recordings.recording import Column
 from domain.streams import Decision
 from domain.uploads import RecordingProcessing
@@ -329,13 +330,23 @@ async def get_track(
         card = await visible_card(view, user_id, ActivityId(activity_id))
     found: Columns | None
     if from_s is None and to_s is None:
-        found = await services.tracks.columns(card.user_id, card.activity_id, wanted, max_points)
+        found = await track_of(services, card, wanted, max_points)
     else:
         found = await _ranged(services, card, wanted, (from_s or 0.0, to_s), max_points)
     if found is None:
         raise ActivityMissing
     read = Track(activity_id, max(map(len, found.values()), default=0), found)
     return answer(request, read, fresh.headers, fresh.keep(user_id, card.user_id))
+
+
+async def track_of(
+    services: Services, card: Card, wanted: Collection[Column] | None, max_points: int | None
+) -> Columns | None:
+    """See `Tracks.columns`; None where there never was a track, `TrackDamaged` also where it is gone."""
+    found = await services.tracks.columns(card.user_id, card.activity_id, wanted, max_points)
+    if found is None and card.measured.points:
+        raise TrackDamaged
+    return found
 
 
 async def _ranged(
@@ -346,7 +357,7 @@ async def _ranged(
     max_points: int | None,
 ) -> Columns | None:
     read = None if wanted is None else {*wanted, Column.T}
-    whole = await services.tracks.columns(card.user_id, card.activity_id, read, None)
+    whole = await track_of(services, card, read, None)
     if whole is None:
         return None
     part = await asyncio.to_thread(cut, whole, *range_s, max_points)

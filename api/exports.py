@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Response
 
-from api.activities import visible_card
+from api.activities import track_of, visible_card
 from api.codec import answer_bytes
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.front.request import Request
@@ -69,7 +69,7 @@ async def _own(
     card = await own_card(fresh, user_id, activity_id)
     if card.source.format == MANUAL:
         raise needs("This activity was entered by hand: there is no recording to export.")
-    found = await services.tracks.columns(user_id, activity_id, None, None) or {}
+    found = await track_of(services, card, None, None) or {}
     return card, await asyncio.to_thread(session_of, card.sport, card.started_at, found, card.title)
 
 

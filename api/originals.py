@@ -22,7 +22,7 @@ router = APIRouter(tags=["exports"])
 
 
 class OriginalDamaged(DomainError):
-    """The stored recording does not match its checksum. Its activity and track are not touched by that."""
+    """The stored recording is gone, or does not match its checksum. Its activity and track are not touched by that."""
 
     code = "original-damaged"
 

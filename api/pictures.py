@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from api.activities import visible_card
+from api.activities import track_of, visible_card
 from api.codec import answer_bytes
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.drawing.frame import Frame, ThemeName, Units
@@ -123,7 +123,7 @@ async def _drawn(
     """Drawn in a thread, of some points of the track; of none where there is no track. And whom it depends on."""
     async with fresh.view() as view:
         card = await visible_card(view, user_id, ActivityId(activity_id))
-    found = await services.tracks.columns(card.user_id, card.activity_id, wanted, _MAX_POINTS) or {}
+    found = await track_of(services, card, wanted, _MAX_POINTS) or {}
     svg = await asyncio.to_thread(lambda: draw(session_of(card.sport, card.started_at, found), card))
     return svg, (user_id, card.user_id)
 

@@ -79,6 +79,7 @@ STATUSES: Final[Mapping[str, int]] = {
     "chunk-empty": 422,
     "track-damaged": 503,
     "original-damaged": 503,
+    "upload-damaged": 503,
     "export-needs-times": 409,
     "export-needs-positions": 409,
     "client-too-old": 403,  # 426 would have to name a protocol to upgrade to (RFC 9110, 15.5.22)
@@ -96,6 +97,7 @@ _RETRY_AFTER: Final[Mapping[str, tuple[int, int]]] = {
     "unavailable": (2, 8),
     "track-damaged": (60, 60),
     "original-damaged": (60, 60),
+    "upload-damaged": (60, 60),
 }
 
 

@@ -157,7 +157,7 @@ class Tracks(Protocol):
         ...
 
     async def details(self, user_id: UserId, activity_id: ActivityId) -> Mapping[str, object]:
-        """Splits and laps; empty when there are none."""
+        """Splits and laps; empty when there are none. `TrackDamaged`."""
         ...
 
 

@@ -126,11 +126,11 @@ class Inbox(Protocol):
         ...
 
     async def manifest(self, activity_id: ActivityId) -> Manifest | None:
-        """What was accepted under this id."""
+        """What was accepted under this id. `UploadDamaged`."""
         ...
 
     async def verdict(self, activity_id: ActivityId) -> Verdict | None:
-        """What became of it; None while it is being processed."""
+        """What became of it; None while it is being processed. `UploadDamaged`."""
         ...
 
     async def received(self, manifest: Manifest) -> Received:
@@ -150,9 +150,9 @@ class Inbox(Protocol):
         ...
 
     def original(self, user_id: UserId, sha256: str) -> AsyncIterator[bytes]:
-        """The bytes as they were sent, piece by piece, once there is a verdict; nothing if there are none.
+        """The bytes as they were sent, piece by piece, once there is a verdict; nothing once their owner is erased.
 
-        `BodyDamaged`, also between two pieces.
+        `BodyDamaged`, also between two pieces, and where they are gone.
         """
         ...
 
@@ -201,6 +201,12 @@ class RecordingProcessing(DomainError):
     """The recording is safe, and still being read: send the same request again after Retry-After."""
 
     code = "recording-processing"
+
+
+class UploadDamaged(DomainError):
+    """What is kept of this upload, besides its bytes, cannot be read; the server's operator was told."""
+
+    code = "upload-damaged"
 
 
 class BodyDamaged(Exception):

@@ -9,10 +9,11 @@ without content, `twins/{user}/{activity}/{hash}` for bytes that were the same r
 
 import contextlib
 import hashlib
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -29,6 +30,7 @@ from domain.uploads import (
     Manifest,
     Received,
     RecordingClosed,
+    UploadDamaged,
     Verdict,
     Waiting,
 )
@@ -36,6 +38,10 @@ from infra.keys import MasterKeys, UserKeys
 from infra.object_store import Draft, Objects
 from infra.sealed_stream import CorruptStream, Sealer, Unwrap, Wrap, handed_over, unsealed
 from infra.wrapping import master_unwrap, master_wrap, users_unwrap, users_wrap
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 HEAD_BYTES: Final = 16 * 1024
 _LENGTH_BYTES: Final = 4
@@ -92,13 +98,19 @@ class ObjectInbox:
 
     async def manifest(self, activity_id: ActivityId) -> Manifest | None:
         """See `domain.uploads.Inbox`."""
-        found = await self._objects.get(_sharded("manifests", activity_id))
-        return None if found is None else _MANIFESTS.decode(found)
+        return await self._read(_MANIFESTS, _sharded("manifests", activity_id))
 
     async def verdict(self, activity_id: ActivityId) -> Verdict | None:
         """See `domain.uploads.Inbox`."""
-        found = await self._objects.get(_sharded("verdicts", activity_id))
-        return None if found is None else _VERDICTS.decode(found)
+        return await self._read(_VERDICTS, _sharded("verdicts", activity_id))
+
+    async def _read(self, decoder: msgspec.json.Decoder[T], key: str) -> T | None:
+        found = await self._objects.get(key)
+        try:
+            return None if found is None else decoder.decode(found)
+        except (msgspec.DecodeError, UnicodeDecodeError) as damage:
+            _log.error("%s in the object store cannot be read: %s", key, damage)
+            raise UploadDamaged from damage
 
     async def received(self, manifest: Manifest) -> Received:
         """See `domain.uploads.Inbox`. Of an upload that is tried anew, the bytes may be kept already."""
@@ -185,6 +197,8 @@ class ObjectInbox:
                     held = None
         except CorruptStream as damage:
             raise BodyDamaged(sha256) from damage
+        if held is not None and await self._keys.to_open(user_id) is not None:
+            raise BodyDamaged(sha256)
 
     async def _opened(self, user_id: UserId, sha256: str) -> AsyncIterator[bytes]:
         """Cover and bytes that are kept; nothing when they are not, or when their owner's key was destroyed."""

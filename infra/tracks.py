@@ -71,7 +71,10 @@ class ObjectTracks:
         if found is not None and found.startswith(_SEALED_DETAILS):
             cipher = await self._keys.to_open(user_id)
             found = None if cipher is None else _opened(cipher, found, _place("details", user_id, activity_id))
-        return {} if found is None else msgspec.json.decode(found, type=dict[str, object])
+        try:
+            return {} if found is None else msgspec.json.decode(found, type=dict[str, object])
+        except (msgspec.DecodeError, UnicodeDecodeError) as damage:
+            raise TrackDamaged from damage
 
     async def remove(self, user_id: UserId, activity_id: ActivityId) -> None:
         """Keep neither any longer."""

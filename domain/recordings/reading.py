@@ -39,6 +39,6 @@ class ReaderFailed(Exception):
 
 
 class TrackDamaged(DomainError):
-    """The stored track does not match its checksum. The recording as it was sent is kept."""
+    """The stored track is gone, or does not match its checksum. The recording as it was sent is kept."""
 
     code = "track-damaged"

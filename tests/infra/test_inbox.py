@@ -8,7 +8,7 @@ import pytest
 from domain.activity import ActivityMissing, RecordingDiffers
 from domain.errors import StoreUnavailable
 from domain.streams import OwnerErased
-from domain.uploads import BodyDamaged, Cover, Fault, Manifest, Verdict
+from domain.uploads import BodyDamaged, Cover, Fault, Manifest, UploadDamaged, Verdict
 from infra.inbox import ObjectInbox
 from infra.keys import KeyUnusable, MasterKeys, UserKeys
 from infra.object_store import FolderObjects
@@ -103,7 +103,8 @@ async def test_the_first_verdict_stays_and_ends_the_wait(inbox: ObjectInbox) -> 
 
 async def test_then_the_bytes_are_their_owners(inbox: ObjectInbox, keys: UserKeys) -> None:
     accepted = await accept(inbox, BODY)
-    assert await original(inbox, accepted) == b""
+    with pytest.raises(KeyUnusable):  # there is none yet
+        await original(inbox, accepted)
     await inbox.close(accepted, READY)
     assert await original(inbox, accepted) == BODY
     await keys.destroy(ANNA)
@@ -194,6 +195,20 @@ async def test_what_was_kept_of_damaged_bytes_gives_way_to_whole_ones(inbox: Obj
     assert (await inbox.received(again)).body == BODY
     await inbox.close(again, READY)
     assert await original(inbox, again) == BODY
+
+
+@pytest.mark.parametrize("content", [b"", b"\xfb\xff", b"[]", b'{"status":"lost"}'])
+@pytest.mark.parametrize("kind", ["manifests", "verdicts", "originals"])
+async def test_what_is_damaged_is_told_of_one_upload(
+    inbox: ObjectInbox, tmp_path: Path, kind: str, content: bytes
+) -> None:
+    accepted = await accept(inbox, BODY)
+    await inbox.close(accepted, READY)
+    (stored,) = (path for path in (tmp_path / kind).rglob("*") if path.is_file())
+    stored.write_bytes(content)
+    reads = {"manifests": inbox.manifest, "verdicts": inbox.verdict}
+    with pytest.raises(BodyDamaged if kind == "originals" else UploadDamaged):
+        await (original(inbox, accepted) if kind == "originals" else reads[kind](accepted.activity_id))
 
 
 async def test_whole_bytes_are_not_taken_while_damaged_ones_have_their_name(inbox: ObjectInbox, tmp_path: Path) -> None:

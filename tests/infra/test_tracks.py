@@ -92,6 +92,14 @@ async def test_with_its_key_a_track_is_gone(tracks: ObjectTracks, opened: Store)
         await tracks.keep(ANNA, ActivityId(uuid4()), SESSION)
 
 
+@pytest.mark.parametrize("content", [b"", b"\xbcRND", b'{"splits_km": "\xff"}', b"[]"])
+async def test_damaged_details_are_told(tracks: ObjectTracks, tmp_path: Path, content: bytes) -> None:
+    await tracks.keep(ANNA, RUN, SESSION)
+    (tmp_path / "details" / str(ANNA) / str(RUN)).write_bytes(content)
+    with pytest.raises(TrackDamaged):
+        await tracks.details(ANNA, RUN)
+
+
 async def test_what_is_not_there_is_not_there(tracks: ObjectTracks) -> None:
     assert await tracks.columns(ANNA, RUN, None, None) is None
     assert await tracks.details(ANNA, RUN) == {}
