@@ -123,7 +123,7 @@ async def test_notes_stand_sealed_in_the_log(world: World, anna: Runner) -> None
     activity_id = uuid4()
     await anna.run(fit(47), activity_id)
     await anna("PATCH", f"/activities/{activity_id}", json={"notes": "a secret of Anna's"})
-    query = "SELECT topic, state FROM stored_events WHERE originator_id = %s"
+    query = "SELECT topic, state FROM stored_events WHERE originator_id = %s ORDER BY originator_version"
     with psycopg.connect(world.settings.database_url) as database:
         stored = database.execute(query, (activity_id,)).fetchall()
     assert [topic for topic, _ in stored] == ["activity.recorded@2", "activity.edited@2"]
