@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from domain.errors import without_input
 from domain.measures import Sport
+from domain.recordings.believing import BELIEVABLE
 from domain.recordings.recording import (
     DECIMALS,
     Column,
@@ -21,7 +22,7 @@ from domain.recordings.recording import (
     Session,
     UnreadableRecording,
 )
-from infra.formats.table import MAX_POINTS, YEARS, zone_offset
+from infra.formats.table import MAX_POINTS, YEARS, leave_out_misplaced, of_misplaced, zone_offset
 
 _Values = Annotated[list[float | None], Meta(max_length=MAX_POINTS)]
 
@@ -37,8 +38,9 @@ class _Document(Struct, forbid_unknown_fields=True):
 _NEEDED: Final = frozenset({"started_at", "points"})
 _DECODER: Final = msgspec.json.Decoder(_Document)
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_LARGEST: Final[Mapping[Column, float]] = {Column.T: 366 * 86_400.0, Column.LAT: 90.0, Column.LON: 180.0}
-_LARGEST_ELSE: Final = 1e9
+_MOST_S: Final = 366 * 86_400.0
+_LARGEST: Final = 1e9  # of all else
+_POSITION: Final = (Column.LAT, Column.LON)
 
 
 def is_points(data: bytes) -> bool:
@@ -69,10 +71,7 @@ def parse_json(data: bytes) -> Recording:
     columns = {name: _column(name, values) for name, values in document.points.items()}
     if not any(len(column) for column in columns.values()):
         raise EmptyRecording("The JSON recording holds no point: put them in `points`, column by column.")
-    for name, column in columns.items():
-        largest = _LARGEST.get(name, _LARGEST_ELSE)
-        if (np.abs(column) > largest).any():
-            raise UnreadableRecording(f"points.{name} must lie between -{largest:.0f} and {largest:.0f}.")
+    warnings = _leave_out_impossible(columns)
     if document.started_at.year not in YEARS:
         raise UnreadableRecording(f"started_at must be a time from {YEARS.start} on, and before {YEARS.stop}.")
     session = Session(
@@ -82,7 +81,31 @@ def parse_json(data: bytes) -> Recording:
         title=_text(document.title),
     )
     offset = zone_offset(document.started_at.utcoffset())
-    return Recording(Format.JSON, (session,), device_name=_text(document.device), utc_offset_s=offset)
+    return Recording(
+        Format.JSON, (session,), device_name=_text(document.device), utc_offset_s=offset, warnings=tuple(warnings)
+    )
+
+
+def _leave_out_impossible(columns: Mapping[Column, FloatColumn]) -> list[str]:
+    """Make NaN of values that cannot be, with a warning for each kind, as of any file. Times of which none can be are
+    refused: they count something else than seconds from the start. What no sensor measures is left out later.
+    """
+    warnings = []
+    for name, column in columns.items():
+        largest = _MOST_S if name is Column.T else _LARGEST
+        wrong = np.abs(column) > largest
+        count = int(wrong.sum())
+        if count == 0 or name in BELIEVABLE or name in _POSITION:
+            continue
+        if name is Column.T and count == len(column):
+            raise UnreadableRecording(f"points.t must lie between -{largest:.0f} and {largest:.0f}.")
+        column[wrong] = np.nan
+        warnings.append(f"out-of-range: {count} values of {name} outside of {-largest:g}..{largest:g} were left out")
+    lat, lon = [columns.get(name, np.full(len(next(iter(columns.values()))), np.nan)) for name in _POSITION]
+    misplaced, swapped = leave_out_misplaced(lat, lon)
+    if misplaced:
+        warnings.append(of_misplaced(misplaced, swapped, len(lat)))
+    return warnings
 
 
 def _has_a_key_twice(data: bytes) -> bool:

@@ -135,15 +135,11 @@ class Points:
         if _has_decimal_commas(block, measured):
             block = {name: numbers([_point(text) for text in values]) for name, values in measured.items()}
         if block.keys() >= {Column.LAT, Column.LON}:
-            self._leave_out_misplaced(block[Column.LAT], block[Column.LON])
+            misplaced, swapped = leave_out_misplaced(block[Column.LAT], block[Column.LON])
+            self._misplaced += misplaced
+            self._swapped += swapped
         block[Column.T] = self._times(texts.get(Column.T) or [""] * count)
         self._blocks.append(block)
-
-    def _leave_out_misplaced(self, lat: FloatColumn, lon: FloatColumn) -> None:
-        misplaced = (np.abs(lat) > 90) | (np.abs(lon) > 180)
-        self._misplaced += int(misplaced.sum())
-        self._swapped += int((misplaced & (np.abs(lat) <= 180) & (np.abs(lon) <= 90)).sum())
-        lat[misplaced] = lon[misplaced] = np.nan
 
     def _times(self, texts: Sequence[str]) -> FloatColumn:
         found = _utc_times(texts)
@@ -203,11 +199,26 @@ class Points:
         self._settle()
         found = []
         if self._misplaced:
-            swapped = "; latitude and longitude seem to be exchanged" if 2 * self._swapped > len(self) else ""
-            found.append(f"misplaced: {self._misplaced} positions outside of -90..90, -180..180 were left out{swapped}")
+            found.append(of_misplaced(self._misplaced, self._swapped, len(self)))
         if self._zoneless:
             found.append("no-zone: the times name no zone and were taken as UTC")
         return found
+
+
+def leave_out_misplaced(lat: FloatColumn, lon: FloatColumn) -> tuple[int, int]:
+    """Make NaN of positions that are nowhere on Earth: how many, and how many of these would be somewhere with
+    latitude and longitude exchanged.
+    """
+    misplaced = (np.abs(lat) > 90) | (np.abs(lon) > 180)
+    swapped = misplaced & (np.abs(lat) <= 180) & (np.abs(lon) <= 90)
+    lat[misplaced] = lon[misplaced] = np.nan
+    return int(misplaced.sum()), int(swapped.sum())
+
+
+def of_misplaced(count: int, swapped: int, points: int) -> str:
+    """The warning, for a session of so many points."""
+    why = "; latitude and longitude seem to be exchanged" if 2 * swapped > points else ""
+    return f"misplaced: {count} positions outside of -90..90, -180..180 were left out{why}"
 
 
 def numbers(texts: Sequence[str]) -> FloatColumn:

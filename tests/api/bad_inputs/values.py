@@ -90,8 +90,8 @@ POLAR = [(90 - abs(30 - second) * 2.7e-5, 0.0 if second < 30 else 180.0) for sec
 MILLION = "[" + "0," * 1_000_000 + "0]"
 
 ENTRIES: list[Bad] = [
-    bad(36, "latitude 91", hand_in(recording(36, lat=[91.0] * 60)), UNREADABLE),
-    bad(36, "longitude 181", hand_in(recording(36, lon=[181.0] * 60)), UNREADABLE),
+    bad(36, "latitude 91", hand_in(recording(36, lat=[91.0] * 60)), "201 misplaced no-positions"),
+    bad(36, "longitude 181", hand_in(recording(336, lon=[181.0] * 60)), "201 misplaced no-positions"),
     bad(36, "latitude 91 in a GPX", hand_in(straight(136, (60, 91, 13.4))), "201 misplaced"),
     bad(36, "0, 0 in a GPX", hand_in(straight(236, (60, 0, 0))), "201 no-fix"),
     bad(

@@ -45,9 +45,10 @@ def test_texts_have_no_nul_which_no_database_keeps() -> None:
     ("content", "reason"),
     [
         (document({"t": [0, 1], "lat": [1]}), "of one length"),
-        (document({"lat": [91.0]}), "between -90 and 90"),
-        (document({"t": [1_700_000_000_000]}), "points.t must lie between"),
+        (document({"t": [1_700_000_000_000, 1_700_000_001_000]}), "points.t must lie between"),
         (document({"pulse": [1]}), "pulse"),
+        (document({"t": [0, "1"]}), "points"),
+        (document({"t": [0, 1], "altitude_m": [34, 7]}).replace(b"7", b"1e400"), "JSON recording cannot be read"),
         (document(started_at="2026-05-01T09:00:00"), "started_at"),
         (document(started_at="2500-01-01T00:00:00Z"), "started_at must be a time"),
         (document(surprise=1), "surprise"),
@@ -61,6 +62,32 @@ def test_texts_have_no_nul_which_no_database_keeps() -> None:
 def test_what_is_wrong_is_named(content: bytes, reason: str) -> None:
     with pytest.raises(UnreadableRecording, match=reason):
         parse(content)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "left", "warning"),
+    [
+        (Column.LAT, [52.5, 91, 52.5], [52.5, None, 52.5], "misplaced: 1 positions outside"),
+        (Column.LON, [13.4, 13.4, -181], [13.4, 13.4, None], "misplaced: 1 positions outside"),
+        (Column.ALTITUDE, [34, 1e30, 35], [34, None, 35], "out-of-range: 1 values of altitude_m"),
+        (Column.DISTANCE, [0, 3, 1e30], [0, 3, None], "out-of-range: 1 values of distance_m"),
+        (Column.T, [0, 1, 1.7e12], [0, 1, None], "out-of-range: 1 values of t outside"),
+    ],
+)
+def test_an_impossible_value_costs_itself(
+    column: Column, values: list[float], left: list[float | None], warning: str
+) -> None:
+    points: dict[str, list[Any]] = {"t": [0, 1, 2], "lat": [52.5] * 3, "lon": [13.4] * 3, column: values}
+    recording = parse(document(points))
+    (session,) = recording.sessions
+    assert [None if np.isnan(value) else value for value in session.columns[column]] == left
+    assert [told for told in recording.warnings if told.startswith(warning)] == list(recording.warnings)
+    assert len(recording.warnings) == 1
+
+
+def test_exchanged_positions_are_told_as_that() -> None:
+    points: dict[str, list[Any]] = {"t": [0, 1, 2], "lat": [113.4] * 3, "lon": [52.5] * 3}
+    assert "seem to be exchanged" in parse(document(points)).warnings[0]
 
 
 def test_no_points_are_empty() -> None:
