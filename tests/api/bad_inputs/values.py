@@ -91,7 +91,7 @@ MILLION = "[" + "0," * 1_000_000 + "0]"
 
 ENTRIES: list[Bad] = [
     bad(36, "latitude 91", hand_in(recording(36, lat=[91.0] * 60)), "201 misplaced no-positions"),
-    bad(36, "longitude 181", hand_in(recording(336, lon=[181.0] * 60)), "201 misplaced no-positions"),
+    bad(36, "longitude 181", hand_in(recording(436, lon=[181.0] * 60)), "201 misplaced no-positions"),
     bad(36, "latitude 91 in a GPX", hand_in(straight(136, (60, 91, 13.4))), "201 misplaced"),
     bad(36, "0, 0 in a GPX", hand_in(straight(236, (60, 0, 0))), "201 no-fix"),
     bad(
