@@ -1,6 +1,7 @@
 """Recordings in numbered slices: sent while the runner runs, or of a large file over a network that breaks off."""
 
 from collections.abc import Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Final
 from uuid import UUID
@@ -89,9 +90,13 @@ async def upload_chunk(
     """
     if not 0 <= seq < MAX_CHUNKS:
         raise ChunkOutOfRange
-    taken = await _taken(request, services, _upload(sender.user_id, activity_id), seq, sender.session_id)
-    again = taken.status_code != HTTPStatus.CREATED
-    services.telemetry.came("/v1/activities/{activity_id}/chunks/{seq}", asking, "replayed" if again else "first")
+    came = partial(services.telemetry.came, "/v1/activities/{activity_id}/chunks/{seq}", asking)
+    try:
+        taken = await _taken(request, services, _upload(sender.user_id, activity_id), seq, sender.session_id)
+    except (ChunkDiffers, RecordingDiffers):
+        came("reused")
+        raise
+    came("first" if taken.status_code == HTTPStatus.CREATED else "replayed")
     return taken
 
 
@@ -161,7 +166,8 @@ async def finish_recording(
 
     409 `chunks-missing` names what is missing (`errors`: "6-6"); 409 `checksum-differs` when the bytes are not those
     that the client has. Repeating it is safe by what it says, for ever; the same `Idempotency-Key` gets the same
-    answer, byte for byte, for 30 days: ask `/upload` for what has become of it since.
+    answer, byte for byte, for 30 days: ask `/upload` for what has become of it since. Of a repeat, title, visibility,
+    sport and type do not count; other bytes, or more chunks, get 409 `recording-differs`.
     """
     upload = _upload(sender.user_id, activity_id)
     manifest = await _accepted(services, upload)
@@ -171,10 +177,19 @@ async def finish_recording(
         if accepted.sha256 != given.sha256.lower():
             raise RecordingClosed if accepted.partial else RecordingDiffers
         await services.chunks.clear(upload)
+        if manifest is not None:
+            await _require_as_many(services, upload, given)
         answer = await acked(request, services, accepted, first=manifest is None)
         return Done(answer, kept=answer.status_code < HTTPStatus.BAD_REQUEST)
 
     return await once.repeat(sender.user_id, given, activity_id, act=act, stands=manifest is not None)
+
+
+async def _require_as_many(services: Services, upload: Upload, given: Finish) -> None:
+    """Refuse a repeat that counts more chunks than came; there may be some that the first did not count."""
+    taken = await services.chunks.taken(upload)
+    if taken and given.chunks > len(taken):
+        raise RecordingDiffers(f"The recording was finished already, with {len(taken)} chunks.")
 
 
 async def _finished(services: Services, upload: Upload, given: Finish, sender: Bearer) -> Manifest:

@@ -100,15 +100,23 @@ async def upload_recording(
     if activity_id.version == RESERVED_VERSION:
         raise ReservedActivityId
     cover = Cover(received_at=services.clock(), session_id=sender.session_id, title=title)
-    async with services.inbox.arrive(ActivityId(activity_id), sender.user_id, cover) as arrival:
-        async for piece in body_pieces(request, MAX_RECORDING_BYTES):
-            await arrival.write(piece)
-        require_recording(services, arrival)
-        await require_room(services, sender.user_id, ActivityId(activity_id), arrival.sha256)
-        manifest = await arrival.accept(visibility=visibility, sport=sport)
-    again = manifest.received_at != cover.received_at  # of an earlier one, with the same bytes
-    services.telemetry.came("/v1/activities/{activity_id}", asking, "replayed" if again else "first")
-    return await acked(request, services, manifest, first=not again)
+    outcome = None
+    try:
+        async with services.inbox.arrive(ActivityId(activity_id), sender.user_id, cover) as arrival:
+            async for piece in body_pieces(request, MAX_RECORDING_BYTES):
+                await arrival.write(piece)
+            require_recording(services, arrival)
+            await require_room(services, sender.user_id, ActivityId(activity_id), arrival.sha256)
+            manifest = await arrival.accept(visibility=visibility, sport=sport)
+        again = manifest.received_at != cover.received_at  # of an earlier one, with the same bytes
+        outcome = "replayed" if again else "first"
+        return await acked(request, services, manifest, first=not again)
+    except RecordingDiffers:
+        outcome = "reused"
+        raise
+    finally:
+        if outcome is not None:
+            services.telemetry.came("/v1/activities/{activity_id}", asking, outcome)
 
 
 def require_recording(services: Services, arrival: Arrival) -> None:

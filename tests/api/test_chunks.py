@@ -199,6 +199,7 @@ async def test_the_same_again_changes_nothing_and_other_bytes_are_refused(anna: 
     assert refusal(await put(anna, run, 1, slices[2])) == (409, "chunk-differs")
     assert refusal(await put(anna, run, 3, b"more")) == (409, "chunk-differs")
     assert refusal(await finish(anna, run, 3, b"another run")) == (409, "recording-differs")
+    assert refusal(await finish(anna, run, 9, body)) == (409, "recording-differs")
     state = await anna.get(f"/activities/{run}/chunks")
     assert (state["received"], state["offset"], state["finished"]) == ([[0, 2]], len(body), True)
     assert (await anna("PUT", f"/activities/{run}", content=body)).status_code == 202
@@ -214,6 +215,23 @@ async def repeat_until_it_is_finished(runner: Runner, run: UUID, slices: Sequenc
         answers = await asyncio.gather(*(put(runner, run, seq, data) for seq, data in enumerate(slices)))
         found |= {one.status_code for one in answers}
     return found
+
+
+async def test_other_bytes_are_counted_as_another_content_under_the_same_id(anna: Runner, world: World) -> None:
+    chunk, whole = "/v1/activities/{activity_id}/chunks/{seq}", "/v1/activities/{activity_id}"
+
+    def counted(route: str) -> float:
+        labels = {"route": route, "client": "unnamed", "outcome": "reused"}
+        registry = world.app._services.telemetry.registry
+        return registry.get_sample_value("cairn_idempotent_requests_total", labels) or 0
+
+    run, before = uuid4(), (counted(chunk), counted(whole))
+    await put(anna, run, 0, b"a")
+    assert refusal(await put(anna, run, 0, b"b")) == (409, "chunk-differs")
+    assert (counted(chunk), counted(whole)) == (before[0] + 1, before[1])
+    await anna.run(fit(176), run)
+    assert refusal(await anna("PUT", f"/activities/{run}", content=fit(177))) == (409, "recording-differs")
+    assert (counted(chunk), counted(whole)) == (before[0] + 1, before[1] + 1)
 
 
 async def test_two_chunks_at_once_under_one_number_are_never_both_kept(anna: Runner) -> None:
