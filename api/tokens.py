@@ -97,7 +97,7 @@ class Tokens:
                 audience=_AUDIENCE,
                 options={"require": ["sub", "sid", "exp", "iat"], "verify_exp": False, "verify_iat": False},
             )
-            bearer = Bearer(UserId(UUID(claims["sub"])), UUID(claims["sid"]))
+            bearer = Bearer(UserId(UUID(str(claims["sub"]))), UUID(str(claims["sid"])))
             return Known(bearer, float(claims["iat"]), float(claims["exp"]))
-        except (jwt.InvalidTokenError, KeyError, ValueError, TypeError):
+        except (jwt.InvalidTokenError, KeyError, ValueError, TypeError, OverflowError):
             raise TokenRefused from None

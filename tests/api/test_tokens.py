@@ -79,8 +79,11 @@ def unsigned() -> str:
         forged({"kid": "new"}, claims(iat=MAY_1 + timedelta(hours=1))),
         forged({"kid": "new", "crit": ["exp"]}, claims()),
         forged({"kid": "new"}, {"sub": str(ANNA)}),
+        forged({"kid": "new"}, claims(exp=10**400)),
+        forged({"kid": "new"}, claims(sid=5)),
+        forged({"kid": "new"}, claims(sid=["a"])),
     ],
-    ids=range(13),
+    ids=range(16),
 )
 def test_what_we_did_not_sign_is_refused(token: str) -> None:
     with pytest.raises(TokenRefused):
