@@ -17,11 +17,11 @@ from api.front.cache import Asked
 from api.front.endpoint import Endpoint
 from api.front.kept import Kept
 from api.front.reading import KeptReads
-from api.front.request import Request
+from api.front.request import HeaderTwice, Request, by_name
 from api.front.routes import Route, declared, paths_by_client, table_of
 from api.front.table import Found
 from api.minimum import Minimum
-from api.problems import answer_error, answer_refusal, method_not_allowed
+from api.problems import answer_error, method_not_allowed
 from api.services import Services
 from domain.errors import DomainError
 
@@ -72,7 +72,11 @@ class Front:
         began = time.perf_counter()
         if scope["method"] == _HEAD:  # what a GET would be answered; the server leaves the body out
             scope = {**scope, "method": _GET}
-        headers: dict[bytes, bytes] = dict(scope["headers"])
+        try:
+            headers = by_name(scope["headers"])
+        except HeaderTwice as refusal:
+            await self._away(refusal, None, scope, receive, send, {}, began)
+            return
         asked = None
         if scope["method"] == _GET:
             kept, asked = self._kept(scope["raw_path"], scope["query_string"], headers)
@@ -86,13 +90,11 @@ class Front:
             return
         route = None if found is None else found.answering.get(scope["method"])
         entrance = entrance_of(scope["method"], scope["path"]) if route is None else route.entrance
-        ticket = self._door.on_trust(headers, entrance)
-        if ticket is None:
-            try:
-                ticket = await self._door.enter(scope, headers, entrance)
-            except DomainError as refusal:
-                await self._away(refusal, scope, receive, send, headers, began)
-                return
+        try:
+            ticket = self._door.on_trust(headers, entrance) or await self._door.enter(scope, headers, entrance)
+        except Exception as refusal:  # noqa: BLE001 - a fault of the door's has an answer as any other
+            await self._away(refusal, route, scope, receive, send, headers, began)
+            return
         if b"cairn-min-position" in headers:
             ticket.untimed()  # it may wait for the read models
         scope.setdefault("state", {})["kind"] = ticket.kind
@@ -103,7 +105,8 @@ class Front:
 
     async def _away(
         self,
-        refusal: DomainError,
+        refusal: Exception,
+        route: Route | None,
         scope: Scope,
         receive: Receive,
         send: Send,
@@ -111,16 +114,17 @@ class Front:
         began: float,
     ) -> None:
         await self._pace.turn()
-        response = answer_refusal(refusal, scope)
+        response = answer_error(Request(scope, receive, headers), refusal)
         await response(scope, receive, send)
-        self._meters.of("other", _OTHERS).answered(
-            response.status_code, self._client(headers), time.perf_counter() - began
-        )
+        meter = self._meters.of("other", _OTHERS) if route is None else route.meter
+        meter.answered(response.status_code, self._client(headers), time.perf_counter() - began)
 
     def at_once(self, target: bytes, lines: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, bytes, bytes] | None:
         """The answer to a GET, if it is kept, ready packed and within the limits (`api.serving.state.AtOnce`)."""
         began = time.perf_counter()
         headers = dict(lines)
+        if len(headers) != len(lines):
+            return None
         path, _, query = target.partition(b"?")
         kept, asked = self._kept(path, query, headers)
         if kept is None or asked is None:

@@ -72,6 +72,8 @@ async def test_under_overload_runs_come_in_and_what_matters_least_is_sent_away(w
             assert "overloaded" not in (await here.http.get(free)).text
         told = (await here.http.get("/metrics")).text
         assert 'cairn_refused_for_load_total{client="ios/9.4.1",kind="prefetch",why="overload"} 1.0' in told
+        feed = 'cairn_http_requests_total{client="ios/9.4.1",method="GET",route="/v1/feed",status="503"} 1.0'
+        assert feed in told
         assert "cairn_concurrency_limit 20.0" in told
         assert 'cairn_requests_at_once{kind="command"} 20.0' in told
         assert "cairn_rate_limiter_alone" in told
@@ -200,3 +202,14 @@ async def test_what_a_cache_answers_is_counted_here_alone(world: World) -> None:
             await services.admission.enter(Kind.READ, lambda: Ask(Kind.READ, user_id, None, "ios/1", ""))
         headers: dict[str, Any] = dict(refused.value.headers)
         assert headers["RateLimit"].startswith('"read";r=0;t=')
+
+
+async def test_a_fault_of_the_door_is_answered_as_any_other(
+    world: World, anna: Runner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with door(world) as (here, services):
+        monkeypatch.setattr(services.admission, "enter", lambda *_: 1 / 0)
+        answer = await through(here.http, anna)("GET", "/feed")
+        assert (answer.status_code, answer.json()["code"]) == (500, "internal-error")
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert "/v1/feed failed" in caplog.text
