@@ -124,7 +124,7 @@ async def _collect() -> None:
 
 def services_of(parts: Parts, settings: Settings) -> Services:
     """The API's services over real parts."""
-    admitted, telemetry = settings.admission, Telemetry()
+    admitted, telemetry = settings.admission, Telemetry(lambda: parts.client_settings.current.settings.apps)
     return Services(
         streams=parts.streams,
         inbox=parts.inbox,

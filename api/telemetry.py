@@ -1,5 +1,8 @@
 """What the API measures of itself, with a label for the app's version: one registry for each app that is made."""
 
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -10,15 +13,20 @@ from api.front.cache import ReadCache
 from api.front.meter import Meters
 
 _LABELS: Final = 100  # app versions that are told apart; a client cannot make more of them by lying
+_LEAVING_SECONDS: Final = 1.0  # between two that make room: it takes a look at all that was counted
 OTHER: Final = "other"
 
 
 class Telemetry:
-    """Counters of one process. Routes are templates (`/v1/activities/{activity_id}`), never paths."""
+    """Counters of one process. Routes are templates (`/v1/activities/{activity_id}`), never paths. `apps`: names of
+    apps that operators have set something for.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, apps: Callable[[], Collection[str]] = tuple) -> None:
         self.registry = CollectorRegistry()
-        self._clients: set[str] = set()
+        self._apps = apps
+        self._clients: OrderedDict[str, None] = OrderedDict()  # the one that was used last is last
+        self._next_leaves_at = 0.0
         self.meters = Meters()
         self.registry.register(self.meters)
         self.keyed = Counter(
@@ -58,7 +66,8 @@ class Telemetry:
 
     def came(self, route: str, asking: Client, outcome: str) -> None:
         """A request that may come again: `first`, `replayed`, `running` or `reused`."""
-        self.keyed.labels(route, self.client(asking.label), outcome).inc()
+        signed_in = outcome in ("first", "replayed")  # or has just registered
+        self.keyed.labels(route, self.client(asking.label, signed_in=signed_in), outcome).inc()
 
     def watch_cache(self, cache: ReadCache) -> None:
         """Tell how much is kept."""
@@ -67,15 +76,39 @@ class Telemetry:
         size = Gauge("cairn_kept_reads_bytes", "What they take, about.", registry=self.registry)
         size.set_function(lambda: cache.bytes)
 
-    def client(self, label: str) -> str:
-        """The label to count an app under: its own, or `other` once there are very many."""
+    def client(self, label: str, *, signed_in: bool = False) -> str:
+        """The label to count an app under: its own, or `other`, or `ios/other` of an app that operators named.
+
+        Whoever is not signed in gets no new label a place. When there are very many, the one that was used longest ago
+        leaves, and what was counted under it.
+        """
         if label in self._clients:
+            if signed_in:
+                self._clients.move_to_end(label)
             return label
-        if len(self._clients) >= _LABELS:
-            return OTHER
-        self._clients.add(label)
-        self._await_alarm(label)
-        return label
+        if label == UNNAMED:
+            return label
+        if signed_in and self._has_room():
+            self._clients[label] = None
+            self._await_alarm(label)
+            return label
+        app = label.partition("/")[0]
+        return f"{app}/{OTHER}" if app in self._apps() else OTHER
+
+    def _has_room(self) -> bool:
+        if len(self._clients) < _LABELS:
+            return True
+        now = time.monotonic()
+        if now < self._next_leaves_at:
+            return False
+        self._next_leaves_at = now + _LEAVING_SECONDS
+        label, _ = self._clients.popitem(last=False)
+        self.meters.forget(label)
+        for counter in (self.keyed, self.refused):
+            for sample in [one for family in counter.collect() for one in family.samples]:
+                if sample.labels["client"] == label and sample.name.endswith("_total"):
+                    counter.remove(*sample.labels.values())
+        return True
 
     def _await_alarm(self, client: str) -> None:
         """A series that only begins with the first refused recording has no increase."""

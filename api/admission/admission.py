@@ -169,4 +169,5 @@ class Admission:
         raise RateLimited(spread(seconds, seconds / 2, ask.who), counted.fields(taken))
 
     def _note(self, ask: Ask, why: str) -> None:
-        self._telemetry.refused.labels(why, ask.kind.value, self._telemetry.client(ask.client)).inc()
+        client = self._telemetry.client(ask.client, signed_in=ask.user_id is not None)
+        self._telemetry.refused.labels(why, ask.kind.value, client).inc()

@@ -117,7 +117,7 @@ class Front:
         response = answer_error(Request(scope, receive, headers), refusal)
         await response(scope, receive, send)
         meter = self._meters.of("other", _OTHERS) if route is None else route.meter
-        meter.answered(response.status_code, self._client(headers), time.perf_counter() - began)
+        meter.answered(response.status_code, self._client(headers, signed_in=False), time.perf_counter() - began)
 
     def at_once(self, target: bytes, lines: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, bytes, bytes] | None:
         """The answer to a GET, if it is kept, ready packed and within the limits (`api.serving.state.AtOnce`)."""
@@ -141,7 +141,7 @@ class Front:
 
     def _read_kept(self, kept: Kept, status: int, headers: Mapping[bytes, bytes], began: float) -> None:
         kept.meter.read("process", "hit" if status == OK else "not_modified")
-        kept.meter.answered(status, self._client(headers), time.perf_counter() - began)
+        kept.meter.answered(status, self._client(headers, signed_in=True), time.perf_counter() - began)
 
     def _kept(self, path: bytes, query: bytes, headers: Mapping[bytes, bytes]) -> tuple[Kept | None, Asked | None]:
         """What may be answered at once; and under what an answer to this may be kept, if its sender is known."""
@@ -158,8 +158,8 @@ class Front:
             return refusal
         return None
 
-    def _client(self, headers: Mapping[bytes, bytes]) -> str:
-        return self._services.telemetry.client(client_of(headers.get(b"cairn-client", b"")).label)
+    def _client(self, headers: Mapping[bytes, bytes], *, signed_in: bool) -> str:
+        return self._services.telemetry.client(client_of(headers.get(b"cairn-client", b"")).label, signed_in=signed_in)
 
     async def _routed(
         self,
@@ -171,11 +171,10 @@ class Front:
         asked: Asked | None,
         began: float,
     ) -> None:
+        client = self._client(headers, signed_in=send.user_id is not None)
         if found is None:
             status = await self._left_to_fastapi(scope, receive, send)
-            self._meters.of(scope["method"], _OTHERS).answered(
-                status, self._client(headers), time.perf_counter() - began
-            )
+            self._meters.of(scope["method"], _OTHERS).answered(status, client, time.perf_counter() - began)
             return
         methods, names, values = found
         method = scope["method"]
@@ -186,7 +185,7 @@ class Front:
         if route is None:
             response = method_not_allowed(methods)
             await response(scope, receive, send)
-            self._meters.of("other", _OTHERS).answered(405, self._client(headers), time.perf_counter() - began)
+            self._meters.of("other", _OTHERS).answered(405, client, time.perf_counter() - began)
             return
         scope["path_params"] = dict(zip(names[method], values, strict=True))
         scope["route"] = route
@@ -204,7 +203,7 @@ class Front:
             if method != _GET and response.status_code in _SUCCESS:  # before anybody can read on the strength of it
                 self._reads.wrote(send.user_id, response)
             status = await send.deliver(response, request)
-        route.meter.answered(status, self._client(headers), time.perf_counter() - began)
+        route.meter.answered(status, client, time.perf_counter() - began)
 
     async def _answer(self, endpoint: Endpoint, request: Request) -> Response:
         try:

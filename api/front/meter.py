@@ -47,6 +47,11 @@ class Meters:
         """The meter of a route: a template, never a path."""
         return self._meters.setdefault((method, route), Meter(method, route))
 
+    def forget(self, client: str) -> None:
+        """Know nothing of an app any more."""
+        for meter in self._meters.values():
+            meter.answers = {key: count for key, count in meter.answers.items() if key[1] != client}
+
     def collect(self) -> Iterable[Metric]:
         """As Prometheus wants it."""
         answers = CounterMetricFamily(

@@ -56,6 +56,7 @@ def command() -> Ask:
 async def test_under_overload_runs_come_in_and_what_matters_least_is_sent_away(world: World, anna: Runner) -> None:
     async with door(world, at_once=20) as (here, services):
         runner = through(here.http, anna)
+        await runner("GET", "/me", headers=device())
         held = [services.admission.hold(Kind.COMMAND, command) for _ in range(10)]
         prefetch = await runner("GET", "/feed", headers={"Priority": "u=6", **device()})
         stats = await runner("GET", "/me/summaries?period=week&from=2026-05-01&to=2026-05-31", headers=device())

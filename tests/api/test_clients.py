@@ -4,6 +4,7 @@ from itertools import product
 from uuid import UUID
 
 import pytest
+from prometheus_client import generate_latest
 
 from api.clients import NOBODY, client_of, version_of
 from api.telemetry import OTHER, Telemetry
@@ -72,9 +73,19 @@ def test_no_header_takes_long_to_read() -> None:
 
 
 def test_a_client_cannot_make_labels_without_end() -> None:
-    telemetry = Telemetry()
-    assert telemetry.client("ios/1") == "ios/1"
+    telemetry = Telemetry(lambda: {"ios"})
+    assert telemetry.client("ios/1", signed_in=True) == "ios/1"
     alarm = {"why": "overload", "kind": "recording", "client": "ios/1"}  # else the first has no increase
     assert telemetry.registry.get_sample_value("cairn_refused_for_load_total", alarm) == 0
-    assert [telemetry.client(f"ios/{number}") for number in range(2, 300)][-1] == OTHER
-    assert telemetry.client("ios/1") == "ios/1"
+    assert telemetry.client("ios/2") == "ios/other"
+    assert [telemetry.client(f"web/{number}") for number in range(300)][-1] == OTHER
+    assert telemetry.client("web/1", signed_in=True) == "web/1"
+    telemetry.meters.of("GET", "/v1/feed").answered(200, "web/1", 0.01)
+    telemetry.refused.labels("rate", "read", "web/1").inc()
+    assert "web/1" in generate_latest(telemetry.registry).decode()
+    for number in range(2, 100):
+        assert telemetry.client(f"web/{number}", signed_in=True) == f"web/{number}"
+    assert telemetry.client("ios/1", signed_in=True) == "ios/1"  # so the other one is older
+    assert [telemetry.client(f"new/{number}", signed_in=True) for number in range(2)] == ["new/0", OTHER]
+    assert [telemetry.client(label) for label in ("ios/1", "web/1", "unnamed")] == ["ios/1", OTHER, "unnamed"]
+    assert '"web/1"' not in generate_latest(telemetry.registry).decode()
