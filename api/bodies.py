@@ -12,7 +12,7 @@ from api.serving.state import body_there
 from domain.errors import DomainError
 
 _CHUNK: Final = 256 * 1024
-_MOST_MEMBERS: Final = 2_000  # of 64 KiB, as block-wise packers make them, for twice what any route takes
+_MOST_MEMBERS: Final = 2_000  # or frames, of 64 KiB, as block-wise packers make them, for twice what any route takes
 _SLICE: Final = 256  # bytes: at most 64 blocks of 128 KiB (RFC 8878, 3.1.1.2)
 _ZSTD_WINDOW: Final = 8 * 1024 * 1024  # RFC 8878, 3.1.1.1.2: what a decoder should at least support
 
@@ -119,22 +119,31 @@ class _Gunzip:
 
 
 class _Unzstd:
-    """zstd (RFC 8878), one frame."""
+    """zstd (RFC 8878): frames one after the other."""
 
     def __init__(self) -> None:
-        self._inflater = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+        self._inflater = self._decompressor.decompressobj()
+        self._frames = 1
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """What is known by now. Fed in slices that cannot hold more than 8 MiB, whatever they say."""
         for begin in range(0, len(data), _SLICE):
-            if self._inflater.eof:  # and there is more behind the end
-                raise MalformedEncoding
-            try:
-                yield self._inflater.decompress(data[begin : begin + _SLICE])
-            except zstandard.ZstdError:
-                raise MalformedEncoding from None
-        if self._inflater.unused_data:
+            piece = data[begin : begin + _SLICE]
+            while piece:
+                if self._inflater.eof:
+                    self._begin_frame()
+                try:
+                    yield self._inflater.decompress(piece)
+                except zstandard.ZstdError:
+                    raise MalformedEncoding from None
+                piece = self._inflater.unused_data
+
+    def _begin_frame(self) -> None:
+        self._frames += 1
+        if self._frames > _MOST_MEMBERS:
             raise MalformedEncoding
+        self._inflater = self._decompressor.decompressobj()
 
     @property
     def whole(self) -> bool:

@@ -16,6 +16,7 @@ from tests.api.conftest import Runner, World
 from tests.recordings import TCX, fit, gpx
 from tests.uploads import accept
 
+GPX = gpx(9)
 NO_POINTS = b'<gpx version="1.1" xmlns="http://www.topografix.com/GPX/1/1"><trk><trkseg/></trk></gpx>'
 
 
@@ -136,10 +137,12 @@ async def test_two_runners_may_hand_in_the_same_bytes(anna: Runner, ben: Runner)
 @pytest.mark.parametrize(
     ("encoding", "packed"),
     [
-        ("gzip", gzip.compress(gpx(9))),
-        ("gzip", gzip.compress(gpx(9)[:999]) + gzip.compress(gpx(9)[999:])),
-        ("zstd", zstandard.compress(gpx(9))),
-        ("GZIP", gzip.compress(gpx(9))),
+        ("gzip", gzip.compress(GPX)),
+        ("gzip", gzip.compress(GPX[:999]) + gzip.compress(GPX[999:])),
+        ("zstd", zstandard.compress(GPX)),
+        ("zstd", b"".join(zstandard.compress(GPX[at : at + 9_999]) for at in range(0, len(GPX), 9_999))),
+        ("zstd", b"\x50\x2a\x4d\x18\x02\0\0\0ab" + zstandard.compress(GPX)),  # a frame to be skipped
+        ("GZIP", gzip.compress(GPX)),
     ],
 )
 async def test_packed_bodies_are_the_bytes_within(anna: Runner, encoding: str, packed: bytes) -> None:
@@ -151,7 +154,7 @@ async def test_packed_bodies_are_the_bytes_within(anna: Runner, encoding: str, p
         headers={"Content-Encoding": encoding, "Prefer": "wait=20"},
     )
     assert answer.status_code == 201
-    assert (await anna("PUT", f"/activities/{activity_id}", content=gpx(9))).status_code == 202
+    assert (await anna("PUT", f"/activities/{activity_id}", content=GPX)).status_code == 202
 
 
 @pytest.mark.parametrize(

@@ -203,6 +203,11 @@ ENTRIES: list[Bad] = [
     *(bad(29, "gzip truncated", send, MALFORMED) for send in packed("gzip", PLAIN_GZIP[:-3])),
     *(bad(29, "gzip with a wrong checksum", send, MALFORMED) for send in packed("gzip", PLAIN_GZIP[:-8] + bytes(8))),
     *(bad(29, "gzip with more behind", send, MALFORMED) for send in packed("gzip", PLAIN_GZIP + b"x")),
+    *(bad(29, "zstd with more behind", send, MALFORMED) for send in packed("zstd", zstandard.compress(b"{}") + b"x")),
+    *(
+        bad(29, "zstd in very many frames", send, MALFORMED)
+        for send in packed("zstd", zstandard.compress(b"{}") + 2_000 * zstandard.compress(b" "))
+    ),
     *(bad(29, "zstd truncated", send, MALFORMED) for send in packed("zstd", zstandard.compress(b"{}")[:-1])),
     bad(30, "JSON as text", call("PATCH", "/me", b"{}", {"Content-Type": "text/plain"}), "415 unsupported-media-type"),
     bad(30, "JSON without a type", call("PATCH", "/me", b"{}"), "415 unsupported-media-type"),
