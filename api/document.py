@@ -36,7 +36,13 @@ _HEADERS: Final = {
     "Deprecation": "Since when this route is deprecated: `@` and seconds since 1970 (RFC 9745).",
     "Sunset": "Before this date the route is not switched off (RFC 8594).",
     "Link": "`rel=successor-version`: what to call instead.",
+    "RateLimit": "How many requests of this kind are left, and for how long (draft-ietf-httpapi-ratelimit-headers-10).",
+    "RateLimit-Policy": "How many requests of this kind there may be at once, and in which time they come back.",
+    "Cache-Control": "Whether and how long the answer may be kept (RFC 9111).",
+    "Vary": "Which headers of the request the answer depends on.",
+    "Content-Disposition": "A name for the file.",
 }
+_LIMITED: Final = ("RateLimit", "RateLimit-Policy")  # of who is signed in
 _ALWAYS: Final = frozenset({"ETag", "WWW-Authenticate", "Deprecation", "Sunset", "Link"})  # wherever they are named
 _NOT_OURS: Final = frozenset({"HTTPValidationError", "ValidationError"})  # FastAPI's: ours are problems
 
@@ -107,6 +113,9 @@ def _complete(operation: dict[str, Any], route: RouteContext, method: str) -> No
         responses["2XX"] = {**responses.pop("201"), "description": "201: with `Prefer: wait`, and ready in that time"}
     operation["responses"] = dict(sorted(responses.items()))
     more = [name for one in told for name in one.headers] + ["Idempotency-Replayed"] * keyed
+    if str(route.path_format).startswith("/v"):
+        more += [*_LIMITED] * any(one.bearer for one in told)
+        more += ["Cache-Control", "Vary"] if method == "GET" else ["Cache-Control"]
     _tell_headers(operation, more, method)
     if (found := deprecation_of(route.endpoint)) is not None:
         _tell_deprecation(operation, found)

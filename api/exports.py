@@ -32,7 +32,7 @@ ReadsDep = Annotated[Reads, Depends(reads("activities", "people"))]
 @router.get(
     "/activities/{activity_id}/export.gpx",
     response_class=Response,
-    responses=answers_file(_GPX, 401, 404, 409, 503),
+    responses=answers_file(_GPX, 401, 404, 409, 503, named=True),
 )
 async def export_gpx(
     request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep, fresh: ReadsDep
@@ -47,7 +47,7 @@ async def export_gpx(
 @router.get(
     "/activities/{activity_id}/export.fit",
     response_class=Response,
-    responses=answers_file(_FIT, 401, 404, 409, 503),
+    responses=answers_file(_FIT, 401, 404, 409, 503, named=True),
 )
 async def export_fit(
     request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep, fresh: ReadsDep

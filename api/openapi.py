@@ -107,13 +107,16 @@ def problem_response(status: int) -> dict[str, str]:
     return {"$ref": f"#/components/responses/Problem{status}"}
 
 
-def answers_file(media_types: str | Sequence[str], *problems: int) -> dict[int | str, dict[str, Any]]:
-    """`responses` of a route that answers with a file; give it `response_class=Response` too."""
+def answers_file(
+    media_types: str | Sequence[str], *problems: int, named: bool = False
+) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route that answers with a file, or one with a name; give it `response_class=Response` too."""
     kinds = [media_types] if isinstance(media_types, str) else media_types
     content = {
         kind: {"schema": _TEXT if kind.startswith("text/") or kind.endswith("svg+xml") else _BINARY} for kind in kinds
     }
-    return {200: {"description": "ok", "content": content}, **answers(*problems)}
+    headers = {"headers": {"Content-Disposition": header("Content-Disposition")}} if named else {}
+    return {200: {"description": "ok", "content": content, **headers}, **answers(*problems)}
 
 
 _TEXT: Final = {"type": "string"}

@@ -30,7 +30,7 @@ class OriginalDamaged(DomainError):
 @router.get(
     "/activities/{activity_id}/original",
     response_class=Response,
-    responses=answers_file(tuple(MEDIA_TYPES.values()), 401, 404, 503),
+    responses=answers_file(tuple(MEDIA_TYPES.values()), 401, 404, 503, named=True),
 )
 async def get_original(
     request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep, fresh: ReadsDep
