@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Final
@@ -18,6 +19,8 @@ from domain.streams import Replied, Request, RequestRunning
 _PATIENCE_SECONDS: Final = 1.0
 
 _WRITTEN: Final = r'^(?!""$)("[ -~]{1,255}"|[!-~]|[!-~][ -~]{0,253}[!-~])$'  # told; `key_of` checks
+
+_QUOTE: Final = re.compile(r'(?<!\\)"')  # in a text in quotes, one without a backslash before it ends the text
 
 IdempotencyKey = Annotated[
     str | None,
@@ -46,8 +49,10 @@ class Reply(Struct, frozen=True):
 def key_of(header: str) -> str:
     """The key as the client means it; `MalformedIdempotencyKey`."""
     key = header.strip()
-    if len(key) >= 2 and key[0] == key[-1] == '"':
-        key = key[1:-1]
+    if key.startswith('"') and key.endswith('"'):
+        key = key[1:-1]  # nothing, of a quote alone
+        if _QUOTE.search(key):
+            raise MalformedIdempotencyKey
     if not 0 < len(key) <= 255 or not (key.isascii() and key.isprintable()):
         raise MalformedIdempotencyKey
     return key

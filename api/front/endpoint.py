@@ -3,9 +3,10 @@ is made once. FastAPI's own resolving costs more than most of our answers (docs/
 """
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any, Final, Protocol, get_origin
+from typing import Any, Final, Protocol, get_args, get_origin
 
 from fastapi import Request, Response
 from fastapi.dependencies.models import Dependant
@@ -139,17 +140,21 @@ def _parameter(where: str, field: _Field) -> _Source:
     alias, place = field.alias, (where, field.alias)
     if get_origin(field.field_info.annotation) in (list, set, tuple):
         raise Unsupported(f"{alias}: lists are not resolved here; send names with commas between them")
+    spelt = _spelling(field.field_info.annotation)
     default = _MISSING if field.field_info.is_required() else field.get_default()
     read = _READERS[where]
     if where == "header" and getattr(field.field_info, "convert_underscores", True):
         alias = alias.replace("_", "-")
 
     def value(request: Request, errors: list[Any]) -> object:
-        text = read(request).get(alias, _MISSING)
-        if text is _MISSING:
+        text = read(request).get(alias)
+        if text is None:
             if default is not _MISSING:
                 return default
             errors.append({"loc": place, "msg": "Field required", "type": "missing"})
+            return None
+        if spelt is not None and spelt.fullmatch(text) is None:
+            errors.append({"loc": place, "msg": "Input should be a number in decimal digits", "type": "number_parsing"})
             return None
         found, wrong = field.validate(text, {}, loc=place)
         errors.extend(wrong)
@@ -158,6 +163,14 @@ def _parameter(where: str, field: _Field) -> _Source:
     return value
 
 
+def _spelling(annotation: Any) -> re.Pattern[str] | None:  # noqa: ANN401 - any type is a parameter's
+    """How a number is spelt, as JSON has it; None of what is none. pydantic takes 1_0 and +1 too, and 1.0 for 1."""
+    kinds = {annotation, *get_args(annotation)}
+    return _DECIMAL if float in kinds else _WHOLE if int in kinds else None
+
+
+_WHOLE: Final = re.compile(r"-?(?:0|[1-9][0-9]*)")
+_DECIMAL: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _READERS: Final[Mapping[str, Callable[[Request], Mapping[str, str]]]] = {
     "path": lambda request: request.path_params,
     "query": lambda request: request.query_params,

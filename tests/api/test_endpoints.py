@@ -87,6 +87,18 @@ async def test_a_required_parameter_that_is_missing_is_told() -> None:
         await endpoint(required, "/")(request())
 
 
+@pytest.mark.parametrize("text", ["1.0", "%2B1", "01", "1_0", " 1", "1%20", "-", "", "\u0661", "1e1"])
+async def test_a_number_is_spelt_in_decimal_digits(text: str) -> None:
+    async def counted(wanted: int | None = None, seconds: float | None = None) -> Response:
+        return Response(f"{wanted} {seconds}")
+
+    answer = await endpoint(counted, "/")(request("wanted=-10&seconds=1.5e1"))
+    assert bytes(answer.body) == b"-10 15.0"
+    for name in ("wanted", "seconds")[: 1 if text in ("1.0", "1e1") else 2]:
+        with pytest.raises(RequestValidationError, match="decimal digits"):
+            await endpoint(counted, "/")(request(f"{name}={text}"))
+
+
 async def test_constants_stand_for_dependencies() -> None:
     async def show_name(name: Annotated[str, Depends(who)]) -> Response:
         return Response(name)
