@@ -2,16 +2,14 @@
 
 import asyncio
 import random
-import selectors
-import struct
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import LiteralString
 from uuid import UUID, uuid4
 
 import pytest
-from psycopg import Connection
-from psycopg.errors import UndefinedTable
+from psycopg import AsyncConnection, Connection
 
 from domain.errors import StoreUnavailable
 from infra.channels import _SETTINGS, Channel
@@ -21,6 +19,7 @@ from tests.infra.event_store.proxy import Proxy
 from tests.scenarios import ANNA, BEN
 
 TOPIC = "follow.ended@1"
+STREAM = uuid4()
 
 
 @pytest.fixture
@@ -95,6 +94,14 @@ async def test_saves_of_a_batch_win_or_lose_alone(log: PostgresLog, database: Co
     assert await log.reply(b"d" * 32) is None
 
 
+@pytest.mark.parametrize("events", [1, 2])
+async def test_a_save_that_comes_too_late_for_its_version_leaves_no_reply(log: PostgresLog, events: int) -> None:
+    taken = save()
+    await log.append(taken)
+    assert await outcome(log, save(taken.stream_id, 1, events=events, key=b"d")) == "VersionTaken"
+    assert await log.reply(b"d" * 32) is None
+
+
 async def test_of_many_that_want_the_same_version_one_gets_it(
     log: PostgresLog, database: Connection, database_url: str
 ) -> None:
@@ -153,17 +160,91 @@ async def test_a_connection_that_is_lost_in_the_middle_of_a_save_leaves_it_store
             assert (kept.sealed, kept.position) == (one.reply.sealed, position)
 
 
+RACES = {
+    "the version": (save(STREAM), save(STREAM), "VersionTaken"),
+    "the version, of several": (save(STREAM), save(STREAM, events=2), "VersionTaken"),
+    "the request": (save(key=b"k"), save(events=2, key=b"k"), "ReplyKept"),
+    "the request, without events": (save(events=0, key=b"k"), save(events=0, key=b"k"), "ReplyKept"),
+}
+
+
+@pytest.mark.parametrize(("rival", "given", "expected"), RACES.values(), ids=RACES)
 async def test_what_was_taken_by_another_while_the_answer_was_lost_is_taken(
-    log: PostgresLog, proxy: Proxy, database: Connection, database_url: str
+    rival: Save, given: Save, expected: str, log: PostgresLog, proxy: Proxy, database: Connection, database_url: str
 ) -> None:
     await log.append(save())
-    other, stream = PostgresLog(database_url), uuid4()
-    rival = save(stream)
+    other = PostgresLog(database_url)
     await other.append(rival)
     proxy.cut_answer = lambda _data: True
-    assert await outcome(log, save(stream)) == "VersionTaken"
-    assert rows(database)[stream] == states(rival)
+    assert await outcome(log, given) == expected
+    assert rows(database).get(rival.stream_id, []) == states(rival)
+    assert (given.stream_id in rows(database)) is (given.stream_id == rival.stream_id)
     await other.close()
+
+
+FASTER = {
+    "VersionTaken": """
+        INSERT INTO stored_events (originator_id, originator_version, topic, state, owner_id, partition_id)
+        VALUES (%(stream)s, 2, 'follow.ended@1', '', %(owner)s, 1)
+    """,
+    "ReplyKept": """
+        INSERT INTO kept_replies (key_hash, fingerprint, owner_id, sealed, position)
+        VALUES (%(key)s, '', %(owner)s, '', 1)
+    """,
+}
+WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
+
+
+@pytest.mark.parametrize(("expected", "insert"), FASTER.items(), ids=FASTER)
+async def test_whoever_lost_every_race_and_is_tried_alone_is_told_what_was_taken(
+    expected: str,
+    insert: LiteralString,
+    log: PostgresLog,
+    database: Connection,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("infra.event_store.postgres._PAUSES", ())
+    given = save(events=2, key=b"k")
+    async with await AsyncConnection.connect(database_url) as faster:
+        await faster.execute(insert, {"stream": given.stream_id, "owner": ANNA, "key": b"k" * 32})
+        losing = asyncio.create_task(outcome(log, given))
+        while database.execute(WAITING).fetchone() == (0,):
+            await asyncio.sleep(0.01)
+    assert await losing == expected
+    assert len(rows(database).get(given.stream_id, [])) == (expected == "VersionTaken")
+    assert (await log.reply(b"k" * 32) is None) is (expected == "VersionTaken")
+
+
+async def test_whoever_is_tried_alone_while_the_connection_is_lost_is_told_that_nobody_knows(
+    log: PostgresLog, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await log.append(save())
+    monkeypatch.setattr("infra.event_store.postgres._PAUSES", ())
+    proxy.cut_answer = lambda _data: True
+    assert await outcome(log, save(events=2)) == "StoreUnavailable"
+
+
+@pytest.mark.parametrize(("tries", "expected"), [(1, "stored"), (4, "StoreUnavailable")])
+async def test_a_save_whose_answer_was_lost_is_looked_for_as_long_as_the_server_may_come_back_and_not_done_again(
+    tries: int, expected: str, log: PostgresLog, proxy: Proxy, database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.event_store.postgres._PAUSES", (0.0,) * 4)
+    await log.append(save())
+    opened, missed = log._channels._opened, 0
+
+    async def away_for_some_tries() -> Channel:
+        nonlocal missed
+        missed += 1
+        if missed <= tries:
+            raise StoreUnavailable
+        return await opened()
+
+    monkeypatch.setattr(log._channels, "_opened", away_for_some_tries)
+    proxy.cut_answer = lambda _data: True
+    given = save()
+    assert await outcome(log, given) == expected
+    assert rows(database)[given.stream_id] == states(given)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -236,6 +317,16 @@ async def test_a_caller_that_gives_up_disturbs_nobody(log: PostgresLog, database
                 assert isinstance(result, asyncio.CancelledError)
 
 
+async def test_who_closes_waits_for_what_is_under_way(database_url: str, database: Connection) -> None:
+    log = PostgresLog(database_url)
+    saves = [save(events=2) for _ in range(5)]
+    appends = [asyncio.create_task(log.append(one)) for one in saves]
+    await asyncio.sleep(0)
+    await log.close()
+    assert all(one.done() for one in appends)
+    assert rows(database) == {one.stream_id: states(one) for one in saves}
+
+
 async def test_what_the_server_refuses_is_unavailable_not_a_wrong_answer(
     log: PostgresLog, database: Connection
 ) -> None:
@@ -245,51 +336,13 @@ async def test_what_the_server_refuses_is_unavailable_not_a_wrong_answer(
     assert await outcome(log, save()) == "stored"
 
 
-async def test_a_statement_that_fails_leaves_the_channel_usable(database_url: str) -> None:
-    channel = await Channel.open(database_url, {b"divide": b"SELECT 1 / $1::int"}, 5.0)
-    with pytest.raises(Exception, match="division by zero"):
-        await channel.run(b"divide", [(0).to_bytes(4)], 5.0)
-    found = await channel.run(b"divide", [(1).to_bytes(4)], 5.0)
-    assert found.get_value(0, 0) == (1).to_bytes(4)
-    channel.close()
-    channel.close()
-    assert channel.closed
-
-
-async def test_of_a_channel_that_cannot_be_prepared_nothing_is_left(database_url: str, database: Connection) -> None:
-    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    before = database.execute(others).fetchone()
-    for _ in range(3):
-        with pytest.raises(UndefinedTable):
-            await Channel.open(database_url, {b"early": b"SELECT * FROM not_there_yet"}, 5.0)
-    for _ in range(200):  # the server needs a moment to let go
-        if database.execute(others).fetchone() == before:
-            break
-        await asyncio.sleep(0.01)
-    assert database.execute(others).fetchone() == before
-
-
-async def test_a_statement_that_takes_too_long_closes_the_channel(database_url: str) -> None:
-    channel = await Channel.open(database_url, {b"sleep": b"SELECT pg_sleep($1::float8)"}, 5.0)
-    with pytest.raises(Exception, match="did not answer"):
-        await channel.run(b"sleep", [struct.pack("!d", 5.0)], 0.1)
-    assert channel.closed
-
-
-async def test_each_statement_has_its_own_time(database_url: str) -> None:
-    channel = await Channel.open(database_url, {b"sleep": b"SELECT pg_sleep($1::float8)"}, 5.0)
-    await channel.run(b"sleep", [struct.pack("!d", 0.0)], 0.2)
-    await asyncio.sleep(0.1)
-    await channel.run(b"sleep", [struct.pack("!d", 0.3)], 5.0)  # beyond the time of the one before
-    assert not channel.closed
-    channel.close()
-
-
 async def test_answers_and_requests_larger_than_any_buffer_pass(log: PostgresLog) -> None:
     stream = uuid4()
     large = random.Random(5).randbytes(20_000_000)
     await log.append(Save(stream, ANNA, 1, ((TOPIC, large), (TOPIC, b""))))
     assert [row.state for row in await log.load(stream)] == [large, b""]
+    loop = asyncio.get_running_loop()
+    assert not any(loop.remove_writer(one._socket) for one in log._channels._idle), "what may send is not woken for it"
 
 
 @pytest.mark.parametrize("name", [b"load", b"append", b"at_versions"])
@@ -307,48 +360,3 @@ def test_a_table_without_statistics_is_not_read_as_a_whole(name: bytes, database
     plan = database.execute(f"EXPLAIN EXECUTE asked ({', '.join(['NULL'] * parameters)})".encode()).fetchall()
     assert "stored_events_pkey" in str(plan)
     assert "Seq Scan on stored_events" not in str(plan)
-
-
-class Looks(selectors.DefaultSelector):
-    """Counts the turns of the event loop in which it did not sleep."""
-
-    awake = 0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self.awake += timeout == 0.0
-        return super().select(timeout)
-
-
-@pytest.mark.parametrize(
-    ("prompt_seconds", "several_cores", "stays_awake"),
-    [
-        pytest.param(5.0, True, True, id="prompt answers"),
-        pytest.param(0.0, True, False, id="late answers"),
-        pytest.param(5.0, False, False, id="one core"),
-    ],
-)
-def test_the_loop_stays_awake_for_an_answer_after_a_prompt_one(
-    database_url: str, monkeypatch: pytest.MonkeyPatch, *, prompt_seconds: float, several_cores: bool, stays_awake: bool
-) -> None:
-    monkeypatch.setattr("infra.channels._PROMPT_SECONDS", prompt_seconds)
-    monkeypatch.setattr("infra.channels._SEVERAL_CORES", several_cores)
-    looks = Looks()
-
-    async def awake_during(channel: Channel) -> int:
-        told: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        before = looks.awake
-        channel.begin(b"sleep", [struct.pack("!d", 0.05)], 5.0, told.set_result)
-        await told
-        return looks.awake - before
-
-    async def turns() -> list[int]:
-        channel = await Channel.open(database_url, {b"sleep": b"SELECT pg_sleep($1::float8)"}, 5.0)
-        found = [await awake_during(channel) for _ in range(2)]
-        before = looks.awake
-        await asyncio.sleep(0.05)
-        assert looks.awake - before < 5, "it does not go to sleep once the answer is there"
-        channel.close()
-        return found
-
-    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(looks)) as runner:
-        assert [count > 20 for count in runner.run(turns())] == [stays_awake] * 2

@@ -1,0 +1,98 @@
+"""Statements on the event loop: each has its own time, and what was cut off is not taken for the next answer."""
+
+import asyncio
+import selectors
+import struct
+
+import pytest
+from psycopg import Connection
+from psycopg.errors import UndefinedTable
+
+from infra.channels import Channel
+
+
+async def test_a_statement_that_fails_leaves_the_channel_usable(database_url: str) -> None:
+    channel = await Channel.open(database_url, {b"divide": b"SELECT 1 / $1::int"}, 5.0)
+    with pytest.raises(Exception, match="division by zero"):
+        await channel.run(b"divide", [(0).to_bytes(4)], 5.0)
+    found = await channel.run(b"divide", [(1).to_bytes(4)], 5.0)
+    assert found.get_value(0, 0) == (1).to_bytes(4)
+    channel.close()
+    channel.close()
+    assert channel.closed
+
+
+async def test_of_a_channel_that_cannot_be_prepared_nothing_is_left(database_url: str, database: Connection) -> None:
+    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    before = database.execute(others).fetchone()
+    for _ in range(3):
+        with pytest.raises(UndefinedTable):
+            await Channel.open(database_url, {b"early": b"SELECT * FROM not_there_yet"}, 5.0)
+    for _ in range(200):  # the server needs a moment to let go
+        if database.execute(others).fetchone() == before:
+            break
+        await asyncio.sleep(0.01)
+    assert database.execute(others).fetchone() == before
+
+
+async def test_a_statement_that_takes_too_long_closes_the_channel(database_url: str) -> None:
+    channel = await Channel.open(database_url, {b"sleep": b"SELECT pg_sleep($1::float8)"}, 5.0)
+    with pytest.raises(Exception, match="did not answer"):
+        await channel.run(b"sleep", [struct.pack("!d", 5.0)], 0.1)
+    assert channel.closed
+
+
+async def test_each_statement_has_its_own_time(database_url: str) -> None:
+    channel = await Channel.open(database_url, {b"sleep": b"SELECT pg_sleep($1::float8)"}, 5.0)
+    await channel.run(b"sleep", [struct.pack("!d", 0.0)], 0.2)
+    await asyncio.sleep(0.1)
+    await channel.run(b"sleep", [struct.pack("!d", 0.3)], 5.0)  # beyond the time of the one before
+    assert not channel.closed
+    with pytest.raises(Exception, match="did not answer"):
+        await channel.run(b"sleep", [struct.pack("!d", 3.0)], 0.1)  # long before that of the one before
+    assert channel.closed
+
+
+class Looks(selectors.DefaultSelector):
+    """Counts the turns of the event loop in which it did not sleep."""
+
+    awake = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.awake += timeout == 0.0
+        return super().select(timeout)
+
+
+@pytest.mark.parametrize(
+    ("prompt_seconds", "several_cores", "stays_awake"),
+    [
+        pytest.param(5.0, True, True, id="prompt answers"),
+        pytest.param(0.0, True, False, id="late answers"),
+        pytest.param(5.0, False, False, id="one core"),
+    ],
+)
+def test_the_loop_stays_awake_for_an_answer_after_a_prompt_one(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, *, prompt_seconds: float, several_cores: bool, stays_awake: bool
+) -> None:
+    monkeypatch.setattr("infra.channels._PROMPT_SECONDS", prompt_seconds)
+    monkeypatch.setattr("infra.channels._SEVERAL_CORES", several_cores)
+    looks = Looks()
+
+    async def awake_during(channel: Channel) -> int:
+        told: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        before = looks.awake
+        channel.begin(b"sleep", [struct.pack("!d", 0.05)], 5.0, told.set_result)
+        await told
+        return looks.awake - before
+
+    async def turns() -> list[int]:
+        channel = await Channel.open(database_url, {b"sleep": b"SELECT pg_sleep($1::float8)"}, 5.0)
+        found = [await awake_during(channel) for _ in range(2)]
+        before = looks.awake
+        await asyncio.sleep(0.05)
+        assert looks.awake - before < 5, "it does not go to sleep once the answer is there"
+        channel.close()
+        return found
+
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(looks)) as runner:
+        assert [count > 20 for count in runner.run(turns())] == [stays_awake] * 2
