@@ -8,6 +8,7 @@ from psycopg import Connection
 
 from domain.activity import Activity, RecordingDiffers
 from domain.errors import StoreUnavailable
+from domain.events.event import Event
 from domain.events.user import ProfileChanged
 from domain.follow import Follow, follow_id
 from domain.streams import OwnerErased, Request, RequestDiffers, StreamContended, StreamUnreadable
@@ -169,6 +170,24 @@ async def test_what_another_process_appended_is_seen(opened: Store, database_url
     await other.close()
 
 
+async def test_a_request_decided_on_an_old_state_is_decided_again_and_its_reply_is_of_that(
+    opened: Store, database_url: str
+) -> None:
+    other = EventStore(PostgresLog(database_url), opened.keys)
+    await register(opened.streams)
+    await rename(other, "Bea")
+
+    def rename_to_cara(user: User) -> Sequence[Event]:
+        return user.change_profile(Profile(display_name="Cara"), MAY_1)
+
+    once = partial(opened.streams.transact_once, User, user_stream_id(ANNA), ANNA, rename_to_cara, REQUEST)
+    first, again = await once(b"one"), await once(b"two")
+    assert (first.reply, first.again) == (b"one", False)
+    assert (again.reply, again.again, again.position) == (b"one", True, first.position)
+    assert (await other.load(User, user_stream_id(ANNA))).profile.display_name == "Cara"
+    await other.close()
+
+
 async def test_who_always_comes_second_is_told_so(opened: Store, database_url: str) -> None:
     rivals = 0
     rival = EventStore(PostgresLog(database_url), opened.keys)
@@ -190,25 +209,63 @@ async def test_who_always_comes_second_is_told_so(opened: Store, database_url: s
     await rival.close()
 
 
-async def test_a_long_stream_is_loaded_from_its_snapshot(store: EventStore) -> None:
+@pytest.fixture
+def loaded(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many rows each load took."""
+    counts, load = list[int](), store._log.load
+
+    async def counted(stream_id: UUID, after: int = 0, state_topic: str = "") -> Sequence[Row]:
+        rows = await load(stream_id, after, state_topic)
+        counts.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(store._log, "load", counted)
+    return counts
+
+
+async def test_a_state_is_held_no_longer_than_the_key_that_opened_it(
+    store: EventStore, loaded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await register(store)
+    for lifetime in (300.0, 0.0):
+        monkeypatch.setattr("infra.event_store.streams._LIFETIME_SECONDS", lifetime)
+        await store.load(User, user_stream_id(ANNA))
+    assert loaded == [0, 1]
+
+
+async def test_of_more_streams_than_are_held_those_used_last_are(
+    store: EventStore, loaded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.event_store.streams._CACHED", 2)
+    runs = [run(ANNA) for _ in range(3)]
+    for one in runs:
+        await store.transact(Activity, one.activity_id, ANNA, partial(Activity.record, recorded=one))
+    loaded.clear()
+    for one in (*runs[1:], runs[0]):
+        await store.load(Activity, one.activity_id)
+    assert loaded == [0, 0, 1]
+
+
+async def test_a_long_stream_is_loaded_from_its_snapshot(store: EventStore, loaded: list[int]) -> None:
     await register(store)
     for number in range(205):
         await rename(store, f"Anna {number}")
     await asyncio.gather(*store._summing)
     again = EventStore(store._log, store._keys)
-    asked: list[int] = []
-    load = store._log.load
-
-    async def counted(stream_id: object, after: int = 0, state_topic: str = "") -> object:
-        rows = await load(stream_id, after, state_topic)  # type: ignore[arg-type]
-        asked.append(len(rows))
-        return rows
-
-    store._log.load = counted  # type: ignore[method-assign, assignment]
+    loaded.clear()
     assert (await again.load(User, user_stream_id(ANNA))).profile.display_name == "Anna 204"
-    assert asked == [7]  # the snapshot at version 200, and what came after it
+    assert loaded == [7]  # the snapshot at version 200, and what came after it
     await rename(again, "Bea")
     assert (await store.load(User, user_stream_id(ANNA))).profile.display_name == "Bea"
+
+
+async def test_who_closes_waits_for_the_snapshot_that_is_being_written(
+    opened: Store, database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.event_store.streams._SNAPSHOT_EVENTS", 1)
+    await register(opened.streams)
+    await opened.streams.close()
+    assert database.execute("SELECT version FROM stream_snapshots").fetchall() == [(1,)]
 
 
 async def test_a_damaged_snapshot_costs_time_and_nothing_else(opened: Store, database: Connection) -> None:
