@@ -111,15 +111,15 @@ def test_a_scan_waits_for_the_position_that_another_has_decided(
 ) -> None:
     monkeypatch.setattr("infra.event_store.fence._PATIENCE_SECONDS", 0.0)
     with psycopg.connect(database_url) as slow, psycopg.connect(database_url, autocommit=True) as fast:
+        late = insert(slow)
         position = insert(fast)
-        insert(slow)
         assert Fence(database).decided() == 0
         with ThreadPoolExecutor() as threads:
             reader = LogReader(database, MASTER)
             waiting = threads.submit(lambda: [row.position for rows in reader.scan(upto=position) for row in rows])
             time.sleep(0.1)
-            slow.rollback()
-            assert waiting.result() == [position]
+            slow.commit()
+            assert waiting.result() == [late, position]
 
 
 def test_with_always_some_transaction_under_way_the_fence_moves_on(database: Connection, database_url: str) -> None:
@@ -169,6 +169,7 @@ def test_more_waiting_fences_than_are_kept_do_no_harm(database: Connection, data
             insert(fast)
             fence._look()
         assert fence._decided < late
+        assert len(fence._pending) == 64
         slow.commit()
         assert fence.decided() > late
 

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Collection
 from pathlib import Path
+from typing import LiteralString
 from uuid import UUID, uuid4
 
 import psycopg
@@ -38,6 +39,18 @@ async def append(store: Store, owner: object, *events: object) -> tuple[object, 
         for version, event in enumerate(events, 1)
     ]
     return stream, await store.log.append(Save(stream, owner, 1, tuple(states)))  # type: ignore[arg-type]
+
+
+def fill(database: Connection, owner: UUID, count: int, state: LiteralString = "''") -> None:
+    """So many rows; `state`: that of the n-th, a text in SQL."""
+    database.execute(
+        SQL(
+            "INSERT INTO stored_events (originator_id, originator_version, topic, state, owner_id, partition_id)"
+            " SELECT gen_random_uuid(), 1, 'follow.ended@1', convert_to({}, 'utf8'), %s, %s"
+            " FROM generate_series(1, %s) AS n"
+        ).format(SQL(state)),
+        (owner, partition_of(owner), count),
+    )
 
 
 def scanned(reader: LogReader, **arguments: object) -> list[Row]:
@@ -87,12 +100,7 @@ async def test_a_scan_gives_the_rows_as_they_are_stored(opened: Store, reader: L
 
 
 def test_a_scan_of_many_pages_gives_each_row_once(reader: LogReader, database: Connection) -> None:
-    database.execute(
-        "INSERT INTO stored_events (originator_id, originator_version, topic, state, owner_id, partition_id)"
-        " SELECT gen_random_uuid(), 1, 'follow.ended@1', convert_to(repeat('x', mod(n, 50)), 'utf8'), %s, 1"
-        " FROM generate_series(1, 12345) AS n",
-        (ANNA,),
-    )
+    fill(database, ANNA, 12_345, "repeat('x', mod(n, 50))")
     pages = list(reader.scan())
     assert [len(page) for page in pages] == [5_000, 5_000, 2_345]
     positions = [row.position for page in pages for row in page]
@@ -100,13 +108,16 @@ def test_a_scan_of_many_pages_gives_each_row_once(reader: LogReader, database: C
     assert [len(row.state) for row in pages[0][:51]] == [*range(1, 50), 0, 1]
 
 
+def test_a_scan_leaves_out_nothing_where_many_rows_follow_few(reader: LogReader, database: Connection) -> None:
+    fill(database, BEN, 5_000)  # which widens the window of positions for the next page
+    fill(database, ANNA, 6_000)
+    positions = [row.position for row in scanned(reader, of=Selection(owners=[ANNA]))]
+    assert len(positions) == 6_000
+    assert positions == sorted(set(positions))
+
+
 def test_a_scan_that_is_given_up_leaves_the_connection_usable(reader: LogReader, database: Connection) -> None:
-    database.execute(
-        "INSERT INTO stored_events (originator_id, originator_version, topic, state, owner_id, partition_id)"
-        " SELECT gen_random_uuid(), 1, 'follow.ended@1', convert_to(repeat('x', 1000), 'utf8'), %s, 1"
-        " FROM generate_series(1, 20000) AS n",
-        (ANNA,),
-    )
+    fill(database, ANNA, 20_000, "repeat('x', 1000)")
     scan = reader.scan()
     assert len(next(iter(scan))) == 5_000
     scan.close()  # type: ignore[attr-defined]
@@ -251,6 +262,18 @@ async def test_a_replay_gives_what_pages_give(opened: Store, reader: LogReader) 
     assert replayed(reader, last, Selection(), PRIVATE) == events
     assert replayed(reader, last, Selection(owners=[BEN]), PRIVATE) == [one for one in events if one.owner_id == BEN]
     assert replayed(reader, events[1].position, Selection(), PRIVATE) == events[:2]
+
+
+async def test_a_replay_is_in_order_whatever_the_form_in_which_events_are_stored(
+    opened: Store, reader: LogReader
+) -> None:
+    as_json, last = (samples.FOLDER / "events" / "follow.ended@1.json").read_bytes(), 0
+    topic, packed = MAPPER.encode(MAPPER.decode("follow.ended@1", as_json))
+    for state in (as_json, packed) * 3:
+        last = await opened.log.append(Save(uuid4(), ANNA, 1, ((topic, state),)))
+    positions = [one.position for one in replayed(reader, last, Selection(), ())]
+    assert len(positions) == 6
+    assert positions == sorted(positions)
 
 
 async def test_what_a_replay_need_not_open_does_not_leave_the_server(
