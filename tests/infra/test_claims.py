@@ -93,6 +93,24 @@ async def test_who_is_at_a_runners_recordings_for_long_is_waited_for_two_seconds
     frozen.close()
 
 
+async def test_who_gives_up_waiting_for_the_lock_does_not_get_it_later(
+    claims: PostgresClaims, database: Connection
+) -> None:
+    async def take() -> None:
+        async with claims.alone(ANNA):
+            pass
+
+    locks = "SELECT count(*) FILTER (WHERE granted), count(*) FROM pg_locks WHERE locktype = 'advisory'"
+    async with claims.alone(ANNA):
+        waiting = asyncio.create_task(take())
+        while database.execute(locks).fetchone() != (1, 2):
+            await asyncio.sleep(0.01)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    while database.execute(locks).fetchone() != (0, 0):
+        await asyncio.sleep(0.01)
+
+
 async def test_an_upload_is_tried_by_one_at_a_time_and_by_the_next_when_that_one_is_gone(
     channels: Channels, database: Connection
 ) -> None:

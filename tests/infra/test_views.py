@@ -87,6 +87,27 @@ async def test_a_connection_that_was_lost_in_between_is_replaced(read_models: Re
     assert await backend(read_models) != lost
 
 
+async def test_a_build_has_passed_what_all_its_shards_have(read_models: ReadModels, database: Connection) -> None:
+    shards = """
+        UPDATE projection_shards s SET position = %s FROM projection_pointers p
+        WHERE p.name = 'people' AND s.schema_name = p.active AND s.shard >= %s
+    """
+    assert database.execute(shards, (10, 0)).rowcount > 1
+    read_models.forget()
+    assert await read_models.passed(7, ("people",), ANNA) is not None
+    database.execute(shards, (5, 1))
+    read_models.forget()
+    assert await read_models.passed(7, ("people",), ANNA) is None
+
+
+async def test_a_place_is_given_back_whatever_the_read_fails_at(read_models: ReadModels) -> None:
+    for _ in range(3):
+        with pytest.raises(KeyError):
+            async with read_models.reading(minor=True):
+                raise KeyError
+    assert read_models._taken == 0
+
+
 async def test_who_waits_for_a_position_and_who_reads_do_not_wait_for_each_other(read_models: ReadModels) -> None:
     async with read_models.connection() as connection:
         waiting = asyncio.create_task(read_models.passed(10**9, ("people",), uuid4()))  # for this very connection
