@@ -156,10 +156,19 @@ async def test_a_trial_is_read_by_its_share_and_what_differs_is_counted(operator
         assert await asked(inside) < await asked(outside)
         assert (await models.versions(inside))["summaries"] == (1, True)
         assert (await models.versions(outside))["summaries"] == (1, False)
+        for user, kept in ((inside, False), (outside, True)):
+            reader = models.reader(user)
+            async with reader.view():
+                assert (reader.seen(["summaries"]) is not None) is kept
+        builds = models.builds
+        operator.lifecycle.shadow("summaries", 11)
+        models.forget()
+        async with models.reader(outside).view():
+            assert models.builds != builds
         async with models.connection() as connection:
             await models.shadowing.store(connection)
     told = next(one for one in standings(operator.connection, operator.registry) if "build 2" in one.build)
-    assert told.shadowing == "shadow 10 %: 2 reads compared, 1 differed (row 0, column distance_m)"
+    assert told.shadowing == "shadow 11 %: 2 reads compared, 1 differed (row 0, column distance_m)"
 
 
 async def test_the_same_rows_in_another_order_do_not_differ(operator: Operator, worker: Worker) -> None:
