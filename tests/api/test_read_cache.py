@@ -1,6 +1,7 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -36,6 +37,17 @@ def test_an_answer_from_before_a_change_that_comes_after_it_is_not_kept() -> Non
     cache.changed([BEN], 11)
     assert not cache.keep(FEED, answer(10, ANNA, BEN), 0.0, AT, 0)
     assert cache.keep(FEED, answer(11, ANNA, BEN), 0.0, AT, 0)
+
+
+def test_an_answer_from_before_changes_that_are_not_remembered_any_more_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("api.front.cache._MAX_CHANGES", 1)
+    cache = opened()
+    cache.changed([ANNA], 11)
+    cache.changed([BEN], 12)
+    assert not cache.keep(FEED, answer(10, ANNA), 0.0, AT, 0)
+    assert cache.keep(FEED, answer(11, ANNA), 0.0, AT, 0)
 
 
 def test_news_of_an_older_change_leave_a_newer_answer_alone() -> None:

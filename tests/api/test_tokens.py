@@ -38,6 +38,15 @@ def test_a_header_too_long_for_a_token_of_ours_has_none_and_is_not_remembered() 
     assert _token_of.cache_info().currsize == remembered
 
 
+def test_of_the_tokens_that_were_checked_the_last_ones_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.tokens._KNOWN", 2)
+    tokens, at = Tokens([("new", SECRET)]), MAY_1.timestamp()
+    given = [tokens.issue(ANNA, uuid4(), MAY_1) for _ in range(3)]
+    for token in given:
+        tokens.read(token, MAY_1)
+    assert [tokens.known(token, at) is not None for token in given] == [False, True, True]
+
+
 def test_a_token_of_the_key_before_is_still_read() -> None:
     before = Tokens([("old", b"o" * 32)])
     assert TOKENS.read(before.issue(ANNA, SESSION, MAY_1), MAY_1).user_id == ANNA

@@ -156,6 +156,17 @@ async def test_signing_out_ends_the_session(opened: Opened) -> None:
         await opened.accounts.refresh(session.refresh_token)
 
 
+@pytest.mark.parametrize(("minutes", "known"), [(17, True), (21, False)])
+async def test_a_session_that_ended_is_known_until_its_last_access_token_has_expired_everywhere(
+    opened: Opened, database: Connection, minutes: int, *, known: bool
+) -> None:
+    session = await opened.accounts.sign_in(ANNA)
+    await opened.accounts.sign_out(session.session_id)
+    database.execute("UPDATE sessions SET revoked_at = now() - make_interval(mins => %s)", (minutes,))
+    await opened.accounts._find_ended()
+    assert opened.accounts.ended(session.session_id) is known
+
+
 async def test_whatever_a_look_fails_at_sessions_that_end_elsewhere_are_looked_for_again(
     opened: Opened, database: Connection, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

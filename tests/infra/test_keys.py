@@ -133,6 +133,18 @@ async def test_a_page_asks_when_it_meets_an_owner_who_is_not_known(opened: Store
     assert page()[ANNA.bytes] is None
 
 
+async def test_no_more_keys_are_held_than_may_be(
+    opened: Store, database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.keys._CACHED", 2)
+    keys = PageKeys(database, MASTER)
+    for owner in (ANNA, BEN, CARA):
+        await opened.keys.to_seal(owner)
+        keys.of([owner])
+    assert list(opened.keys._cache._held) == [BEN.int, CARA.int]
+    assert list(keys._known) == [CARA.bytes]
+
+
 async def test_a_missing_key_is_not_taken_for_a_destroyed_one(opened: Store) -> None:
     with pytest.raises(KeyUnusable, match="put the table user_keys back from a backup"):
         await opened.keys.to_open(uuid4())
