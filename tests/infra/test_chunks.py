@@ -48,8 +48,8 @@ async def together(chunks: ObjectChunks, upload: Upload = UPLOAD) -> bytes:
     return b"".join([piece async for piece in chunks.pieces(upload, await chunks.held(upload))])
 
 
-def bytes_of(tmp_path: Path, seq: int) -> Path:
-    return tmp_path / "chunks" / str(ANNA) / str(UPLOAD.activity_id) / str(seq)
+def bytes_of(tmp_path: Path, seq: int, upload: Upload = UPLOAD) -> Path:
+    return tmp_path / "chunks" / str(upload.user_id) / str(upload.activity_id) / str(seq)
 
 
 def name_of(tmp_path: Path, seq: int) -> Path:
@@ -152,10 +152,20 @@ async def test_a_damaged_chunk_that_never_counted_gives_way(chunks: ObjectChunks
     assert await keep(chunks, 0, b"bytes")
 
 
-async def test_a_chunk_in_anothers_place_does_not_open(chunks: ObjectChunks, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("upload", "seq"),
+    [
+        pytest.param(UPLOAD, 0, id="another number"),
+        pytest.param(Upload(ANNA, ActivityId(uuid4())), 1, id="another recording"),
+    ],
+)
+async def test_a_chunk_in_anothers_place_does_not_open(
+    chunks: ObjectChunks, tmp_path: Path, upload: Upload, seq: int
+) -> None:
     await keep(chunks, 0, b"first")
     await keep(chunks, 1, b"other")
-    bytes_of(tmp_path, 1).write_bytes(bytes_of(tmp_path, 0).read_bytes())
+    await keep(chunks, seq, b"first", upload)
+    bytes_of(tmp_path, 1).write_bytes(bytes_of(tmp_path, seq, upload).read_bytes())
     with pytest.raises(ChunksMissing):
         await chunks.session_of(UPLOAD, (await chunks.held(UPLOAD))[1])
     assert [chunk.seq for chunk in await chunks.held(UPLOAD)] == [0]
@@ -196,6 +206,7 @@ async def test_clearing_is_cut_off_anywhere_and_repeated(tmp_path: Path, deletes
         with pytest.raises(StoreUnavailable):
             await chunks.clear(UPLOAD)
         assert await chunks.taken(UPLOAD) == digests
+        assert [upload async for upload, _ in chunks.under_way()] == [UPLOAD]  # for a sweep to find
         objects.left = 7
     await chunks.clear(UPLOAD)
     assert await chunks.taken(UPLOAD) == digests
