@@ -100,6 +100,14 @@ async def test_what_comes_at_the_same_time_is_counted_one_by_one(shared: ValkeyL
     assert sum(answer is not None and answer[0] == 0 for answer in answers) == 10
 
 
+async def test_who_hangs_up_leaves_the_others_that_ask_with_them_their_answers(shared: ValkeyLimits) -> None:
+    asked = claims(Rate("read", 10, 3600))
+    gone, other = (asyncio.create_task(shared.take(asked)) for _ in range(2))
+    await asyncio.sleep(0)
+    gone.cancel()
+    assert await asyncio.wait_for(other, 30) is not None
+
+
 async def test_a_valkey_that_was_emptied_or_started_anew_goes_on(shared: ValkeyLimits, redis: Redis) -> None:
     asked = claims(Rate("read", 1, 3600))
     assert (await shared.take(asked) or [1])[0] == 0
