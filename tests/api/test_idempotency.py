@@ -3,15 +3,17 @@
 import asyncio
 import random
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.app import create_app
-from api.idempotency import MalformedIdempotencyKey, key_of
+from api.idempotency import Idempotency, MalformedIdempotencyKey, key_of
 from api.main import services_of
 from domain.errors import StoreUnavailable
+from domain.streams import StreamContended
 from tests.api.conftest import Runner, World
 from tests.commands import RECIPES, UNKEYED, Command, Stage, commands_of
 
@@ -97,6 +99,44 @@ async def test_a_key_is_its_users_own(world: World, anna: Runner, ben: Runner) -
     ]
     assert answers[0].content != answers[1].content
     assert all("Idempotency-Replayed" not in answer.headers for answer in answers)
+
+
+async def test_of_many_with_one_key_one_at_a_time_is_let_in() -> None:
+    idempotency, inside, at_once = Idempotency(b"s" * 32), 0, list[int]()
+    request = idempotency.request("a", "POST /v1/activities", "anna")
+
+    async def come() -> None:
+        nonlocal inside
+        async with idempotency.alone(request):
+            inside += 1
+            at_once.append(inside)
+            await asyncio.sleep(0)
+            inside -= 1
+
+    await asyncio.gather(*(come() for _ in range(4)))
+    assert at_once == [1] * 4
+
+
+async def test_a_batch_of_which_some_may_be_sent_again_is_not_kept(
+    world: World, anna: Runner, ben: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, transact = stage_of(world, anna, ben), world.parts.streams.transact
+    command = await RECIPES["POST /v1/activities/batch"](stage)
+    assert isinstance(command.json, dict)
+    missed = UUID(command.json["items"][0]["activity_id"])
+
+    async def contended_once(aggregate: Any, stream_id: UUID, *given: Any) -> str:
+        if stream_id == missed:
+            raise StreamContended
+        return await transact(aggregate, stream_id, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.parts.streams, "transact", contended_once)
+        first = await send(stage, command)
+    assert (first.status_code, first.json()["items"][0]["problem"]["status"]) == (200, 503)
+    again = await send(stage, command)
+    assert again.json()["items"][0]["status"] == "created"
+    assert "Idempotency-Replayed" not in again.headers
 
 
 async def test_refusals_are_not_kept(world: World, anna: Runner, ben: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
