@@ -1,12 +1,15 @@
 import os
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from pathlib import Path
+from uuid import uuid4
 
 import msgspec
 import pytest
 
 from domain.activity import ActivityMissing, RecordingDiffers
-from domain.errors import StoreUnavailable
+from domain.errors import DomainError, StoreUnavailable
+from domain.measures import ActivityId, UserId
 from domain.streams import OwnerErased
 from domain.uploads import BodyDamaged, Cover, Fault, Manifest, UploadDamaged, Verdict
 from infra.inbox import ObjectInbox
@@ -86,6 +89,62 @@ async def test_other_bytes_under_the_same_id_are_refused(inbox: ObjectInbox) -> 
     assert (await inbox.received(accepted)).body == BODY
 
 
+@pytest.mark.parametrize(
+    ("user_id", "body", "refusal"), [(ANNA, BODY, None), (ANNA, b"x", RecordingDiffers), (BEN, BODY, ActivityMissing)]
+)
+async def test_of_two_that_come_under_one_id_at_once_the_first_is_accepted(
+    inbox: ObjectInbox,
+    monkeypatch: pytest.MonkeyPatch,
+    user_id: UserId,
+    body: bytes,
+    refusal: type[DomainError] | None,
+) -> None:
+    put_new, activity_id = inbox._objects.put_new, ActivityId(uuid4())
+
+    async def overtaken(key: str, data: bytes) -> bool:
+        monkeypatch.undo()
+        await accept(inbox, BODY, activity_id=activity_id)
+        return await put_new(key, data)
+
+    monkeypatch.setattr(inbox._objects, "put_new", overtaken)
+    with pytest.raises(refusal) if refusal else nullcontext():
+        await accept(inbox, body, activity_id=activity_id, user_id=user_id)
+    manifest = await inbox.manifest(activity_id)
+    assert manifest is not None
+    assert manifest.user_id == ANNA
+    assert (await inbox.received(manifest)).body == BODY
+
+
+async def test_nothing_is_accepted_before_its_bytes_are_there(
+    inbox: ObjectInbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_new, there = inbox._objects.put_new, list[list[ActivityId]]()
+
+    async def looked_at(key: str, data: bytes) -> bool:
+        there.append(await waiting(inbox))
+        return await put_new(key, data)
+
+    monkeypatch.setattr(inbox._objects, "put_new", looked_at)
+    accepted = await accept(inbox, BODY)
+    assert there == [[accepted.activity_id]]
+
+
+async def test_bytes_that_another_left_unaccepted_under_an_id_are_not_in_the_way(
+    inbox: ObjectInbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activity_id = uuid4()
+
+    async def away(_key: str, _data: bytes) -> bool:
+        raise StoreUnavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inbox._objects, "put_new", away)
+        with pytest.raises(StoreUnavailable):
+            await accept(inbox, BODY, activity_id=activity_id, user_id=BEN)
+    accepted = await accept(inbox, BODY, activity_id=activity_id)
+    assert (await inbox.received(accepted)).body == BODY
+
+
 async def test_anothers_id_looks_missing(inbox: ObjectInbox) -> None:
     accepted = await accept(inbox, BODY)
     with pytest.raises(ActivityMissing):
@@ -142,6 +201,22 @@ async def test_an_upload_that_was_given_up_is_tried_anew(inbox: ObjectInbox) -> 
         assert await inbox.verdict(accepted.activity_id) is None
         received = await inbox.received(accepted)
         assert (received.body, received.cover) == (BODY, COVER)
+
+
+async def test_what_is_tried_anew_is_not_swept_away_meanwhile(
+    inbox: ObjectInbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accepted, delete = await accept(inbox, BODY), inbox._objects.delete
+    await inbox.close(accepted, GIVEN_UP)
+
+    async def after_a_sweep(key: str) -> None:
+        monkeypatch.undo()
+        await inbox.tidy(accepted)
+        await delete(key)
+
+    monkeypatch.setattr(inbox._objects, "delete", after_a_sweep)
+    await inbox.reopen(accepted)
+    assert await waiting(inbox) == [accepted.activity_id]
 
 
 async def test_sent_once_more_it_is_tried_anew_too(inbox: ObjectInbox) -> None:
