@@ -18,7 +18,6 @@ from domain.events import EVENTS
 from domain.events.activity import ActivityRecorded
 from domain.events.event import Recorded
 from domain.events.user import UserRegistered
-from infra.event_store.copying import Lines
 from infra.event_store.mapper import MAPPER, Mapper, associated
 from infra.event_store.reader import LogReader, Selection
 from infra.event_store.rows import Row, Save, partition_of
@@ -359,18 +358,6 @@ async def test_a_server_that_goes_away_in_the_middle_of_a_replay_is_said_to_be_s
     database.execute(f"SELECT pg_terminate_backend(pid) {COPYING}")
     with pytest.raises(StoreUnavailable):
         list(pages)
-
-
-def test_what_the_server_fails_at_in_the_middle_of_a_page_is_not_said_to_be_its_absence(database: Connection) -> None:
-    failing = SQL(
-        "COPY (SELECT 8 / (900 - n), gen_random_uuid(), 1::int8, 'topic', ''::bytea, gen_random_uuid()"
-        " FROM generate_series(1::int8, 1000) AS n) TO STDOUT (FORMAT BINARY)"
-    )
-    lines = Lines(database, failing.format())
-    assert len(next(lines)) == 128
-    with pytest.raises(psycopg.errors.DivisionByZero):
-        list(lines)
-    assert database.execute("SELECT 1").fetchone() == (1,)
 
 
 async def test_what_is_stored_under_an_older_topic_is_replayed_too(
