@@ -179,7 +179,6 @@ class Changes:
         if not users and not self._untold:
             return
         if time.monotonic() < self._pause_until:
-            self._untold = True
             return
         try:
             if self._untold:

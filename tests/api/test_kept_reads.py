@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,6 +17,7 @@ from api.app import create_app
 from api.main import services_of
 from infra.shared_reads import SharedReads
 from tests.api.conftest import Runner, World
+from tests.infra.test_shared_reads import told
 from tests.recordings import fit
 
 GOAL = {"metric": "distance", "target": 100_000, "period": "month", "starts_on": "2026-01-01"}
@@ -194,8 +196,8 @@ async def test_of_many_who_ask_the_same_at_once_one_is_answered_by_the_database(
     assert 1 <= found["miss"] + found["bypassed"] <= 3  # again, where late news of the change drop the first answer
 
 
-@pytest.fixture
-async def second(world: World) -> AsyncIterator[Any]:
+@asynccontextmanager
+async def another_process(world: World) -> AsyncIterator[httpx.AsyncClient]:
     """Another API process."""
     redis = AsyncRedis.from_url(world.settings.redis_url, protocol=2)
     app = create_app(replace(services_of(world.parts, world.settings), shared_reads=SharedReads(redis)))
@@ -207,6 +209,12 @@ async def second(world: World) -> AsyncIterator[Any]:
     await redis.aclose()
 
 
+@pytest.fixture
+async def second(world: World) -> AsyncIterator[httpx.AsyncClient]:
+    async with another_process(world) as http:
+        yield http
+
+
 async def test_another_process_takes_it_from_valkey(world: World, settled: Runner, second: httpx.AsyncClient) -> None:
     there = Runner(second, settled.user_id, settled.email, settled.tokens)
     for limit in range(1, 60):
@@ -216,6 +224,26 @@ async def test_another_process_takes_it_from_valkey(world: World, settled: Runne
         if await outcome(second, "valkey", "hit"):
             return
     raise AssertionError("nothing was taken from Valkey")
+
+
+@pytest.mark.parametrize("changed", ["one's own rows", "another's"])
+async def test_what_changed_before_a_process_began_to_listen_is_not_told_by_it_as_it_was(
+    world: World, anna: Runner, ben: Runner, changed: str
+) -> None:
+    changes = told(world.settings.redis_url)
+    await ben.run(fit(302), visibility="public")
+    follows = await anna("PUT", f"/me/following/{ben.user_id}")
+    await anna.get("/feed", after=follows.headers["Cairn-Position"])
+    await until_kept(world, anna, "/feed")
+    last = world.parts.read_models.position(follows.headers["Cairn-Position"])
+    changes.tell([(anna if changed == "one's own rows" else ben).user_id], last + 1_000)
+    async with another_process(world) as http:
+        there = Runner(http, anna.user_id, anna.email, anna.tokens)
+        await until_kept(world, there, "/feed?limit=1")  # now it knows that feeds are kept
+        before = await outcomes(http)
+        assert (await there("GET", "/feed")).status_code == 200
+        found = {one: await outcome(http, "valkey", one, before) for one in ("hit", "miss")}
+    assert found == {"hit": 0, "miss": 1}
 
 
 @pytest.mark.parametrize("left", [b"", b"\xc1", (1, "builds"), (1, "", b"15 bytes are no id", 0.0, "", {}, b"")])

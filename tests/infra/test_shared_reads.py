@@ -114,11 +114,17 @@ async def test_of_whom_nothing_is_known_no_level_is_told(one: Process, changes: 
     assert await one.reads.level([anna, uuid4()]) is None
 
 
-async def test_whoever_cannot_say_what_changed_makes_all_of_it_old(one: Process, changes: Changes) -> None:
+@pytest.mark.parametrize("at_first", [True, False])
+async def test_whoever_cannot_say_what_changed_makes_all_of_it_old(
+    one: Process, changes: Changes, redis_url: str, *, at_first: bool
+) -> None:
     anna = uuid4()
     one.reads.keep(anna, "feed", b"page", [anna], 10, 60.0)
     assert await one.find(anna, "feed") is not None
-    changes.all_of_it()  # at once, and not only with the next news
+    if at_first:
+        told(redis_url)  # whoever told of changes before may have died before all was told
+    else:
+        changes.all_of_it()  # at once, and not only with the next news
     while (await asyncio.wait_for(one.news.get(), 20))[0]:
         pass
     assert await one.reads.find(anna, "feed") is None
