@@ -1,9 +1,10 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import pytest
 from cryptography.exceptions import InvalidTag
-from psycopg import Connection
+from psycopg import AsyncConnection, Connection
 
 from domain.streams import OwnerErased
 from infra.keys import KeyUnusable, MasterKeys, PageKeys, UserCipher, UserKeys, Wrapped
@@ -71,6 +72,28 @@ async def test_a_destroyed_key_stays_destroyed(opened: Store, database: Connecti
         with pytest.raises(OwnerErased):
             await opened.keys.to_seal(owner)
     assert database.execute("SELECT count(*), count(wrapped) FROM user_keys").fetchone() == (2, 0)
+    when = "SELECT array_agg(destroyed_at ORDER BY destroyed_at) FROM user_keys"
+    before = database.execute(when).fetchone()
+    await opened.keys.destroy(ANNA)
+    assert database.execute(when).fetchone() == before
+
+
+async def test_a_key_that_is_asked_for_while_it_is_destroyed_is_not_held_afterwards(
+    opened: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = opened.keys._database.connection
+
+    @asynccontextmanager
+    async def asked_for_before() -> AsyncIterator[AsyncConnection]:
+        monkeypatch.undo()
+        await opened.keys.to_seal(ANNA)
+        async with connection() as one:
+            yield one
+
+    await opened.keys.to_seal(ANNA)
+    monkeypatch.setattr(opened.keys._database, "connection", asked_for_before)
+    await opened.keys.destroy(ANNA)
+    assert await opened.keys.to_open(ANNA) is None
 
 
 async def test_a_key_that_is_held_is_forgotten_after_five_minutes(database_url: str, opened: Store) -> None:
