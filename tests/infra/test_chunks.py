@@ -193,6 +193,16 @@ async def test_a_chunk_that_comes_while_others_are_discarded_goes_or_finds_it_ou
     assert not [path for kind in ("chunks", "slices") for path in (tmp_path / kind).rglob("*") if path.is_file()]
 
 
+async def test_what_is_dropped_does_not_count_before_it_is_gone(tmp_path: Path) -> None:
+    objects = FailingObjects(marked(tmp_path))
+    chunks = ObjectChunks(objects, MASTER, b"secret")
+    await keep(chunks, 0, b"bytes")
+    objects.left = 1
+    with pytest.raises(StoreUnavailable):
+        await chunks.drop(UPLOAD, 0)
+    assert await chunks.held(UPLOAD) == []
+
+
 @pytest.mark.parametrize("deletes", range(8))
 async def test_clearing_is_cut_off_anywhere_and_repeated(tmp_path: Path, deletes: int) -> None:
     objects = FailingObjects(marked(tmp_path))
@@ -207,6 +217,7 @@ async def test_clearing_is_cut_off_anywhere_and_repeated(tmp_path: Path, deletes
             await chunks.clear(UPLOAD)
         assert await chunks.taken(UPLOAD) == digests
         assert [upload async for upload, _ in chunks.under_way()] == [UPLOAD]  # for a sweep to find
+        assert all(bytes_of(tmp_path, chunk.seq).exists() for chunk in await chunks.held(UPLOAD))
         objects.left = 7
     await chunks.clear(UPLOAD)
     assert await chunks.taken(UPLOAD) == digests

@@ -89,6 +89,26 @@ async def test_what_was_let_in_on_trust_is_told_with_the_next_and_counts_from_wh
     assert arrival - now <= 3 * 1_000_000  # not four: the one on trust has passed in between
 
 
+async def test_what_was_let_in_long_ago_has_passed_when_it_is_told(shared: ValkeyLimits) -> None:
+    known = await shared.take(claims(Rate("read", 80, 80)), owed=3, since=5_000_000)
+    assert known is not None
+    wait, now, arrival = known
+    assert (wait, arrival - now) == (0, 1_000_000)  # of this one alone
+
+
+async def test_failures_count_in_a_row_only(shared: ValkeyLimits, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(_page: object) -> list[object]:
+        raise ConnectionResetError
+
+    asked = claims(Rate("read", 10, 3600))
+    for fails in (True, True, False, True):
+        with monkeypatch.context() as patch:
+            if fails:
+                patch.setattr(shared, "_execute", away)
+            assert (await shared.take(asked) is None) is fails
+    assert shared.answers
+
+
 async def _scripts(redis: Redis) -> int:
     told = await redis.info("commandstats")
     return int(told.get("cmdstat_evalsha", {}).get("calls", 0))
