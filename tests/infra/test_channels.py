@@ -8,7 +8,7 @@ import pytest
 from psycopg import Connection
 from psycopg.errors import UndefinedTable
 
-from infra.channels import Channel
+from infra.channels import Channel, Channels, number_of
 
 
 async def test_a_statement_that_fails_leaves_the_channel_usable(database_url: str) -> None:
@@ -33,6 +33,23 @@ async def test_of_a_channel_that_cannot_be_prepared_nothing_is_left(database_url
             break
         await asyncio.sleep(0.01)
     assert database.execute(others).fetchone() == before
+
+
+async def test_a_connection_that_was_lost_while_nobody_had_it_is_not_given_out(
+    database_url: str, database: Connection
+) -> None:
+    channels = Channels(database_url, {b"one": b"SELECT 1"})
+    async with channels.one() as lost:
+        pass
+    database.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    while not lost.closed:
+        await asyncio.sleep(0.01)
+    async with channels.one() as channel:
+        assert number_of(await channel.run(b"one", [], 5.0), 0, 0) == 1
+    channels.close()
 
 
 async def test_a_statement_that_takes_too_long_closes_the_channel(database_url: str) -> None:

@@ -108,6 +108,11 @@ async def test_a_place_is_given_back_whatever_the_read_fails_at(read_models: Rea
     assert read_models._taken == 0
 
 
+async def test_the_server_gives_a_statement_up_before_its_connection_is(read_models: ReadModels) -> None:
+    async with read_models.connection() as connection:
+        assert await (await connection.execute("SHOW statement_timeout")).fetchone() == ("4s",)
+
+
 async def test_who_waits_for_a_position_and_who_reads_do_not_wait_for_each_other(read_models: ReadModels) -> None:
     async with read_models.connection() as connection:
         waiting = asyncio.create_task(read_models.passed(10**9, ("people",), uuid4()))  # for this very connection

@@ -14,7 +14,7 @@ from psycopg import AsyncConnection, Connection
 from domain.errors import StoreUnavailable
 from infra.channels import _SETTINGS, Channel
 from infra.event_store.postgres import _STATEMENTS, PostgresLog
-from infra.event_store.rows import KeptReply, ReplyKept, Save, VersionTaken
+from infra.event_store.rows import KeptReply, ReplyKept, Row, Save, VersionTaken
 from tests.infra.event_store.proxy import Proxy
 from tests.scenarios import ANNA, BEN
 
@@ -275,6 +275,18 @@ async def test_a_transaction_that_ends_after_it_was_looked_for_is_found_in_the_e
         assert stored.get(one.stream_id, []) == states(one)
         assert (position > 0) is bool(one.events)
     await log.close()
+
+
+@pytest.mark.parametrize("versions", [(2, 1), (1, 2)])
+async def test_of_two_snapshots_the_later_one_stays_whichever_comes_first(
+    log: PostgresLog, versions: Sequence[int]
+) -> None:
+    given = save(events=3)
+    await log.append(given)
+    for version in versions:
+        await log.snapshot(Row(version, given.stream_id, version, "state", b"%d" % version, ANNA))
+    loaded = await log.load(given.stream_id, 0, "state")
+    assert [(row.version, row.state) for row in loaded] == [(2, b"2"), (3, given.events[2][1])]
 
 
 async def test_loads_survive_a_lost_connection(log: PostgresLog, proxy: Proxy) -> None:

@@ -290,9 +290,11 @@ async def test_what_a_replay_need_not_open_does_not_leave_the_server(
     assert reader.parked() == {}
 
 
+@pytest.mark.parametrize("at_once", [1, 128])  # lines: with one, others are still to come when it is parked
 async def test_a_replay_holds_back_what_follows_an_event_that_cannot_be_read(
-    opened: Store, reader: LogReader, database: Connection
+    opened: Store, reader: LogReader, database: Connection, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
+    monkeypatch.setattr("infra.event_store.copying._AT_ONCE", at_once)
     stream, _ = await append(opened, ANNA, run(ANNA), run(ANNA), run(ANNA))
     _, last = await append(opened, BEN, run(BEN))
     database.execute("UPDATE stored_events SET state = '{' WHERE originator_version = 2")

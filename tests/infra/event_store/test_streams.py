@@ -49,6 +49,14 @@ async def test_what_was_decided_is_there_when_it_is_loaded_again(store: EventSto
     assert (await store.load(Activity, RUN.activity_id)).title == RUN.title
 
 
+async def test_who_follows_the_log_is_told_of_an_append_and_of_nothing_else() -> None:
+    told = list[bool]()
+    store = EventStore(MemoryLog(), MemoryKeys(), appended=lambda: told.append(True))
+    for _ in range(2):
+        await store.transact(Activity, RUN.activity_id, ANNA, partial(Activity.record, recorded=RUN))
+    assert told == [True]
+
+
 async def test_a_stream_without_events_is_the_empty_state(store: EventStore) -> None:
     assert await store.load(Activity, uuid4()) == Activity()
 
