@@ -88,6 +88,17 @@ async def test_whoever_asks_the_same_meanwhile_is_answered_by_one_read_which_is_
     assert reading.kept
 
 
+async def test_what_is_kept_of_other_builds_than_are_read_is_not_found(
+    world: World, reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = asyncio.Event()
+    go.set()
+    await reading.begin(5, go)
+    assert reading.reads.find(ME, {}) is not None
+    monkeypatch.setattr(world.parts.read_models, "_builds", "others")
+    assert reading.reads.find(ME, {}) is None
+
+
 def gap(reads: KeptReads) -> None:
     reads._closed()
     reads._opened()
