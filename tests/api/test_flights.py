@@ -99,6 +99,14 @@ async def test_what_is_kept_of_other_builds_than_are_read_is_not_found(
     assert reading.reads.find(ME, {}) is None
 
 
+async def test_while_changes_are_not_heard_nothing_is_kept(reading: Reading) -> None:
+    go = asyncio.Event()
+    go.set()
+    reading.reads._closed()
+    assert await position_of(reading.begin(5, go)) == 5
+    assert not reading.kept
+
+
 def gap(reads: KeptReads) -> None:
     reads._closed()
     reads._opened()
