@@ -129,11 +129,13 @@ class SharedReads:
                 closed()
                 with contextlib.suppress(RedisError, OSError):
                     await subscribed.aclose()  # type: ignore[no-untyped-call]  # redis-py's own
+            if _is_cancelled():
+                raise asyncio.CancelledError
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _hear(self, subscribed: PubSub, changed: Changed, opened: Callable[[], None]) -> None:
         asked = False
-        while True:
+        while not _is_cancelled():
             message: Any = await subscribed.get_message(timeout=_ALIVE_SECONDS)
             if message is None:
                 if asked:
@@ -208,6 +210,12 @@ class Changes:
             both.set(_EPOCH, epoch)
             both.publish(_CHANNEL, _news(-1, epoch, []))
             both.execute()
+
+
+def _is_cancelled() -> bool:
+    """Whether it was asked to end: redis-py sends by `asyncio.wait_for`, which may go on then (python/cpython#86296)."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _news(position: int, epoch: str, ids: Collection[UUID]) -> bytes:

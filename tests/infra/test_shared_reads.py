@@ -1,6 +1,7 @@
 """Kept answers in a real Valkey, and the news of what makes them old."""
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import AsyncIterator, Collection
 from typing import Any
@@ -10,6 +11,7 @@ import msgspec
 import pytest
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -227,3 +229,21 @@ async def test_while_valkey_is_away_nothing_is_kept_and_nothing_fails(tmp_path: 
             await asyncio.sleep(0.05)
         assert (await api.news.get())[0] == []
         await api.close()
+
+
+async def test_who_is_told_to_end_while_something_comes_ends(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = asyncio.Event()
+
+    async def goes_on(_pubsub: PubSub, **_: Any) -> None:
+        asked.set()
+        with contextlib.suppress(asyncio.CancelledError):  # as `asyncio.wait_for` of Python 3.11 does
+            await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(PubSub, "get_message", goes_on)
+    monkeypatch.setattr(PubSub, "ping", goes_on)
+    process = Process(redis_url)
+    await asked.wait()
+    process.listening.cancel()
+    done, _ = await asyncio.wait([process.listening], timeout=10)
+    assert [task.cancelled() for task in done] == [True]
+    await process.redis.aclose()
