@@ -213,7 +213,7 @@ class Changes:
 
 
 def _is_cancelled() -> bool:
-    """Whether it was asked to end: redis-py sends by `asyncio.wait_for`, which may go on then (python/cpython#86296)."""
+    """Whether it was told to end: redis-py sends by `asyncio.wait_for`, which may go on then (python/cpython#86296)."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

@@ -35,8 +35,12 @@ def by_label(text: str, name: str, label: str) -> dict[str, float]:
 
 async def test_the_queue_is_measured(world: World, anna: Runner) -> None:
     await anna("PUT", f"/activities/{uuid4()}", content=b"<gpx/>", headers={"Prefer": "wait=20"})
-    async with started(world) as http:
-        answer = await http.get("/metrics")
+    async with started(world) as http, asyncio.timeout(10):
+        while True:  # the runner hears of it first
+            answer = await http.get("/metrics")
+            failed = by_label(answer.text, "cairn_uploads_failed", "code")
+            if failed["recording-unreadable"] + failed["recording-empty"]:
+                break
     assert answer.status_code == 200
     found = {
         sample.name: (sample.labels, sample.value)
@@ -44,8 +48,6 @@ async def test_the_queue_is_measured(world: World, anna: Runner) -> None:
         for sample in family.samples
         if sample.name != "cairn_uploads_failed"
     }
-    failed = by_label(answer.text, "cairn_uploads_failed", "code")
-    assert failed["recording-unreadable"] + failed["recording-empty"] >= 1
     assert failed["body-damaged"] == 0  # it is there before it happens: else the first has no increase
     for name in ("waiting", "oldest_age_seconds"):
         assert 0 <= found[f"cairn_uploads_{name}"][1] < 100
