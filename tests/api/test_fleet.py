@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from infra.faults import Fault
+from infra.processes import child_environ
 from tests.network import Answer, network
 from workers.cli.fleet.command import fleet_command
 from workers.cli.fleet.counting import Counting, Tally
@@ -45,7 +46,10 @@ async def test_ctrl_c_tells_what_was_counted(served: str) -> None:
     command = "from workers.cli.fleet.command import fleet_command; fleet_command()"
     arguments = (command, "--url", served, "--runners", "4", "--for", "600", "--mix", "storming=1", "--json")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-c", *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *(sys.executable, "-P", "-c", *arguments),
+        env=dict(child_environ()),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     async with asyncio.timeout(60), httpx.AsyncClient(base_url=served) as http:
         while "fleet-storming" not in (await http.get("/metrics")).text:  # no other test has those

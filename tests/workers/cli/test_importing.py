@@ -17,6 +17,7 @@ import click.testing
 import pytest
 
 from infra.faults import Fault
+from infra.processes import child_environ
 from tests.network import Answer, Request, network, tokens
 from workers.cli.importing.command import import_command
 
@@ -478,7 +479,7 @@ async def test_ctrl_c_ends_it_and_a_second_one_in_any_case(run_file: Path) -> No
     command = f"import time, workers.cli.importing.command as one\n{stuck}\none.items = items; one.import_command()"
     async with network(server(lambda _: Answer(202, READY))) as (url, asked):
         arguments = [sys.executable, "-P", "-c", command, str(run_file), *ACCOUNT, "--server", url]
-        process = await asyncio.create_subprocess_exec(*arguments, stderr=subprocess.PIPE)
+        process = await asyncio.create_subprocess_exec(*arguments, env=dict(child_environ()), stderr=subprocess.PIPE)
         async with asyncio.timeout(60):
             while not asked:
                 await asyncio.sleep(0.1)

@@ -113,7 +113,13 @@ def test_a_closed_output_is_not_another_file(tmp_path: Path) -> None:
 def test_an_output_that_takes_nothing_is_told_in_one_line() -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [*MODULE, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+            [*MODULE, "--help"],
+            env=dict(child_environ()),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
         )
     assert (done.returncode, done.stderr) == (
         1,
