@@ -1,6 +1,7 @@
 """Exports among other files: added to, unpacked, and on disks that cannot all be read."""
 
 import gzip
+import json
 import os
 import re
 import socket
@@ -10,8 +11,17 @@ from pathlib import Path
 import pytest
 
 from domain.measures import Sport
-from tests.exports import GARMIN_PART, garmin, kept_by_a_watch, runkeeper, strava, zipped
-from tests.recordings import TCX, fit, gpx
+from tests.exports import (
+    GARMIN_PART,
+    GARMIN_SUMMARIES,
+    garmin,
+    garmin_summary,
+    kept_by_a_watch,
+    runkeeper,
+    strava,
+    zipped,
+)
+from tests.recordings import STARTED, TCX, fit, gpx
 from tests.workers.cli.import_steps import found, found_in, taken
 from workers.cli.importing.entries import Told
 from workers.cli.importing.running import Read
@@ -180,6 +190,32 @@ def test_a_planned_route_is_no_activity_packed_or_not(path: Path) -> None:
         "run.gpx": Told(),
         "run.tcx": Told(),
     }
+
+
+SUMMARIES = json.dumps(
+    [{"summarizedActivitiesExport": [garmin_summary(111111111111, "Berlin Trail", "trail_running", STARTED)]}]
+).encode()
+
+
+@pytest.mark.parametrize(
+    ("files", "named", "other"),
+    [
+        ({**strava(), "activities/2.gpx": PLAN, "activities/9.gpx": PLAN}, "2.gpx", "9.gpx"),
+        ({**runkeeper(), "1.gpx": PLAN, "2.gpx": PLAN}, "1.gpx", "2.gpx"),
+        (
+            {GARMIN_SUMMARIES: SUMMARIES, GARMIN_PART: zipped({"a_111111111111.gpx": PLAN, "a_222222.gpx": PLAN})},
+            "a_111111111111.gpx",
+            "a_222222.gpx",
+        ),
+    ],
+    ids=["strava", "runkeeper", "garmin"],
+)
+def test_what_an_export_names_as_an_activity_is_no_plan_without_times_either(
+    archive: Path, files: Mapping[str, bytes], named: str, other: str
+) -> None:
+    seen = {_short(name): told for name, told in found(archive, zipped(files)).items()}
+    assert isinstance(seen[named], Told)
+    assert seen[other] == PLANNED
 
 
 def test_a_folder_that_cannot_be_read_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,14 +91,16 @@ def is_of_macos(name: str) -> bool:
     return path.name.startswith("._") or "__MACOSX" in path.parts
 
 
-def recording_in(body: bytes, name: str) -> bytes:
-    """The recording, unpacked; `NotRead`, and `Skipped` for a watch's other files, other JSON, and plans."""
+def recording_in(body: bytes, name: str, *, is_named: bool = False) -> bytes:
+    """The recording, unpacked; `NotRead`, and `Skipped` for a watch's other files, other JSON, and plans. What an
+    export names as an activity is no plan.
+    """
     found = unpacked(body)
     if (kind := other_kind(found)) is not None:
         raise Skipped(f"no activity: {kind}")
     if may_be_points(name) and not is_points(found):
         raise Skipped("no recording: JSON of another kind")
-    if is_timeless(found):
+    if not is_named and is_timeless(found):
         raise Skipped("no times: a planned route, nobody ran it")
     return found
 

@@ -143,7 +143,7 @@ def _entry(files: Files, name: str, summaries: Summaries) -> Entry:
         body = unpacked(files.read(name, MAX_BYTES))
         if other_kind(body) is not None or (_is_text(name) and sniff(body) is None):
             raise NoActivity
-        return recording_in(body, name)
+        return recording_in(body, name, is_named=summaries.of(name, _times(body)) is not _NOT_TOLD)
 
     return Entry(files.shown(name), files.key(name), read, lambda body: summaries.of(name, _times(body)))
 

@@ -46,4 +46,5 @@ def _item(files: Files, name: str, row: dict[str, str], record: str) -> Item:
     if name not in files.files:
         return Left(files.shown(name), f"{TABLE} names it, and it is not in the export")
     sport, remarks = sport_of(row.get("Type", ""))
-    return recording(files, name, told(row.get("Route Name", ""), sport, row.get("Notes", ""), *remarks))
+    words = told(row.get("Route Name", ""), sport, row.get("Notes", ""), *remarks)
+    return recording(files, name, words, is_named=True)

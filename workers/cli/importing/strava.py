@@ -86,7 +86,8 @@ def _item(files: Files, name: str, row: Sequence[str], columns: _Columns, record
     if not is_recording(name):
         return Left(files.shown(name), "it is no FIT, GPX or TCX file")
     sport, remarks = sport_of(_cell(row, columns.sport))
-    return recording(files, name, told(_cell(row, columns.title), sport, _cell(row, columns.notes), *remarks))
+    words = told(_cell(row, columns.title), sport, _cell(row, columns.notes), *remarks)
+    return recording(files, name, words, is_named=True)
 
 
 def _columns(header: Sequence[str]) -> _Columns:

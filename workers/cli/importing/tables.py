@@ -20,12 +20,14 @@ def rows_of(files: Files, name: str) -> list[list[str]]:
         raise NotRead(f"line {reader.line_num} is no CSV: {error}") from None
 
 
-def recording(files: Files, name: str, words: Told, *, listed: bool = True) -> Entry:
-    """A file, with what a table says of it. When it turns out to be no recording, it is listed as such, or counted."""
+def recording(files: Files, name: str, words: Told, *, is_named: bool = False, listed: bool = True) -> Entry:
+    """A file, with what a table says of it, and whether one names it. When it turns out to be no recording, it is
+    listed as such, or counted.
+    """
 
     def read() -> bytes:
         try:
-            return recording_in(files.read(name, MAX_BYTES), name)
+            return recording_in(files.read(name, MAX_BYTES), name, is_named=is_named)
         except Skipped:
             if listed:
                 raise
