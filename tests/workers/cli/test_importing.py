@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import click.testing
 import pytest
 
+from api.client import Pacing
 from infra.faults import Fault
 from infra.processes import child_environ
 from tests.network import Answer, Request, network, tokens
@@ -398,19 +399,46 @@ async def test_once_a_server_is_away_the_rest_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.cli.importing.command.PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("workers.cli.importing.running._ASKED_SECONDS", 0.2)
     folder = tmp_path / "runs"
     folder.mkdir()
     for number in range(40):
         (folder / f"{number:02}.fit").write_bytes(b"bytes %d" % number)
+    is_dead = False
 
     def dies(request: Request) -> Answer | None:
-        return None if request.line.startswith("PUT") or "/upload" in request.line else SESSION
+        nonlocal is_dead
+        is_dead = is_dead or "/upload" in request.line
+        return None if is_dead else SESSION
 
     async with network(dies) as (url, asked):
         done = await run(folder, *ACCOUNT, "--server", url, "--json")
     assert (done.exit_code, json.loads(done.stdout)["counts"]) == (1, {"not sent": 40})
     assert json.loads(done.stdout)["files"][-1]["note"] == "the server does not answer any more"
     assert len({request.line for request in asked}) < 12
+
+
+@pytest.mark.parametrize(
+    ("in_the_way", "counts"), [([1], {"imported": 5, "not sent": 1}), ([1, 2, 3, 4], {"imported": 1, "not sent": 5})]
+)
+async def test_one_file_that_does_not_get_through_is_passed_over_and_many_in_a_row_are_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_the_way: list[int], counts: dict[str, int]
+) -> None:
+    monkeypatch.setattr("workers.cli.importing.command.PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("workers.cli.importing.command.WATCHED", Pacing(first_seconds=0.05, longest_seconds=0.05))
+    monkeypatch.setattr("workers.cli.importing.running._MOST_IN_VAIN", 3)
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    for number in range(6):
+        (folder / f"{number}.fit").write_bytes(b"%d" % number)
+
+    def upload(request: Request) -> Answer:
+        return Answer(502, {}) if int(request.body) in in_the_way else Answer(202, READY)
+
+    script = server(upload, me=Answer(200, {"time_zone": "Europe/Berlin"}))
+    async with network(script) as (url, _):
+        done = await run(folder, *ACCOUNT, "--server", url, "--json", "--jobs", "1")
+    assert (done.exit_code, json.loads(done.stdout)["counts"]) == (1, counts)
 
 
 async def test_a_sport_that_is_given_is_that_of_recordings_of_which_no_export_tells_it(run_file: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from api.client import Client, Unreachable
+from api.client import Client, Refused, Unreachable
 from workers.cli.importing.entries import NOT_OPENED, Entry, Item, Left, NoActivity, NotRead, Remark, Skipped, Told
 from workers.cli.importing.journal import Journal
 from workers.cli.importing.report import Progressing, Report, Row
@@ -18,6 +18,9 @@ _DONE: Final = frozenset(
 )  # a verdict of the server's on these bytes
 _OTHER: Final = "no activity"
 _SILENT: Final = "the server does not answer any more"
+_TAKES_NONE: Final = "the server answers, and takes no recordings any more"
+_ASKED_SECONDS: Final = 20.0  # for an easy question: each of a few jobs may have a pause of 5 s before
+_MOST_IN_VAIN: Final = 10  # recordings in a row that do not get through; each costs the client's patience
 
 
 class Read(Struct, frozen=True):
@@ -83,13 +86,14 @@ async def import_all(
 ) -> Report:
     """Bring all of it; `jobs` recordings are in memory and on their way at once.
 
-    A server that answers nothing while one of them has patience, nor anybody else, is away: the rest is not sent.
+    A server that answers nothing while one of them has patience, nor an easy question then, is away: the rest is not
+    sent. One that answers may be kept from a single recording, by a proxy, say; from many in a row, it takes none.
     """
     report, turn, end = Report(), asyncio.Lock(), object()
-    found, answered, why_not = steps(items, journal, lambda: why_not), 0, ""
+    found, answered, in_vain, why_not = steps(items, journal, lambda: why_not), 0, 0, ""
 
     async def brought(one: Read) -> Row:
-        nonlocal answered, why_not
+        nonlocal answered, in_vain, why_not
         if why_not:
             return {"verdict": "not sent", "note": why_not}
         before = answered
@@ -97,9 +101,13 @@ async def import_all(
             row = await bring(client, one.body, one.sha256, one.told, wanted)
         except Unreachable as silence:
             if answered == before:
-                why_not = _SILENT
+                in_vain += 1
+                if not await _answers(client):
+                    why_not = _SILENT
+                elif in_vain >= _MOST_IN_VAIN:
+                    why_not = _TAKES_NONE
             return {"verdict": "not sent", "note": str(silence)}
-        answered += 1
+        answered, in_vain = answered + 1, 0
         return row
 
     async def work() -> None:
@@ -120,6 +128,18 @@ async def import_all(
     await asyncio.gather(*(work() for _ in range(jobs)))
     _name_the_same(report)
     return report
+
+
+async def _answers(client: Client) -> bool:
+    """Whether the server answers anything, if no more than a refusal."""
+    try:
+        async with asyncio.timeout(_ASKED_SECONDS):
+            await client.me()
+    except Refused as refusal:
+        return bool(refusal.code)
+    except (Unreachable, TimeoutError):
+        return False
+    return True
 
 
 def _name_the_same(report: Report) -> None:
