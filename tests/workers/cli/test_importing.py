@@ -449,32 +449,37 @@ async def test_a_sport_that_is_given_is_that_of_recordings_of_which_no_export_te
 
 
 @pytest.mark.parametrize(
-    ("is_new", "has", "given", "machine", "is_set"),
+    ("account", "has", "given", "machine", "is_set"),
     [
-        (True, None, None, "Europe/Berlin", "Europe/Berlin"),
-        (True, None, "Asia/Tokyo", "Europe/Berlin", "Asia/Tokyo"),
-        (True, None, None, "Etc/UTC", None),
-        (False, None, None, "Europe/Berlin", None),
-        (False, None, "Asia/Tokyo", "Europe/Berlin", "Asia/Tokyo"),
-        (False, "Asia/Tokyo", "Asia/Tokyo", "Europe/Berlin", None),
-        (False, "Asia/Tokyo", None, "Europe/Berlin", None),
+        ("new", None, None, "Europe/Berlin", "Europe/Berlin"),
+        ("new", None, "Asia/Tokyo", "Europe/Berlin", "Asia/Tokyo"),
+        ("new", None, None, "Etc/UTC", None),
+        ("empty", None, None, "Europe/Berlin", "Europe/Berlin"),  # whoever opened it was cut off right after
+        ("empty", None, None, "Etc/UTC", None),
+        ("empty", "Asia/Tokyo", None, "Europe/Berlin", None),
+        ("used", None, None, "Europe/Berlin", None),
+        ("silent", None, None, "Europe/Berlin", None),
+        ("used", None, "Asia/Tokyo", "Europe/Berlin", "Asia/Tokyo"),
+        ("used", "Asia/Tokyo", "Asia/Tokyo", "Europe/Berlin", None),
+        ("used", "Asia/Tokyo", None, "Europe/Berlin", None),
     ],
 )
 async def test_an_account_has_a_time_zone_before_anything_is_sent_or_the_lack_is_told(
     run_file: Path,
     monkeypatch: pytest.MonkeyPatch,
-    *,
-    is_new: bool,
+    account: str,
     has: str | None,
     given: str | None,
     machine: str,
     is_set: str | None,
 ) -> None:
     monkeypatch.setenv("TZ", machine)
-    script = server(lambda _: Answer(202, READY), me=Answer(200, {"time_zone": has}))
+    runs = {"empty": Answer(200, {"items": []}), "used": Answer(200, {"items": [activity(RUN_1, "running")]})}
+    told_runs = runs.get(account, Answer(403, {"code": "forbidden"}))
+    script = server(lambda _: Answer(202, READY), me=Answer(200, {"time_zone": has}), activities=told_runs)
 
     def answer(request: Request) -> Answer:
-        if request.line == "POST /v1/sessions" and is_new:
+        if request.line == "POST /v1/sessions" and account == "new":
             return Answer(401, {"code": "sign-in-refused"})
         if request.line == "POST /v1/users":
             return SESSION

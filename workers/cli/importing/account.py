@@ -17,7 +17,7 @@ _NOWHERE: Final = ("UTC", "Etc/")  # as servers and containers have it, in which
 
 
 class Account(Struct, frozen=True):
-    """As the command was told. `time_zone`: None leaves it to this machine, where the account is opened."""
+    """As the command was told. `time_zone`: None leaves it to this machine, where the account is new."""
 
     address: str
     email: str
@@ -27,11 +27,13 @@ class Account(Struct, frozen=True):
 
 async def enter(client: Client, account: Account) -> list[str]:
     """Sign in, or open the account that is not there yet, with its time zone: it cannot count past runs on other days
-    later. Remarks for the report; `Fault`.
+    later. One without zone and runs is as new: whoever opened it may have been cut off right after. Remarks for the
+    report; `Fault`.
     """
     is_new = await _opened(client, account)
     try:
         zone = None if is_new else (await client.me()).get("time_zone", "")
+        is_new = is_new or (zone is None and await _has_no_runs(client))
         if zone is None and (wanted := account.time_zone or (_of_this_machine() if is_new else None)):
             await client.change_profile(time_zone=wanted)
             click.echo(f"the days of {account.email} are counted in {wanted}", err=True)
@@ -66,6 +68,14 @@ async def _opened(client: Client, account: Account) -> bool:
         await _register(client, account)
         return True
     return False
+
+
+async def _has_no_runs(client: Client) -> bool:
+    """False also when the server does not tell."""
+    try:
+        return not await client.activities(client.user_id)
+    except Refused:
+        return False
 
 
 async def _register(client: Client, account: Account) -> None:

@@ -65,8 +65,8 @@ def _zone(_context: click.Context, _parameter: click.Parameter, value: str | Non
 @click.option(
     "--time-zone",
     callback=_zone,
-    help="Where the runner lives, such as Europe/Berlin: it decides on which day a run counts. Default, where this "
-    "opens the account: this machine's.",
+    help="Where the runner lives, such as Europe/Berlin: it decides on which day a run counts. Default, where the "
+    "account is opened by this, or has neither zone nor runs: this machine's.",
 )
 @click.option("--jobs", type=click.IntRange(1, 32), default=4, show_default=True, help="Files on their way at once.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
