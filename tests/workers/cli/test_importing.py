@@ -418,6 +418,32 @@ async def test_once_a_server_is_away_the_rest_is_not_waited_for(
     assert len({request.line for request in asked}) < 12
 
 
+@pytest.mark.parametrize("left", [[RUN_2], []])
+async def test_what_a_duplicate_of_a_file_of_several_sessions_is_of_is_known_by_its_sessions(
+    tmp_path: Path, run_file: Path, left: list[str]
+) -> None:
+    first, there = "33333333-3333-4333-8333-333333333333", [RUN_1, RUN_2]
+    same = {"status": "duplicate", "matched": "bytes", "duplicate_of": first, "activities": []}
+    script = server(lambda _: Answer(202, same))
+
+    def answer(request: Request) -> Answer:
+        if "/activities?limit=100" in request.line:
+            return Answer(200, {"items": [{"activity_id": one} for one in there], "next_cursor": None})
+        if request.line.endswith(f"{first}/upload"):
+            return Answer(200, {"status": "ready", "activities": [RUN_1, RUN_2]})
+        return script(request)
+
+    asks = []
+    for _ in range(2):
+        async with network(answer) as (url, asked):
+            done = await run(run_file, *ACCOUNT, "--server", url, "--json", "--journal", tmp_path / "journal")
+        assert json.loads(done.stdout)["counts"] == {"duplicate": 1}
+        asks.append([request.line for request in asked if "/upload" in request.line])
+        there = left
+    assert asks[0]
+    assert bool(asks[1]) is not bool(left)
+
+
 @pytest.mark.parametrize(
     ("in_the_way", "counts"), [([1], {"imported": 5, "not sent": 1}), ([1, 2, 3, 4], {"imported": 1, "not sent": 5})]
 )

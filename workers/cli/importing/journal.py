@@ -14,7 +14,7 @@ from uuid import UUID
 from infra.faults import Fault
 
 # of a row; of activities only the ids: what they are is the server's
-_KEPT: Final = ("verdict", "note", "activities", "duplicate_of")
+_KEPT: Final = ("verdict", "note", "activities", "duplicate_of", "duplicate_activities")
 
 
 class Journal:
@@ -70,7 +70,7 @@ class Journal:
 
 def _is_there(row: Mapping[str, Any], there: Collection[str]) -> bool:
     named = [seen["activity_id"] for seen in row.get("activities", ())]
-    named += [row["duplicate_of"]] if "duplicate_of" in row else []
+    named += [row["duplicate_of"], *row.get("duplicate_activities", ())] if "duplicate_of" in row else []
     return not named or any(one in there for one in named)
 
 

@@ -76,8 +76,13 @@ async def _place(client: Client, sha256: str) -> tuple[UUID, Row | None]:
 
 async def _is_there(client: Client, first: str) -> bool:
     """Whether there is a run of an upload; of a file with several sessions, one of them."""
-    made = (await _state(client, UUID(first)) or {}).get("activities", ())
-    return any([not await _is_missing(client, activity_id) for activity_id in {first, *made}])
+    ids = {first, *await _made_of(client, first)}
+    return any([not await _is_missing(client, activity_id) for activity_id in ids])
+
+
+async def _made_of(client: Client, upload_id: str) -> list[str]:
+    """The ids of an upload's activities: its own where it has one session."""
+    return list((await _state(client, UUID(upload_id)) or {}).get("activities", ()))
 
 
 async def _is_missing(client: Client, activity_id: str) -> bool:
@@ -134,8 +139,9 @@ async def _row(client: Client, state: Row, told: Told, *, known: bool) -> Row:
             return _told_row("already there" if known else "imported", remarks, activities=seen)
         case "duplicate":
             of = state["duplicate_of"]
-            what = "run" if state.get("matched") == "track" else "bytes"
-            return _told_row("duplicate", [f"the same {what} as {of}", *remarks], duplicate_of=of)
+            what, made = ("run", []) if state.get("matched") == "track" else ("bytes", await _made_of(client, of))
+            remarks = [f"the same {what} as {of}", *remarks]
+            return _told_row("duplicate", remarks, duplicate_of=of, duplicate_activities=made)
         case "failed":
             return _told_row("not sent" if _may_pass(state) else "failed", [state["problem"]["detail"]])
         case status:
