@@ -72,13 +72,14 @@ def distance_of(session: Session, track: CleanTrack) -> Distance:
 def way_of(session: Session, track: CleanTrack, total_m: float) -> Distance:
     """As `distance_of`, of a track as it is kept, without its breaks, in an activity that went so far.
 
-    Where the positions go further by a gap or more, what can be one is one.
+    Where the positions go further by a gap or more, or leap, what can be a gap is one.
     """
     found = distance_of(session, track)
-    if found.source is not DistanceSource.POSITIONS or not 0 < total_m < found.total_m - _GAP_M:
+    further = bool(found.leaps) or total_m < found.total_m - _GAP_M
+    if found.source is not DistanceSource.POSITIONS or not (total_m > 0 and further):
         return found
     placed = np.flatnonzero(~np.isnan(track.lat) & ~np.isnan(track.lon))
-    far = (np.diff(found.column[placed]) > _GAP_M) & (np.diff(track.t[placed]) > _GAP_S)
+    far = (step_lengths(track.lat[placed], track.lon[placed]) > _GAP_M) & (np.diff(track.t[placed]) > _GAP_S)
     parted = distance_of(replace(session, breaks=tuple(placed[1:][far].tolist())), track)
     return min(parted, found, key=lambda way: abs(way.total_m - total_m))
 
@@ -98,11 +99,10 @@ def _walked(session: Session, track: CleanTrack) -> Distance:
     if len(placed) < 2:
         return Distance(np.zeros(len(session)), DistanceSource.POSITIONS)
     steps, seconds = step_lengths(track.lat[placed], track.lon[placed]), _most_seconds(track, placed)
+    gaps = _gaps(session.breaks, track, placed, steps)
+    steps[np.searchsorted(placed, gaps) - 1] = 0.0  # first, or a fast train would be a leap
     leaps, fast = _leaps(session.sport, steps, seconds, at_least_s=1.0)
-    gaps = _gaps(session.breaks, track, placed, np.where(leaps, 0.0, steps))
-    unwalked = leaps.copy()
-    unwalked[np.searchsorted(placed, gaps) - 1] = True
-    column = _covered(placed, np.where(unwalked, 0.0, steps), len(track.t))
+    column = _covered(placed, np.where(leaps, 0.0, steps), len(track.t))
     return Distance(column, DistanceSource.POSITIONS, int(leaps.sum()), tuple(gaps.tolist()), fast)
 
 

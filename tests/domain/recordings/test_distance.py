@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -109,11 +111,21 @@ def with_a_gap(seconds_away: float, metres_away: float) -> dict[str, np.ndarray]
     return {"t": T + np.where(T > 500, seconds_away, 0), "places_m": 3 * T + np.where(T > 500, metres_away, 0)}
 
 
-def test_the_way_between_segments_that_are_long_and_far_apart_is_no_run() -> None:
-    gap = with_a_gap(2_400, 15_000)
-    found = measured(made(gap["t"], places_m=gap["places_m"], breaks=(501,)))
+@pytest.mark.parametrize("mps", [6, 20, 33, 250])
+@pytest.mark.parametrize("sport", [Sport.RUNNING, Sport.CYCLING])
+def test_the_way_between_segments_that_are_long_and_far_apart_is_no_run(mps: float, sport: Sport) -> None:
+    gap = with_a_gap(2_400, 2_400 * mps)
+    session = made(gap["t"], places_m=gap["places_m"], breaks=(501,), sport=sport)
+    found = measured(session)
     assert (found.gaps, found.leaps) == ((501,), 0)
     assert found.total_m == pytest.approx(2_997)
+    kept = replace(session, breaks=())
+    again = way_of(kept, clean(kept), found.total_m)
+    assert (again.gaps, again.leaps, again.total_m) == ((501,), 0, found.total_m)
+
+
+def test_the_way_within_a_segment_is_its_runner_s() -> None:
+    gap = with_a_gap(2_400, 15_000)
     within_one = measured(made(gap["t"], places_m=gap["places_m"]))
     assert within_one.gaps == ()
     assert within_one.total_m == pytest.approx(18_000)
