@@ -50,14 +50,15 @@ class _Track(NamedTuple):
 def outings(session: Session, parts: Sequence[Part], written_at: datetime | None) -> tuple[Session, ...]:
     """The points of all tracks as a session for each outing, in the order of time if every track has times.
 
-    Another outing has another sport, or begins two hours after all before it, or half an hour after and a kilometre
-    away. What has one point is none where there are others. `UnreadableRecording` for over a hundred.
+    Another outing has another sport (`other` is none), or begins two hours after all before it, or half an hour after
+    and a kilometre away; never while one goes on, which another device recorded too. What has one point is none where
+    there are others. `UnreadableRecording` for over a hundred.
     """
     found = _told_apart([_track(session, part) for part in parts if part.end > part.begin])
     kept = [outing for outing in found if sum(part.end - part.begin for part in outing) >= _LEAST_POINTS] or found[:1]
     if len(kept) > _MOST_OUTINGS:
         raise UnreadableRecording(f"The file has tracks of more than {_MOST_OUTINGS} activities: split it.")
-    usual = next((part.sport for part in parts if part.sport), Sport.OTHER)
+    usual = _sport(parts, Sport.OTHER)
     if len(kept) == 1:
         return (_named(_joined(session, kept[0], written_at), parts, usual),)
     return tuple(_named(_joined(session, outing, written_at), outing, usual) for outing in kept)
@@ -81,12 +82,13 @@ def _told_apart(tracks: list[_Track]) -> list[list[Part]]:
     sport: Sport | None = None  # of the outing
     reached: _End | None = None  # where it ended
     for track in tracks:
-        other = None not in (sport, track.part.sport) and sport is not track.part.sport
-        if reached is None or other or _is_apart(reached, track.first):
+        told = None if track.part.sport is Sport.OTHER else track.part.sport
+        other = None not in (sport, told) and sport is not told
+        if reached is None or (other and not track.first.t < reached.t) or _is_apart(reached, track.first):
             found.append([])
             sport, reached = None, track.last
         found[-1].append(track.part)
-        sport = sport or track.part.sport
+        sport = sport or told
         if not track.last.t < reached.t:
             reached = track.last
     return found
@@ -126,8 +128,14 @@ def _joined(session: Session, outing: list[Part], written_at: datetime | None) -
 def _named(session: Session, parts: Sequence[Part], usual: Sport) -> Session:
     """With the title of the first track that has one, and the sport; else the usual one, or by the title."""
     title = next((part.title for part in parts if part.title), None)
-    sport = next((part.sport for part in parts if part.sport), usual)
+    sport = _sport(parts, usual)
     if sport is Sport.OTHER and title:
         first = title.split()[0]  # Runkeeper's way: "Running 10/2/17 7:49 am", not "10 km": Strava's numbers are types
         sport = (letters_of(first) and sport_named(first)) or Sport.OTHER
     return replace(session, sport=sport, title=title[:_LONGEST_TITLE] if title else None)
+
+
+def _sport(parts: Sequence[Part], usual: Sport) -> Sport:
+    """The first that a track names, best one that is not `other`; the usual one where none does."""
+    named = [part.sport for part in parts if part.sport]
+    return next((sport for sport in named if sport is not Sport.OTHER), named[0] if named else usual)

@@ -79,6 +79,20 @@ def test_tracks_of_different_sports_are_activities() -> None:
     assert [one.breaks for one in found] == [(3, 6), (), ()]
 
 
+def test_the_sport_other_is_none_of_its_own() -> None:
+    heads = [f"<type>{kind}</type>" for kind in ("other", "running", "other")]
+    session = only(parse(gpx("".join(run(0.001 * at, head=head) for at, head in enumerate(heads)))))
+    assert (session.sport, len(session), session.breaks) == (Sport.RUNNING, 9, (3, 6))
+    apart = parse(gpx(run(0, head=heads[1]) + run(9, head=heads[0]))).sessions
+    assert [one.sport for one in apart] == [Sport.RUNNING, Sport.OTHER]
+
+
+def test_what_began_before_the_end_of_another_track_is_no_activity_of_another_sport() -> None:
+    first, second = (run(0, head=f"<type>{kind}</type>") for kind in ("running", "walking"))
+    session = only(parse(gpx(first + second)))
+    assert (session.sport, session.columns[Column.T].tolist()) == (Sport.RUNNING, [0, 1, 2])
+
+
 def test_a_track_without_points_is_no_activity_and_may_name_the_only_one() -> None:
     empty = "<trk><name>Log</name><type>running</type></trk>"
     one = only(parse(gpx(empty + run(0, head="<name>Log #2</name>"))))
