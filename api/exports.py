@@ -41,7 +41,8 @@ async def export_gpx(
     kept. Others get 404, also those who may see the activity. 409 `export-needs-positions` without a position.
     """
     card, session = await _own(services, fresh, user_id, ActivityId(activity_id), ExportNeedsPositions)
-    return _file(request, await asyncio.to_thread(services.write_gpx, session), _GPX, file_name(card, "gpx"), fresh)
+    body = await asyncio.to_thread(services.write_gpx, session, card.distance_m)
+    return _file(request, body, _GPX, file_name(card, "gpx"), fresh)
 
 
 @router.get(

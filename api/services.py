@@ -245,7 +245,7 @@ class Services:
     admission: Admission
     addresses: Addresses
     sniff: Callable[[bytes], Format | None]
-    write_gpx: Callable[[Session], bytes]  # `ExportNeedsPositions`
+    write_gpx: Callable[[Session, float], bytes]  # and how far it went; `ExportNeedsPositions`
     write_fit: Callable[[Session, Totals], bytes]  # `ExportNeedsTimes`
     clock: Callable[[], datetime]
     public_url: str | None  # of the site, without a slash at its end

@@ -84,6 +84,16 @@ def way_of(session: Session, track: CleanTrack, total_m: float) -> Distance:
     return min(parted, found, key=lambda way: abs(way.total_m - total_m))
 
 
+def gaps_of(session: Session, track: CleanTrack, total_m: float) -> tuple[int, ...]:
+    """The points of a track as it is kept, in an activity that went so far, to which it came by a way left out of that.
+
+    By the positions: a distance channel that leaves such a way out is not believed by who does not know of it.
+    """
+    columns: dict[Column, FloatColumn] = {**session.columns}
+    columns.pop(Column.DISTANCE, None)
+    return way_of(replace(session, columns=columns), track, total_m).gaps
+
+
 def _device_is_too_fast(session: Session) -> bool:
     told = session.device
     longest_s = max(told.elapsed_s or 0.0, told.timer_s or 0.0)

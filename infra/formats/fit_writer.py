@@ -10,7 +10,7 @@ from fastcrc.crc16 import arc
 
 from domain.measures import ON_FOOT
 from domain.recordings.cleaning import clean
-from domain.recordings.distance import DistanceSource, way_of
+from domain.recordings.distance import DistanceSource, gaps_of, way_of
 from domain.recordings.exports import ExportNeedsTimes, Totals
 from domain.recordings.recording import Column, FloatColumn, Session
 from infra.formats import fit_profile as profile
@@ -64,10 +64,11 @@ def write_fit(session: Session, totals: Totals | None = None) -> bytes:
     elapsed, end = int(seconds[-1]), begin + int(seconds[-1])
     paused = sum(int(seconds[at] - seconds[at - 1]) for at in session.breaks)
     sport = next((number for number, known in profile.SPORTS.items() if known is session.sport), 0)
-    distance = way_of(session, track, 0.0 if totals is None else totals.distance_m)
+    total_m = 0.0 if totals is None else totals.distance_m
+    distance, gaps = way_of(session, track, total_m), gaps_of(session, track, total_m)
     if distance.source is DistanceSource.POSITIONS and distance.total_m > 0:
-        columns = {**session.columns, Column.DISTANCE: distance.column}
-        session = replace(session, columns=columns, breaks=tuple(sorted({*session.breaks, *distance.gaps})))
+        session = replace(session, columns={**session.columns, Column.DISTANCE: distance.column})
+    session = replace(session, breaks=tuple(sorted({*session.breaks, *gaps})))
     told = totals or Totals(distance.total_m, elapsed, elapsed - paused)
     timer = round(told.moving_s * 1000)
     sums: list[tuple[_Out, int]] = [

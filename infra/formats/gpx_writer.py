@@ -15,6 +15,8 @@ import numpy.typing as npt
 from lxml import etree
 
 from domain.measures import ON_FOOT
+from domain.recordings.cleaning import clean
+from domain.recordings.distance import gaps_of
 from domain.recordings.exports import ExportNeedsPositions
 from domain.recordings.recording import DECIMALS, Column, FloatColumn, Session
 from domain.texts import of_characters
@@ -27,8 +29,10 @@ _BLOCK: Final = 10_000  # points at a time: a million would take a gigabyte whil
 _END: Final = b"</trk>"  # where the points go: text is escaped, so there is one
 
 
-def write_gpx(session: Session, creator: str = "Cairn") -> bytes:
+def write_gpx(session: Session, total_m: float = 0.0, creator: str = "Cairn") -> bytes:
     """The points that have a position, a segment for each stretch between breaks; `ExportNeedsPositions`.
+
+    `total_m` is how far the activity went, 0 when unknown: a long way that it leaves out is between two segments.
 
     Some devices write what a sensor says in records of their own, between those of positions. What no point has is
     taken from the nearest of these records, at most 10 s away.
@@ -39,11 +43,12 @@ def write_gpx(session: Session, creator: str = "Cairn") -> bytes:
     lat, lon = (session.columns.get(name, np.empty(0)) for name in (Column.LAT, Column.LON))
     if len(lat) != len(lon) or np.isnan(lat + lon).all():
         raise ExportNeedsPositions
+    breaks = sorted({*session.breaks, *gaps_of(session, clean(session), total_m)})
     session = _carried(session, ~np.isnan(lat + lon))
     head, _, tail = _document(session, creator).partition(_END)
     out = io.BytesIO()
     out.write(head)
-    for begin, end in pairwise([0, *session.breaks, len(session)]):
+    for begin, end in pairwise([0, *breaks, len(session)]):
         out.write(b"<trkseg>")
         for at in range(begin, end, _BLOCK):
             out.write("".join(_points(_part(session, at, min(at + _BLOCK, end)))).encode())

@@ -14,7 +14,7 @@ from domain.measures import Sport
 from domain.recordings.analysis import analyse
 from domain.recordings.exports import ExportNeedsPositions, ExportNeedsTimes, Totals, session_of
 from domain.recordings.reading import SessionRead
-from domain.recordings.recording import DECIMALS, Column, Session
+from domain.recordings.recording import DECIMALS, Column, Format, Session
 from infra.formats import fit_profile as profile
 from infra.formats import parse
 from infra.formats.fit_messages import walk
@@ -186,21 +186,29 @@ def _activity(content: bytes) -> SessionRead:
     return only
 
 
-def _exported(activity: SessionRead) -> bytes:
+def _exported(activity: SessionRead, kind: Format = Format.FIT) -> bytes:
     assert activity.started_at is not None
     columns: dict[str, list[float | None]] = {name: column.tolist() for name, column in decode(activity.track).items()}
     kept = session_of(activity.sport, activity.started_at, columns)
+    if kind is Format.GPX:
+        return write_gpx(kept, activity.distance_m)
     return write_fit(kept, Totals(activity.distance_m, activity.elapsed_s, activity.moving_s))
 
 
-def test_a_ride_on_a_train_amid_a_run_is_none_in_its_export_either() -> None:
+@pytest.mark.parametrize("kind", [Format.FIT, Format.GPX])
+@pytest.mark.parametrize("written", [Format.FIT, Format.GPX])
+@pytest.mark.parametrize("degrees", [0.2, 0.6])  # 9 and 28 m/s
+def test_a_ride_on_a_train_amid_a_run_is_none_in_its_export_either(
+    degrees: float, written: Format, kind: Format
+) -> None:
     run = session(kilometres=4)
     later, half = np.arange(len(run)) >= len(run) // 2, len(run) // 2
     columns = {name: run.columns[name] for name in (Column.LAT, Column.LON, Column.T)}
     columns[Column.T] = columns[Column.T] + np.where(later, 2_400, 0)
-    columns[Column.LAT] = columns[Column.LAT] + np.where(later, 0.2, 0)
-    sent = _activity(write_gpx(replace(run, columns=columns, breaks=(half,))))
-    again = _activity(_exported(sent))
+    columns[Column.LAT] = columns[Column.LAT] + np.where(later, degrees, 0)
+    ridden = replace(run, columns=columns, breaks=(half,))
+    sent = _activity(write_gpx(ridden) if written is Format.GPX else write_fit(ridden))
+    again = _activity(_exported(sent, kind))
     assert sent.distance_m == pytest.approx(4_000, rel=0.02)
     assert again.distance_m == pytest.approx(sent.distance_m, abs=1)
     assert again.moving_s == pytest.approx(sent.moving_s, abs=5)
