@@ -60,7 +60,7 @@ def analyse(session: Session, warnings: Sequence[str] = ()) -> Analysis:
         session, warnings = replace(session, device=device), (*warnings, doubt)
     distance = distance_of(session, track)
     moving = moving_time(session, track, distance.column)
-    climbed = climb(track)
+    climbed = climb(track, distance.gaps)
     elapsed_s = _elapsed(session, track)
     only_device = distance.source is DistanceSource.DEVICE
     total_m = float(session.device.distance_m or 0.0) if only_device else distance.total_m

@@ -1,5 +1,7 @@
 """When a runner moved, how much they climbed, and how fast they were at their fastest."""
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -62,20 +64,31 @@ def _timed(session: Session, steps: FloatColumn) -> FloatColumn:
     return counted * min(1.0, (session.device.timer_s or total_s) / total_s) if total_s > 0 else counted
 
 
-def climb(track: CleanTrack) -> FloatColumn:
+def climb(track: CleanTrack, gaps: Sequence[int] = ()) -> FloatColumn:
     """Metres climbed up to each point: a moving mean of 11 s, then steps of a metre (hysteresis) against noise.
 
     Measured against the ascent that devices of 14 real files tell: half are within 14 %; without the mean, or with
-    other steps, 20 to 50 %. In what is longer than a day, the mean is over as many longer steps.
+    other steps, 20 to 50 %. In what is longer than a day, the mean is over as many longer steps. `gaps` are the points
+    to which nobody climbed from the one before.
     """
-    known = ~np.isnan(track.altitude)
-    if not track.has_times or np.count_nonzero(known) < 2:
-        return np.zeros(len(track.t))
-    seconds = np.arange(0.0, int(track.t[-1]) + 1, 1 + int(track.t[-1]) // _EVEN_SAMPLES)
-    even = np.interp(seconds, track.t[known], track.altitude[known])
+    climbed = np.zeros(len(track.t))
+    if not track.has_times:
+        return climbed
+    for begin, end in pairwise([0, *gaps, len(track.t)]):
+        climbed[begin:end] = climbed[begin - 1] if begin else 0.0
+        climbed[begin:end] += _climb(track.t[begin:end] - track.t[begin], track.altitude[begin:end])
+    return climbed
+
+
+def _climb(t: FloatColumn, altitude: FloatColumn) -> FloatColumn:
+    known = ~np.isnan(altitude)
+    if np.count_nonzero(known) < 2:
+        return np.zeros(len(t))
+    seconds = np.arange(0.0, int(t[-1]) + 1, 1 + int(t[-1]) // _EVEN_SAMPLES)
+    even = np.interp(seconds, t[known], altitude[known])
     padded = np.pad(even, _CLIMB_WINDOW_S // 2, mode="edge")
     smooth = np.convolve(padded, np.full(_CLIMB_WINDOW_S, 1 / _CLIMB_WINDOW_S), mode="valid")
-    return np.interp(track.t, seconds, _climbed(smooth))
+    return np.interp(t, seconds, _climbed(smooth))
 
 
 def _climbed(heights: FloatColumn) -> FloatColumn:

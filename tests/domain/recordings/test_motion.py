@@ -91,6 +91,14 @@ def test_a_hill_counts_once_up() -> None:
     assert climbed(np.interp(seconds(601), [0, 300, 600], [0, 50, 0])) == pytest.approx(50, abs=1.5)
 
 
+def test_over_a_gap_nobody_climbs() -> None:
+    heights = np.concatenate([np.linspace(100, 130, 301), np.linspace(500, 520, 301)])
+    track = clean(made(seconds(602) + 3_000 * (seconds(602) > 300), altitude_m=heights))
+    found = climb(track, gaps=(301,))
+    assert found[[300, 301, -1]] == pytest.approx([30, 30, 50], abs=1)
+    assert climb(track)[-1] == pytest.approx(420, abs=1)
+
+
 def test_noise_below_a_metre_is_no_climb() -> None:
     assert climbed(40 + 0.3 * np.sin(seconds(3_600) / 20)) == 0
     assert climbed(40 + np.random.default_rng(1).normal(0, 0.5, 3_600)) < 5

@@ -144,7 +144,9 @@ def test_a_pause_in_which_the_runner_was_driven_on_is_no_run() -> None:
 
 @pytest.mark.parametrize("mps", [6, 20, 33])
 def test_a_ride_on_a_train_between_two_segments_is_no_run(mps: float) -> None:
-    found = of_track(points(*steady(0, 300)), points(*steady(2_700, 3_000, 900 + 2_400 * mps)))
+    uphill = points(*steady(2_700, 3_000, 900 + 2_400 * mps)).replace("<ele>40<", "<ele>400<")
+    found = of_track(points(*steady(0, 300)), uphill)
+    assert found.elevation_gain_m == 0
     assert found.distance_m == pytest.approx(1_800, abs=2)
     assert found.moving_s == pytest.approx(600, abs=1)
     assert [effort.name for effort in found.measured.best_efforts] == ["400 m", "1/2 mile"]
