@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from domain.recordings.recording import DECIMALS, Column, Session
+from domain.recordings.recording import DECIMALS, Column, FloatColumn, Session
 
 _NEARLY_ALL: Final = 0.9  # of the steps in time: what goes back so often was written backwards
 
@@ -22,6 +22,12 @@ def in_order(session: Session) -> Session:
     return session
 
 
+def is_backwards(t: FloatColumn) -> bool:
+    """Whether these times go back in nearly all steps that take any."""
+    steps = np.diff(t[~np.isnan(t)])
+    return bool(np.count_nonzero(steps < 0) > _NEARLY_ALL * np.count_nonzero(steps))
+
+
 def _falls(session: Session) -> NDArray[np.bool_]:
     """Which points have a time before that of the last one that has any."""
     t = session.columns.get(Column.T, np.empty(0))
@@ -32,9 +38,7 @@ def _falls(session: Session) -> NDArray[np.bool_]:
 
 
 def _forwards(session: Session) -> Session:
-    t = session.columns[Column.T]
-    moved = np.count_nonzero(np.diff(t[~np.isnan(t)]))
-    if np.count_nonzero(_falls(session)) <= _NEARLY_ALL * moved:
+    if not is_backwards(session.columns[Column.T]):
         return session
     columns = {name: column[::-1] for name, column in session.columns.items()}
     begin = float(columns[Column.T][~np.isnan(columns[Column.T])][0])

@@ -9,6 +9,7 @@ import numpy as np
 
 from domain.measures import Sport
 from domain.recordings.cleaning import step_lengths
+from domain.recordings.ordering import is_backwards
 from domain.recordings.recording import DECIMALS, Column, Session, UnreadableRecording
 from infra.formats.sports import letters_of, sport_named
 
@@ -54,7 +55,12 @@ def outings(session: Session, parts: Sequence[Part], written_at: datetime | None
     and a kilometre away; never while one goes on, which another device recorded too. What has one point is none where
     there are others. `UnreadableRecording` for over a hundred.
     """
-    found = _told_apart([_track(session, part) for part in parts if part.end > part.begin])
+    filled = [part for part in parts if part.end > part.begin]
+    tracks = [_track(session, part) for part in filled]
+    if len(tracks) > 1 and not any(np.isnan(track.first.t) for track in tracks):
+        tracks = sorted(tracks, key=lambda track: track.first.t)
+        session = _forwards(session, filled)
+    found = _told_apart(tracks)
     kept = [outing for outing in found if sum(part.end - part.begin for part in outing) >= _LEAST_POINTS] or found[:1]
     if len(kept) > _MOST_OUTINGS:
         raise UnreadableRecording(f"The file has tracks of more than {_MOST_OUTINGS} activities: split it.")
@@ -74,10 +80,20 @@ def _track(session: Session, part: Part) -> _Track:
     return _Track(part, first, last)
 
 
+def _forwards(session: Session, parts: Sequence[Part]) -> Session:
+    """The session with those of its tracks turned round that were written backwards."""
+    t, order, breaks = session.columns[Column.T], np.arange(len(session)), np.array(session.breaks, np.int64)
+    for part in parts:
+        if is_backwards(t[part.begin : part.end]):
+            order[part.begin : part.end] = order[part.begin : part.end][::-1].copy()
+            inside = (breaks > part.begin) & (breaks < part.end)
+            breaks[inside] = (part.begin + part.end - breaks[inside])[::-1]
+    columns = {name: column[order] for name, column in session.columns.items()}
+    return replace(session, columns=columns, breaks=tuple(breaks.tolist()))
+
+
 def _told_apart(tracks: list[_Track]) -> list[list[Part]]:
     """The parts of each outing."""
-    if not any(np.isnan(track.first.t) for track in tracks):
-        tracks = sorted(tracks, key=lambda track: track.first.t)
     found: list[list[Part]] = []
     sport: Sport | None = None  # of the outing
     reached: _End | None = None  # where it ended

@@ -108,6 +108,18 @@ def test_tracks_come_in_the_order_of_time() -> None:
     assert found[0].breaks == (3,)
 
 
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_tracks_that_were_written_backwards_are_turned_round_each(newest_first: bool) -> None:  # noqa: FBT001 - a parameter
+    order = [0, 1, 2, 3, 10, 11, 12, 13]
+    first = track(point(3) + point(2), point(1) + point(0))
+    second = track(point(13), point(12) + point(11) + point(10))
+    session = only(parse(gpx(second + first if newest_first else first + second)))
+    assert session.started_at == STARTED
+    assert session.columns[Column.T].tolist() == order
+    assert session.columns[Column.LAT].tolist() == [round(52.5 + at * 1e-5, 7) for at in order]
+    assert session.breaks == (2, 4, 7)
+
+
 def test_where_a_track_has_no_times_all_are_one_activity_as_the_file_has_them() -> None:
     untimed = track('<trkpt lat="52" lon="13"/><trkpt lat="52.01" lon="13"/>')
     assert len(only(parse(gpx(run(8) + untimed + run(0))))) == 8
