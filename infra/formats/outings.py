@@ -18,6 +18,7 @@ from infra.formats.sports import letters_of, sport_named
 _APART_S: Final = 7_200.0
 _AWAY_S, _AWAY_M = 1_800.0, 1_000.0
 _LEAST_POINTS: Final = 2  # of an outing, where there are others
+_NOWHERE_S, _NOWHERE_M = 60.0, 50.0  # our choice: begun by mistake, or a receiver's first points from another day
 _MOST_OUTINGS: Final = 100
 _LONGEST_TITLE: Final = 200
 
@@ -52,8 +53,8 @@ def outings(session: Session, parts: Sequence[Part], written_at: datetime | None
     """The points of all tracks as a session for each outing, in the order of time if every track has times.
 
     Another outing has another sport (`other` is none), or begins two hours after all before it, or half an hour after
-    and a kilometre away; never while one goes on, which another device recorded too. What has one point is none where
-    there are others. `UnreadableRecording` for over a hundred.
+    and a kilometre away; never while one goes on, which another device recorded too. What has one point, or went
+    nowhere, is none where there are others. `UnreadableRecording` for over a hundred.
     """
     filled = [part for part in parts if part.end > part.begin]
     tracks = [_track(session, part) for part in filled]
@@ -61,7 +62,8 @@ def outings(session: Session, parts: Sequence[Part], written_at: datetime | None
         tracks = sorted(tracks, key=lambda track: track.first.t)
         session = _forwards(session, filled)
     found = _told_apart(tracks)
-    kept = [outing for outing in found if sum(part.end - part.begin for part in outing) >= _LEAST_POINTS] or found[:1]
+    several = [outing for outing in found if sum(part.end - part.begin for part in outing) >= _LEAST_POINTS]
+    kept = [outing for outing in several if not _went_nowhere(session, outing)] or several or found[:1]
     if len(kept) > _MOST_OUTINGS:
         raise UnreadableRecording(f"The file has tracks of more than {_MOST_OUTINGS} activities: split it.")
     usual = _sport(parts, Sport.OTHER)
@@ -117,6 +119,18 @@ def _is_apart(reached: _End, begun: _End) -> bool:
         return False
     metres = step_lengths(np.array([reached.lat, begun.lat]), np.array([reached.lon, begun.lon]))[0]
     return bool(seconds > _APART_S or metres > _AWAY_M)
+
+
+def _went_nowhere(session: Session, outing: list[Part]) -> bool:
+    """Whether it is short in time and in metres; where nobody knows the times, it is not."""
+    t, lat, lon = (
+        np.concatenate([session.columns.get(name, np.empty(0))[part.begin : part.end] for part in outing])
+        for name in (Column.T, Column.LAT, Column.LON)
+    )
+    known, placed = t[~np.isnan(t)], ~np.isnan(lat + lon)
+    if len(known) == 0 or np.ptp(known) >= _NOWHERE_S:
+        return False
+    return float(step_lengths(lat[placed], lon[placed]).sum()) < _NOWHERE_M
 
 
 def _joined(session: Session, outing: list[Part], written_at: datetime | None) -> Session:

@@ -46,10 +46,10 @@ def test_points_become_columns_and_segments_breaks() -> None:
     assert session.breaks == (2,)
 
 
-def run(hours: float, lat: float = 52.5, head: str = "", count: int = 3) -> str:
-    """A track of a point a second."""
+def run(hours: float, lat: float = 52.5, head: str = "", count: int = 3, apart: int = 1) -> str:
+    """A track of points a metre and so many seconds apart."""
     begin = STARTED + timedelta(hours=hours)
-    times = ((begin + timedelta(seconds=second)).isoformat() for second in range(count))
+    times = ((begin + timedelta(seconds=second * apart)).isoformat() for second in range(count))
     return track("".join(point(second, lat=lat, time=time) for second, time in enumerate(times)), head=head)
 
 
@@ -129,6 +129,15 @@ def test_where_a_track_has_no_times_all_are_one_activity_as_the_file_has_them() 
 def test_a_point_alone_is_no_activity_beside_others() -> None:
     assert [len(one) for one in parse(gpx(run(0, count=1) + run(9) + run(18, count=1))).sessions] == [3]
     assert [len(one) for one in parse(gpx(run(0, count=1) + run(9, count=1))).sessions] == [1]
+
+
+@pytest.mark.parametrize(("hours", "count"), [(-9_600, 5), (9_600, 5), (-9_600, 40), (9, 5)])
+def test_what_went_nowhere_is_no_activity_beside_others(hours: float, count: int) -> None:
+    body = run(0, count=600)
+    session = only(parse(gpx(run(hours, count=count) + body)))
+    assert (session.started_at, len(session), session.breaks) == (STARTED, 600, ())
+    for longer in (run(hours, count=59), run(hours, count=2, apart=60)):
+        assert len(parse(gpx(longer + body)).sessions) == 2
 
 
 def test_a_file_that_breaks_off_in_its_second_track_keeps_both() -> None:
