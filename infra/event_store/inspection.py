@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, LiteralString
 from uuid import UUID
 
 from msgspec import Struct
@@ -11,6 +11,7 @@ from psycopg.rows import class_row
 
 from domain.events.event import Event
 from infra.event_store.mapper import MAPPER, UndecodableEvent, associated, is_sealed
+from infra.event_store.reader import PARKED_AND_MISSED
 from infra.event_store.rows import Row
 from infra.keys import KeyUnusable, MasterKeys, PageKeys
 
@@ -129,7 +130,7 @@ class Inspection:
         return dict(self._connection.execute(_TOPICS).fetchall())
 
     def parked(self) -> Sequence[HeldBack]:
-        """The streams that followers hold back, in the order in which they stopped."""
+        """The streams of accounts that are there which followers hold back, in the order in which they stopped."""
         return [HeldBack(*row) for row in self._connection.execute(_PARKED)]
 
     def misplaced(self) -> Iterator[Finding]:
@@ -225,7 +226,9 @@ _FIGURES: Final = """
     FROM writing
 """
 _TOPICS: Final = "SELECT topic, count(*) FROM stored_events GROUP BY topic ORDER BY topic"
-_PARKED: Final = "SELECT stream_id, version, position, reason FROM parked_streams ORDER BY position"
+_PARKED: Final[LiteralString] = (
+    "SELECT stream_id, version, position, reason FROM " + PARKED_AND_MISSED + " ORDER BY position"  # noqa: S608 - ours
+)
 _OTHER_PARTITION: Final = """
     SELECT originator_id, originator_version, format('its partition is %s, that of its owner %s', partition_id, owned)
     FROM stored_events, LATERAL (SELECT get_byte(uuid_send(owner_id), 15)) AS o (owned) WHERE partition_id <> owned

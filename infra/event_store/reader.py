@@ -289,6 +289,14 @@ _CUT: Final = SQL("""
         state, {head} + 1, get_byte(state, 1) * 65536 + get_byte(state, 2) * 256 + get_byte(state, 3)
     ) ELSE state END
 """)
+# Without those of accounts that are gone, which nobody misses: but for the stream that has yet to take their rows away.
+PARKED_AND_MISSED: Final[LiteralString] = """
+    parked_streams p WHERE NOT EXISTS (
+        SELECT FROM user_keys k WHERE k.owner_id = p.owner_id AND k.destroyed_at IS NOT NULL
+    ) OR EXISTS (
+        SELECT FROM stored_events e WHERE e.originator_id = p.stream_id AND starts_with(e.topic, 'user.erased@')
+    )
+"""
 _PARKED: Final = "SELECT stream_id, owner_id, version, position, reason FROM parked_streams"
 _PARK: Final = """
     INSERT INTO parked_streams (stream_id, owner_id, version, position, reason) VALUES (%s, %s, %s, %s, %s)

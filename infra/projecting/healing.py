@@ -68,7 +68,11 @@ class Healer:
         return quarantined(self._connection, [build.schema_name for build in self._registry.builds(name)])
 
     def parked(self) -> list[Parked]:
-        """The streams that are held back because an event of theirs cannot be read."""
+        """The streams of accounts that are there which are held back because an event of theirs cannot be read."""
+        missed = {stream for streams in parked_owners(self._reading).values() for stream in streams}
+        return [parked for parked in self._all_parked() if parked.stream_id in missed]
+
+    def _all_parked(self) -> list[Parked]:
         return list(LogReader(self._reading, self._master).parked().values())
 
     def heal(self, name: str | None = None) -> list[Healed]:
@@ -158,7 +162,7 @@ class Healer:
         inspection = Inspection(self._reading, self._master)
         return [
             parked
-            for parked in self.parked()
+            for parked in self._all_parked()
             if not any(seen.problem for seen in inspection.seen(list(inspection.stream(parked.stream_id))))
         ]
 

@@ -10,6 +10,8 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from infra.event_store.reader import PARKED_AND_MISSED
+
 _SLACK: Final = timedelta(minutes=1)  # clocks are read before transactions commit
 
 
@@ -23,14 +25,16 @@ def leaving(connection: Connection, position: int) -> list[UUID]:
 
 
 def parked_owners(connection: Connection) -> dict[UUID, list[UUID]]:
-    """The streams that are parked, by their owners."""
+    """The streams that are parked, by their owners, whose accounts are there."""
     found: dict[UUID, list[UUID]] = {}
     for owner, stream in connection.execute(_PARKED):
         found.setdefault(owner, []).append(stream)
     return found
 
 
-_PARKED: Final[LiteralString] = "SELECT owner_id, stream_id FROM parked_streams ORDER BY position"
+_PARKED: Final[LiteralString] = (
+    "SELECT owner_id, stream_id FROM " + PARKED_AND_MISSED + " ORDER BY position"  # noqa: S608 - ours
+)
 _LEAVING: Final[LiteralString] = """
     SELECT owner_id FROM user_keys
     WHERE destroyed_at > (SELECT recorded_at - %s FROM stored_events WHERE notification_id = %s)

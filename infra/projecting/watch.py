@@ -7,6 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 from domain.errors import StoreUnavailable
+from infra.event_store.reader import PARKED_AND_MISSED
 from infra.projecting.shards import FILLED
 from infra.views import ReadModels
 from projections import PROJECTIONS
@@ -18,7 +19,7 @@ class ProjectionState(Struct, frozen=True):
     lag_s: float  # the age of the oldest event that it has not taken yet; 0: none
     workers: int  # that fill it: 0 also while it is paused or stopped
     quarantined: int = 0  # keys
-    parked: int = 0  # streams, of the log: the same for all projections
+    parked: int = 0  # streams of accounts that are there, of the log: the same for all projections
 
 
 class ProjectionWatch:
@@ -41,12 +42,14 @@ _STATE: Final = (
     """
     SELECT p.name, max(coalesce(extract(epoch FROM clock_timestamp() - e.recorded_at), 0))::float8, min(s.workers),
         max((SELECT count(*) FROM quarantined_keys q WHERE q.schema_name = r.schema_name)),
-        (SELECT count(*) FROM parked_streams)
+        (SELECT count(*) FROM """  # noqa: S608 - ours
+    + PARKED_AND_MISSED
+    + """)
     FROM projection_pointers p
     CROSS JOIN LATERAL (VALUES (p.active), (CASE WHEN p.shadow_percent > 0 THEN p.shadow END)) r (schema_name)
     CROSS JOIN LATERAL (
         SELECT min(position) AS position,
-            count(DISTINCT s.holder) FILTER (WHERE NOT s.paused AND s.stopped IS NULL AND """  # noqa: S608 - ours
+            count(DISTINCT s.holder) FILTER (WHERE NOT s.paused AND s.stopped IS NULL AND """
     + FILLED
     + """) AS workers
         FROM projection_shards s WHERE s.schema_name = r.schema_name
