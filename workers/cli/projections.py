@@ -24,7 +24,7 @@ from infra.projecting.auditing import audit
 from infra.projecting.builds import Build, Registry
 from infra.projecting.healing import Healer, healing
 from infra.projecting.leaving import parked_owners
-from infra.projecting.lifecycle import Lifecycle, NotEqual
+from infra.projecting.lifecycle import Lifecycle, NotEqual, RowsMissing
 from infra.projecting.planning import plan
 from infra.projecting.rebuild import Options, Progress, rebuilding
 from infra.projecting.status import standings
@@ -211,7 +211,7 @@ def rebuild_command(
             return
         result = _rebuild(tools, chosen, options, restart=restart, auto_cutover=auto_cutover, quiet=as_json)
     emit(result, as_json, lambda: rebuild_lines(result))
-    if any(one["verified"] is False for one in result):
+    if any(one["verified"] is False or "refused" in one for one in result):
         sys.exit(1)
 
 
@@ -245,7 +245,10 @@ def _rebuild(
                 one.update(verified=False, verdict=fault.verdict)
             else:
                 if auto_cutover:
-                    one["cutover"] = tools.lifecycle.cutover(build.name)
+                    try:
+                        one["cutover"] = tools.lifecycle.cutover(build.name)
+                    except RowsMissing as fault:  # the others are still to be verified
+                        one["refused"] = str(fault)
             result.append(one)
     return result
 
@@ -312,15 +315,23 @@ def shadow_command(*, name: str, percent: int, reason: str, as_json: bool, data:
 @projections_command.command("cutover")
 @name_argument
 @click.option(
-    "--although-it-differs", is_flag=True, help="Where what is read is wrong, and not the new build. Needs a --reason."
+    "--although-it-differs",
+    is_flag=True,
+    help="Where what is read is wrong, and not the new build; also while streams cannot be read, of which the new one "
+    "lacks rows. Needs a --reason.",
 )
 @reason_option
 @json_option
 @data_option
 def cutover_command(*, name: str, although_it_differs: bool, reason: str, as_json: bool, data: Path) -> None:
-    """Read the verified build from now on. What was read before stays filled, for `rollback`."""
+    """Read the verified build from now on. What was read before stays filled, for `rollback`.
+
+    Refused while streams cannot be read (`quarantine list`): rows that have what they said would not be read any more.
+    """
     if although_it_differs and not reason.strip():
-        raise Fault("--although-it-differs takes a --reason: how it was found that what is read is wrong.")
+        raise Fault(
+            "--although-it-differs takes a --reason: how it was found that what is read is wrong, or not missed."
+        )
     arguments = {"name": name, "although_it_differs": although_it_differs, "reason": reason}
     with _tools(data, "cutover", **arguments) as tools:
         exchanged = tools.lifecycle.cutover(name, although_it_differs=although_it_differs)

@@ -96,8 +96,12 @@ def rebuild_lines(result: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield from verdict_lines(verdict, one["build"])
         if "cutover" in one:
             yield from exchanged_lines(one["cutover"])
+        elif "refused" in one:
+            yield f"  not cut over: {one['refused']}"
         elif verdict is not None and not one["verified"]:
             yield f"  next: {verdict.advice}"
+        elif verdict is not None and verdict.parked:
+            yield "  next: cairn projections quarantine list names streams that cannot be read: mend them, then heal"
         elif one["verified"]:
             name = str(one["build"]).split(" ", 1)[0]
             yield f"  next: cairn projections shadow {name} --percent 10, or cairn projections cutover {name}"

@@ -10,7 +10,6 @@ from uuid import UUID
 import psycopg
 import pytest
 from msgspec.structs import replace
-from psycopg import Connection
 
 from domain.events.activity import ActivityDeleted, ActivityEdited, ActivityRecorded
 from domain.events.event import Recorded
@@ -333,52 +332,3 @@ def test_whose_account_was_left_out_can_still_be_erased() -> None:
         for version, event in enumerate([UserRegistered(display_name="Anna", at=MAY_1), UserErased(at=MAY_2)], 1)
     ]
     assert erased(folder.steps(log)) == [ANNA] == [owner for _, _, owner, _ in folder.steps(log)]
-
-
-def test_a_stream_that_cannot_be_read_is_parked_and_healed_once_it_can(
-    operator: Operator, worker: Worker, database: Connection
-) -> None:
-    log = History(15).take(200)
-    victim = next(made.stream_id for made in log if isinstance(made.event, ActivityRecorded))
-    end = append(database, log)
-    (state,) = database.execute(
-        "SELECT state FROM stored_events WHERE originator_id = %s AND originator_version = 1", (victim,)
-    ).fetchone() or (b"",)
-    damage = "UPDATE stored_events SET state = %s WHERE originator_id = %s AND originator_version = 1"
-    database.execute(damage, (state[: len(state) // 2], victim))
-    worker.catch_up()
-    assert operator.positions("activities_v4") == {end}
-    with healing(operator.url, operator.registry, MASTER) as healer:
-        assert [parked.stream_id for parked in healer.parked()] == [victim]
-        assert healer.heal() == []  # it still cannot be read
-    database.execute(damage, (state, victim))
-    assert {one.build for one in healed(operator)} >= {"activities v4", "summaries v1", "feed v1"}
-    worker.catch_up()
-    live = {name: operator.digests(operator.active(name)) for name in ("activities", "feed", "summaries")}
-    rebuilt = operator.rebuild(*live)
-    assert {build.name: operator.digests(build.schema_name) for build in rebuilt} == live
-
-
-def test_rows_of_a_stream_that_cannot_be_read_any_more_are_kept_and_not_compared(
-    operator: Operator, worker: Worker, database: Connection
-) -> None:
-    log = History(15).take(400)
-    victim = next(made for made in log if isinstance(made.event, ActivityRecorded))
-    append(database, log)
-    worker.catch_up()
-    live = {name: operator.digests(operator.active(name)) for name in ("activities", "feed", "summaries")}
-    damaged = "UPDATE stored_events SET state = substr(state, 1, 20) WHERE originator_id = %s"
-    database.execute(damaged, (victim.stream_id,))
-    worker.tables.release()
-    with (
-        healing(operator.url, operator.registry, MASTER) as healer,
-        pytest.raises(Fault, match=f"stream {victim.stream_id} of user {victim.owner_id} cannot be read"),
-    ):
-        healer.rebuild_owners(None, [victim.owner_id])
-    assert {name: operator.digests(operator.active(name)) for name in live} == live
-    for one in audit(operator.url, operator.registry, MASTER, None, percent=100):
-        assert (one.differing, one.left_out) == (0, 1)
-    for build in operator.rebuild(*live):
-        verdict = operator.lifecycle.verify(build)
-        assert verdict is not None
-        assert (verdict.equal, verdict.parked, verdict.left_out >= 1) == (True, 1, True)

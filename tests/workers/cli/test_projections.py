@@ -212,6 +212,27 @@ def test_streams_that_cannot_be_read_are_counted_in_status(projections: Run, ope
     assert "1 streams cannot be read" in projections("status").output
 
 
+@pytest.mark.usefixtures("history")
+def test_a_build_without_what_cannot_be_read_is_not_cut_over_by_itself(
+    projections: Run, operator: Operator, worker: Worker
+) -> None:
+    worker.tables.release()
+    rebuild = ("rebuild", "summaries", "goals", "--workers", "1", "--auto-cutover")
+    operator.connection.execute(
+        "INSERT INTO parked_streams (stream_id, owner_id, version, position, reason) "
+        "VALUES (gen_random_uuid(), gen_random_uuid(), 1, 1, 'damaged')"
+    )
+    with following(operator.url):
+        built = told(projections, *rebuild, code=1)
+        assert [(one["verified"], "cutover" in one) for one in built] == [(True, False)] * 2
+        assert "1 streams of 1 users cannot be read" in built[0]["refused"]
+        shown = projections("rebuild", "summaries", "--workers", "1").output
+        assert "next: cairn projections quarantine list" in shown
+        assert "cutover summaries" not in shown
+        operator.connection.execute("DELETE FROM parked_streams")
+        assert all("cutover" in one for one in told(projections, *rebuild))
+
+
 def test_pause_is_seen_in_status_and_ended_by_resume(projections: Run, operator: Operator) -> None:
     assert told(projections, "pause", "feed") == {"name": "feed", "shards": 1, "paused": True}
     found = {one["build"]: one["trouble"] for one in told(projections, "status", code=1)}
