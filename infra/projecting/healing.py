@@ -1,15 +1,16 @@
 """Rows made anew from the log in tables that are live: of chosen users, and of what was quarantined."""
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from itertools import islice
-from typing import Final, LiteralString
+from typing import Final, LiteralString, TypeAlias
 from uuid import UUID
 
 import psycopg
 from msgspec import Struct
+from msgspec.structs import replace
 from psycopg import Connection
 from psycopg.rows import class_row
 
@@ -35,6 +36,8 @@ from projections.projection import Change
 _WRITTEN: Final = 500  # rows at once: some have a kilobyte
 _DERIVED: Final = 50  # owners at once, whose feeds have up to 2,000 entries each: workers wait for tenths of a second
 
+_Concerned: TypeAlias = Mapping[UUID, set[UUID]]  # streams, and whose rows hang on them
+
 
 class Healed(Struct, frozen=True):
     """What was made anew in one build."""
@@ -43,6 +46,7 @@ class Healed(Struct, frozen=True):
     owners: int
     rows: int
     still_quarantined: int
+    left_out: int = 0  # owners whose rows stay as they are: a stream that concerns them cannot be read
 
 
 class Skipped(Struct, frozen=True):
@@ -78,7 +82,8 @@ class Healer:
     def heal(self, name: str | None = None) -> list[Healed]:
         """Make the rows of all owners with a quarantined key anew, and let streams go on that can be read now.
 
-        What fails again stays in quarantine, which is told.
+        What fails again stays in quarantine, which is told. Whom a stream concerns that still cannot be read is left
+        out, with all streams and keys that concern them: rows made anew would lack what it said.
         """
         return self._heal(name, [])
 
@@ -86,7 +91,13 @@ class Healer:
         """With the rows of those whom these events concern."""
         readable = self._readable()
         inspection = Inspection(self._reading, self._master)
-        touched = self._owners_touched([rows, *(list(inspection.stream(parked.stream_id)) for parked in readable)])
+        by_stream = {
+            parked.stream_id: self._owners_touched([list(inspection.stream(parked.stream_id))]) for parked in readable
+        }
+        touched = self._owners_touched([rows])
+        for found in by_stream.values():
+            for projection, concerned in found.items():
+                touched[projection] = touched.get(projection, set()) | concerned
         healed = []
         for build in self._followed(name if not readable else None):
             owners = {
@@ -95,13 +106,17 @@ class Healer:
             owners |= touched.get((build.name, build.version), set())
             if owners:
                 healed.append((build, owners))
-        return self._refill(healed, unparked=[parked.stream_id for parked in readable])
+        unparked = {
+            parked.stream_id: {parked.owner_id}.union(*by_stream[parked.stream_id].values()) for parked in readable
+        }
+        return self._refill(healed, unparked)
 
     def skip(self, name: str, position: int, reason: str) -> list[Healed]:
         """Have a projection leave out an event that its fold fails at, in sums with the later ones of its stream, live
         and in every rebuild, and make the rows of those whom they concern anew.
 
-        `Fault` for any other event: of one that is sound, runners would miss what it says.
+        `Fault` for any other event: of one that is sound, runners would miss what it says. `Fault` as well where a
+        stream of those whom they concern cannot be read.
         """
         failing = {found.position for found in self.quarantined(name)}
         if position not in failing | {found.position for found in self.skipped(name)}:
@@ -109,11 +124,14 @@ class Healer:
                 f"no key of {name} is quarantined at {to_token(position)}, and only what fails can be left out: "
                 f"cairn projections quarantine list {name} names it."
             )
+        rows = self._stream_from(position)
+        self._refuse_unreadable(set[UUID]().union(*self._owners_touched([rows]).values()))
         self._connection.execute(_SKIP, (name, position, reason))
-        return self._heal(name, self._stream_from(position))
+        return self._heal(name, rows)
 
     def take_back(self, name: str, position: int) -> list[Healed]:
-        """Let a projection fold an event again that it was to leave out. `Fault` when it was not.
+        """Let a projection fold an event again that it was to leave out. `Fault` when it was not, or where a stream of
+        those whom it concerns cannot be read.
 
         May be cut off: the same once more ends it. What its fold still fails at is quarantined again.
         """
@@ -123,7 +141,7 @@ class Healer:
             )
         touched = self._owners_touched([self._stream_from(position)])
         wanted = [(build, touched.get((build.name, build.version), set())) for build in self._followed(name)]
-        return self._refill([pair for pair in wanted if pair[1]], unparked=[], taken_back=(name, position))
+        return self._refill([pair for pair in wanted if pair[1]], {}, (name, position), readable=True)
 
     def skipped(self, name: str | None = None) -> list[Skipped]:
         """What projections leave out, of one or of all."""
@@ -141,7 +159,7 @@ class Healer:
 
         `Fault` where a stream of theirs cannot be read: what it said is in the rows, and not in those made anew.
         """
-        return self._refill([(build, set(owners)) for build in self._followed(name)], unparked=[], readable=True)
+        return self._refill([(build, set(owners)) for build in self._followed(name)], {}, readable=True)
 
     def _refuse_unreadable(self, owners: Collection[UUID]) -> None:
         found = parked_owners(self._reading)
@@ -151,6 +169,19 @@ class Healer:
                 f"{', '.join(lines)} cannot be read, and rows that have what it said would be lost: cairn events show "
                 "STREAM says why; once that is mended, cairn projections heal makes these users' rows anew."
             )
+
+    def _unread(self, unparked: _Concerned) -> tuple[_Concerned, set[UUID]]:
+        """Of the streams that are to be let go, those that can be; and whom a stream concerns that cannot.
+
+        One that concerns somebody who is left out stays parked: its events would be passed by, and not be in their
+        rows.
+        """
+        parked = parked_owners(self._reading).items()
+        unread = {owner for owner, streams in parked if not unparked.keys() >= set(streams)}
+        while held := {stream for stream, concerned in unparked.items() if concerned & unread}:
+            unread = unread.union(*(unparked[stream] for stream in held))
+            unparked = {stream: concerned for stream, concerned in unparked.items() if stream not in held}
+        return unparked, unread
 
     def _followed(self, name: str | None) -> list[Build]:
         return [
@@ -183,14 +214,34 @@ class Healer:
     def _refill(
         self,
         wanted: Sequence[tuple[Build, set[UUID]]],
-        unparked: Sequence[UUID],
+        unparked: _Concerned,
         taken_back: tuple[str, int] = ("", 0),
         *,
         readable: bool = False,
     ) -> list[Healed]:
-        """`taken_back`: a projection, and the position of an event that it was to leave out so far. `readable`: only
-        where all of the owners' own streams can be read.
+        """`unparked`: streams to let go, and whom they concern. `taken_back`: a projection, and the position of an
+        event that it was to leave out so far. `readable`: `Fault` where a stream of the owners cannot be read; else
+        those owners are left out.
         """
+        freed, unread = self._unread(unparked)
+        left = {str(build): set() if readable else owners & unread for build, owners in wanted}
+        kept = [(build, owners - left[str(build)]) for build, owners in wanted]
+        made = self._made_anew([one for one in kept if one[1]], freed, taken_back, readable=readable)
+        if made is None:
+            return self._refill(wanted, unparked, taken_back, readable=readable)
+        healed = {one.build: one for one in made}
+        none = {str(build): Healed(str(build), 0, 0, 0) for build, _ in wanted}
+        return [replace(one, left_out=len(left[one.build])) for one in (none | healed).values()]
+
+    def _made_anew(
+        self,
+        wanted: Sequence[tuple[Build, set[UUID]]],
+        unparked: _Concerned,
+        taken_back: tuple[str, int],
+        *,
+        readable: bool,
+    ) -> list[Healed] | None:
+        """As `_refill`. None: reading the log found another stream that cannot be read, of one of the owners."""
         if not wanted and not unparked and not taken_back[1]:
             return []
         made = [_Anew(build, owners, list(self._parts(build, owners, taken_back))) for build, owners in wanted]
@@ -198,11 +249,14 @@ class Healer:
             self._read(one, self._taken(one.build), unparked)  # the most of it while workers still go on
             if readable:
                 self._refuse_unreadable(one.owners)
+        if not readable and any(one.owners & self._unread(unparked)[1] for one in made):
+            return None
+        for one in made:
             self._derive(one, unparked)
         held = self._followed(None) if unparked else [build for build, _ in wanted]
         schemas = [build.schema_name for build in held]
         with locked_together(self._connection, schemas) as position:
-            self._connection.execute("DELETE FROM parked_streams WHERE stream_id = ANY(%s)", (list(unparked),))
+            self._connection.execute("DELETE FROM parked_streams WHERE stream_id = ANY(%s)", ([*unparked],))
             self._connection.execute("DELETE FROM skipped_events WHERE (name, position) = (%s, %s)", taken_back)
             for one in made:
                 self._read(one, position, unparked)
@@ -222,7 +276,7 @@ class Healer:
         for foreign in sorted({fold.foreign for fold in projection.folds}):
             yield Refold(projection, Part(foreign=foreign, owners=frozenset(owners)), skipped)
 
-    def _read(self, one: "_Anew", upto: int, unparked: Sequence[UUID]) -> None:
+    def _read(self, one: "_Anew", upto: int, unparked: Collection[UUID]) -> None:
         reader = LogReader(self._reading, self._master)
         for stream in unparked:
             reader.parked().pop(stream, None)
@@ -231,7 +285,7 @@ class Healer:
                 refold.take(page)
         one.upto = upto
 
-    def _derive(self, one: "_Anew", unparked: Sequence[UUID]) -> None:
+    def _derive(self, one: "_Anew", unparked: Collection[UUID]) -> None:
         """Make anew what is derived of these rows, which may be millions: of some owners at once, between which workers
         go on. What is quarantined stays so meanwhile: cut off, all of it can be begun anew.
         """

@@ -405,14 +405,15 @@ def quarantine_list_command(*, name: str | None, as_json: bool, data: Path) -> N
 def heal_command(*, name: str | None, reason: str, as_json: bool, data: Path) -> None:
     """After the fix: make what was quarantined anew from the log, and let it go on.
 
-    Exit code 1 when something fails again, which stays in quarantine.
+    Exit code 1 when something fails again, which stays in quarantine, or when rows stay as they are, since a stream
+    that concerns their users still cannot be read.
     """
     with _tools(data, "heal", name=name, reason=reason) as tools, tools.healer() as healer:
         if name is not None:
             tools.registry.named(name)
         healed = healer.heal(name)
     emit(healed, as_json, lambda: healed_lines(healed))
-    if any(one.still_quarantined for one in healed):
+    if any(one.still_quarantined or one.left_out for one in healed):
         sys.exit(1)
 
 

@@ -1,6 +1,7 @@
 """Streams that cannot be read any more: what was folded of them before is kept, and read."""
 
 from typing import Final
+from uuid import UUID
 
 import pytest
 from psycopg import Connection
@@ -13,12 +14,15 @@ from infra.projecting.auditing import audit
 from infra.projecting.healing import healing
 from infra.projecting.leaving import parked_owners
 from infra.projecting.lifecycle import RowsMissing
+from projections import PROJECTIONS
+from projections.projection import Projection
+from projections.summaries import SUMMARIES
 from tests.infra.projecting.conftest import Operator
 from tests.infra.projecting.histories import MASTER, History, Made, append
 from tests.infra.projecting.live import Worker
 from tests.infra.projecting.test_lifecycle import following, states
-from tests.infra.projecting.test_quarantine import healed
-from tests.scenarios import ANNA, MAY_1, MAY_2, run
+from tests.infra.projecting.test_quarantine import Poisoned, healed
+from tests.scenarios import ANNA, BEN, MAY_1, MAY_2, run
 
 DAMAGE: Final = "UPDATE stored_events SET state = substr(state, 1, 3) WHERE originator_id = %s"
 
@@ -112,3 +116,54 @@ def test_a_stream_that_has_yet_to_erase_its_owner_is_missed(worker: Worker, data
     database.execute(DAMAGE + " AND originator_version = 1", (stream,))
     worker.catch_up()
     assert parked_owners(database) == {ANNA: [stream]}
+
+
+def test_healing_keeps_rows_of_a_stream_that_cannot_be_read_any_more(operator: Operator, database: Connection) -> None:
+    bad, other = run(ANNA, at=MAY_1), run(ANNA, at=MAY_2)
+    wrong = Projection(name="summaries", version=1, folds=(Poisoned(frozenset([bad.activity_id])),))
+    append(database, [Made(ANNA, made.activity_id, 1, made) for made in (bad, other)])
+    with Worker(operator.url, [wrong, *(one for one in PROJECTIONS if one is not SUMMARIES)]) as made:
+        made.catch_up()
+    rows = "SELECT * FROM summaries_v1.days ORDER BY local_date"
+    before = database.execute(rows).fetchall()
+    assert len(before) == 1
+    state = database.execute(
+        "SELECT state FROM stored_events WHERE originator_id = %s", (other.activity_id,)
+    ).fetchone()
+    database.execute(DAMAGE, (other.activity_id,))
+    with following(operator.url):
+        (told,) = healed(operator)
+        assert (told.owners, told.left_out) == (0, 1)
+        assert database.execute(rows).fetchall() == before
+        with healing(operator.url, operator.registry, MASTER) as healer:
+            (key,) = healer.quarantined()
+            with pytest.raises(Fault, match=f"stream {other.activity_id} of user {ANNA} cannot be read"):
+                healer.skip("summaries", key.position, "the last resort")
+        database.execute(
+            "UPDATE stored_events SET state = %s WHERE originator_id = %s", (*(state or ()), other.activity_id)
+        )
+        assert {(one.left_out, one.still_quarantined) for one in healed(operator)} == {(0, 0)}
+    assert len(database.execute(rows).fetchall()) == 2
+    assert parked_owners(database) == {}
+
+
+def test_a_stream_that_can_be_read_again_waits_for_others_of_those_whom_it_concerns(
+    operator: Operator, worker: Worker, database: Connection
+) -> None:
+    one, other, of_ben = run(ANNA, at=MAY_1), run(ANNA, at=MAY_2), run(BEN)
+    append(database, [Made(made.user_id, made.activity_id, 1, made) for made in (one, other, of_ben)])
+    whole: dict[UUID, bytes] = dict(database.execute("SELECT originator_id, state FROM stored_events").fetchall())
+    for stream in whole:
+        database.execute(DAMAGE, (stream,))
+    worker.catch_up()
+    rows = "SELECT user_id, count(*) FROM summaries_v1.days GROUP BY user_id ORDER BY user_id"
+    with following(operator.url):
+        for mended, counts in ([one, of_ben], [(BEN, 1)]), ([other], [(ANNA, 2), (BEN, 1)]):
+            for made in mended:
+                database.execute(
+                    "UPDATE stored_events SET state = %s WHERE originator_id = %s",
+                    (whole[made.activity_id], made.activity_id),
+                )
+            assert healed(operator)
+            assert database.execute(rows).fetchall() == counts
+    assert parked_owners(database) == {}
