@@ -152,7 +152,7 @@ class Lifecycle:
         """Read the candidate from now on; what was read is on standby, and filled on.
 
         `Fault` unless it is verified: found equal, or compared at least, if it may differ. `RowsMissing` while streams
-        cannot be read, unless it may differ.
+        cannot be read, unless it may differ. `Fault` where somebody can read nothing but what is on standby until then.
         """
         build = self.candidate(name)
         if build.state == "active":
@@ -188,6 +188,8 @@ class Lifecycle:
                 self._registry.set_state(build, "active")
             return Exchanged(name, None, str(build), self._position(build))
         old = self._build(pointer.active)
+        if pointer.standby not in {None, build.schema_name}:  # it is filled no more
+            self._refuse_needed(self._build(str(pointer.standby)), [build, old])
         with locked_together(self._connection, (old.schema_name, build.schema_name)) as position:
             moved = self._connection.execute(_EXCHANGE, (build.schema_name, old.schema_name, name, old.schema_name))
             if moved.rowcount != 1:
@@ -230,22 +232,24 @@ class Lifecycle:
         unread = [build for build in self._registry.builds(name) if build.state in {"standby", "retired"}]
         for build in unread:
             if build.state == "standby":
-                self._refuse_needed(build)
+                self._refuse_needed(build, [read for read in [self.active(build.name)] if read is not None])
         return self._drop(unread)
 
-    def _refuse_needed(self, standby: Build) -> None:
-        read = self.active(standby.name)
-        if read is None or read.version == standby.version:
+    def _refuse_needed(self, standby: Build, left: Sequence[Build]) -> None:
+        """`left`: what is read once this is gone, and what is on standby then. `Fault` where somebody's code can read
+        none of these.
+        """
+        if not left or standby.version in {build.version for build in left}:
             return
-        if self._registry.defined(standby) and not self._registry.defined(read):
+        if self._registry.defined(standby) and not any(map(self._registry.defined, left)):
             raise Fault(
-                f"{read} is what is read now, and this code does not declare it, but {standby} alone: run this command "
-                f"with the code that was deployed last. Nothing was dropped."
+                f"{left[0]} is to be read, and this code does not declare it, but {standby} alone: run this "
+                f"command with the code that was deployed last. Nothing was done."
             )
-        if hosts := only_knowing(self._connection, standby, read):
+        if hosts := only_knowing(self._connection, standby, left):
             raise Fault(
-                f"{standby} is read by API processes whose code does not declare {read} (at {', '.join(hosts)}): "
-                f"deploy the code that does to them, or stop them; then repeat this command. Nothing was dropped."
+                f"{standby} is read by API processes whose code does not declare {left[0]} (at {', '.join(hosts)}): "
+                f"deploy the code that does to them, or stop them; then repeat this command. Nothing was done."
             )
 
     def abandon(self, name: str) -> list[Build]:

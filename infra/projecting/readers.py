@@ -31,9 +31,9 @@ def not_readable(connection: Connection, projections: Sequence[Projection]) -> s
     )
 
 
-def only_knowing(connection: Connection, old: Build, new: Build) -> list[str]:
-    """Where there are processes whose code can read the old build, and not the new one: host addresses."""
-    versions = known_as(old.name, old.version), known_as(new.name, new.version)
+def only_knowing(connection: Connection, old: Build, others: Sequence[Build]) -> list[str]:
+    """Where there are processes whose code can read the old build, and none of the others: host addresses."""
+    versions = known_as(old.name, old.version), [known_as(other.name, other.version) for other in others]
     return [host for (host,) in connection.execute(_ONLY_KNOWING, versions)]
 
 
@@ -54,6 +54,7 @@ _ONLY_KNOWING: Final[LiteralString] = """
         GROUP BY pid
     )
     SELECT DISTINCT coalesce(host(a.client_addr), 'this server') FROM told LEFT JOIN pg_stat_activity a USING (pid)
-    WHERE hashtext(%s)::oid = ANY(knows) AND hashtext(%s)::oid <> ALL(knows)
+    WHERE hashtext(%s)::oid = ANY(knows)
+      AND NOT EXISTS (SELECT FROM unnest(%s::text[]) AS other WHERE hashtext(other)::oid = ANY(knows))
     ORDER BY 1
 """

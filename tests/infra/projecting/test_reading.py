@@ -117,9 +117,7 @@ async def test_what_a_process_of_older_code_reads_is_not_dropped(operator: Opera
     operator.connection.execute("UPDATE projection_builds SET version = 2 WHERE schema_name = 'summaries_v1_b2'")
     newer = [*PROJECTIONS, with_climb(2)]
     lifecycle = Lifecycle(operator.connection, Registry(operator.connection, newer), operator.url)
-    with pytest.raises(
-        Fault, match=r"summaries v2 .*is what is read now, and this code does not declare it.*Nothing was"
-    ):
+    with pytest.raises(Fault, match=r"summaries v2 .*is to be read, and this code does not declare it.*Nothing was"):
         operator.lifecycle.collect("summaries")
     async with reading(operator.url) as models, reading(operator.url, newer) as others:
         for one in (models, others):
@@ -131,6 +129,27 @@ async def test_what_a_process_of_older_code_reads_is_not_dropped(operator: Opera
             await asyncio.to_thread(lifecycle.collect, None)
     async with reading(operator.url, newer) as others, others.connection():
         assert [str(build) for build in await asyncio.to_thread(lifecycle.collect, None)] == ["summaries v1"]
+
+
+async def test_what_a_process_of_older_code_reads_is_filled_on(operator: Operator, worker: Worker) -> None:
+    exchange(operator, worker)
+    (built,) = operator.rebuild("summaries")
+    with following(operator.url):
+        operator.lifecycle.catch_up(built, lambda _behind: None, 10)
+        operator.lifecycle.verify(operator.build(built.schema_name))
+    later = "UPDATE projection_builds SET version = 2 WHERE schema_name = ANY(%s)"
+    operator.connection.execute(later, (["summaries_v1_b2", built.schema_name],))
+    newer = [*PROJECTIONS, with_climb(2)]
+    lifecycle = Lifecycle(operator.connection, Registry(operator.connection, newer), operator.url)
+    with following(operator.url, newer):
+        async with reading(operator.url) as models:
+            async with models.connection():
+                pass
+            with pytest.raises(Fault, match=r"summaries v1 is read by API processes whose code does not declare"):
+                await asyncio.to_thread(lifecycle.cutover, "summaries")
+            assert operator.active("summaries") == "summaries_v1_b2"
+        async with reading(operator.url, newer) as others, others.connection():
+            assert (await asyncio.to_thread(lifecycle.cutover, "summaries")).now == "summaries v2 (build 3)"
 
 
 async def test_a_trial_is_read_by_its_share_and_what_differs_is_counted(operator: Operator, worker: Worker) -> None:
