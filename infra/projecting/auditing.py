@@ -16,7 +16,7 @@ from infra.keys import MasterKeys
 from infra.projecting.builds import Build, Registry
 from infra.projecting.folding import Held
 from infra.projecting.holding import held_together
-from infra.projecting.leaving import leaving, parked_owners
+from infra.projecting.leaving import leaving, parked_owners, unread_tables
 from infra.projecting.quarantine import held_keys
 from infra.projecting.refold import Part, left_out, refold
 from infra.projecting.tables import Store, prepare, stores
@@ -43,6 +43,7 @@ class Audited(Struct, frozen=True):
     differing: int  # rows
     differences: Sequence[Drift]  # the first of them
     left_out: int = 0  # owners of streams that cannot be read
+    unread: Sequence[str] = ()  # tables that hang on streams of others which cannot be read: not compared
 
 
 def audit(database_url: str, registry: Registry, master: MasterKeys, name: str | None, percent: float) -> list[Audited]:
@@ -96,9 +97,10 @@ def _audit(
             found += _drift(store, folded, live[table], held)
     parked = parked_owners(reading)  # after the log was read, which finds them
     gone = {*leaving(reading, position), *parked}
-    drift = [one for owner, one in found if owner not in gone]
+    unread = unread_tables(reading, projection) if parked else []
+    drift = [one for owner, one in found if owner not in gone and one.table not in unread]
     rows = sum(map(len, live.values()))
-    return Audited(str(build), position, len(partitions), rows, len(drift), drift[:_SHOWN], len(parked))
+    return Audited(str(build), position, len(partitions), rows, len(drift), drift[:_SHOWN], len(parked), unread)
 
 
 def _drift(

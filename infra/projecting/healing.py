@@ -25,7 +25,7 @@ from infra.positions import to_token
 from infra.projecting.builds import FOLLOWED, Build, Registry
 from infra.projecting.folding import Folder
 from infra.projecting.holding import alone, locked_together
-from infra.projecting.leaving import parked_owners
+from infra.projecting.leaving import parked_owners, unread_tables
 from infra.projecting.quarantine import Quarantined, note_faults, quarantined
 from infra.projecting.refold import Part, Refold, left_out
 from infra.projecting.refolded import note_refolded
@@ -157,7 +157,8 @@ class Healer:
     def rebuild_owners(self, name: str | None, owners: Collection[UUID]) -> list[Healed]:
         """Make all rows that belong to these users anew, in every build that is filled.
 
-        `Fault` where a stream of theirs cannot be read: what it said is in the rows, and not in those made anew.
+        `Fault` where a stream of theirs cannot be read, or one that rows of others hang on: what it said is in the
+        rows, and not in those made anew.
         """
         return self._refill([(build, set(owners)) for build in self._followed(name)], {}, readable=True)
 
@@ -168,6 +169,14 @@ class Healer:
             raise Fault(
                 f"{', '.join(lines)} cannot be read, and rows that have what it said would be lost: cairn events show "
                 "STREAM says why; once that is mended, cairn projections heal makes these users' rows anew."
+            )
+
+    def _refuse_unread_tables(self, build: Build) -> None:
+        if tables := unread_tables(self._reading, self._registry.definition(build)):
+            raise Fault(
+                f"rows of {build} in {', '.join(tables)} hang on streams of others, of which some cannot be read, and "
+                f"what these said would be lost: cairn projections quarantine list names them. Once they are mended "
+                f"and healed, repeat this command; until then, name other projections."
             )
 
     def _unread(self, unparked: _Concerned) -> tuple[_Concerned, set[UUID]]:
@@ -249,6 +258,7 @@ class Healer:
             self._read(one, self._taken(one.build), unparked)  # the most of it while workers still go on
             if readable:
                 self._refuse_unreadable(one.owners)
+                self._refuse_unread_tables(one.build)
         if not readable and any(one.owners & self._unread(unparked)[1] for one in made):
             return None
         for one in made:

@@ -10,7 +10,9 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from infra.event_store.mapper import MAPPER
 from infra.event_store.reader import PARKED_AND_MISSED
+from projections.projection import Projection
 
 _SLACK: Final = timedelta(minutes=1)  # clocks are read before transactions commit
 
@@ -32,6 +34,17 @@ def parked_owners(connection: Connection) -> dict[UUID, list[UUID]]:
     return found
 
 
+def unread_tables(connection: Connection, projection: Projection) -> list[str]:
+    """Tables of which any row may lack what a parked stream said: their rows hang on everybody's streams."""
+    topics = {topic for (topic,) in connection.execute(_PARKED_TOPICS)}
+    return [fold.table.name for fold in projection.folds if fold.foreign and topics & MAPPER.topics_of(fold.events)]
+
+
+_PARKED_TOPICS: Final[LiteralString] = (
+    "SELECT topic FROM stored_events WHERE notification_id IN (SELECT position FROM "  # noqa: S608 - ours
+    + PARKED_AND_MISSED
+    + ")"
+)
 _PARKED: Final[LiteralString] = (
     "SELECT owner_id, stream_id FROM " + PARKED_AND_MISSED + " ORDER BY position"  # noqa: S608 - ours
 )

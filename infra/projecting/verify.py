@@ -16,7 +16,7 @@ from infra.faults import Fault
 from infra.projecting.builds import Build, Registry
 from infra.projecting.columns import columns_of
 from infra.projecting.holding import held_together, release
-from infra.projecting.leaving import leaving, parked_owners
+from infra.projecting.leaving import leaving, parked_owners, unread_tables
 from projections.projection import Projection, Table
 
 SHOWN: Final = 10  # differing keys of a table, with their rows
@@ -48,6 +48,7 @@ class Verdict(Struct, frozen=True):
     compared: Sequence[Compared]
     left_out: int  # owners whose rows were not compared: quarantined, of a parked stream, or just being erased
     parked: int = 0  # streams
+    unread: Sequence[str] = ()  # tables that hang on streams of others which cannot be read: not compared
 
     @property
     def equal(self) -> bool:
@@ -94,8 +95,10 @@ def verify(database_url: str, registry: Registry, old: Build, new: Build) -> Ver
             parked = parked_owners(snapshot)
             unread = _touched(snapshot, registry.definition(old), old, list(parked)) if parked else []
             left_out = {*_quarantined(snapshot, schemas), *leaving(snapshot, position), *unread}
-            compared = [_compare(snapshot, pair, list(left_out)) for pair in pairs]
-    return Verdict(str(old), str(new), position, compared, len(left_out), sum(map(len, parked.values())))
+            tables = unread_tables(snapshot, registry.definition(new)) if parked else []
+            compared = [_compare(snapshot, pair, list(left_out)) for pair in pairs if pair.name not in tables]
+    streams = sum(map(len, parked.values()))
+    return Verdict(str(old), str(new), position, compared, len(left_out), streams, tables)
 
 
 @contextmanager

@@ -124,6 +124,8 @@ def verdict_lines(verdict: Verdict | None, build: str) -> Iterator[str]:
             f"  not compared: {verdict.left_out} users, who are being erased, of whom a key is quarantined, or whom a "
             f"stream concerns that cannot be read ({verdict.parked} streams): cairn projections quarantine list"
         )
+    if verdict.unread:
+        yield f"  not compared: {', '.join(verdict.unread)}, whose rows hang on streams that cannot be read"
 
 
 def exchanged_lines(exchanged: Exchanged) -> Iterator[str]:
@@ -174,6 +176,8 @@ def audit_lines(audited: Sequence[Audited]) -> Iterator[str]:
             yield f"  ... and {one.differing - len(one.differences):,} more"
         if one.left_out:
             yield f"  not compared: {one.left_out} users, of whom a stream cannot be read (projections quarantine list)"
+        if one.unread:
+            yield f"  not compared: {', '.join(one.unread)}, whose rows hang on streams that cannot be read"
 
 
 def dropped_lines(dropped: Sequence[Build]) -> Iterator[str]:

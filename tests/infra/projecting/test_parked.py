@@ -7,7 +7,9 @@ import pytest
 from psycopg import Connection
 
 from domain.events.activity import ActivityRecorded
+from domain.events.follow import FollowStarted
 from domain.events.user import UserErased
+from domain.follow import follow_id
 from domain.user import user_stream_id
 from infra.faults import Fault
 from infra.projecting.auditing import audit
@@ -167,3 +169,32 @@ def test_a_stream_that_can_be_read_again_waits_for_others_of_those_whom_it_conce
             assert healed(operator)
             assert database.execute(rows).fetchall() == counts
     assert parked_owners(database) == {}
+
+
+def test_rows_that_hang_on_a_stream_of_another_that_cannot_be_read_any_more_are_kept_and_not_compared(
+    operator: Operator, worker: Worker, database: Connection
+) -> None:
+    stream = follow_id(BEN, ANNA)
+    append(database, [Made(BEN, stream, 1, FollowStarted(follower_id=BEN, followee_id=ANNA, at=MAY_1))])
+    worker.catch_up()
+    database.execute(DAMAGE, (stream,))
+    worker.tables.release()
+    audited = {one.build: one for one in audit(operator.url, operator.registry, MASTER, None, percent=100)}
+    assert {one.differing for one in audited.values()} == {0}
+    assert {build: one.unread for build, one in audited.items() if one.unread} == {
+        "feed v1": ["authors"],
+        "people v1": ["degrees"],
+    }
+    with healing(operator.url, operator.registry, MASTER) as healer:
+        for name in ("feed", "people"):
+            with pytest.raises(Fault, match="hang on streams of others, of which some cannot be read"):
+                healer.rebuild_owners(name, [ANNA])
+        healer.rebuild_owners("summaries", [ANNA])
+    for build in operator.rebuild("feed", "people"):
+        verdict = operator.lifecycle.verify(build)
+        assert verdict is not None
+        assert verdict.equal
+        assert (verdict.unread, [table.name for table in verdict.compared if table.name in verdict.unread]) == (
+            audited[verdict.old].unread,
+            [],
+        )
