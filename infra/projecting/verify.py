@@ -94,9 +94,15 @@ def verify(database_url: str, registry: Registry, old: Build, new: Build) -> Ver
         with _snapshot(database_url, connection, schemas) as (snapshot, position):
             parked = parked_owners(snapshot)
             unread = _touched(snapshot, registry.definition(old), old, list(parked)) if parked else []
-            left_out = {*_quarantined(snapshot, schemas), *leaving(snapshot, position), *unread}
+            alone = {*_quarantined(snapshot, schemas), *leaving(snapshot, position), *parked}
+            left_out = alone.union(unread)
+            folded = {fold.table.name for fold in registry.definition(new).folds}
             tables = unread_tables(snapshot, registry.definition(new)) if parked else []
-            compared = [_compare(snapshot, pair, list(left_out)) for pair in pairs if pair.name not in tables]
+            compared = [
+                _compare(snapshot, pair, list(alone if pair.name in folded else left_out))
+                for pair in pairs
+                if pair.name not in tables
+            ]
     streams = sum(map(len, parked.values()))
     return Verdict(str(old), str(new), position, compared, len(left_out), streams, tables)
 

@@ -15,7 +15,7 @@ from infra.faults import Fault
 from infra.projecting.auditing import audit
 from infra.projecting.healing import healing
 from infra.projecting.leaving import parked_owners
-from infra.projecting.lifecycle import RowsMissing
+from infra.projecting.lifecycle import NotEqual, RowsMissing
 from projections import PROJECTIONS
 from projections.projection import Projection
 from projections.summaries import SUMMARIES
@@ -198,3 +198,28 @@ def test_rows_that_hang_on_a_stream_of_another_that_cannot_be_read_any_more_are_
             audited[verdict.old].unread,
             [],
         )
+
+
+def test_of_followers_of_a_runner_with_a_stream_that_cannot_be_read_only_what_is_derived_is_not_compared(
+    operator: Operator, worker: Worker, database: Connection
+) -> None:
+    one, of_ben = run(ANNA), run(BEN)
+    follow = FollowStarted(follower_id=BEN, followee_id=ANNA, at=MAY_1)
+    append(
+        database,
+        [
+            Made(BEN, follow_id(BEN, ANNA), 1, follow),
+            *(Made(made.user_id, made.activity_id, 1, made) for made in (one, of_ben)),
+        ],
+    )
+    worker.catch_up()
+    database.execute(DAMAGE, (one.activity_id,))
+    worker.tables.release()
+    (built,) = operator.rebuild("feed")
+    verdict = operator.lifecycle.verify(built)
+    assert verdict is not None
+    assert (verdict.equal, verdict.left_out) == (True, 2)
+    assert {table.name: table.rows for table in verdict.compared if table.rows} == {"posts": 1, "follows": 1}
+    database.execute("UPDATE feed_v1.posts SET private = NOT private WHERE author_id = %s", (BEN,))
+    with pytest.raises(NotEqual, match="differs from feed v1: posts"):
+        operator.lifecycle.verify(operator.build(built.schema_name))
