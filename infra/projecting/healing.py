@@ -1,11 +1,11 @@
 """Rows made anew from the log in tables that are live: of chosen users, and of what was quarantined."""
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from itertools import islice
-from typing import Final, LiteralString, TypeAlias
+from typing import Final, LiteralString
 from uuid import UUID
 
 import psycopg
@@ -25,7 +25,7 @@ from infra.positions import to_token
 from infra.projecting.builds import FOLLOWED, Build, Registry
 from infra.projecting.folding import Folder
 from infra.projecting.holding import alone, locked_together
-from infra.projecting.leaving import parked_owners, unread_tables
+from infra.projecting.leaving import Concerned, let_go, parked_owners, streams_hung_on, unread_tables
 from infra.projecting.quarantine import Quarantined, note_faults, quarantined
 from infra.projecting.refold import Part, Refold, left_out
 from infra.projecting.refolded import note_refolded
@@ -35,8 +35,6 @@ from projections.projection import Change
 
 _WRITTEN: Final = 500  # rows at once: some have a kilobyte
 _DERIVED: Final = 50  # owners at once, whose feeds have up to 2,000 entries each: workers wait for tenths of a second
-
-_Concerned: TypeAlias = Mapping[UUID, set[UUID]]  # streams, and whose rows hang on them
 
 
 class Healed(Struct, frozen=True):
@@ -179,19 +177,6 @@ class Healer:
                 f"and healed, repeat this command; until then, name other projections."
             )
 
-    def _unread(self, unparked: _Concerned) -> tuple[_Concerned, set[UUID]]:
-        """Of the streams that are to be let go, those that can be; and whom a stream concerns that cannot.
-
-        One that concerns somebody who is left out stays parked: its events would be passed by, and not be in their
-        rows.
-        """
-        parked = parked_owners(self._reading).items()
-        unread = {owner for owner, streams in parked if not unparked.keys() >= set(streams)}
-        while held := {stream for stream, concerned in unparked.items() if concerned & unread}:
-            unread = unread.union(*(unparked[stream] for stream in held))
-            unparked = {stream: concerned for stream, concerned in unparked.items() if stream not in held}
-        return unparked, unread
-
     def _followed(self, name: str | None) -> list[Build]:
         return [
             build for build in self._registry.builds(name) if build.state in FOLLOWED and self._registry.defined(build)
@@ -223,7 +208,7 @@ class Healer:
     def _refill(
         self,
         wanted: Sequence[tuple[Build, set[UUID]]],
-        unparked: _Concerned,
+        unparked: Concerned,
         taken_back: tuple[str, int] = ("", 0),
         *,
         readable: bool = False,
@@ -232,7 +217,7 @@ class Healer:
         event that it was to leave out so far. `readable`: `Fault` where a stream of the owners cannot be read; else
         those owners are left out.
         """
-        freed, unread = self._unread(unparked)
+        freed, unread = let_go(self._reading, unparked)
         left = {str(build): set() if readable else owners & unread for build, owners in wanted}
         kept = [(build, owners - left[str(build)]) for build, owners in wanted]
         made = self._made_anew([one for one in kept if one[1]], freed, taken_back, readable=readable)
@@ -245,21 +230,32 @@ class Healer:
     def _made_anew(
         self,
         wanted: Sequence[tuple[Build, set[UUID]]],
-        unparked: _Concerned,
+        unparked: Concerned,
         taken_back: tuple[str, int],
         *,
         readable: bool,
     ) -> list[Healed] | None:
-        """As `_refill`. None: reading the log found another stream that cannot be read, of one of the owners."""
+        """As `_refill`. None: reading the log found another stream that cannot be read, of one of the owners, or one
+        that rows of others hang on.
+        """
         if not wanted and not unparked and not taken_back[1]:
             return []
-        made = [_Anew(build, owners, list(self._parts(build, owners, taken_back))) for build, owners in wanted]
+        made = [
+            _Anew(
+                build, owners, list(self._parts(build, owners, taken_back, foreign=self._reads_others(build, unparked)))
+            )
+            for build, owners in wanted
+        ]
         for one in made:
             self._read(one, self._taken(one.build), unparked)  # the most of it while workers still go on
             if readable:
                 self._refuse_unreadable(one.owners)
                 self._refuse_unread_tables(one.build)
-        if not readable and any(one.owners & self._unread(unparked)[1] for one in made):
+        if not readable and any(
+            one.owners & let_go(self._reading, unparked)[1]
+            or (one.foreign and not self._reads_others(one.build, unparked))
+            for one in made
+        ):
             return None
         for one in made:
             self._derive(one, unparked)
@@ -280,11 +276,20 @@ class Healer:
         row = self._connection.execute(_TAKEN, (build.schema_name,)).fetchone()
         return int(row[0]) if row else 0
 
-    def _parts(self, build: Build, owners: set[UUID], taken_back: tuple[str, int]) -> Iterator[Refold]:
+    def _reads_others(self, build: Build, unparked: Concerned) -> bool:
+        """Whether rows that hang on streams of others are made anew: not where one of these cannot be read, unless
+        others of them are let go, which those rows are still to take.
+        """
+        streams = set[UUID]().union(*streams_hung_on(self._reading, self._registry.definition(build)).values())
+        return streams <= unparked.keys() or bool(streams & unparked.keys())
+
+    def _parts(
+        self, build: Build, owners: set[UUID], taken_back: tuple[str, int], *, foreign: bool
+    ) -> Iterator[Refold]:
         projection = self._registry.definition(build)
         skipped = left_out(self._connection, but=taken_back)(projection.name)
-        for foreign in sorted({fold.foreign for fold in projection.folds}):
-            yield Refold(projection, Part(foreign=foreign, owners=frozenset(owners)), skipped)
+        for kind in sorted({fold.foreign for fold in projection.folds if foreign or not fold.foreign}):
+            yield Refold(projection, Part(foreign=kind, owners=frozenset(owners)), skipped)
 
     def _read(self, one: "_Anew", upto: int, unparked: Collection[UUID]) -> None:
         reader = LogReader(self._reading, self._master)
@@ -339,7 +344,10 @@ class Healer:
         changes = self._write(one)
         if projection.derived is not None:
             projection.derived.update(changes, self._connection, schema)
-        self._connection.execute(_FORGET, (schema, list(one.owners)))
+        tables = [name for refold in one.refolds for name in refold.tables]
+        self._connection.execute(_FORGET, (schema, list(one.owners), tables))
+        row = self._connection.execute(_KEPT, (schema, list(one.owners))).fetchone()
+        one.kept = row[0] if row else 0
         faults = [fault for refold in one.refolds for fault in refold.faults]
         if faults:
             note_faults(self._connection, schema, faults)
@@ -353,13 +361,19 @@ class _Anew:
         self.owners: Final = owners
         self.refolds: Final = refolds
         self.upto = 0
+        self.kept = 0  # quarantined keys of tables that were not made anew
+
+    @property
+    def foreign(self) -> bool:
+        """Whether rows that hang on streams of others are among them."""
+        return any(refold.part.foreign for refold in self.refolds)
 
     @property
     def healed(self) -> Healed:
         """As it is told."""
         rows = sum(1 for refold in self.refolds for name in refold.tables for _ in refold.of_table(name))
         faults = sum(len(refold.faults) for refold in self.refolds)
-        return Healed(str(self.build), len(self.owners), rows, faults)
+        return Healed(str(self.build), len(self.owners), rows, faults + self.kept)
 
 
 @contextmanager
@@ -373,7 +387,10 @@ def healing(database_url: str, registry: Registry, master: MasterKeys) -> Iterat
 
 
 _TAKEN: Final = "SELECT coalesce(min(position), 0) FROM projection_shards WHERE schema_name = %s"
-_FORGET: Final[LiteralString] = "DELETE FROM quarantined_keys WHERE schema_name = %s AND owner_id = ANY(%s)"
+_FORGET: Final[LiteralString] = (
+    "DELETE FROM quarantined_keys WHERE schema_name = %s AND owner_id = ANY(%s) AND table_name = ANY(%s)"
+)
+_KEPT: Final[LiteralString] = "SELECT count(*) FROM quarantined_keys WHERE schema_name = %s AND owner_id = ANY(%s)"
 _SKIP: Final[LiteralString] = """
     INSERT INTO skipped_events (name, position, reason) VALUES (%s, %s, %s)
     ON CONFLICT (name, position) DO UPDATE SET reason = EXCLUDED.reason

@@ -4,8 +4,9 @@ Those who are being erased: their key is gone, and the event that takes their ro
 whom a stream is parked: rows from before it was damaged are better than what can be folded now.
 """
 
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Final, LiteralString
+from typing import Final, LiteralString, TypeAlias
 from uuid import UUID
 
 from psycopg import Connection
@@ -15,6 +16,8 @@ from infra.event_store.reader import PARKED_AND_MISSED
 from projections.projection import Projection
 
 _SLACK: Final = timedelta(minutes=1)  # clocks are read before transactions commit
+
+Concerned: TypeAlias = Mapping[UUID, set[UUID]]  # streams, and whose rows hang on them
 
 
 def leaving(connection: Connection, position: int) -> list[UUID]:
@@ -34,14 +37,37 @@ def parked_owners(connection: Connection) -> dict[UUID, list[UUID]]:
     return found
 
 
+def let_go(connection: Connection, unparked: Concerned) -> tuple[Concerned, set[UUID]]:
+    """Of the streams that are to be let go, those that can be; and whom a stream concerns that cannot.
+
+    One that concerns somebody who is left out stays parked: its events would be passed by, and not be in their rows.
+    """
+    parked = parked_owners(connection).items()
+    unread = {owner for owner, streams in parked if not unparked.keys() >= set(streams)}
+    while held := {stream for stream, concerned in unparked.items() if concerned & unread}:
+        unread = unread.union(*(unparked[stream] for stream in held))
+        unparked = {stream: concerned for stream, concerned in unparked.items() if stream not in held}
+    return unparked, unread
+
+
 def unread_tables(connection: Connection, projection: Projection) -> list[str]:
     """Tables of which any row may lack what a parked stream said: their rows hang on everybody's streams."""
-    topics = {topic for (topic,) in connection.execute(_PARKED_TOPICS)}
-    return [fold.table.name for fold in projection.folds if fold.foreign and topics & MAPPER.topics_of(fold.events)]
+    hung_on = streams_hung_on(connection, projection)
+    return [table for table, streams in hung_on.items() if streams]
+
+
+def streams_hung_on(connection: Connection, projection: Projection) -> dict[str, set[UUID]]:
+    """By table whose rows hang on everybody's streams: the parked ones among these."""
+    parked = connection.execute(_PARKED_TOPICS).fetchall()
+    return {
+        fold.table.name: {stream for stream, topic in parked if topic in MAPPER.topics_of(fold.events)}
+        for fold in projection.folds
+        if fold.foreign
+    }
 
 
 _PARKED_TOPICS: Final[LiteralString] = (
-    "SELECT topic FROM stored_events WHERE notification_id IN (SELECT position FROM "  # noqa: S608 - ours
+    "SELECT originator_id, topic FROM stored_events WHERE notification_id IN (SELECT position FROM "  # noqa: S608 - ours
     + PARKED_AND_MISSED
     + ")"
 )

@@ -139,7 +139,7 @@ def healed_lines(healed: Sequence[Healed]) -> Iterator[str]:
     if not healed:
         yield "nothing to do"
     for one in healed:
-        still = f", {one.still_quarantined} keys fail again" if one.still_quarantined else ""
+        still = f", {one.still_quarantined} keys stay quarantined" if one.still_quarantined else ""
         yield f"{one.build}: {one.rows:,} rows of {one.owners:,} users made anew{still}"
         if one.left_out:
             yield f"  as they were: those of {one.left_out} users, whom a stream concerns that still cannot be read"

@@ -19,7 +19,7 @@ from tests.infra.projecting.histories import MASTER, Made, append
 from tests.infra.projecting.live import Worker
 from tests.infra.projecting.test_lifecycle import following
 from tests.infra.projecting.test_quarantine import edited, healed
-from tests.scenarios import ANNA, BEN, MAY_1, MAY_2, run
+from tests.scenarios import ANNA, BEN, CARA, MAY_1, MAY_2, run
 
 
 class PoisonedDegrees(Degrees):
@@ -50,6 +50,8 @@ class PoisonedPosts(Posts):
 
 
 WRONG_PEOPLE: Final = Projection(name="people", version=1, folds=(Profiles(), people.Follows(), PoisonedDegrees()))
+STATE: Final = "SELECT state FROM stored_events WHERE originator_id = %s"
+MEND: Final = "UPDATE stored_events SET state = %s WHERE originator_id = %s"
 
 
 def wrong_feed(*folds: Fold[Any]) -> Projection:
@@ -105,3 +107,28 @@ def test_what_a_heal_reads_last_reaches_what_is_derived(operator: Operator, monk
         assert [told.still_quarantined for told in healed(operator, "feed")] == [0]
     assert between == [[(BEN, one.activity_id)]]
     assert operator.connection.execute(feeds).fetchall() == []
+
+
+def test_healing_keeps_what_hangs_on_a_stream_of_another_that_cannot_be_read_any_more(operator: Operator) -> None:
+    ben = follow_id(BEN, ANNA)
+    starts = [
+        Made(one, follow_id(one, ANNA), 1, FollowStarted(follower_id=one, followee_id=ANNA, at=MAY_1))
+        for one in (BEN, CARA)
+    ]
+    counts: LiteralString = "SELECT user_id, followers FROM people_v1.degrees WHERE followers > 0"
+    with Worker(operator.url) as worker:
+        append(operator.connection, starts[:1])
+        worker.catch_up()
+    with Worker(operator.url, [WRONG_PEOPLE]) as worker:
+        append(operator.connection, starts[1:])
+        worker.catch_up()
+    assert operator.connection.execute(counts).fetchall() == [(ANNA, 1)]
+    (state,) = operator.connection.execute(STATE, (ben,)).fetchone() or (b"",)
+    operator.connection.execute(MEND, (state[:3], ben))
+    with following(operator.url):
+        (told,) = healed(operator, "people")
+        assert told.still_quarantined == 1
+        assert operator.connection.execute(counts).fetchall() == [(ANNA, 1)]
+        operator.connection.execute(MEND, (state, ben))
+        assert {one.still_quarantined for one in healed(operator)} == {0}
+    assert operator.connection.execute(counts).fetchall() == [(ANNA, 2)]
