@@ -16,7 +16,7 @@ from domain.chunks import Upload
 from domain.events.activity import ActivityDeleted
 from domain.measures import ActivityId, UserId
 from domain.streams import Streams, StreamUnreadable
-from domain.uploads import Inbox
+from domain.uploads import Inbox, UploadDamaged
 from infra.chunks import ObjectChunks
 from infra.claims import PostgresAttempts, PostgresClaims
 from infra.keys import MasterKeys
@@ -56,8 +56,8 @@ class Collection:
         self._clock = clock
 
     async def turn(self) -> int:
-        """All that is due; how many activities that were. `StoreUnavailable`. Those whose stream cannot be read, or at
-        whose runner's recordings another worker is, are due again at the next turn.
+        """All that is due; how many activities that were. `StoreUnavailable`. Those of which something cannot be read,
+        or at whose runner's recordings another worker is, are due again at the next turn.
         """
         count = 0
         async for event in self._chore.due():
@@ -65,8 +65,8 @@ class Collection:
             await self._chunks.forget(Upload(event.user_id, event.activity_id))
             try:
                 done = await self._remove_originals(event.user_id, event.activity_id)
-            except StreamUnreadable:
-                _log.warning("the original of activity %s stays until its stream can be read", event.activity_id)
+            except (StreamUnreadable, UploadDamaged):
+                _log.warning("the original of activity %s stays until all of it can be read", event.activity_id)
                 done = False
             count += done
             if not done:
@@ -91,7 +91,7 @@ class Collection:
         """What was kept for another try, for long enough, with the upload's place in `cairn queue`."""
         async for activity_id, since in self._inbox.failures():
             if self._clock() - since >= FAILED_KEPT:
-                with suppress(StreamUnreadable):  # then it stays until that can be read
+                with suppress(StreamUnreadable, UploadDamaged):  # then it stays until that can be read
                     if await self._is_over(activity_id):
                         await self._inbox.forget_failure(activity_id)
 

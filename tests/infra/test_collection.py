@@ -117,6 +117,39 @@ async def test_what_cannot_be_read_is_tried_again_and_keeps_nobody_else_waiting(
     assert await turn() == 0
 
 
+async def test_a_damaged_verdict_keeps_nobody_else_waiting(parts: Parts, turn: Turn, tmp_path: Path) -> None:
+    runs = [(await taken_in(parts, fit(number, kilometres=number)))[0] for number in (1, 2, 3)]
+    for run in runs:
+        await deleted(parts, run)
+    (verdict,) = (tmp_path / "verdicts").rglob(str(runs[0]))
+    whole = verdict.read_bytes()
+    verdict.write_bytes(b"{")
+    for _ in range(2):
+        assert await turn() == 2
+        assert [file.partition("/")[0] for file in kept(tmp_path)] == ["originals"]
+    verdict.write_bytes(whole)
+    assert await turn() == 3
+    assert kept(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["manifests", "verdicts"])
+async def test_what_is_damaged_of_a_failed_upload_keeps_nobody_else_waiting(
+    parts: Parts, turn: Turn, tmp_path: Path, kind: str
+) -> None:
+    for body in (b"<gpx/>", b"no run at all"):
+        assert await taken_in(parts, body) == ()
+    first, _ = await anext(aiter(parts.inbox.failures()))
+    (damaged,) = (tmp_path / kind).rglob(str(first))
+    whole = damaged.read_bytes()
+    damaged.write_bytes(b"{")
+    await turn(FAILED_KEPT + timedelta(days=1))
+    assert [failure async for failure, _ in parts.inbox.failures()] == [first]
+    assert len(kept(tmp_path)) == 1
+    damaged.write_bytes(whole)
+    await turn(FAILED_KEPT + timedelta(days=1))
+    assert kept(tmp_path) == []
+
+
 async def test_what_was_read_in_vain_is_not_read_again(parts: Parts, turn: Turn) -> None:
     (stays,) = await taken_in(parts, fit(3, kilometres=1))
     last = await parts.streams._log.last()
