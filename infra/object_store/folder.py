@@ -13,7 +13,8 @@ from domain.errors import StoreUnavailable
 from infra.object_store.objects import MARK, PIECE_BYTES, Draft, Failures, NoMark
 
 _FOLDERS: Final = 100_000  # that are remembered
-_PARTS: Final = "parts"  # what is being written, in one folder: that of each user is never read as a whole
+_PARTS: Final = ".parts"  # of each kind, which may be a mount; folders of users are never read as a whole
+_EARLIER_PARTS: Final = "parts"  # of all kinds
 _ABANDONED_SECONDS: Final = 86_400.0  # a part that nobody finished: its writer was killed
 
 
@@ -137,13 +138,19 @@ class FolderObjects:
             return None
 
     def _keys(self, prefix: str) -> list[tuple[str, datetime]]:
-        with suppress(FileNotFoundError):  # nothing was ever written
-            self._listed(_PARTS)
         try:
+            if "/" not in prefix:  # one user's are asked for often
+                self._tidy()
             return self._listed(prefix)
         except FileNotFoundError:
             _require_mark(self._root)
             return []
+
+    def _tidy(self) -> None:
+        """Parts that were abandoned go, of all kinds."""
+        for kind in [entry.name for entry in os.scandir(self._root)]:
+            with suppress(OSError):  # nothing is being written there, or it is not ours, as `lost+found` is not
+                self._listed(_EARLIER_PARTS if kind == _EARLIER_PARTS else f"{kind}/{_PARTS}")
 
     def _listed(self, prefix: str) -> list[tuple[str, datetime]]:
         """What has a name; parts that were abandoned go. Earlier versions wrote them beside what they became."""
@@ -174,7 +181,8 @@ class _FileDraft:
         self._root = root
         self._failures = failures
         self._durable = durable
-        self._part = _parts_of(folder, root) / f".{uuid4().hex}.part"
+        kind = root.joinpath(*folder.relative_to(root).parts[:1])  # where links from its parts do not leave its mount
+        self._part = (kind / _PARTS if kind != root else root) / f".{uuid4().hex}.part"
         self._key = folder.relative_to(root).as_posix()
         self._held = bytearray()
         self._file: BinaryIO | None = None
@@ -250,14 +258,14 @@ class _FileDraft:
     def _opened(self) -> BinaryIO:
         if self._file is None:
             self._require_mark()
-            self._part.parent.mkdir(parents=True, exist_ok=True)
+            self._changed = _make_folders(self._part.parent)
             self._file = self._part.open("xb")
         return self._file
 
     def _make_folder(self) -> None:
         """Last, since whoever finds it empty may remove it."""
         self._require_mark()
-        self._changed = _make_folders(self._folder)
+        self._changed += _make_folders(self._folder)
 
     def _require_mark(self) -> None:
         if self._folder != self._root:  # where only the mark itself goes
@@ -272,17 +280,6 @@ def _require_mark(root: Path) -> None:
     """Asked before anything is written, and before anything is said not to be there."""
     if not (root / MARK).exists():
         raise NoMark(root)
-
-
-def _parts_of(folder: Path, root: Path) -> Path:
-    """Where an object of the folder is written: on its own file system, since links do not cross them."""
-    if folder == root:  # the mark itself
-        return root
-    kind = root.joinpath(*folder.relative_to(root).parts[:1])
-    try:
-        return root / _PARTS if kind.stat().st_dev == root.stat().st_dev else kind
-    except OSError:  # nothing is there yet, or the store is away, which writing will tell
-        return root / _PARTS
 
 
 def _make_folders(folder: Path) -> list[Path]:

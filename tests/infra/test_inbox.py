@@ -250,7 +250,7 @@ async def test_bytes_that_changed_on_the_disk_or_are_gone_are_found_out(
     inbox: ObjectInbox, tmp_path: Path, damage: bytes | None
 ) -> None:
     accepted = await accept(inbox, BODY)
-    (stored,) = (tmp_path / "inbox").iterdir()
+    (stored,) = (tmp_path / "inbox").glob("[!.]*")
     if damage is None:
         stored.unlink()
     else:
@@ -261,7 +261,7 @@ async def test_bytes_that_changed_on_the_disk_or_are_gone_are_found_out(
 
 async def test_what_was_kept_of_damaged_bytes_gives_way_to_whole_ones(inbox: ObjectInbox, tmp_path: Path) -> None:
     accepted = await accept(inbox, BODY)
-    (stored,) = (tmp_path / "inbox").iterdir()
+    (stored,) = (tmp_path / "inbox").glob("[!.]*")
     stored.write_bytes(stored.read_bytes()[:-7] + b"flipped")
     await inbox.close(accepted, Verdict(status="failed", fault=Fault("body-damaged", "Send it again.")))
     with pytest.raises(BodyDamaged):
@@ -288,7 +288,7 @@ async def test_what_is_damaged_is_told_of_one_upload(
 
 async def test_whole_bytes_are_not_taken_while_damaged_ones_have_their_name(inbox: ObjectInbox, tmp_path: Path) -> None:
     accepted = await accept(inbox, BODY)
-    (stored,) = (tmp_path / "inbox").iterdir()
+    (stored,) = (tmp_path / "inbox").glob("[!.]*")
     stored.write_bytes(stored.read_bytes()[:-7] + b"flipped")
     verdict = Verdict(status="failed", fault=Fault("body-damaged", "Send it again."))
     await inbox._objects.put_new(

@@ -387,7 +387,7 @@ async def test_a_recording_that_kills_its_reader_ends_after_some_tries(parts: Pa
 
 async def test_damaged_bytes_are_told_not_analysed(parts: Parts, reader: ProcessReader, tmp_path: Path) -> None:
     activity_id = await accepted(parts)
-    next((tmp_path / "inbox").iterdir()).write_bytes(b"flipped")
+    next((tmp_path / "inbox").glob("[!.]*")).write_bytes(b"flipped")
     verdict = await ingest(parts, reader).process(activity_id)
     assert verdict is not None
     assert verdict.fault is not None
