@@ -16,6 +16,7 @@ from api.front.answering import NOT_MODIFIED, OK, Answering
 from api.front.cache import Asked
 from api.front.endpoint import Endpoint
 from api.front.kept import Kept
+from api.front.meter import Meter
 from api.front.reading import KeptReads
 from api.front.request import HeaderTwice, Request, by_name
 from api.front.routes import Route, declared, paths_by_client, table_of
@@ -171,10 +172,9 @@ class Front:
         asked: Asked | None,
         began: float,
     ) -> None:
-        client = self._client(headers, signed_in=send.user_id is not None)
         if found is None:
             status = await self._left_to_fastapi(scope, receive, send)
-            self._meters.of(scope["method"], _OTHERS).answered(status, client, time.perf_counter() - began)
+            self._answered(self._meters.of(scope["method"], _OTHERS), status, send, headers, began)
             return
         methods, names, values = found
         method = scope["method"]
@@ -185,7 +185,7 @@ class Front:
         if route is None:
             response = method_not_allowed(methods)
             await response(scope, receive, send)
-            self._meters.of("other", _OTHERS).answered(405, client, time.perf_counter() - began)
+            self._answered(self._meters.of("other", _OTHERS), 405, send, headers, began)
             return
         scope["path_params"] = dict(zip(names[method], values, strict=True))
         scope["route"] = route
@@ -203,7 +203,14 @@ class Front:
             if method != _GET and response.status_code in _SUCCESS:  # before anybody can read on the strength of it
                 self._reads.wrote(send.user_id, response)
             status = await send.deliver(response, request)
-        route.meter.answered(status, client, time.perf_counter() - began)
+        self._answered(route.meter, status, send, headers, began)
+
+    def _answered(
+        self, meter: Meter, status: int, send: Answering, headers: Mapping[bytes, bytes], began: float
+    ) -> None:
+        """Its label is asked for now: one that left since the request came would be counted under for ever."""
+        client = self._client(headers, signed_in=send.user_id is not None)
+        meter.answered(status, client, time.perf_counter() - began)
 
     async def _answer(self, endpoint: Endpoint, request: Request) -> Response:
         try:

@@ -120,3 +120,28 @@ async def test_servers_are_asked_once_for_many_scrapes_and_again_for_later_ones(
         monkeypatch.setattr("api.metrics._FRESH_SECONDS", 0.0)
         await http.get("/metrics")
         assert looks == 2
+
+
+async def test_an_app_whose_label_left_while_it_was_answered_is_not_counted_under_it(
+    world: World, anna: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.telemetry._LEAVING_SECONDS", 1_000.0)
+    services = services_of(world.parts, world.settings)
+    assert services.telemetry.client("ios/1.1", signed_in=True) == "ios/1.1"
+
+    async def body() -> AsyncIterator[bytes]:
+        for number in range(100):
+            services.telemetry.client(f"web/{number}", signed_in=True)
+        yield b'{"display_name": "Anna"}'
+
+    headers = {
+        "Authorization": f"Bearer {anna.tokens['access_token']}",
+        "Content-Type": "application/json",
+        "Cairn-Client": "ios/1.1",
+    }
+    transport = httpx.ASGITransport(create_app(services))
+    async with httpx.AsyncClient(transport=transport, base_url="http://cairn") as http:
+        assert (await http.patch("/v1/me", content=body(), headers=headers)).is_success
+        clients = by_label((await http.get("/metrics")).text, "cairn_http_requests", "client")
+    assert "ios/1.1" not in clients
+    assert clients["other"] == 1
