@@ -78,11 +78,16 @@ PASSING: Final = frozenset({"processing-failed", BODY_DAMAGED, "session-ended", 
 
 
 class Waiting(Struct, frozen=True):
-    """Accepted bytes that nothing became of yet, or that somebody left behind. `name` is the store's."""
+    """Accepted bytes that nothing became of yet or that failed, or that somebody left behind. `name` is the store's."""
 
     activity_id: ActivityId
     since: datetime
     name: str
+
+    @property
+    def bytes_id(self) -> str:
+        """Which bytes, and of which runner: the same in another upload."""
+        return self.name.rpartition(".")[2]
 
 
 class Arrival(Protocol):
@@ -168,11 +173,15 @@ class Inbox(Protocol):
         """Do not know any more what was the same run."""
         ...
 
-    def failures(self) -> AsyncIterator[tuple[ActivityId, datetime]]:
-        """Uploads that failed, with the time when they last did."""
+    def failures(self) -> AsyncIterator[Waiting]:
+        """Uploads that failed and wait for another try, since they last did."""
         ...
 
-    async def forget_failure(self, activity_id: ActivityId) -> None:
+    async def note_failure(self, manifest: Manifest) -> None:
+        """List the upload there, as of now, unless it is listed."""
+        ...
+
+    async def forget_failure(self, failure: Waiting) -> None:
         """Do not list the upload there any more."""
         ...
 

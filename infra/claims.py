@@ -102,6 +102,11 @@ class PostgresAttempts:
         whose = activity_id, manifest.user_id.bytes
         await _asked(self._channels, b"bury", *whose, *why, _time(manifest.received_at))
 
+    async def buried(self) -> Sequence[ActivityId]:
+        """Failed uploads that are listed."""
+        found = await _asked(self._channels, b"buried")
+        return [_id_of(found, at) for at in range(found.ntuples)]
+
     async def let_go(self, activity_id: ActivityId) -> None:
         """Do not list a failed upload any more."""
         await _asked(self._channels, b"let_go", activity_id.bytes)
@@ -228,6 +233,7 @@ _STATEMENTS: Final = {
         SET code = excluded.code, reason = excluded.reason, attempts = excluded.attempts, died_at = now()
         WHERE dead_letters.code <> excluded.code OR dead_letters.reason <> excluded.reason
     """,
+    b"buried": b"SELECT activity_id FROM dead_letters",
     b"let_go": b"DELETE FROM dead_letters WHERE activity_id = $1",
     b"ended": b"SELECT 1 FROM sessions WHERE session_id = $1 AND revoked_at < $2",
 }

@@ -4,7 +4,7 @@ Until then a backup of the log and the store fit together, and a rebuild of what
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
@@ -16,7 +16,7 @@ from domain.chunks import Upload
 from domain.events.activity import ActivityDeleted
 from domain.measures import ActivityId, UserId
 from domain.streams import Streams, StreamUnreadable
-from domain.uploads import Inbox, UploadDamaged
+from domain.uploads import Inbox, UploadDamaged, Waiting
 from infra.chunks import ObjectChunks
 from infra.claims import PostgresAttempts, PostgresClaims
 from infra.keys import MasterKeys
@@ -71,7 +71,8 @@ class Collection:
             count += done
             if not done:
                 self._chore.failed()
-        await self._remove_failed()
+        if self._chore.has_turn:
+            await self._remove_failed()
         return count
 
     async def _remove_originals(self, user_id: UserId, activity_id: ActivityId) -> bool:
@@ -88,38 +89,52 @@ class Collection:
         return True
 
     async def _remove_failed(self) -> None:
-        """What was kept for another try, for long enough, with the upload's place in `cairn queue`."""
-        async for activity_id, since in self._inbox.failures():
-            if self._clock() - since >= FAILED_KEPT:
-                with suppress(StreamUnreadable, UploadDamaged):  # then it stays until that can be read
-                    if await self._is_over(activity_id):
-                        await self._inbox.forget_failure(activity_id)
+        """What was kept of failed uploads for long enough. Bytes stay for one that failed at the same ones later."""
+        failures = [failure async for failure in self._inbox.failures()]
+        await self._note_earlier({failure.activity_id for failure in failures})
+        until = self._clock() - FAILED_KEPT
+        young = {failure.bytes_id for failure in failures if failure.since > until}
+        old = [failure for failure in failures if failure.since <= until]
+        for failure in old:
+            with suppress(StreamUnreadable, UploadDamaged):  # then it stays until that can be read
+                await self._remove_if_failed(failure, young)
 
-    async def _is_over(self, activity_id: ActivityId) -> bool:
-        """Whether the upload is no failed one any more: by now its bytes are removed, or it became something."""
-        manifest, verdict = await self._inbox.manifest(activity_id), await self._inbox.verdict(activity_id)
-        if manifest is None or verdict is None:
-            return manifest is None  # else it is tried again
-        if verdict.fault is not None:
+    async def _note_earlier(self, noted: Set[ActivityId]) -> None:
+        """Earlier versions did not note in the store what failed. Its time begins now."""
+        for activity_id in await self._attempts.buried():
+            if activity_id not in noted:
+                with suppress(UploadDamaged):
+                    if (manifest := await self._inbox.manifest(activity_id)) is not None:
+                        await self._inbox.note_failure(manifest)
+
+    async def _remove_if_failed(self, failure: Waiting, kept: Set[str]) -> None:
+        """The bytes, unless they are among these, and the upload's place in `cairn queue`."""
+        manifest = await self._inbox.manifest(failure.activity_id)
+        if manifest is not None:
             async with self._claims.alone(manifest.user_id) as alone:
-                if not alone:
-                    return False
-                await self._remove(manifest.user_id, manifest.sha256, activity_id)
-            await self._attempts.let_go(activity_id)
-        return True
+                verdict = await self._inbox.verdict(failure.activity_id) if alone else None
+                if verdict is None:  # it is tried again, or somebody is at it
+                    return
+                if verdict.fault is not None:
+                    if failure.bytes_id not in kept:
+                        await self._remove(manifest.user_id, manifest.sha256, failed_ones=True)
+                    await self._attempts.let_go(failure.activity_id)
+        await self._inbox.forget_failure(failure)
 
-    async def _remove(self, user_id: UserId, sha256: str, failed: ActivityId | None = None) -> None:
+    async def _remove(self, user_id: UserId, sha256: str, *, failed_ones: bool = False) -> None:
         """Unless the bytes are another activity's or of its run: of another session in them, or handed in anew since.
-        What another upload than this failed at is kept for another try.
+        What an upload failed at is kept for another try, unless `failed_ones` are to go as well.
         """
         holder = await self._claims.holder(user_id, sha256)
-        if holder is None or holder == failed or await self._nothing_is_left(holder):
+        if holder is None or await self._nothing_is_left(holder, failed_ones=failed_ones):
             await self._inbox.remove_original(user_id, sha256)
 
-    async def _nothing_is_left(self, upload_id: ActivityId) -> bool:
+    async def _nothing_is_left(self, upload_id: ActivityId, *, failed_ones: bool) -> bool:
         verdict = await self._inbox.verdict(upload_id)
-        if verdict is None or verdict.fault is not None:
+        if verdict is None:
             return False
+        if verdict.fault is not None:
+            return failed_ones
         of = verdict.duplicate_of
         for activity_id in verdict.activities if of is None else (of,):
             if not (await self._streams.load(Activity, activity_id)).deleted:

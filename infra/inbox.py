@@ -4,7 +4,7 @@ Keys: `inbox/{activity}.{owner and hash}` bytes that wait, sealed under a key th
 `manifests/{xx}/{activity}` what was accepted under an id and `verdicts/{xx}/{activity}` what became of it;
 `originals/{user}/{hash}` the bytes once there is a verdict, their key wrapped by the user's. So that they go some day,
 without content, `twins/{user}/{activity}/{hash}` for bytes that were the same run as an activity, and
-`failures/{activity}` for uploads that failed.
+`failures/{activity}.{owner and hash}` for uploads that failed.
 """
 
 import contextlib
@@ -12,7 +12,6 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
 from typing import Final, TypeVar
 from uuid import UUID
 
@@ -159,7 +158,7 @@ class ObjectInbox:
     async def _note(self, manifest: Manifest, verdict: Verdict) -> None:
         """With what the bytes go, where no activity is made of them."""
         if verdict.fault is not None:
-            await self._objects.replace(f"failures/{manifest.activity_id}", b"")  # as of now, if it failed before
+            await self._objects.replace(f"failures/{_name(manifest)}", b"")  # as of now, if it failed before
         elif verdict.duplicate_of is not None and verdict.matched == "track":
             await self._objects.put_new(f"{_twins(manifest.user_id, verdict.duplicate_of)}/{manifest.sha256}", b"")
 
@@ -231,19 +230,24 @@ class ObjectInbox:
             await self._objects.delete(key)
         await self._objects.prune(_twins(user_id, activity_id))
 
-    async def failures(self) -> AsyncIterator[tuple[ActivityId, datetime]]:
+    def failures(self) -> AsyncIterator[Waiting]:
         """See `domain.uploads.Inbox`."""
-        async for key, written in self._objects.keys("failures"):
-            with contextlib.suppress(ValueError):  # not ours, as `lost+found` is not
-                yield ActivityId(UUID(key.rpartition("/")[2])), written
+        return self._named("failures")
 
-    async def forget_failure(self, activity_id: ActivityId) -> None:
+    async def note_failure(self, manifest: Manifest) -> None:
         """See `domain.uploads.Inbox`."""
-        await self._objects.delete(f"failures/{activity_id}")
+        await self._objects.put_new(f"failures/{_name(manifest)}", b"")
 
-    async def waiting(self) -> AsyncIterator[Waiting]:
+    async def forget_failure(self, failure: Waiting) -> None:
         """See `domain.uploads.Inbox`."""
-        async for key, written in self._objects.keys("inbox"):
+        await self._objects.delete(f"failures/{failure.name}")
+
+    def waiting(self) -> AsyncIterator[Waiting]:
+        """See `domain.uploads.Inbox`."""
+        return self._named("inbox")
+
+    async def _named(self, folder: str) -> AsyncIterator[Waiting]:
+        async for key, written in self._objects.keys(folder):
             name = key.rpartition("/")[2]
             try:
                 activity_id = ActivityId(UUID(name.partition(".")[0]))

@@ -1,9 +1,10 @@
 """Work on what events left in the object store, once they are old enough: a little at a time, in the background.
 
 The log says what is due, in order. A turn goes on where the last one ended and stops at the first event that is too
-young, so it reads what became due since then and never lists the store. Its age is by Postgres' clock: one host whose
-clock is ahead would stop a chore for all. The position is an object of its own; if it is lost or old, work is done
-again, which must do no harm. One turn of a chore runs at a time, by a lock in Postgres.
+young, so it reads what became due since then and never lists the store. Its age is by the worker's clock
+since Postgres stored it: by its own time, of an API host whose clock is ahead, it would stop a chore for all. The
+position is an object of its own; if it is lost or old, work is done again, which must do no harm. One turn of a chore
+runs at a time, by a lock in Postgres.
 """
 
 import asyncio
@@ -47,10 +48,12 @@ class LogChore(Generic[E]):
         self._objects = objects
         self._clock = clock
         self._failed = False
+        self.has_turn = False  # from when `due` began, as long as the connection is there
 
     async def due(self) -> AsyncIterator[E]:
         """What is due. It counts as done when the next one is asked for, unless it `failed`. `StoreUnavailable`."""
-        if not await asyncio.to_thread(self._lock):
+        self.has_turn = await asyncio.to_thread(self._lock)
+        if not self.has_turn:
             return  # another process is at it
         self._failed = False
         begin = reached = int(await self._objects.get(self._key) or b"0")

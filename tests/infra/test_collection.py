@@ -1,7 +1,9 @@
 """What was kept of deleted activities goes, and nothing else does."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -11,9 +13,9 @@ import pytest
 from psycopg import Connection
 
 from domain.activity import Activity
-from domain.measures import ActivityId, Sport
+from domain.measures import ActivityId, Sport, UserId
 from domain.recordings.reading import Reading
-from domain.uploads import Fault, Verdict
+from domain.uploads import Fault, Manifest, Verdict
 from infra.bootstrap import Parts, now, open_parts
 from infra.collection import FAILED_KEPT, KEPT, Collection
 from infra.keys import MasterKeys
@@ -82,6 +84,19 @@ def kept(folder: Path) -> list[str]:
     )
 
 
+async def failures(parts: Parts) -> list[ActivityId]:
+    return [failure.activity_id async for failure in parts.inbox.failures()]
+
+
+async def failed(parts: Parts, body: bytes) -> Manifest:
+    """Without a claim of the bytes."""
+    manifest = await accept(parts.inbox, body, activity_id=uuid4())
+    verdict = Verdict(status="failed", fault=Fault("session-ended", "It failed."))
+    await parts.inbox.close(manifest, verdict)
+    await parts.attempts.end(manifest, verdict)
+    return manifest
+
+
 async def test_a_week_after_an_activity_was_deleted_nothing_is_kept_of_it(
     parts: Parts, turn: Turn, tmp_path: Path
 ) -> None:
@@ -138,12 +153,12 @@ async def test_what_is_damaged_of_a_failed_upload_keeps_nobody_else_waiting(
 ) -> None:
     for body in (b"<gpx/>", b"no run at all"):
         assert await taken_in(parts, body) == ()
-    first, _ = await anext(aiter(parts.inbox.failures()))
+    first, _ = await failures(parts)
     (damaged,) = (tmp_path / kind).rglob(str(first))
     whole = damaged.read_bytes()
     damaged.write_bytes(b"{")
     await turn(FAILED_KEPT + timedelta(days=1))
-    assert [failure async for failure, _ in parts.inbox.failures()] == [first]
+    assert await failures(parts) == [first]
     assert len(kept(tmp_path)) == 1
     damaged.write_bytes(whole)
     await turn(FAILED_KEPT + timedelta(days=1))
@@ -220,14 +235,14 @@ async def test_what_failed_is_kept_for_three_months_and_so_is_what_an_operator_d
 ) -> None:
     for body in (b"<gpx/>", b"no run at all"):
         assert await taken_in(parts, body) == ()
-    failed = await parts.queue_watch.failed()
-    await parts.attempts.let_go(ActivityId(failed[0].activity_id))
+    listed = await parts.queue_watch.failed()
+    await parts.attempts.let_go(ActivityId(listed[0].activity_id))
     await turn(FAILED_KEPT - timedelta(days=1))
     assert len(kept(tmp_path)) == 2
     await turn(FAILED_KEPT + timedelta(days=1))
     assert kept(tmp_path) == []
     assert await parts.queue_watch.failed() == []
-    assert [failure async for failure in parts.inbox.failures()] == []
+    assert await failures(parts) == []
 
 
 async def test_what_failed_once_and_became_an_activity_stays(parts: Parts, turn: Turn, tmp_path: Path) -> None:
@@ -235,9 +250,69 @@ async def test_what_failed_once_and_became_an_activity_stays(parts: Parts, turn:
     await parts.inbox.close(manifest, Verdict(status="failed", fault=Fault("processing-failed", "It failed.")))
     await parts.inbox.reopen(manifest)
     await turn(FAILED_KEPT + timedelta(days=1))  # it waits
-    assert [failure async for failure, _ in parts.inbox.failures()] == [manifest.activity_id]
+    assert await failures(parts) == [manifest.activity_id]
     served = parts.tracks, parts.claims, parts.attempts, parts.sessions
     await Ingest(parts.inbox, parts.streams, Reader(), *served, clock=now).process(manifest.activity_id)
     await turn(FAILED_KEPT + timedelta(days=1))
-    assert [failure async for failure, _ in parts.inbox.failures()] == []
+    assert await failures(parts) == []
     assert f"originals/{ANNA}/{manifest.sha256}" in kept(tmp_path)
+
+
+@pytest.mark.parametrize("claimed", ["first", "second", None])
+async def test_what_failed_long_ago_leaves_the_same_bytes_to_what_failed_since(
+    parts: Parts, turn: Turn, tmp_path: Path, claimed: str | None
+) -> None:
+    made = {"first": await failed(parts, b"<gpx/>"), "second": await failed(parts, b"<gpx/>")}
+    if claimed is not None:
+        await parts.claims.claim(ANNA, made[claimed].sha256, made[claimed].activity_id)
+    (marker,) = (tmp_path / "failures").glob(f"{made['first'].activity_id}*")
+    earlier = now() - timedelta(days=30)
+    os.utime(marker, (earlier.timestamp(),) * 2)
+    await turn(FAILED_KEPT - timedelta(days=15))
+    assert kept(tmp_path) == [f"originals/{ANNA}/{made['first'].sha256}"]
+    assert await failures(parts) == [made["second"].activity_id]
+    assert [listed.activity_id for listed in await parts.queue_watch.failed()] == await failures(parts)
+    await turn(FAILED_KEPT + timedelta(days=1))
+    assert (kept(tmp_path), await failures(parts)) == ([], [])
+
+
+async def test_what_failed_before_that_was_noted_is_noted_now(parts: Parts, turn: Turn, tmp_path: Path) -> None:
+    manifest = await failed(parts, b"<gpx/>")
+    (marker,) = (tmp_path / "failures").glob(f"{manifest.activity_id}*")
+    marker.unlink()
+    await turn(FAILED_KEPT + timedelta(days=1))
+    assert await failures(parts) == [manifest.activity_id]
+    await turn(FAILED_KEPT + timedelta(days=1))
+    assert (kept(tmp_path), await failures(parts)) == ([], [])
+    assert await parts.queue_watch.failed() == []
+
+
+async def test_what_failed_is_tried_again_while_it_is_to_be_removed(
+    parts: Parts, turn: Turn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = await failed(parts, b"<gpx/>")
+    alone = parts.claims.alone
+
+    @asynccontextmanager
+    async def reopened(user_id: UserId) -> AsyncIterator[bool]:
+        await parts.inbox.reopen(manifest)
+        async with alone(user_id) as got:
+            yield got
+
+    monkeypatch.setattr(parts.claims, "alone", reopened)
+    await turn(FAILED_KEPT + timedelta(days=1))
+    assert len(kept(tmp_path)) == 1
+    assert await failures(parts) == [manifest.activity_id]
+
+
+async def test_one_worker_at_a_time_removes_what_failed(
+    settings: Settings, parts: Parts, turn: Turn, tmp_path: Path
+) -> None:
+    await failed(parts, b"<gpx/>")
+    with psycopg.connect(settings.database_url, autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(hashtext('cairn collection'))")
+        await turn(FAILED_KEPT + timedelta(days=1))
+        assert len(kept(tmp_path)) == 1
+        other.execute("SELECT pg_advisory_unlock_all()")
+        await turn(FAILED_KEPT + timedelta(days=1))
+    assert kept(tmp_path) == []
