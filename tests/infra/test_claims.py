@@ -103,12 +103,14 @@ async def test_who_gives_up_waiting_for_the_lock_does_not_get_it_later(
     locks = "SELECT count(*) FILTER (WHERE granted), count(*) FROM pg_locks WHERE locktype = 'advisory'"
     async with claims.alone(ANNA):
         waiting = asyncio.create_task(take())
-        while database.execute(locks).fetchone() != (1, 2):
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(10):
+            while database.execute(locks).fetchone() != (1, 2):
+                await asyncio.sleep(0.01)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-    while database.execute(locks).fetchone() != (0, 0):
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(10):
+        while database.execute(locks).fetchone() != (0, 0):
+            await asyncio.sleep(0.01)
 
 
 async def test_an_upload_is_tried_by_one_at_a_time_and_by_the_next_when_that_one_is_gone(
