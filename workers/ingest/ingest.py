@@ -34,6 +34,7 @@ _AHEAD: Final = timedelta(days=1)  # of our clock: more than any zone's differen
 
 
 _HELD_SECONDS: Final = 5.0  # until another upload of a runner waits for who is at that runner's recordings
+_FORGOTTEN_SECONDS: Final = 600.0  # after that: such a runner may never hand in another
 
 
 class UnderWay(Exception):
@@ -144,7 +145,7 @@ class Ingest:
         reading = await self._reader.read(received.body, manifest.sport)
         async with self._claims.alone(manifest.user_id) as alone:
             if not alone:
-                self._held[manifest.user_id] = time.monotonic() + _HELD_SECONDS
+                self._hold(manifest.user_id)
                 raise UnderWay
             self._held.pop(manifest.user_id, None)
             return await self._duplicate(manifest) or await self._record(manifest, received.cover, reading)
@@ -157,7 +158,12 @@ class Ingest:
         if until is not None:
             if time.monotonic() < until:
                 raise UnderWay
-            self._held[user_id] = time.monotonic() + _HELD_SECONDS
+            self._hold(user_id)
+
+    def _hold(self, user_id: UserId) -> None:
+        current = time.monotonic()
+        self._held = {held: until for held, until in self._held.items() if current < until + _FORGOTTEN_SECONDS}
+        self._held[user_id] = current + _HELD_SECONDS
 
     async def _is_too_late(self, cover: Cover) -> bool:
         """Whether the upload came in a session that had ended, which the API could not know without Postgres."""

@@ -1,6 +1,7 @@
 """One upload from manifest to verdict, and the loop that leaves none behind, over real servers."""
 
 import asyncio
+import math
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -273,6 +274,7 @@ async def test_a_worker_that_froze_at_one_runners_recordings_keeps_no_other_runn
 
     taking_in = ingest(parts, Counting(reader))
     monkeypatch.setattr("workers.ingest.ingest._HELD_SECONDS", 3600.0)
+    taking_in._held[UserId(uuid4())] = -math.inf  # long ago
     async with parts.claims.alone(ANNA):
         for _ in range(2):
             for activity_id in hers:
@@ -283,6 +285,7 @@ async def test_a_worker_that_froze_at_one_runners_recordings_keeps_no_other_runn
         assert await taking_in.process(await accepted(parts, user_id=BEN)) == Verdict(
             status="ready", activities=ANY, position=ANY
         )
+    assert set(taking_in._held) == {ANNA}
     tried = await QueueWatch(parts.inbox, parts.queue, parts.read_models, now).tried()
     assert [one.attempts for one in tried] == [0] * len(hers)
     taking_in._held[ANNA] = 0.0  # some seconds later
