@@ -189,7 +189,7 @@ class Uploads:
         """Wait until there are so many activities, nothing waits, and the read models have them all."""
         until = time.monotonic() + _QUIET_SECONDS
         inbox = self._whole.objects / "inbox"
-        while self._recorded() < recorded or any(inbox.glob("*")) or self._ask(_BEHIND):
+        while self._recorded() < recorded or any(inbox.glob("[!.]*")) or self._ask(_BEHIND):
             if time.monotonic() > until:
                 raise Fault(f"{recorded - self._recorded()} uploads of the bench became no activities.")
             await asyncio.sleep(_POLL_SECONDS)
