@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from domain.recordings.recording import DECIMALS, Column, DeviceTotals, FloatColumn, Lap, Recording, Session
+from domain.recordings.recording import Column, DeviceTotals, FloatColumn, Lap, Recording, Session, from_first_time
 
 BELIEVABLE: Final[Mapping[Column, tuple[float, float]]] = {
     Column.ALTITUDE: (-500.0, 9_000.0),  # from the Dead Sea's shore to Everest
@@ -76,11 +76,9 @@ def _begun(session: Session, left_out: Counter[str]) -> Session:
     moved = t.copy()
     for jump in jumps:
         moved[known[: jump + 1]] += steps[jump]
-    begin = float(moved[known[0]])
-    columns = {**session.columns, Column.T: np.round(moved - begin, DECIMALS[Column.T])}
-    began, shift = session.started_at, timedelta(seconds=begin)
+    began, shift = session.started_at, timedelta(seconds=float(moved[known[0]]))
     laps = tuple(_moved(lap, began, shift) for lap in session.laps)
-    return replace(session, columns=columns, started_at=began + shift, laps=laps)
+    return from_first_time(replace(session, columns={**session.columns, Column.T: moved}, laps=laps))
 
 
 def _moved(lap: Lap, began: datetime, shift: timedelta) -> Lap:

@@ -1,13 +1,12 @@
 """Points in the order in which they were recorded, each once: some programs write a track backwards, or repeat it."""
 
 from dataclasses import replace
-from datetime import timedelta
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from domain.recordings.recording import DECIMALS, Column, FloatColumn, Session
+from domain.recordings.recording import Column, FloatColumn, Session, from_first_time
 
 _NEARLY_ALL: Final = 0.9  # of the steps in time: what goes back so often was written backwards
 
@@ -41,11 +40,8 @@ def _forwards(session: Session) -> Session:
     if not is_backwards(session.columns[Column.T]):
         return session
     columns = {name: column[::-1] for name, column in session.columns.items()}
-    begin = float(columns[Column.T][~np.isnan(columns[Column.T])][0])
-    columns[Column.T] = np.round(columns[Column.T] - begin, DECIMALS[Column.T])
-    started_at = None if session.started_at is None else session.started_at + timedelta(seconds=begin)
     breaks = tuple(len(session) - at for at in reversed(session.breaks))
-    return replace(session, started_at=started_at, columns=columns, breaks=breaks)
+    return from_first_time(replace(session, columns=columns, breaks=breaks))
 
 
 def _without_repeats(session: Session) -> Session:

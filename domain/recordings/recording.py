@@ -1,7 +1,7 @@
 """A recording as every format gives it: sessions of columns, with what the device itself concluded."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -98,6 +98,15 @@ class Session:
 
     def __len__(self) -> int:
         return max((len(column) for column in self.columns.values()), default=0)
+
+
+def from_first_time(session: Session) -> Session:
+    """The session begun when its first point with a time was: times count from there."""
+    t = session.columns[Column.T]
+    begin = float(t[~np.isnan(t)][0])
+    columns = {**session.columns, Column.T: np.round(t - begin, DECIMALS[Column.T])}
+    started_at = None if session.started_at is None else session.started_at + timedelta(seconds=begin)
+    return replace(session, started_at=started_at, columns=columns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from domain.measures import Sport
 from domain.recordings.cleaning import step_lengths
 from domain.recordings.ordering import is_backwards
-from domain.recordings.recording import DECIMALS, Column, Session, UnreadableRecording
+from domain.recordings.recording import Column, Session, UnreadableRecording, from_first_time
 from infra.formats.sports import letters_of, sport_named
 
 # Our choice, after OsmAnd, which begins another track after a gap of two hours: most meals are shorter. Who was driven
@@ -147,12 +147,10 @@ def _joined(session: Session, outing: list[Part], written_at: datetime | None) -
         breaks += [length + at - part.begin for at in (part.begin, *inside)]
         length += part.end - part.begin
     columns = {name: column for name, column in columns.items() if not np.isnan(column).all()}
-    started_at = written_at
-    if (t := columns.get(Column.T)) is not None and session.started_at is not None:
-        begin = float(t[~np.isnan(t)][0])
-        columns[Column.T] = np.round(t - begin, DECIMALS[Column.T])
-        started_at = session.started_at + timedelta(seconds=begin)
-    return replace(session, started_at=started_at, columns=columns, breaks=tuple(breaks[1:]))
+    joined = replace(session, columns=columns, breaks=tuple(breaks[1:]))
+    if Column.T in columns and session.started_at is not None:
+        return from_first_time(joined)
+    return replace(joined, started_at=written_at)
 
 
 def _named(session: Session, parts: Sequence[Part], usual: Sport) -> Session:

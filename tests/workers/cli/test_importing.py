@@ -78,6 +78,15 @@ def run_file(tmp_path: Path) -> Path:
     return path
 
 
+def runs(tmp_path: Path, count: int) -> Path:
+    """A folder of so many files, numbered from 0 in their names and bytes."""
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number:0{len(str(count - 1))}}.fit").write_bytes(b"bytes %d" % number)
+    return folder
+
+
 async def test_a_file_of_several_sessions_is_shown_with_all_of_them(run_file: Path) -> None:
     script = server(
         lambda _: Answer(202, {"status": "ready", "activities": [RUN_1, RUN_2]}),
@@ -246,10 +255,7 @@ async def test_a_server_is_named_with_its_scheme(run_file: Path) -> None:
 
 
 async def test_what_was_cut_off_goes_on_and_what_is_done_is_not_sent_again(tmp_path: Path) -> None:
-    folder, journal = tmp_path / "runs", tmp_path / "journal"
-    folder.mkdir()
-    for number in range(3):
-        (folder / f"{number}.fit").write_bytes(b"bytes %d" % number)
+    folder, journal = runs(tmp_path, 3), tmp_path / "journal"
 
     def one_is_late(request: Request) -> Answer:
         late = request.body == b"bytes 1"
@@ -297,10 +303,7 @@ async def test_of_a_long_list_what_asks_for_a_look_is_shown_and_the_report_has_a
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("workers.cli.importing.report._MOST_ROWS", 5)
-    folder = tmp_path / "runs"
-    folder.mkdir()
-    for number in range(9):
-        (folder / f"{number}.fit").write_bytes(b"bytes %d" % number)
+    folder = runs(tmp_path, 9)
 
     def one_is_bad(request: Request) -> Answer:
         bad = request.body == b"bytes 7"
@@ -400,10 +403,7 @@ async def test_once_a_server_is_away_the_rest_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr("workers.cli.importing.command.PATIENCE_SECONDS", 0.2)
     monkeypatch.setattr("workers.cli.importing.running._ASKED_SECONDS", 0.2)
-    folder = tmp_path / "runs"
-    folder.mkdir()
-    for number in range(40):
-        (folder / f"{number:02}.fit").write_bytes(b"bytes %d" % number)
+    folder = runs(tmp_path, 40)
     is_dead = False
 
     def dies(request: Request) -> Answer | None:
@@ -453,13 +453,10 @@ async def test_one_file_that_does_not_get_through_is_passed_over_and_many_in_a_r
     monkeypatch.setattr("workers.cli.importing.command.PATIENCE_SECONDS", 0.5)
     monkeypatch.setattr("workers.cli.importing.command.WATCHED", Pacing(first_seconds=0.05, longest_seconds=0.05))
     monkeypatch.setattr("workers.cli.importing.running._MOST_IN_VAIN", 3)
-    folder = tmp_path / "runs"
-    folder.mkdir()
-    for number in range(6):
-        (folder / f"{number}.fit").write_bytes(b"%d" % number)
+    folder = runs(tmp_path, 6)
 
     def upload(request: Request) -> Answer:
-        return Answer(502, {}) if int(request.body) in in_the_way else Answer(202, READY)
+        return Answer(502, {}) if int(request.body.removeprefix(b"bytes ")) in in_the_way else Answer(202, READY)
 
     script = server(upload, me=Answer(200, {"time_zone": "Europe/Berlin"}))
     async with network(script) as (url, _):
