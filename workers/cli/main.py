@@ -23,7 +23,7 @@ _MODULES: Final = {  # where `up_command` is, and the others
     "import": "workers.cli.importing.command",
     "fleet": "workers.cli.fleet.command",
     "events": "workers.cli.events",
-    "projections": "workers.cli.projections",
+    "projections": "workers.cli.projections.command",
     "queue": "workers.cli.queue",
     "config": "workers.cli.config",
     "keys": "workers.cli.keys",

@@ -18,7 +18,7 @@ from tests.infra.projecting.test_lifecycle import following
 from tests.infra.projecting.test_quarantine import poisoned
 from tests.infra.projecting.test_watch import appended_a_minute_ago
 from tests.workers.cli.commands import Run, running
-from workers.cli.projections import projections_command
+from workers.cli.projections.command import projections_command
 
 __all__ = ["history", "operator", "worker"]
 
