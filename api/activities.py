@@ -1,13 +1,12 @@
-"""Activities as their owner and others see them; editing, deleting, and the track."""
+"""Activities as their owner and others see them; editing and deleting."""
 
-import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Response
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import asdict
 
@@ -16,17 +15,13 @@ from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.front.request import Request
 from api.openapi import answers, json_body
 from api.pages import Cursor, Ids, Limit, ids_of, place_of
-from api.ranges import Columns, cut
 from api.services import Reader, Services
 from domain import activity as rules
 from domain.activity import ActivityMissing
 from domain.chunks import Upload
-from domain.errors import DomainError
 from domain.events.activity import Source
 from domain.events.measured import BestEffort, DeviceTotals
 from domain.measures import ON_FOOT, RESERVED_VERSION, ActivityId, Sport, UserId, Visibility
-from domain.recordings.reading import TrackDamaged
-from domain.recordings.recording import Column
 from domain.streams import Decision
 from domain.uploads import RecordingProcessing
 from domain.user import UserMissing
@@ -35,8 +30,6 @@ from projections.people import followed_among, follows, people
 from projections.projection import View
 
 router = APIRouter(tags=["activities"])
-
-_COLUMNS: Final = "^ *({0}) *(, *({0}) *)*$".format("|".join(Column))
 
 
 class ActivityCard(Struct, frozen=True, kw_only=True):
@@ -119,20 +112,6 @@ class ActivityBatch(Struct, frozen=True):
     """Activities that were asked for by their ids."""
 
     items: list[ActivityCard]
-
-
-class Track(Struct, frozen=True):
-    """Columns of one length, in SI units; null where a point lacks the value."""
-
-    activity_id: UUID
-    points: int
-    columns: Mapping[str, list[float | None]]
-
-
-class EmptyRange(DomainError):
-    """A range of a track ends after it begins: `from` must be less than `to`."""
-
-    code = "range-empty"
 
 
 @router.get("/activities", responses=answers(401, 422, ok=ActivityBatch))
@@ -305,67 +284,6 @@ def _require_possible(activity_id: UUID) -> None:
     """Ids that the server derives belong to streams of other kinds: there is no such activity."""
     if activity_id.version == RESERVED_VERSION:
         raise ActivityMissing
-
-
-@router.get("/activities/{activity_id}/track", responses=answers(401, 404, 422, ok=Track))
-async def get_track(
-    request: Request,
-    activity_id: UUID,
-    user_id: CurrentUser,
-    services: ServicesDep,
-    fresh: Annotated[Reads, Depends(reads("activities", "people"))],
-    columns: Annotated[str | None, Query(max_length=200, pattern=_COLUMNS)] = None,
-    max_points: Annotated[int | None, Query(ge=2, le=1_000_000)] = None,
-    from_s: Annotated[float | None, Query(alias="from", ge=0, allow_inf_nan=False)] = None,
-    to_s: Annotated[float | None, Query(alias="to", ge=0, allow_inf_nan=False)] = None,
-) -> Response:
-    """The recorded points, by column. `columns=t,lat,lon` for some of them; `from` and `to` (seconds since the
-    start) for those from one time on and before another, which leaves out points without a time; `max_points` thins
-    out evenly what is left, the first and the last kept.
-    """
-    wanted = _columns(columns)
-    if from_s is not None and to_s is not None and from_s >= to_s:
-        raise EmptyRange
-    async with fresh.view() as view:
-        card = await visible_card(view, user_id, ActivityId(activity_id))
-    found: Columns | None
-    if from_s is None and to_s is None:
-        found = await track_of(services, card, wanted, max_points)
-    else:
-        found = await _ranged(services, card, wanted, (from_s or 0.0, to_s), max_points)
-    if found is None:
-        raise ActivityMissing
-    read = Track(activity_id, max(map(len, found.values()), default=0), found)
-    return answer(request, read, fresh.headers, fresh.keep(user_id, card.user_id))
-
-
-async def track_of(
-    services: Services, card: Card, wanted: Collection[Column] | None, max_points: int | None
-) -> Columns | None:
-    """See `Tracks.columns`; None where there never was a track, `TrackDamaged` also where it is gone."""
-    found = await services.tracks.columns(card.user_id, card.activity_id, wanted, max_points)
-    if found is None and card.measured.points:
-        raise TrackDamaged
-    return found
-
-
-async def _ranged(
-    services: Services,
-    card: Card,
-    wanted: list[Column] | None,
-    range_s: tuple[float, float | None],
-    max_points: int | None,
-) -> Columns | None:
-    read = None if wanted is None else {*wanted, Column.T}
-    whole = await track_of(services, card, read, None)
-    if whole is None:
-        return None
-    part = await asyncio.to_thread(cut, whole, *range_s, max_points)
-    return {name: values for name, values in part.items() if wanted is None or name in wanted}
-
-
-def _columns(names: str | None) -> list[Column] | None:
-    return None if names is None else [Column(name.strip()) for name in names.split(",")]
 
 
 @router.get("/users/{runner_id}/activities", responses=answers(400, 401, 404, ok=ActivityPage))

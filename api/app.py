@@ -29,6 +29,7 @@ from api import (
     share,
     summaries,
     summaries_v1,
+    tracks,
     uploads,
     users,
 )
@@ -67,6 +68,7 @@ def declared(
         chunks,
         entries,
         activities,
+        tracks,
         pictures,
         exports,
         originals,

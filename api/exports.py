@@ -7,12 +7,13 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Response
 
-from api.activities import track_of, visible_card
+from api.activities import visible_card
 from api.codec import answer_bytes
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.front.request import Request
 from api.openapi import answers_file
 from api.services import Services
+from api.tracks import track_of
 from api.uploads import MEDIA_TYPES
 from domain.activity import MANUAL, ActivityMissing
 from domain.errors import DomainError

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response
 
-from api.activities import track_of, visible_card
+from api.activities import visible_card
 from api.codec import answer_bytes
 from api.dependencies import CurrentUser, Reads, ServicesDep, reads
 from api.drawing.frame import Frame, ThemeName, Units
@@ -16,6 +16,7 @@ from api.drawing.route_map import draw_route
 from api.front.request import Request
 from api.openapi import answers_file
 from api.services import Services
+from api.tracks import track_of
 from domain.measures import ActivityId, UserId
 from domain.recordings.exports import session_of
 from domain.recordings.preview import RESOLUTIONS
