@@ -217,12 +217,13 @@ class Healer:
         event that it was to leave out so far. `readable`: `Fault` where a stream of the owners cannot be read; else
         those owners are left out.
         """
-        freed, unread = let_go(self._reading, unparked)
-        left = {str(build): set() if readable else owners & unread for build, owners in wanted}
-        kept = [(build, owners - left[str(build)]) for build, owners in wanted]
-        made = self._made_anew([one for one in kept if one[1]], freed, taken_back, readable=readable)
-        if made is None:
-            return self._refill(wanted, unparked, taken_back, readable=readable)
+        while True:
+            freed, unread = let_go(self._reading, unparked)
+            left = {str(build): set() if readable else owners & unread for build, owners in wanted}
+            kept = [(build, owners - left[str(build)]) for build, owners in wanted]
+            made = self._made_anew([one for one in kept if one[1]], freed, taken_back, readable=readable)
+            if made is not None:  # None: the log showed another stream that cannot be read, so others are left out
+                break
         healed = {one.build: one for one in made}
         none = {str(build): Healed(str(build), 0, 0, 0) for build, _ in wanted}
         return [replace(one, left_out=len(left[one.build])) for one in (none | healed).values()]
