@@ -9,73 +9,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-import click.testing
 import pytest
 
 from api.client import Pacing
-from infra.faults import Fault
 from infra.processes import child_environ
 from tests.network import Answer, Request, network, tokens
-from workers.cli.importing.command import import_command
+from tests.workers.cli.import_server import ACCOUNT, READY, RUN_1, RUN_2, SESSION, activity, run, server
 
-SESSION = tokens(1)  # always the same runner
-READY = {"status": "ready", "activities": []}
-ACCOUNT = ("--email", "anna@example.com", "--password", "a long password")
-RUN_1, RUN_2 = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
-
-
-@pytest.fixture(autouse=True)
-def data(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of the test's own, where the journals are."""
-    folder = tmp_path_factory.mktemp("data")
-    monkeypatch.setenv("CAIRN_DATA", str(folder))
-    return folder
-
-
-async def run(*arguments: object) -> click.testing.Result:
-    """The command, beside the server that this test plays."""
-    runner = click.testing.CliRunner(env={"COLUMNS": "140"})
-    return await asyncio.to_thread(runner.invoke, import_command, [str(one) for one in arguments])
-
-
-def activity(activity_id: str, sport: str, *warnings: str) -> dict[str, object]:
-    return {
-        "activity_id": activity_id,
-        "sport": sport,
-        "started_at": "2026-05-01T07:00:00Z",
-        "distance_m": 1234.5,
-        "distance_source": "recorded",
-        "elapsed_s": 3725.0,
-        "moving_s": 3600.0,
-        "points": 10,
-        "device": {},
-        "warnings": list(warnings),
-    }
-
-
-def server(upload: Callable[[Request], Answer], /, **activities: Answer) -> Callable[[Request], Answer]:
-    """Signs everybody in, knows nothing before, and answers uploads as told."""
-
-    def answer(request: Request) -> Answer:
-        method, path = request.line.split(" ")
-        if path.startswith("/v1/sessions"):
-            return SESSION
-        if method == "PUT":
-            return upload(request)
-        return activities.get(path.rpartition("/")[2], Answer(404, {"code": "not-found"}))
-
-    return answer
-
-
-@pytest.fixture
-def run_file(tmp_path: Path) -> Path:
-    path = tmp_path / "run [evening].fit"
-    path.write_bytes(b"bytes")
-    return path
+pytestmark = pytest.mark.usefixtures("data")
 
 
 def runs(tmp_path: Path, count: int) -> Path:
@@ -221,37 +165,6 @@ async def test_a_duplicate_is_told_by_what_matched_and_by_the_file_that_it_is(
             done = await run(*arguments, "--server", url)
         notes = [row["note"] for row in json.loads(done.stdout)["files"]]
         assert notes[1:] == [f"{told} {folder / 'a.fit'}", f"{told} {RUN_2}"]
-
-
-async def test_an_account_that_cannot_be_opened_says_why(run_file: Path) -> None:
-    def script(request: Request) -> Answer:
-        if request.line == "POST /v1/sessions":
-            return Answer(401, {"code": "sign-in-refused"})
-        return Answer(
-            422, {"code": "invalid-body", "detail": "A value does not fit.", "errors": ["password: too short"]}
-        )
-
-    async with network(script) as (url, _):
-        done = await run(run_file, *ACCOUNT, "--server", url)
-    assert isinstance(done.exception, Fault)
-    assert "no account can be opened for anna@example.com" in str(done.exception)
-    assert "the password is not that of anna@example.com" in str(done.exception)  # nobody can tell which it is
-    assert "password: too short" in str(done.exception)
-
-
-async def test_an_address_that_is_none_is_named(run_file: Path) -> None:
-    problem = {"code": "invalid-body", "detail": "A value does not fit.", "errors": ["Invalid value - at `$.email`"]}
-    async with network(lambda _: Answer(422, problem)) as (url, _):
-        done = await run(run_file, *ACCOUNT, "--server", url)
-    assert isinstance(done.exception, Fault)
-    assert "signing in as anna@example.com failed" in str(done.exception)
-    assert "$.email" in str(done.exception)
-
-
-async def test_a_server_is_named_with_its_scheme(run_file: Path) -> None:
-    done = await run(run_file, *ACCOUNT, "--server", "localhost:8000")
-    assert done.exit_code == 2
-    assert "http://127.0.0.1:8000" in done.stderr
 
 
 async def test_what_was_cut_off_goes_on_and_what_is_done_is_not_sent_again(tmp_path: Path) -> None:
@@ -469,65 +382,6 @@ async def test_a_sport_that_is_given_is_that_of_recordings_of_which_no_export_te
         await run(run_file, *ACCOUNT, "--server", url, "--sport", "hiking")
     sent = next(request.line.split(" ")[1] for request in asked if request.line.startswith("PUT"))
     assert parse_qs(urlsplit(sent).query) == {"sport": ["hiking"]}
-
-
-@pytest.mark.parametrize(
-    ("account", "has", "given", "machine", "is_set"),
-    [
-        ("new", None, None, "Europe/Berlin", "Europe/Berlin"),
-        ("new", None, "Asia/Tokyo", "Europe/Berlin", "Asia/Tokyo"),
-        ("new", None, None, "Etc/UTC", None),
-        ("empty", None, None, "Europe/Berlin", "Europe/Berlin"),  # whoever opened it was cut off right after
-        ("empty", None, None, "Etc/UTC", None),
-        ("empty", "Asia/Tokyo", None, "Europe/Berlin", None),
-        ("used", None, None, "Europe/Berlin", None),
-        ("silent", None, None, "Europe/Berlin", None),
-        ("used", None, "Asia/Tokyo", "Europe/Berlin", "Asia/Tokyo"),
-        ("used", "Asia/Tokyo", "Asia/Tokyo", "Europe/Berlin", None),
-        ("used", "Asia/Tokyo", None, "Europe/Berlin", None),
-    ],
-)
-async def test_an_account_has_a_time_zone_before_anything_is_sent_or_the_lack_is_told(
-    run_file: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    account: str,
-    has: str | None,
-    given: str | None,
-    machine: str,
-    is_set: str | None,
-) -> None:
-    monkeypatch.setenv("TZ", machine)
-    runs = {"empty": Answer(200, {"items": []}), "used": Answer(200, {"items": [activity(RUN_1, "running")]})}
-    told_runs = runs.get(account, Answer(403, {"code": "forbidden"}))
-    script = server(lambda _: Answer(202, READY), me=Answer(200, {"time_zone": has}), activities=told_runs)
-
-    def answer(request: Request) -> Answer:
-        if request.line == "POST /v1/sessions" and account == "new":
-            return Answer(401, {"code": "sign-in-refused"})
-        if request.line == "POST /v1/users":
-            return SESSION
-        return Answer(204, b"") if request.line.startswith("PATCH") else script(request)
-
-    more = ("--time-zone", given) if given else ()
-    async with network(answer) as (url, asked):
-        done = await run(run_file, *ACCOUNT, "--server", url, *more)
-    writes = [request for request in asked if request.line.startswith(("PATCH", "PUT"))]
-    told = [json.loads(request.body)["time_zone"] for request in writes[:-1]]
-    assert (done.exit_code, told) == (0, [is_set] if is_set else [])
-    assert ("NO TIME ZONE" in done.stderr) is ("NO TIME ZONE" in done.stdout) is (has is is_set is None)
-
-
-async def test_a_time_zone_that_the_account_has_not_stops_it(run_file: Path) -> None:
-    script = server(lambda _: Answer(202, READY), me=Answer(200, {"time_zone": "Asia/Tokyo"}))
-    async with network(script) as (url, asked):
-        done = await run(run_file, *ACCOUNT, "--server", url, "--time-zone", "Europe/Berlin")
-    assert "the time zone of anna@example.com is Asia/Tokyo" in str(done.exception)
-    assert not [request for request in asked if request.line.startswith("PUT")]
-
-
-async def test_a_time_zone_that_is_none_is_refused(run_file: Path) -> None:
-    done = await run(run_file, *ACCOUNT, "--time-zone", "Berlin")
-    assert (done.exit_code, "Europe/Berlin" in done.stderr) == (2, True)
 
 
 async def test_ctrl_c_ends_it_and_a_second_one_in_any_case(run_file: Path) -> None:
