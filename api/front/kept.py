@@ -27,7 +27,9 @@ class Seen(Struct, frozen=True):
 
 
 class Keep(NamedTuple):
-    """That an answer may be kept. `about`: the users whose changes may change it; `until`: when the clock does."""
+    """That an answer may be kept. `about`: the users whose changes may change it; `until`: when the clock does, or it
+    was kept for long enough.
+    """
 
     about: frozenset[UUID]
     seen: Seen
@@ -98,12 +100,17 @@ class Kept(Repeated):
         """Say this too in every answer; before the first one."""
         self._headers = {**self._headers, **headers}
 
-    def stored(self) -> "Stored":
-        """As other processes may have it."""
+    def stored(self, until: datetime) -> "Stored":
+        """As other processes may have it, until then at the longest."""
         about = b"".join(user_id.bytes for user_id in self.about)
-        until = self.until.timestamp() if self.until else 0.0
         return Stored(
-            self.seen.position, self.seen.builds, about, until, self._media_type, dict(self._headers), self.body
+            self.seen.position,
+            self.seen.builds,
+            about,
+            until.timestamp(),
+            self._media_type,
+            dict(self._headers),
+            self.body,
         )
 
 
@@ -113,7 +120,7 @@ class Stored(Struct, array_like=True):
     position: int
     builds: str
     about: bytes  # ids, one after the other
-    until: float  # seconds since 1970; 0: the clock does not matter
+    until: float  # seconds since 1970
     media_type: str
     headers: dict[str, str]
     body: bytes
@@ -121,8 +128,8 @@ class Stored(Struct, array_like=True):
     def kept(self) -> Kept:
         """As this process keeps it."""
         about = frozenset(UUID(bytes=self.about[at : at + 16]) for at in range(0, len(self.about), 16))
-        until = datetime.fromtimestamp(self.until, UTC) if self.until else None
-        return Kept(self.body, self.media_type, self.headers, Keep(about, Seen(self.position, self.builds), until))
+        keep = Keep(about, Seen(self.position, self.builds), datetime.fromtimestamp(self.until, UTC))
+        return Kept(self.body, self.media_type, self.headers, keep)
 
 
 def coding_chosen(accept_encoding: bytes, large: bool) -> Coding | None:  # noqa: FBT001 - a size class

@@ -4,6 +4,7 @@ import hashlib
 import time
 from asyncio import Future, get_running_loop, shield
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from datetime import timedelta
 from functools import lru_cache
 from typing import Final
 from uuid import UUID
@@ -148,9 +149,10 @@ class KeptReads:
         if kept is None:
             return None
         kept.meter, kept.kind = route.meter, route.entrance.sort.kind
-        if self._cache.keep(asked, kept, time.monotonic(), self._services.clock(), generation):
-            stored = msgspec.msgpack.encode(kept.stored())
+        now = self._services.clock()
+        if self._cache.keep(asked, kept, time.monotonic(), now, generation):
             seconds = kept.expires_at - time.monotonic()
+            stored = msgspec.msgpack.encode(kept.stored(now + timedelta(seconds=seconds)))
             users = kept.about | {asked.user_id}
             self._services.shared_reads.keep(asked.user_id, _key(asked), stored, users, kept.seen.position, seconds)
             return kept

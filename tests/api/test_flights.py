@@ -35,8 +35,10 @@ class Reading:
         self._builds = world.parts.read_models.builds
         self.asked = 0  # of the database
 
-    def begin(self, position: int, go: asyncio.Event) -> "asyncio.Task[Kept | Response]":
-        """A read whose own answer would be of this position; it begins with the next turn of the loop."""
+    def begin(self, position: int, go: asyncio.Event, floor: int = -1) -> "asyncio.Task[Kept | Response]":
+        """A read whose own answer would be of this position; it begins with the next turn of the loop. `floor`: the
+        position that it asks for.
+        """
 
         async def receive() -> dict[str, object]:
             raise AssertionError("a read has no body")
@@ -48,7 +50,8 @@ class Reading:
             request.scope[KEPT] = Kept(b"{}", "application/json", {}, keep)
             return Response()
 
-        request = Request({"type": "http", "method": "GET", "headers": []}, receive, {})
+        headers = {} if floor < 0 else {b"cairn-min-position": to_token(floor).encode()}
+        request = Request({"type": "http", "method": "GET", "headers": list(headers.items())}, receive, headers)
         return asyncio.create_task(self.reads.read(self._route, request, ME, answer))
 
     def wrote(self, position: int) -> None:
@@ -86,6 +89,16 @@ async def test_whoever_asks_the_same_meanwhile_is_answered_by_one_read_which_is_
     assert [await position_of(read) for read in reads] == [5] * 4
     assert reading.asked == 1
     assert reading.kept
+
+
+async def test_who_asks_for_a_position_is_not_answered_by_a_read_that_is_under_way(reading: Reading) -> None:
+    go = asyncio.Event()
+    under_way = reading.begin(5, go)
+    await turns()
+    asks = reading.begin(9, go, floor=9)
+    await turns()
+    go.set()
+    assert [await position_of(under_way), await position_of(asks), reading.asked] == [5, 9, 2]
 
 
 async def test_what_is_kept_of_other_builds_than_are_read_is_not_found(

@@ -1,6 +1,7 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -57,6 +58,41 @@ def test_news_of_an_older_change_leave_a_newer_answer_alone() -> None:
     assert cache.find(FEED, 0.0) is not None
 
 
+def test_news_of_an_older_change_leave_what_a_newer_one_said() -> None:
+    cache = opened()
+    cache.changed([BEN], 12)  # one's own write, say
+    cache.changed([BEN], 11)
+    assert not cache.keep(FEED, answer(11, BEN), 0.0, AT, 0)
+    assert cache.keep(FEED, answer(12, BEN), 0.0, AT, 0)
+
+
+def test_of_changes_the_latest_told_are_remembered_and_the_highest_forgotten_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("api.front.cache._MAX_CHANGES", 2)
+    cache = opened()
+    for user, position in ((ANNA, 1), (BEN, 2), (ANNA, 3), (CARLA, 4)):  # Ben's is forgotten, Anna's was told again
+        cache.changed([user], position)
+    assert cache.keep(FEED, answer(2, BEN), 0.0, AT, 0)
+    assert not cache.keep(FEED, answer(2, ANNA), 0.0, AT, 0)
+    cache.changed([BEN], 20)
+    cache.changed([UUID(int=4)], 5)
+    cache.changed([UUID(int=5)], 6)
+    cache.changed([UUID(int=6)], 7)  # of the forgotten ones, 20 came before lower ones
+    assert not cache.keep(FEED, answer(10, BEN), 0.0, AT, 0)
+
+
+def test_what_is_gone_takes_no_room() -> None:
+    cache = opened()
+    for _ in range(2):  # the second takes the first one's place
+        cache.keep(FEED, answer(1, ANNA), 0.0, AT, 0)
+    cache.changed([ANNA], 2)
+    assert (len(cache), cache.bytes, len(cache._telling)) == (0, 0, 0)
+    cache.keep(FEED, answer(2, ANNA), 0.0, AT, 0)
+    cache.clear()
+    assert (len(cache), cache.bytes, len(cache._telling)) == (0, 0, 0)
+
+
 def test_closed_it_keeps_nothing() -> None:
     cache = ReadCache()
     assert not cache.keep(FEED, answer(1, ANNA), 0.0, AT, 0)
@@ -73,11 +109,14 @@ def test_what_was_begun_before_all_was_made_old_is_not_kept_when_it_comes() -> N
 def test_nothing_is_kept_for_longer_than_a_minute_or_than_the_clock_allows() -> None:
     cache, week = opened(), Asked(ANNA.int, b"/v1/me/summaries", b"")
     cache.keep(FEED, answer(1, ANNA), 0.0, AT, 0)
+    day = Asked(ANNA.int, b"/v1/me/summaries", b"period=day")
     cache.keep(week, answer(1, ANNA, until=AT + timedelta(seconds=5)), 0.0, AT, 0)
+    cache.keep(day, answer(1, ANNA, until=AT + timedelta(hours=9)), 0.0, AT, 0)
     assert cache.find(week, 4.9) is not None
     assert cache.find(week, 5.0) is None
-    assert cache.find(FEED, LIFE_SECONDS - 0.1) is not None
-    assert cache.find(FEED, LIFE_SECONDS) is None
+    for asked in (FEED, day):
+        assert cache.find(asked, LIFE_SECONDS - 0.1) is not None
+        assert cache.find(asked, LIFE_SECONDS) is None
     assert len(cache) == cache.bytes == 0
 
 
@@ -96,10 +135,9 @@ def test_a_very_large_answer_is_not_kept() -> None:
 
 
 def test_an_answer_comes_back_from_where_it_was_stored() -> None:
-    kept = answer(7, ANNA, BEN, body=b'{"a":1}', until=AT)
-    again = kept.stored().kept()
-    assert isinstance(kept.stored(), Stored)
-    assert (again.body, again.about, again.seen, again.until) == (kept.body, kept.about, kept.seen, kept.until)
+    kept = answer(7, ANNA, BEN, body=b'{"a":1}')
+    again = msgspec.msgpack.decode(msgspec.msgpack.encode(kept.stored(AT)), type=Stored).kept()
+    assert (again.body, again.about, again.seen, again.until) == (kept.body, kept.about, kept.seen, AT)
 
 
 def test_lists_that_name_many_count_for_what_they_take() -> None:

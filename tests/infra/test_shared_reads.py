@@ -16,6 +16,7 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from api.front.cache import LIFE_SECONDS
 from infra.embedded.valkey import EmbeddedValkey
 from infra.shared_reads import Changes, SharedReads
 from tests.servers import running, start, stop
@@ -132,6 +133,62 @@ async def test_whoever_cannot_say_what_changed_makes_all_of_it_old(
     assert await one.reads.find(anna, "feed") is None
 
 
+async def test_answers_go_by_themselves_and_levels_outlive_them(one: Process) -> None:
+    anna = uuid4()
+    one.reads.keep(anna, "feed", b"page", [anna], 10, LIFE_SECONDS)
+    assert await one.find(anna, "feed") is not None
+    place, level = one.reads._place(anna, "feed"), f"cairn:level:{{{anna.hex}}}"
+    left = [await one.redis.pttl(key) / 1000 for key in (place, level)]
+    assert 0 < left[0] <= LIFE_SECONDS
+    assert left[1] > 2 * LIFE_SECONDS
+
+
+async def test_what_has_less_than_a_second_to_live_is_not_kept(one: Process) -> None:
+    one.reads.keep(uuid4(), "feed", b"page", [], 10, 0.9)
+    assert not one.reads._writing
+    assert await one.reads.level([]) == -1  # nothing went wrong: Valkey is asked
+
+
+async def test_an_answer_whose_owners_level_is_gone_is_not_there(one: Process) -> None:
+    anna = uuid4()
+    one.reads.keep(anna, "feed", b"page", [anna], 10, 60.0)
+    assert await one.find(anna, "feed") is not None
+    await one.redis.delete(f"cairn:level:{{{anna.hex}}}")
+    assert await one.reads.find(anna, "feed") is None
+
+
+async def test_a_silent_valkey_is_waited_for_once_and_then_left_alone_for_a_while(
+    one: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[object]()
+
+    async def silent(*keys: object) -> None:
+        asked.append(keys)
+        await asyncio.sleep(600)
+
+    monkeypatch.setattr("infra.shared_reads._DEADLINE_SECONDS", 0.01)
+    monkeypatch.setattr("infra.shared_reads._PAUSE_SECONDS", 600.0)
+    monkeypatch.setattr(one.redis, "mget", silent)
+    assert [await one.reads.find(uuid4(), "feed") for _ in range(3)] == [None, None, None]
+    assert len(asked) == 1
+
+
+def test_what_tells_of_changes_does_not_wait_for_a_lost_valkey_page_by_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[object]()
+
+    def refused(*_: object, **__: object) -> None:
+        asked.append(_)
+        raise OSError("refused")
+
+    redis = Redis(port=1, retry=Retry(NoBackoff(), 0))
+    monkeypatch.setattr("infra.shared_reads._PAUSE_SECONDS", 600.0)
+    monkeypatch.setattr(redis, "pipeline", refused)
+    changes = Changes(redis)
+    for position in range(3):
+        changes.tell([uuid4()], position)
+    assert len(asked) == 1
+
+
 async def test_an_answer_from_before_all_was_made_old_is_not_there_after_it(one: Process) -> None:
     anna = uuid4()
     one.reads.keep(anna, "feed", b"page", [anna], 10, 60.0)
@@ -212,6 +269,8 @@ async def test_while_valkey_is_away_nothing_is_kept_and_nothing_fails(tmp_path: 
     process = start(server)
     api = await Process(server.url).ready()
     changes, anna = told(server.url), uuid4()
+    while (await asyncio.wait_for(api.news.get(), 20))[0]:  # what it said first
+        pass
     stop(server, process)
     while api.open.is_set():
         await asyncio.sleep(0.02)
@@ -227,7 +286,7 @@ async def test_while_valkey_is_away_nothing_is_kept_and_nothing_fails(tmp_path: 
             if not api.news.empty():
                 break
             await asyncio.sleep(0.05)
-        assert (await api.news.get())[0] == []
+        assert api.news.get_nowait()[0] == []
         await api.close()
 
 
