@@ -66,7 +66,8 @@ def _sessions(data: bytes, found: Walk, records: Messages, sessions: Messages) -
         columns[Column.POWER] = _developer_power(found.of(data, profile.FIELD_DESCRIPTION), records)
     totals, made = {name: sessions.column(*fields) for name, fields in profile.TOTALS.items()}, []
     order = _as_they_happened(starts) if len(sessions) else np.zeros(1, np.int64)
-    columns[Column.DISTANCE] = _from_each_start(columns[Column.DISTANCE], owner, order)
+    told_m = totals["distance_m"] if len(sessions) else np.full(1, np.nan)
+    columns[Column.DISTANCE] = _from_each_start(columns[Column.DISTANCE], owner, order, told_m)
     for index in order:
         mine = owner == index
         made.append(
@@ -100,15 +101,25 @@ def _owners(times: FloatColumn, starts: FloatColumn) -> NDArray[np.int64]:
     return order[place].astype(np.int64)
 
 
-def _from_each_start(distance: FloatColumn, owner: NDArray[np.int64], order: NDArray[np.int64]) -> FloatColumn:
-    """The distance of each session from 0 at its first record, where it goes on from that of the one before."""
-    counted, reached = distance.copy(), 0.0
+def _from_each_start(
+    distance: FloatColumn, owner: NDArray[np.int64], order: NDArray[np.int64], told_m: FloatColumn
+) -> FloatColumn:
+    """The distance of each session from 0 at its start, where it goes on from that of the one before.
+
+    It starts where the totals of those before end, if that is between the records around it, else at its first record.
+    """
+    counted, reached, start = distance.copy(), 0.0, 0.0
     for index in order:
         mine = np.flatnonzero((owner == index) & ~np.isnan(distance))
         if len(mine):
+            first = float(distance[mine[0]])
             if 0 < reached <= distance[mine].min():
-                counted[mine] -= distance[mine[0]]
+                start = start if reached <= start <= first else first
+                counted[mine] -= start
+            else:
+                start = 0.0
             reached = float(distance[mine[-1]])
+        start = round(start + float(told_m[index]), DECIMALS[Column.DISTANCE])
     return np.round(counted, DECIMALS[Column.DISTANCE])
 
 

@@ -124,6 +124,40 @@ def test_a_later_session_s_distance_that_goes_on_from_the_one_before_is_counted_
     assert begun_anew.columns[Column.DISTANCE].tolist() == [6, 9, 12, 15, 18]
 
 
+@pytest.mark.parametrize(
+    ("swim_m", "ride_m", "ridden", "run"),
+    [
+        (28, 15, [2, 5, 8, 11, 14], [2, 5, 8]),
+        (27, 15, [3, 6, 9, 12, 15], [3, 6, 9]),
+        (30, 12, [0, 3, 6, 9, 12], [3, 6, 9]),
+        (26, 15, [0, 3, 6, 9, 12], [0, 3, 6]),  # less than the channel had already
+        (31, 13, [0, 3, 6, 9, 12], [2, 5, 8]),  # more than it had at the next one's start
+    ],
+)
+def test_a_later_session_begins_where_the_totals_of_those_before_end(
+    swim_m: int, ride_m: int, ridden: list[float], run: list[float]
+) -> None:
+    legs = session(BEGIN, 10, swim_m, sport=5), session(BEGIN + 10, 5, ride_m, sport=2), session(BEGIN + 15, 3, 9)
+    _, later, last = parse(fit_file(records(18), *legs)).sessions
+    assert [leg.columns[Column.DISTANCE].tolist() for leg in (later, last)] == [ridden, run]
+
+
+def test_after_a_session_without_a_total_the_next_begins_at_its_first_record() -> None:
+    fields = [(253, U32), (2, U32), (5, 0x00)]
+    swim = define(1, 18, fields) + data(1, fields, BEGIN + 10, BEGIN, 5)
+    ride, run = session(BEGIN + 10, 5, 13, sport=2), session(BEGIN + 15, 3, 9)
+    _, later, last = parse(fit_file(records(18), swim, ride, run)).sessions
+    assert later.columns[Column.DISTANCE].tolist() == [0, 3, 6, 9, 12]
+    assert last.columns[Column.DISTANCE].tolist() == [2, 5, 8]
+
+
+def test_a_session_without_records_is_a_part_of_the_way_to_the_next() -> None:
+    ridden = [data(0, RECORD, BEGIN + 12 + i, 120, 3600 + 300 * i) for i in range(3)]
+    legs = session(BEGIN, 10, 28, sport=5), session(BEGIN + 10, 2, 4, sport=3), session(BEGIN + 12, 3, 10, sport=2)
+    _, _, ride = parse(fit_file(records(10), define(0, 20, RECORD), *ridden, *legs)).sessions
+    assert ride.columns[Column.DISTANCE].tolist() == [4, 7, 10]
+
+
 def test_of_two_session_messages_with_the_same_start_the_later_one_counts() -> None:
     early, late = session(BEGIN, 5, 12), session(BEGIN, 10, 27)
     (only,) = parse(fit_file(records(10), early, late)).sessions
