@@ -58,10 +58,21 @@ async def export_fit(
     get 404, also those who may see the activity. 409 `export-needs-times` without times.
     """
     card, session = await _own(services, fresh, user_id, ActivityId(activity_id), ExportNeedsTimes)
-    calories_kcal = card.measured.calories_kcal
-    totals = Totals(card.distance_m, card.elapsed_s, card.moving_s, calories_kcal, card.utc_offset_s)
-    body = await asyncio.to_thread(services.write_fit, session, totals)
+    body = await asyncio.to_thread(services.write_fit, session, _totals(card))
     return _file(request, body, _FIT, file_name(card, "fit"), fresh)
+
+
+def _totals(card: Card) -> Totals:
+    return Totals(
+        distance_m=card.distance_m,
+        elapsed_s=card.elapsed_s,
+        moving_s=card.moving_s,
+        calories_kcal=card.measured.calories_kcal,
+        utc_offset_s=card.utc_offset_s,
+        elevation_gain_m=card.elevation_gain_m or None,  # 0 stands there too where nobody knows
+        avg_heart_rate_bpm=card.measured.avg_heart_rate_bpm,
+        max_heart_rate_bpm=card.measured.max_heart_rate_bpm,
+    )
 
 
 async def _own(

@@ -19,6 +19,9 @@ class Totals(Struct, frozen=True):
     moving_s: float
     calories_kcal: float | None = None
     utc_offset_s: int | None = None
+    elevation_gain_m: float | None = None
+    avg_heart_rate_bpm: float | None = None
+    max_heart_rate_bpm: float | None = None
 
 
 class ExportNeedsTimes(DomainError):

@@ -86,7 +86,7 @@ def write_fit(session: Session, totals: Totals | None = None) -> bytes:
             _records(session, (begin + seconds).tolist(), [(at, begin + int(seconds[at])) for at in session.breaks]),
             _event(end, profile.TIMER_STOPS[1]),
             _message(profile.LAP, [*sums, (_Out(254, _U16), 0)]),
-            _message(profile.SESSION, [*sums, (_Out(5, _ENUM), sport), (_Out(26, _U16), 1), *_calories(told)]),
+            _message(profile.SESSION, [*sums, (_Out(5, _ENUM), sport), (_Out(26, _U16), 1), *_of_session(told)]),
             _message(profile.ACTIVITY, [*_local(end, told), (_Out(0, _U32), timer), (_Out(1, _U16), 1)]),
         ]
     )
@@ -95,8 +95,15 @@ def write_fit(session: Session, totals: Totals | None = None) -> bytes:
     return head + body + struct.pack("<H", arc(head + body))
 
 
-def _calories(told: Totals) -> list[tuple[_Out, int]]:
-    return [] if told.calories_kcal is None else [(_Out(11, _U16), round(told.calories_kcal))]
+def _of_session(told: Totals) -> list[tuple[_Out, int]]:
+    """What the session says besides the lap's sums, as far as it is known: to whole calories, beats and metres."""
+    known = (
+        (_Out(11, _U16), told.calories_kcal),
+        (_Out(16, _U8), told.avg_heart_rate_bpm),
+        (_Out(17, _U8), told.max_heart_rate_bpm),
+        (_Out(22, _U16), told.elevation_gain_m),
+    )
+    return [(out, round(value)) for out, value in known if value is not None]
 
 
 def _local(at: int, told: Totals) -> list[tuple[_Out, int]]:

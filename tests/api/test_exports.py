@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -105,6 +106,25 @@ async def test_a_fit_is_of_the_runner_s_own_day(world: World, anna: Runner) -> N
     seen = await other.get(f"/activities/{again}", after=position)
     assert (told["utc_offset_s"], told["calories_kcal"]) == (-11 * 3600, 300)
     assert [seen[name] for name in ("utc_offset_s", "calories_kcal")] == [-11 * 3600, 300]
+
+
+async def test_a_fit_says_what_only_the_device_told(world: World, anna: Runner) -> None:
+    bare = replace(session(85), columns={Column.T: np.arange(1_501.0)})
+    watch = Totals(3_000.0, 1_500.0, 900.0, elevation_gain_m=250, avg_heart_rate_bpm=151, max_heart_rate_bpm=172)
+    position = await anna.run(write_fit(bare, watch), first := uuid4())
+    await anna.get(f"/activities/{first}", after=position)
+    file = (await anna("GET", f"/activities/{first}/export.fit")).content
+    other = await world.runner("Other")
+    seen = await other.get(f"/activities/{(again := uuid4())}", after=await other.run(file, again))
+    said = [seen[name] for name in ("elevation_gain_m", "avg_heart_rate_bpm", "max_heart_rate_bpm")]
+    assert said == [250, 151, 172]
+
+
+async def test_a_fit_says_no_climb_where_nobody_knows_of_one(anna: Runner) -> None:
+    bare = replace(session(86), columns={Column.T: np.arange(1_501.0)})
+    position = await anna.run(write_fit(bare, Totals(3_000.0, 1_500.0, 900.0)), activity_id := uuid4())
+    answer = await anna.later(f"/activities/{activity_id}/export.fit", position)
+    assert parse(answer.content).sessions[0].device.ascent_m is None
 
 
 @pytest.mark.parametrize("file", ["export.gpx", "export.fit"])

@@ -181,6 +181,17 @@ def test_a_fit_says_calories_and_what_clocks_showed(utc_offset_s: int | None) ->
     assert recording.sessions[0].device.calories_kcal == 445
 
 
+def test_a_fit_says_the_climb_and_the_heart_rate_that_only_the_device_told() -> None:
+    bare = replace(session(), columns={Column.T: np.arange(1_501.0)})
+    told = Totals(3_000, 1_500, 900, elevation_gain_m=250.4, avg_heart_rate_bpm=151.0, max_heart_rate_bpm=171.6)
+    content = write_fit(bare, told)
+    said = walk(content).of(content, profile.SESSION)
+    assert [said.column(profile.Field(number)).tolist() for number in (16, 17, 22)] == [[151], [172], [250]]
+    found = analyse(reread(content))
+    assert found.elevation_gain_m == 250
+    assert (found.measured.avg_heart_rate_bpm, found.measured.max_heart_rate_bpm) == (151, 172)
+
+
 def _activity(content: bytes) -> SessionRead:
     (only,) = read(content).sessions
     return only
