@@ -55,7 +55,7 @@ class ActivityCard(Struct, frozen=True, kw_only=True):
 
 
 class Split(Struct, frozen=True, omit_defaults=True):
-    """One kilometre or mile; the last one is what is left."""
+    """One kilometre or mile; the last one is what is left, with less than a metre in the one before."""
 
     distance_m: float
     elapsed_s: float

@@ -31,7 +31,7 @@ _SHORTEST_M: Final = 1.0  # what is left after the last mark, to be a split
 
 
 class Split(Struct, frozen=True, omit_defaults=True):
-    """One kilometre or mile; the last one is what is left."""
+    """One kilometre or mile; the last one is what is left, with less than a metre in the one before."""
 
     distance_m: float
     elapsed_s: float
@@ -52,15 +52,18 @@ class Sums:
 
 
 def splits(sums: Sums, length_m: float) -> Sequence[Split]:
-    """Stretches of this length from the start, cut between points by interpolation, and the rest."""
+    """Stretches of this length from the start, cut between points by interpolation, and the rest to the last point:
+    who came to stand there stood in that one.
+    """
     if len(sums.t) < 2 or sums.t[-1] <= 0 or sums.distance[-1] <= 0:
         return []
     total = float(sums.distance[-1])
     if total / length_m > _MOST_SPLITS:
         return []
-    marks = np.append(np.arange(0.0, total, length_m), total)
-    at = _reached(marks, sums.distance)
-    points = np.arange(len(sums.t))
+    marks = np.arange(0.0, total, length_m)
+    marks = np.append(marks[marks <= total - _SHORTEST_M], total)
+    at, points = _reached(marks, sums.distance), np.arange(len(sums.t))
+    at[-1] = points[-1]
     t, moved, climbed = (np.interp(at, points, column) for column in (sums.t, sums.moved, sums.climbed))
     rows = zip(*(np.diff(column).tolist() for column in (marks, t, moved, climbed)), strict=True)
     return [
@@ -72,7 +75,6 @@ def splits(sums: Sums, length_m: float) -> Sequence[Split]:
             avg_heart_rate_bpm=heart_rate,
         )
         for (distance, elapsed, moving, gain), heart_rate in zip(rows, _means(sums.heart_rate, at), strict=True)
-        if distance >= _SHORTEST_M
     ]
 
 

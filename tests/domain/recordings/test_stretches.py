@@ -34,6 +34,38 @@ def test_miles_and_kilometres_add_up_alike() -> None:
         assert sum(split.distance_m for split in splits(sums(seconds(601), STEADY), length)) == pytest.approx(2_400)
 
 
+@pytest.mark.parametrize(("total_m", "lengths"), [(2_050, [1_000, 1_000, 50]), (2_001, [1_000, 1_000, 1])])
+def test_what_is_left_is_a_split_from_a_metre_on(total_m: float, lengths: list[float]) -> None:
+    found = splits(sums(seconds(501), np.linspace(0, total_m, 501)), KILOMETRE_M)
+    assert [split.distance_m for split in found] == lengths
+    assert sum(split.elapsed_s for split in found) == pytest.approx(500, abs=0.002)
+
+
+@pytest.mark.parametrize(("total_m", "last_m"), [(2_000.9, 1_000.9), (1_999.9, 999.9), (2_000, 1_000)])
+def test_less_than_a_metre_that_is_left_is_in_the_split_before(total_m: float, last_m: float) -> None:
+    found = splits(sums(seconds(501), np.linspace(0, total_m, 501)), KILOMETRE_M)
+    assert [split.distance_m for split in found] == [1_000, last_m]
+    assert sum(split.elapsed_s for split in found) == pytest.approx(500, abs=0.002)
+
+
+def test_less_than_a_metre_has_no_split() -> None:
+    assert splits(sums(seconds(501), np.linspace(0, 0.9, 501)), KILOMETRE_M) == []
+
+
+@pytest.mark.parametrize("total_m", [2_400, 2_000, 2_000.4])
+def test_who_stands_at_the_start_and_at_the_end_does_so_in_the_first_split_and_in_the_last(total_m: float) -> None:
+    t = seconds(701)
+    distance = np.interp(t, [0, 30, 630, 700], [0, 0, total_m, total_m])
+    moved = np.minimum(t, 650)
+    rate = np.where(t <= 630, 150.0, 90.0)
+    found = splits(Sums(t, distance, moved, climbed=t, heart_rate=rate), KILOMETRE_M)
+    assert found[0].elapsed_s == pytest.approx(30 + 600 * 1_000 / total_m)
+    assert sum(split.elapsed_s for split in found) == pytest.approx(700)
+    assert sum(split.moving_s for split in found) == pytest.approx(650)
+    assert sum(split.elevation_gain_m for split in found) == pytest.approx(700, abs=0.2)
+    assert 90 < (found[-1].avg_heart_rate_bpm or 0) < 150
+
+
 def test_a_standing_minute_belongs_to_the_split_it_ends() -> None:
     distance = np.interp(seconds(661), [0, 250, 310, 660], [0, 1_000, 1_000, 2_400])
     assert [split.elapsed_s for split in splits(sums(seconds(661), distance), KILOMETRE_M)][:2] == [250, 310]
