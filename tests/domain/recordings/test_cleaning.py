@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from pyproj import Geod
 
 from domain.measures import Sport
-from domain.recordings.cleaning import clean, step_lengths
+from domain.recordings.cleaning import clean, step_lengths, too_fast
 from tests.domain.recordings.tracks import NAN, made, seconds
 
 LATITUDES, LONGITUDES = st.floats(-89, 89), st.floats(-180, 180)
@@ -75,6 +75,29 @@ def test_a_position_far_off_beside_the_first_or_last_takes_it_not_along(far_off:
     places = 3.0 * seconds(50)
     places[far_off] = 1_000_000
     assert np.flatnonzero(np.isnan(clean(made(seconds(50), places_m=places)).lon)).tolist() == [far_off]
+
+
+@pytest.mark.parametrize("far_off", [[20, 21], [20, 21, 22], [0, 1], [0, 1, 2], [48, 49], [47, 48, 49]])
+def test_neighbours_that_are_all_far_off_are_all_left_out(far_off: list[int]) -> None:
+    places = 3.0 * seconds(50)
+    places[far_off] = 1_000_000 * np.array([1, -1, 2])[: len(far_off)]
+    track = clean(made(seconds(50), places_m=places))
+    assert np.flatnonzero(np.isnan(track.lon)).tolist() == far_off
+    assert track.outliers == len(far_off)
+
+
+@pytest.mark.parametrize(("far_off", "outliers"), [([4, 14, 24, 34, 44], 5), ([4, 12, 20, 28, 36, 44], 0)])
+def test_over_a_tenth_of_the_positions_are_no_outliers(far_off: list[int], outliers: int) -> None:
+    places = 3.0 * seconds(50)
+    places[far_off] = 1_000_000
+    assert clean(made(seconds(50), places_m=places)).outliers == outliers
+
+
+@pytest.mark.parametrize("sport", Sport)
+def test_every_sport_has_its_highest_speed(sport: Sport) -> None:
+    limits = {Sport.RUNNING: 12.5, Sport.WALKING: 12.5, Sport.HIKING: 12.5, Sport.SWIMMING: 5.0}
+    metres = limits.get(sport, 40.0) + np.array([-0.01, 0.01])
+    assert too_fast(np.ones(2), metres, sport).tolist() == [False, True]
 
 
 def test_a_position_that_follows_others_without_times_is_no_first_one() -> None:

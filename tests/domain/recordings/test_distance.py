@@ -41,6 +41,41 @@ def test_a_channel_that_cannot_be_is_passed_over(channel: np.ndarray) -> None:
     assert found.total_m == pytest.approx(3_000)
 
 
+@pytest.mark.parametrize(
+    ("fall_m", "source", "total_m"), [(55, DistanceSource.RECORDED, 2_945), (65, DistanceSource.POSITIONS, 3_000)]
+)
+def test_a_channel_that_falls_by_over_a_fiftieth_of_its_way_counts_something_else(
+    fall_m: float, source: DistanceSource, total_m: float
+) -> None:
+    found = measured(made(T, places_m=3 * T, distance_m=np.where(T > 500, 3 * T - fall_m, 3 * T)))
+    assert found.source is source
+    assert found.total_m == pytest.approx(total_m)
+
+
+def test_the_distance_never_falls_and_ends_at_the_highest() -> None:
+    channel = 3 * T
+    channel[-2:] -= 8
+    found = measured(made(T, distance_m=channel))
+    assert (np.diff(found.column) >= 0).all()
+    assert found.total_m == 2_994
+
+
+@pytest.mark.parametrize(
+    ("first_m", "last_m", "expected_m"),
+    [(99, 900, 900), (101, 900, 799), (500, 1_500, 1_000), (290, 3_000, 3_000), (310, 3_000, 2_690)],
+)
+def test_a_channel_that_begins_beyond_100_m_and_a_tenth_of_its_end_counts_on(
+    first_m: float, last_m: float, expected_m: float
+) -> None:
+    assert measured(made(T, distance_m=np.linspace(first_m, last_m, len(T)))).total_m == pytest.approx(expected_m)
+
+
+def test_a_channel_that_counts_on_and_misses_its_first_points_is_passed_over() -> None:
+    found = measured(made(T, places_m=3 * T, distance_m=np.where(T < 100, NAN, 40_000 + 3 * T)))
+    assert found.source is DistanceSource.POSITIONS
+    assert found.total_m == pytest.approx(3_000)
+
+
 def test_a_channel_that_counts_on_from_an_earlier_session_starts_at_nothing() -> None:
     assert measured(made(T, distance_m=40_000 + 3 * T)).total_m == pytest.approx(3_000)
 
@@ -163,6 +198,27 @@ def test_a_channel_says_itself_what_of_a_gap_counts() -> None:
 def test_what_a_channel_adds_at_once_after_a_tunnel_is_no_leap() -> None:
     channel = np.where(T > 500, 3 * T + 60, 3 * T)
     assert measured(made(T, distance_m=channel)).total_m == pytest.approx(3_060)
+
+
+@pytest.mark.parametrize(("added_m", "leaps", "total_m"), [(121, 0, 3_121), (123, 1, 2_997)])
+def test_a_channel_adds_at_once_what_can_be_run_in_ten_seconds(added_m: float, leaps: int, total_m: float) -> None:
+    found = measured(made(T, distance_m=np.where(T > 500, 3 * T + added_m, 3 * T)))
+    assert found.leaps == leaps
+    assert found.total_m == pytest.approx(total_m)
+
+
+@pytest.mark.parametrize(("every", "leaps", "total_m"), [(11, 90, 2_730), (9, 0, 4_221)])
+def test_when_over_a_tenth_of_the_steps_are_too_fast_the_way_was_made(every: int, leaps: int, total_m: float) -> None:
+    places = np.cumsum(np.where(T == 0, 0, np.where(T % every == 0, 14, 3)))
+    found = measured(made(T, places_m=places))
+    assert (found.leaps, found.fast) == (leaps, leaps == 0)
+    assert found.total_m == pytest.approx(total_m)
+
+
+def test_a_descent_on_skis_has_no_leaps() -> None:
+    found = measured(made(T, places_m=25 * T, sport=Sport.SKIING))
+    assert (found.leaps, found.fast) == (0, False)
+    assert found.total_m == pytest.approx(25_000)
 
 
 def test_a_ride_called_a_run_keeps_its_way_and_is_too_fast() -> None:

@@ -27,6 +27,25 @@ def test_standing_is_not_moving() -> None:
     assert moved(made(seconds(261), distance_m=run_with_a_stand())) == pytest.approx(200, abs=8)
 
 
+@pytest.mark.parametrize(
+    ("sport", "mps", "expected_s"),
+    [(Sport.CYCLING, 0.9, 600), (Sport.CYCLING, 1.1, 720), (Sport.RUNNING, 0.4, 600), (Sport.RUNNING, 0.6, 720)],
+)
+def test_what_is_standing_on_a_bicycle_is_moving_on_foot(sport: Sport, mps: float, expected_s: float) -> None:
+    reached = np.interp(seconds(721), [0, 300, 420, 720], [0, 2_400, 2_400 + 120 * mps, 4_800 + 120 * mps])
+    assert moved(made(seconds(721), distance_m=reached, sport=sport)) == pytest.approx(expected_s, abs=10)
+
+
+def test_a_slow_walk_is_moving_from_its_first_second_to_its_last() -> None:
+    assert moved(made(seconds(601), distance_m=0.8 * seconds(601), sport=Sport.WALKING)) == 600
+
+
+def test_a_stop_of_the_timer_is_not_moving_however_short() -> None:
+    t = np.concatenate([seconds(100), 107 + seconds(100)])
+    distance = 3 * np.concatenate([seconds(100), 99 + 1 / 3 + seconds(100)])
+    assert moved(made(t, distance_m=distance, breaks=(100,))) == 198
+
+
 def test_standing_with_the_noise_of_gps_is_not_moving() -> None:
     noise = np.random.default_rng(1).normal(0, 0.1, 261).cumsum() * 0.3
     assert moved(made(seconds(261), places_m=run_with_a_stand() + noise)) == pytest.approx(200, abs=20)

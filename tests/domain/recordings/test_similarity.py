@@ -71,6 +71,15 @@ def test_two_runners_of_one_account_at_one_time_are_two() -> None:
     assert not same_run(span_of(one), path_of(one), span_of(other), path_of(other, east_m=5_000))
 
 
+@pytest.mark.parametrize(("share", "expected"), [(0.5, False), (0.75, False), (0.85, True)])
+def test_two_who_ran_together_for_a_part_of_the_way_are_two(share: float, *, expected: bool) -> None:
+    run = session(1)
+    t, lon = run.columns[Column.T], run.columns[Column.LON]
+    parted = np.where(t > share * t[-1], lon + 400 / 67_800, lon)
+    other = Path.of(t, run.columns[Column.LAT], parted)
+    assert same_run(span_of(run), path_of(run), span_of(run), other) is expected
+
+
 def test_a_part_of_a_run_counts_by_itself() -> None:
     whole, part = session(1, kilometres=10), session(1, kilometres=3)
     assert not same_run(span_of(whole), path_of(whole), span_of(part), path_of(part))

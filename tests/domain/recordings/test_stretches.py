@@ -115,6 +115,21 @@ def test_the_rests_between_intervals_count_in_none(pace: float, count: int) -> N
     assert (effort.name, effort.elapsed_s) == ("400 m", count)
 
 
+def test_each_standard_distance_has_its_length() -> None:
+    t = seconds(14_335)
+    found = best_efforts(clean(made(t, distance_m=3 * t)), 3 * t, FASTEST)
+    assert [(effort.name, effort.distance_m, effort.elapsed_s) for effort in found] == [
+        ("400 m", 400, 133.33),
+        ("1/2 mile", 804.672, 268.22),
+        ("1 km", 1_000, 333.33),
+        ("1 mile", 1_609.344, 536.45),
+        ("5 km", 5_000, 1_666.67),
+        ("10 km", 10_000, 3_333.33),
+        ("half marathon", 21_097.5, 7_032.5),
+        ("marathon", 42_195, 14_065),
+    ]
+
+
 @given(
     steps=st.lists(st.tuples(st.integers(0, 6), st.integers(1, 40)), min_size=10, max_size=25).filter(
         lambda steps: sum(pace * count for pace, count in steps) >= 400
