@@ -34,7 +34,10 @@ def test_records_become_columns_with_the_session_s_totals() -> None:
     [
         (1, 0, Sport.RUNNING),
         (4, 1, Sport.RUNNING),  # on a treadmill
+        (4, 45, Sport.RUNNING),
+        (4, 5, Sport.CYCLING),
         (4, 6, Sport.CYCLING),
+        (4, 27, Sport.WALKING),
         (4, 14, Sport.ROWING),
         (4, 15, Sport.FITNESS),  # an elliptical
         (14, 0, Sport.SKIING),
@@ -62,6 +65,32 @@ def test_compressed_timestamps_count_on_from_the_last_whole_one_and_roll_over() 
     later = b"".join(data(1, fields, 101, header=0x80 | 1 << 5 | stamp) for stamp in stamps)
     recording = parse(fit_file(define(0, 20, RECORD), first, define(1, 20, fields), later))
     assert recording.sessions[0].columns[Column.T].tolist() == [0, 1, 20, 40]
+
+
+def test_compressed_timestamps_count_on_over_a_record_without_a_time() -> None:
+    fields = [(3, U8)]
+    first, timeless = (data(0, RECORD, at, 100, 0) for at in (BEGIN, 0xFFFFFFFF))
+    later = [data(1, fields, 101, header=0x80 | 1 << 5 | (BEGIN + second) & 0x1F) for second in (1, 20)]
+    recording = parse(fit_file(define(0, 20, RECORD), first, define(1, 20, fields), later[0], timeless, later[1]))
+    np.testing.assert_array_equal(recording.sessions[0].columns[Column.T], [0, 1, np.nan, 20])
+
+
+def test_a_packed_distance_counts_from_nothing_and_rolls_over() -> None:
+    definition = struct.pack("<BBBHB", 0x40, 0, 0, 20, 2) + bytes([253, 4, U32, 8, 3, 0x0D])
+    sixteenths = (160, 2_208, 4_095, 160, 2_208)  # of a metre, in twelve bits; 250 hundredths of a metre a second
+    packed = [
+        struct.pack("<I", BEGIN + i) + (250 | raw << 12).to_bytes(3, "little") for i, raw in enumerate(sixteenths)
+    ]
+    missing = struct.pack("<I", BEGIN + 5) + b"\xff\xff\xff"
+    columns = parse(fit_file(definition, *(b"\0" + row for row in (*packed, missing)))).sessions[0].columns
+    np.testing.assert_array_equal(columns[Column.DISTANCE], [10, 138, 255.94, 266, 394, np.nan])
+    np.testing.assert_array_equal(columns[Column.SPEED], [2.5] * 5 + [np.nan])
+
+
+def test_the_session_s_mean_and_highest_heart_rate_are_told_apart() -> None:
+    fields = [(253, U32), (2, U32), (16, U8), (17, U8)]
+    (only,) = parse(fit_file(records(5), define(1, 18, fields), data(1, fields, BEGIN + 4, BEGIN, 150, 180))).sessions
+    assert (only.device.avg_heart_rate_bpm, only.device.max_heart_rate_bpm) == (150, 180)
 
 
 def test_an_invalid_value_is_missing() -> None:
@@ -140,6 +169,13 @@ def test_a_later_session_begins_where_the_totals_of_those_before_end(
     legs = session(BEGIN, 10, swim_m, sport=5), session(BEGIN + 10, 5, ride_m, sport=2), session(BEGIN + 15, 3, 9)
     _, later, last = parse(fit_file(records(18), *legs)).sessions
     assert [leg.columns[Column.DISTANCE].tolist() for leg in (later, last)] == [ridden, run]
+
+
+def test_after_a_session_that_counted_anew_the_next_begins_where_its_total_ends() -> None:
+    late = [data(0, RECORD, BEGIN + 10 + i, 120, 600 + 300 * i) for i in range(8)]
+    legs = session(BEGIN, 10, 28, sport=5), session(BEGIN + 10, 5, 19, sport=2), session(BEGIN + 15, 3, 8)
+    *_, run = parse(fit_file(records(10), define(0, 20, RECORD), *late, *legs)).sessions
+    assert run.columns[Column.DISTANCE].tolist() == [2, 5, 8]
 
 
 def test_after_a_session_without_a_total_the_next_begins_at_its_first_record() -> None:
