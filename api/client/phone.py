@@ -35,7 +35,7 @@ class Phone:
         self.outbox = Outbox(self._file)
         self.replica = Replica(self._file)
         self.answers = Answers(self._cache)
-        self.device_id = UUID(self._kept("device") or self._keep("device", str(uuid4())))
+        self.device_id = self._own_id()
 
     def close(self) -> None:
         """Close the files."""
@@ -60,13 +60,19 @@ class Phone:
         self.replica.forget(user_id)
         self._keep("session", "{}")
 
+    def _own_id(self) -> UUID:
+        """The device's, made once, also by two processes that start at once: the second one takes the first's."""
+        if (kept := self._kept("device")) is None:
+            self._file.execute("INSERT OR IGNORE INTO kept VALUES ('device', ?)", (str(uuid4()),))
+            kept = self._kept("device")
+        return UUID(kept)
+
     def _kept(self, name: str) -> str | None:
         row = self._file.execute("SELECT value FROM kept WHERE name = ?", (name,)).fetchone()
         return None if row is None else str(row[0])
 
-    def _keep(self, name: str, value: str) -> str:
+    def _keep(self, name: str, value: str) -> None:
         self._file.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (name, value))
-        return value
 
 
 def _is_sound(path: Path) -> bool:

@@ -104,6 +104,18 @@ async def test_a_full_phone_reads_on_and_says_that_it_keeps_nothing() -> None:
             phone.outbox.add_recording(USER, b"a run")
 
 
+def test_two_processes_that_start_at_once_are_one_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    others: list[UUID] = []
+
+    def made_meanwhile() -> UUID:
+        monkeypatch.undo()
+        others.append(Phone(tmp_path).device_id)
+        return uuid4()
+
+    monkeypatch.setattr("api.client.phone.uuid4", made_meanwhile)
+    assert [Phone(tmp_path).device_id] == others == [Phone(tmp_path).device_id]
+
+
 async def test_two_processes_of_one_app_share_a_session(tmp_path: Path) -> None:
     signed_in(tmp_path)
     valid, refreshes = "new", 0
