@@ -328,6 +328,8 @@ class Client:
         at_most = _REFRESH_PAUSE if is_renewal else math.inf
         try:
             answer = await fetch(self._http, request)
+        except httpx.LocalProtocolError:  # it cannot be sent as it is: no other try would be, and no other call suffers
+            raise
         except httpx.RequestError as error:
             broke = isinstance(error, httpx.TransportError)  # else somebody's page
             stood = broke and not isinstance(error, httpx.ConnectError | httpx.TimeoutException)

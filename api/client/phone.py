@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-from api.client.answers import Answers
+from api.client.answers import DAMAGED, Answers
 from api.client.outbox import Outbox
 from api.client.replica import Replica
 
@@ -27,14 +27,9 @@ class Phone:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # the session is in there
         self._file = _opened(folder and folder / "app.sqlite", synchronous="FULL")
         self._file.execute(_KEPT)
-        cache = folder and folder / "answers.sqlite"  # asked for again when it is lost
-        if cache is not None and not _is_sound(cache):
-            for part in ("", "-wal", "-shm"):
-                cache.with_name(cache.name + part).unlink(missing_ok=True)
-        self._cache = _opened(cache, synchronous="OFF")
         self.outbox = Outbox(self._file)
         self.replica = Replica(self._file)
-        self.answers = Answers(self._cache)
+        self._cache, self.answers = _answers(folder and folder / "answers.sqlite")
         self.device_id = self._own_id()
 
     def close(self) -> None:
@@ -75,13 +70,34 @@ class Phone:
         self._file.execute("INSERT OR REPLACE INTO kept VALUES (?, ?)", (name, value))
 
 
+def _answers(path: Path | None) -> tuple[sqlite3.Connection, Answers]:
+    """What the app has seen, with its file; begun anew where that is damaged: it is asked for again."""
+    if path is not None and not _is_sound(path):
+        _remove(path)
+    cache = _opened(path, synchronous="OFF")
+    try:
+        return cache, Answers(cache)
+    except DAMAGED:  # sound, but for the names of its tables and columns
+        cache.close()
+        if path is None:
+            raise
+    _remove(path)
+    cache = _opened(path, synchronous="OFF")
+    return cache, Answers(cache)
+
+
 def _is_sound(path: Path) -> bool:
     """Whether it can be read: without `synchronous`, a phone that dies may leave it half written."""
     with closing(sqlite3.connect(path)) as file:
         try:
             return bool(file.execute("PRAGMA quick_check").fetchone() == ("ok",))
-        except sqlite3.DatabaseError:
+        except DAMAGED:
             return False
+
+
+def _remove(path: Path) -> None:
+    for part in ("", "-wal", "-shm"):
+        path.with_name(path.name + part).unlink(missing_ok=True)
 
 
 def _opened(path: Path | None, *, synchronous: str) -> sqlite3.Connection:

@@ -13,6 +13,7 @@ import pytest
 
 from api.client import Client, Pacing, Phone, Refused, Unreachable, sync
 from api.client.wire import connect, fetch
+from tests.network import Answer, network
 
 SOON = Pacing(first_seconds=0.01, longest_seconds=0.02)
 USER = uuid4()
@@ -216,3 +217,10 @@ async def test_headers_that_cannot_be_sent_back_are_left_out() -> None:
     async with client_of(lambda _: httpx.Response(200, headers=headers, json={"a": 1})) as client:
         for _ in range(2):
             assert await client.me() == {"a": 1}
+
+
+async def test_what_cannot_be_sent_is_told_and_is_no_silence() -> None:
+    async with network(lambda _: Answer(204, b"")) as (url, asked), Client(url, name="app/1\nX: y") as client:
+        with pytest.raises(httpx.LocalProtocolError):
+            await client.command("PUT", "/me/goals/1", b"{}", "")
+        assert (client._pacer.is_well, asked) == (True, [])

@@ -20,7 +20,7 @@ TOKENS = {"user_id": str(USER), "access_token": "access", "refresh_token": "refr
 NEW = {**TOKENS, "access_token": "new", "refresh_token": "newer"}
 
 
-def signed_in(folder: Path) -> Phone:
+def signed_in(folder: Path | None = None) -> Phone:
     phone = Phone(folder)
     phone.keep_session(TOKENS)
     return phone
@@ -56,6 +56,65 @@ def test_damaged_answers_are_begun_anew_and_nothing_else_is_lost(tmp_path: Path,
     assert again.answers.find(USER, "/0") is None
     assert (again.session(), kept and kept.entity) == (TOKENS, f"/activities/{run}")
     again.close()
+
+
+@pytest.mark.parametrize(("name", "broken"), [(b"body", b"bodx"), (b"STRICT", b"STRIC\xd4")], ids=["column", "no text"])
+def test_answers_whose_names_are_damaged_are_begun_anew(tmp_path: Path, name: bytes, broken: bytes) -> None:
+    phone = signed_in(tmp_path)
+    phone.answers.keep(USER, "/me", "e", b"{}")
+    phone.close()
+    file = tmp_path / "answers.sqlite"
+    whole = file.read_bytes()
+    assert name in whole[:4096]
+    file.write_bytes(whole[:4096].replace(name, broken) + whole[4096:])
+    again = Phone(tmp_path)
+    assert again.answers.find(USER, "/me") is None
+    again.answers.keep(USER, "/me", "f", b"{}")
+    assert again.answers.find(USER, "/me") == ("f", b"{}")
+    again.forget(USER)
+    assert again.session() == {}
+    again.close()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE answers SET body = CAST(replace(CAST(body AS TEXT), 'items', 'itemz') AS BLOB)",
+        "UPDATE answers SET body = x'7b22ff22'",
+        "UPDATE answers SET etag = etag || char(10)",
+        "UPDATE answers SET etag = char(128) || etag",
+        "UPDATE answers SET checksum = 1",
+    ],
+)
+async def test_a_kept_answer_that_is_damaged_is_asked_for_again(damage: str) -> None:
+    phone, known = signed_in(), []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        known.append(request.headers.get("if-none-match"))
+        return httpx.Response(304) if known[-1] else httpx.Response(200, headers={"ETag": '"1"'}, json={"items": []})
+
+    async with Client("http://cairn", phone=phone, transport=httpx.MockTransport(answer)) as client:
+        await client.feed()
+        phone._cache.execute(damage)
+        for _ in range(2):
+            assert await client.feed() == []
+    assert known == [None, None, '"1"']
+
+
+async def test_a_session_ends_on_the_phone_also_where_the_answers_lost_a_column() -> None:
+    phone = signed_in()
+    phone._cache.execute("ALTER TABLE answers RENAME COLUMN user_id TO user_ie")
+    phone.forget(USER)
+    assert phone.session() == {}
+
+
+def test_answers_that_a_full_phone_cannot_drop_keep_the_session() -> None:
+    phone = signed_in()
+    phone.answers.keep(USER, "/me", "e", b"{}")
+    full(phone._cache)
+    with pytest.raises(sqlite3.OperationalError):
+        phone.forget(USER)
+    assert phone.session() == TOKENS
 
 
 def test_answers_that_another_process_has_dropped_are_not_counted(tmp_path: Path) -> None:
