@@ -35,6 +35,7 @@ _NEXT: Final = """
         AND (e.state <> 'refused' OR e.is_recording > o.is_recording)
     ) ORDER BY place LIMIT 1
 """
+_DROP: Final = "DELETE FROM outbox WHERE place = ?"
 _UP_TO_DELETE: Final = """
     DELETE FROM outbox WHERE user_id = ?1 AND entity = ?2 AND place <= (
         SELECT max(place) FROM outbox WHERE user_id = ?1 AND entity = ?2 AND path = entity AND method = 'DELETE'
@@ -68,10 +69,15 @@ class Entry:
 
 
 class Outbox:
-    """Requests in the order in which they were made, each with the key or id that it will have for ever."""
+    """Requests in the order in which they were made, each with the key or id that it will have for ever.
+
+    On a phone that is full, what changes an entry raises `sqlite3.OperationalError`. What became of it is remembered
+    as long as the app runs: it is not sent again meanwhile, and written down by `catch_up`.
+    """
 
     def __init__(self, file: sqlite3.Connection) -> None:
         self._file = file
+        self._owed: dict[int, tuple[str, tuple[str | int, ...]]] = {}  # by place, what is not written down yet
         for table in (_TABLE, _MOVED):
             file.execute(table)
         file.execute("CREATE INDEX IF NOT EXISTS outbox_entities ON outbox (user_id, entity, place)")
@@ -94,7 +100,7 @@ class Outbox:
         self, user_id: UUID, *, recordings_only: bool = False, besides: Collection[int] = frozenset()
     ) -> Entry | None:
         """What can be sent now: the oldest whose entity waits for nothing before it, but for some places."""
-        found = self._select(_NEXT, str(user_id), int(recordings_only), json.dumps([*besides]))
+        found = self._select(_NEXT, str(user_id), int(recordings_only), json.dumps([*besides, *self._owed]))
         return found[0] if found else None
 
     def entries(self, user_id: UUID, state: str) -> list[Entry]:
@@ -108,17 +114,16 @@ class Outbox:
 
     def handed_in(self, place: int) -> None:
         """The server has this recording's bytes for good; what it makes of them is not known yet."""
-        self._file.execute("UPDATE outbox SET state = 'handed-in' WHERE place = ?", (place,))
+        self._note(place, "UPDATE outbox SET state = 'handed-in' WHERE place = ?", place)
 
     def refuse(self, place: int, problem: Mapping[str, Any]) -> None:
         """The server said no, and would say so again."""
-        self._file.execute(
-            "UPDATE outbox SET state = 'refused', problem = ? WHERE place = ?", (json.dumps(problem), place)
-        )
+        told = json.dumps(problem)
+        self._note(place, "UPDATE outbox SET state = 'refused', problem = ? WHERE place = ?", told, place)
 
     def retry(self, place: int) -> None:
         """Send it again, as it is: where its problem is one that may pass, or the server has lost its bytes."""
-        self._file.execute("UPDATE outbox SET state = 'waiting', problem = '{}' WHERE place = ?", (place,))
+        self._note(place, "UPDATE outbox SET state = 'waiting', problem = '{}' WHERE place = ?", place)
 
     def anew(self, user_id: UUID, activity_id: UUID) -> None:
         """Give a recording another id, and all that waits for it or names it."""
@@ -134,7 +139,7 @@ class Outbox:
         old, user = recording.entity.rpartition("/")[2], recording.user_id
         with self._file:
             self._file.execute("BEGIN")
-            self.drop(recording.place)
+            self._file.execute(_DROP, (recording.place,))
             if is_duplicate:
                 self._file.execute(_UP_TO_DELETE, (user, recording.entity))
             self._move(user, old, [str(activity) for activity in activities])
@@ -148,7 +153,17 @@ class Outbox:
 
     def drop(self, place: int) -> None:
         """It is done, or nobody wants it any more."""
-        self._file.execute("DELETE FROM outbox WHERE place = ?", (place,))
+        self._note(place, _DROP, place)
+
+    def catch_up(self) -> None:
+        """Write down what a full phone had no room for; it raises as long as there is none."""
+        for place, (statement, values) in [*self._owed.items()]:
+            self._file.execute(statement, values)
+            del self._owed[place]
+
+    def _note(self, place: int, statement: str, *values: str | int) -> None:
+        self._owed[place] = statement, values
+        self.catch_up()
 
     def _move(self, user: str, old: str, news: Sequence[str]) -> None:
         """Within a transaction."""

@@ -1,6 +1,8 @@
 """What an app does when it is opened, and then when the server says: send what waits, ask what is new."""
 
+import sqlite3
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
@@ -16,7 +18,8 @@ _SOONEST_POLL: Final = 5.0  # seconds, whatever is told: an app that asks withou
 _ABOUT_THE_APP: Final = frozenset({"token-refused", "client-too-old"})  # once that is mended, the same may be sent
 _VERDICT_PAUSES: Final = (0.5, 1.0, 2.0, 4.0)  # seconds; what has no verdict then is asked for at the next time
 
-Blocked = dict[int, Refused]  # by place, what something on the way refused: not to be tried again this time
+# by place, what is not to be tried again this time: something on the way refused it, or the phone is full
+Blocked = dict[int, Refused | sqlite3.OperationalError]
 
 
 @dataclass(frozen=True)
@@ -31,32 +34,48 @@ async def sync(client: Client) -> Synced:
     """One call at launch, and whenever the server says: the first screen, and what changed since into the replica.
 
     The first time, and when the server cannot tell any more or does not know the cursor, everything is asked for, page
-    by page. Killed at any moment, it goes on from the last page that was kept.
+    by page. Killed at any moment, it goes on from the last page that was kept. A phone that is full keeps none: the
+    screen is told all the same.
     """
+    replica, user_id = client.phone.replica, client.user_id
     try:
         return await _sync(client)
     except Refused as refusal:
         if refusal.code not in _BEGIN_ANEW:
             raise
-        client.phone.replica.forget(client.user_id)
-        return await _sync(client)
+    try:
+        replica.forget(user_id)
+    except sqlite3.OperationalError:  # what is there must not be mixed with what would come
+        return _synced(client, await client.get("/bootstrap", "next_poll_at"))
+    return await _sync(client)
 
 
 async def _sync(client: Client) -> Synced:
-    replica, user_id = client.phone.replica, client.user_id
-    cursor = replica.cursor(user_id)
+    cursor = client.phone.replica.cursor(client.user_id)
     if cursor is None:
         screen = await client.get("/bootstrap", "next_poll_at")
     else:
         screen = await client.get(f"/bootstrap?since={quote(cursor)}", "next_poll_at", "changes", "cursor", "has_more")
+    with suppress(sqlite3.OperationalError):  # a phone that is full: asked for again the next time
+        await _copy(client, None if cursor is None else screen)
+    return _synced(client, screen)
+
+
+async def _copy(client: Client, screen: Json | None) -> None:
+    """Bring the replica up to date, from the first page of changes that came with a screen on, or from the start."""
+    replica, user_id = client.phone.replica, client.user_id
+    if screen is not None:
         replica.apply(user_id, screen["changes"], screen["cursor"])
-    has_more = cursor is None or screen["has_more"]
+    has_more = screen is None or screen["has_more"]
     while has_more:
         cursor = replica.cursor(user_id)
         path = "/changes" if cursor is None else f"/changes?since={quote(cursor)}"
         page = await client.get(path, "items", "next_cursor", "has_more")
         replica.apply(user_id, page["items"], page["next_cursor"])
         has_more = page["has_more"]
+
+
+def _synced(client: Client, screen: Json) -> Synced:
     return Synced(screen, max(_SOONEST_POLL, client.seconds_until(screen["next_poll_at"])))
 
 
@@ -68,9 +87,12 @@ async def send_waiting(client: Client) -> int:
     request to the server.
     `Refused` when the session has ended or the app is too old: recordings are handed in all the same, if they can be.
     Also when something on the way refused an entry: that one waits, the others have been sent.
+    `sqlite3.OperationalError` when the phone is full: all has been sent, and is not sent again as long as the app runs.
     """
     outbox, user_id, settled = client.phone.outbox, client.user_id, 0
     pauses, blocked = iter(_VERDICT_PAUSES), Blocked()
+    with suppress(sqlite3.OperationalError):  # told at the end: what waits is sent all the same
+        outbox.catch_up()
     while True:
         settled += await _send_all(client, blocked)
         handed_in = [entry for entry in outbox.entries(user_id, "handed-in") if entry.place not in blocked]
@@ -82,8 +104,9 @@ async def send_waiting(client: Client) -> int:
             if (pause := next(pauses, None)) is None:
                 break
             await client.rest(pause)
-    for refusal in blocked.values():
-        raise refusal
+    for reason in blocked.values():
+        raise reason
+    outbox.catch_up()
     return settled
 
 
@@ -101,6 +124,8 @@ async def _send_all(client: Client, blocked: Blocked) -> int:
                 raise
             else:
                 held = refusal
+        except sqlite3.OperationalError as full:
+            blocked[entry.place] = full
     if held is not None:
         raise held
     return settled
@@ -147,27 +172,36 @@ async def _judge(client: Client, handed_in: Iterable[Entry], blocked: Blocked) -
     """Ask what has become of recordings; how many are settled. Bytes that failed stay on the phone."""
     judged = 0
     for entry in handed_in:
-        run = UUID(entry.entity.rpartition("/")[2])
         try:
-            state = await client.upload_state(run)
-            activities = await _activities(client, run, state)
+            judged += await _settle(client, entry)
         except Refused as refusal:
-            if not refusal.code:
-                blocked[entry.place] = refusal
-            elif refusal.is_missing:
-                client.phone.outbox.retry(entry.place)  # the server went back to a backup from before it had the bytes
-            else:
+            if refusal.code:
                 raise
-            continue
-        match state["status"]:
-            case "ready" | "duplicate" as status:
-                client.phone.outbox.settle(entry, activities, is_duplicate=status == "duplicate")
-            case "failed":
-                client.phone.outbox.refuse(entry.place, state["problem"])
-            case _:  # no verdict yet, or one that this app does not know
-                continue
-        judged += 1
+            blocked[entry.place] = refusal
+        except sqlite3.OperationalError as full:
+            blocked[entry.place] = full
     return judged
+
+
+async def _settle(client: Client, entry: Entry) -> bool:
+    """Whether a recording has its verdict. `Refused` when that says nothing about the recording."""
+    outbox, run = client.phone.outbox, UUID(entry.entity.rpartition("/")[2])
+    try:
+        state = await client.upload_state(run)
+        activities = await _activities(client, run, state)
+    except Refused as refusal:
+        if not refusal.is_missing:
+            raise
+        outbox.retry(entry.place)  # the server went back to a backup from before it had the bytes
+        return False
+    match state["status"]:
+        case "ready" | "duplicate" as status:
+            outbox.settle(entry, activities, is_duplicate=status == "duplicate")
+        case "failed":
+            outbox.refuse(entry.place, state["problem"])
+        case _:  # no verdict yet, or one that this app does not know
+            return False
+    return True
 
 
 async def _activities(client: Client, run: UUID, state: Json) -> list[UUID]:

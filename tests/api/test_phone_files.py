@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sqlite3
 import subprocess
 import sys
 import time
@@ -108,15 +107,6 @@ async def test_a_session_ends_on_the_phone_also_where_the_answers_lost_a_column(
     assert phone.session() == {}
 
 
-def test_answers_that_a_full_phone_cannot_drop_keep_the_session() -> None:
-    phone = signed_in()
-    phone.answers.keep(USER, "/me", "e", b"{}")
-    full(phone._cache)
-    with pytest.raises(sqlite3.OperationalError):
-        phone.forget(USER)
-    assert phone.session() == TOKENS
-
-
 def test_answers_that_another_process_has_dropped_are_not_counted(tmp_path: Path) -> None:
     phone, other = signed_in(tmp_path), signed_in(tmp_path)
     answers = Answers(phone._cache, limit_bytes=8_000)
@@ -136,31 +126,6 @@ def test_answers_that_another_process_drops_at_the_same_time_are_not_waited_for(
     answers._bytes = 20_000
     answers.keep(USER, "/feed", "e", bytes(1_000))
     assert answers.find(USER, "/feed") is None
-
-
-def full(file: sqlite3.Connection) -> None:
-    """Every write fails from now on."""
-    file.execute("PRAGMA query_only = ON")
-
-
-async def test_a_full_phone_reads_on_and_says_that_it_keeps_nothing() -> None:
-    phone = Phone()
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        if request.url.path == "/v1/sessions/refresh":
-            return httpx.Response(201, json=NEW)
-        renewed = request.headers["authorization"] == "Bearer new"
-        return httpx.Response(200 if renewed else 401, headers={"ETag": '"1"'}, json={"code": "token-refused"})
-
-    async with Client("http://cairn", phone=phone, transport=httpx.MockTransport(answer)) as client:
-        client.begin(TOKENS)
-        full(phone._file)
-        full(phone._cache)
-        for _ in range(2):
-            assert await client.me() == {"code": "token-refused"}
-        assert client.session == NEW
-        with pytest.raises(sqlite3.OperationalError):
-            phone.outbox.add_recording(USER, b"a run")
 
 
 def test_two_processes_that_start_at_once_are_one_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
