@@ -401,9 +401,3 @@ async def test_ctrl_c_ends_it_and_a_second_one_in_any_case(run_file: Path) -> No
                 await asyncio.sleep(0.1)
         assert b"Traceback" not in await process.stderr.read()  # type: ignore[union-attr]
     assert process.returncode == -signal.SIGINT
-
-
-async def test_a_journal_that_cannot_be_written_says_what_to_do(run_file: Path) -> None:
-    async with network(lambda _: tokens(1)) as (url, _):
-        done = await run(run_file, *ACCOUNT, "--server", url, "--journal", run_file / "journal")
-    assert "choose another with --journal" in str(done.exception)

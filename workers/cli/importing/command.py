@@ -19,7 +19,7 @@ from infra.instance import find
 from workers.cli.importing.account import Account, enter
 from workers.cli.importing.entries import NOT_OPENED
 from workers.cli.importing.journal import Journal
-from workers.cli.importing.report import Report, opened, progress, write_csv, write_json, write_table
+from workers.cli.importing.report import Report, named, opened, progress, write_csv, write_json, write_table
 from workers.cli.importing.running import import_all
 from workers.cli.importing.sending import Wanted, all_there
 from workers.cli.importing.sources import items
@@ -151,7 +151,8 @@ async def _import(
     ) as client:
         remarks = await enter(client, account)
         client.patience_seconds = PATIENCE_SECONDS
-        notes = Journal.open(journal or data / "imports" / f"{client.user_id}.jsonl", client.user_id)
+        journal = journal or data / "imports" / f"{client.user_id}.jsonl"
+        notes = Journal.open(journal, client.user_id)
         try:
             if not notes.is_empty and (there := await all_there(client)) is not None:
                 notes.doubt(there)
@@ -160,4 +161,9 @@ async def _import(
         finally:
             notes.close()
         report.remarks.extend(remarks)
+        if notes.why_not:
+            report.remarks.append(
+                f"The journal {named(journal)} could not be written to its end ({notes.why_not}): "
+                "the next import reads again what is not in it, and brings nothing twice."
+            )
         return report

@@ -6,7 +6,8 @@ has what it names: a server may have been put back to what it was before, and wh
 
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final, Self
 from uuid import UUID
@@ -18,12 +19,17 @@ _KEPT: Final = ("verdict", "note", "activities", "duplicate_of", "duplicate_acti
 
 
 class Journal:
-    """A file that only grows. A line that was cut off is no line, and its entry is brought again."""
+    """A file that only grows. A line that was cut off is no line, and its entry is brought again.
+
+    Once a line cannot be written, as on a disk that is full, none is any more, and `why_not` says what was the matter:
+    hours of an import are not ended by what is only for the next one's speed.
+    """
 
     def __init__(self, file: IO[str], account: str, known: Mapping[str, Mapping[str, Any]]) -> None:
         self._file = file
         self._account = account
         self._known = known
+        self.why_not = ""
 
     @classmethod
     def open(cls, path: Path, user_id: UUID) -> Self:
@@ -44,7 +50,8 @@ class Journal:
 
     def close(self) -> None:
         """Done."""
-        self._file.close()
+        with self._writing():
+            self._file.close()
 
     @property
     def is_empty(self) -> bool:
@@ -64,8 +71,17 @@ class Journal:
         """Note that the entry is done."""
         kept = {name: row[name] for name in _KEPT if row.get(name)}
         kept["activities"] = [{"activity_id": seen["activity_id"]} for seen in row.get("activities", ())]
-        self._file.write(json.dumps({"account": self._account, "key": key, **kept}) + "\n")
-        self._file.flush()
+        if not self.why_not:
+            with self._writing():
+                self._file.write(json.dumps({"account": self._account, "key": key, **kept}) + "\n")
+                self._file.flush()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.why_not = self.why_not or error.strerror or str(error)
 
 
 def _is_there(row: Mapping[str, Any], there: Collection[str]) -> bool:
