@@ -40,6 +40,7 @@ def deprecated(*, since: date, sunset: date, successor: str) -> Callable[[E], E]
     """Put this between `@router.get(...)` and the endpoint, which has to take a request first.
 
     `successor` is the path to call instead; `sunset` the day before which the route stays, not sooner than `since`.
+    What the route refuses says it too: `api/front/front.py` makes these answers.
     """
     if sunset < since:
         raise ValueError("a sunset is not earlier than the deprecation (RFC 9745, section 4)")

@@ -152,6 +152,9 @@ def _tell_deprecation(operation: dict[str, Any], found: Deprecation) -> None:
     operation["deprecated"] = True
     note = f"Deprecated since {found.since}, here until {found.sunset} at least: call `{found.successor}` instead."
     operation["description"] = f"{operation.get('description', '')}\n\n{note}".strip()
+    for status, response in operation["responses"].items():
+        if "$ref" in response:  # a problem: this route's have headers of their own
+            operation["responses"][status] = _problem(int(status), *found.headers())
     _tell_headers(operation, list(found.headers()), "")
 
 
@@ -165,11 +168,13 @@ def _header(name: str) -> dict[str, Any]:
     return {"description": _HEADERS[name], "required": name in _ALWAYS, "schema": {"type": kind}}
 
 
-def _problem(status: int) -> dict[str, Any]:
+def _problem(status: int, *more: str) -> dict[str, Any]:
+    """A problem's response, with more headers than all of its status have."""
     headers = (
         ["WWW-Authenticate"] * (status == 401)
         + ["Retry-After"] * (status in _LATER)
         + ["Cairn-Stale"] * (status == 404)
+        + [*more]
     )
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     told = {"headers": {name: header(name) for name in headers}} if headers else {}

@@ -14,7 +14,6 @@ from api.admission.pace import Pace
 from api.clients import ClientTooOld, client_of
 from api.front.answering import NOT_MODIFIED, OK, Answering
 from api.front.cache import Asked
-from api.front.endpoint import Endpoint
 from api.front.kept import Kept
 from api.front.meter import Meter
 from api.front.reading import KeptReads
@@ -115,7 +114,7 @@ class Front:
         began: float,
     ) -> None:
         await self._pace.turn()
-        response = answer_error(Request(scope, receive, headers), refusal)
+        response = _refused(Request(scope, receive, headers), route, refusal)
         await response(scope, receive, send)
         meter = self._meters.of("other", _OTHERS) if route is None else route.meter
         meter.answered(response.status_code, self._client(headers, signed_in=False), time.perf_counter() - began)
@@ -192,14 +191,14 @@ class Front:
         query = scope["query_string"]
         refusal = self._too_old(headers, route.template, method) or (_no_text(query) if query else None)
         if refusal is not None:
-            response = answer_error(request, refusal)
+            response = _refused(request, route, refusal)
             await response(scope, receive, send)
             status = response.status_code
         elif asked is not None:
-            answer = partial(self._answer, route.endpoint, request)
+            answer = partial(self._answer, route, request)
             status = await send.deliver(await self._reads.read(route, request, asked, answer), request)
         else:
-            response = await self._answer(route.endpoint, request)
+            response = await self._answer(route, request)
             if method != _GET and response.status_code in _SUCCESS:  # before anybody can read on the strength of it
                 self._reads.wrote(send.user_id, response)
             status = await send.deliver(response, request)
@@ -212,11 +211,11 @@ class Front:
         client = self._client(headers, signed_in=send.user_id is not None)
         meter.answered(status, client, time.perf_counter() - began)
 
-    async def _answer(self, endpoint: Endpoint, request: Request) -> Response:
+    async def _answer(self, route: Route, request: Request) -> Response:
         try:
-            return await endpoint(request)
+            return await route.endpoint(request)
         except Exception as error:  # noqa: BLE001 - every refusal has an answer, and so has every fault
-            return answer_error(request, error)
+            return _refused(request, route, error)
 
     async def _left_to_fastapi(self, scope: Scope, receive: Receive, send: Send) -> int:
         status = 500
@@ -229,6 +228,13 @@ class Front:
 
         await self._app(scope, receive, watched)
         return status
+
+
+def _refused(request: Request, route: Route | None, error: Exception) -> Response:
+    response = answer_error(request, error)
+    if route is not None:
+        response.headers.update(route.refusing)
+    return response
 
 
 def _no_text(query: bytes) -> QueryNotText | None:

@@ -1,6 +1,6 @@
 """The routes that were declared, compiled, by their paths."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from fastapi import FastAPI
@@ -19,13 +19,16 @@ _GET: Final = "GET"
 
 
 class Route(NamedTuple):
-    """An endpoint, with what is counted of it. `keeps`: whether its last answer could be kept."""
+    """An endpoint, with what is counted of it. `keeps`: whether its last answer could be kept; `refusing`: headers of
+    its refusals, where it is deprecated.
+    """
 
     template: str
     endpoint: Endpoint
     meter: Meter
     entrance: Entrance
     keeps: list[bool]
+    refusing: Mapping[str, str]
 
 
 def declared(app: FastAPI) -> Iterator[tuple[Any, str]]:
@@ -43,8 +46,10 @@ def table_of(app: FastAPI, services: Services) -> Table[Route]:
         template = str(context.path_format)
         endpoint = compiled(context.dependant, {services_of: services})
         meter = services.telemetry.meters.of(method, template)
-        meter.deprecated = deprecation_of(context.endpoint) is not None
-        table.add(template, method, Route(template, endpoint, meter, entrance_of(method, template), [True]))
+        deprecation = deprecation_of(context.endpoint)
+        meter.deprecated = deprecation is not None
+        refusing = {} if deprecation is None else deprecation.headers()
+        table.add(template, method, Route(template, endpoint, meter, entrance_of(method, template), [True], refusing))
     return table
 
 

@@ -81,6 +81,17 @@ async def test_the_old_way_says_that_it_is_old_and_is_counted(world: World, anna
     assert counted["/v1/me/summaries", "ios/0.9"] == 2
 
 
+async def test_the_old_way_says_that_it_is_old_also_where_it_refuses(world: World, anna: Runner) -> None:
+    refused = await anna("GET", "/me/summaries?period=x")
+    nobody = await world.http.get("/v1/me/summaries")
+    no_text = await anna("GET", "/me/summaries?sport=%FF")
+    assert [one.status_code for one in (refused, nobody, no_text)] == [422, 401, 400]
+    for one in (refused, nobody, no_text):
+        assert one.headers["Deprecation"] == "@1795651200"
+        assert '</v2/me/summaries>; rel="successor-version"' in one.headers["Link"]
+    assert "Deprecation" not in (await anna("GET", "/me/goals?period=x")).headers
+
+
 async def later(runner: Runner, query: str, after: str = "") -> Any:
     headers = {"Authorization": f"Bearer {runner.tokens['access_token']}"}
     for _ in range(15):
