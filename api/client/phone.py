@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +13,8 @@ from api.client.outbox import Outbox
 from api.client.replica import Replica
 
 _KEPT: Final = "CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT"
+_LOCKED_SECONDS: Final = 5.0  # as long as Python's sqlite3 waits for a lock
+_LOCKED_PAUSE: Final = 0.01
 
 
 class Phone:
@@ -102,6 +105,20 @@ def _remove(path: Path) -> None:
 
 def _opened(path: Path | None, *, synchronous: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path or ":memory:", isolation_level=None)
-    connection.execute("PRAGMA journal_mode = WAL")
+    _use_wal(connection)
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     return connection
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """SQLite waits for no other process here that makes the same file, though it does with all other statements."""
+    ends_at = time.monotonic() + _LOCKED_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > ends_at:
+                raise
+            time.sleep(_LOCKED_PAUSE)
+        else:
+            return

@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -138,6 +141,17 @@ def test_two_processes_that_start_at_once_are_one_device(tmp_path: Path, monkeyp
 
     monkeypatch.setattr("api.client.phone.uuid4", made_meanwhile)
     assert [Phone(tmp_path).device_id] == others == [Phone(tmp_path).device_id]
+
+
+@pytest.mark.parametrize("name", ["app.sqlite", "answers.sqlite"])
+def test_a_process_that_is_just_making_a_file_is_waited_for(tmp_path: Path, name: str) -> None:
+    other = sqlite3.connect(tmp_path / name, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    ends = threading.Timer(0.2, other.close)
+    ends.start()
+    with closing(Phone(tmp_path)) as phone:
+        assert phone.session() == {}
+    ends.join()
 
 
 async def test_two_processes_of_one_app_share_a_session(tmp_path: Path) -> None:
