@@ -85,7 +85,10 @@ class Streams(Protocol):
         ...
 
     async def replied(self, request: Request) -> Replied | None:
-        """The reply that was kept for a request. `RequestDiffers`; `RequestRunning` while its first is under way."""
+        """The reply that was kept for a request; None also for a damaged one, which is dropped: decide anew.
+
+        `RequestDiffers`; `RequestRunning` while its first is under way.
+        """
         ...
 
 

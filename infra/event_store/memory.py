@@ -66,6 +66,11 @@ class MemoryLog:
         """See `infra.event_store.streams.Log`."""
         return self._replies.get(key_hash)
 
+    async def forget(self, reply: KeptReply) -> None:
+        """See `infra.event_store.streams.Log`."""
+        if self._replies.get(reply.key_hash) == reply:
+            del self._replies[reply.key_hash]
+
     async def last(self) -> int:
         """See `infra.event_store.streams.Log`."""
         return max(self._positions.values(), default=0)

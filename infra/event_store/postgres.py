@@ -55,6 +55,10 @@ class PostgresLog:
         """The kept reply of a request."""
         return await self._replies.put(key_hash)
 
+    async def forget(self, reply: KeptReply) -> None:
+        """Drop a kept reply, unless another is in its place by now."""
+        await self._ask(b"forget", [reply.key_hash, reply.sealed])
+
     async def last(self) -> int:
         """A position that covers everything whose append has returned, in whatever process."""
         return await self._lasts.put(None)
@@ -391,7 +395,6 @@ _STATEMENTS: Final[Mapping[bytes, bytes]] = {
         SET version = excluded.version, state = excluded.state, position = excluded.position
         WHERE stream_snapshots.version < excluded.version
     """,
-    b"replies": b"""
-        SELECT key_hash, fingerprint, owner_id, sealed, position FROM kept_replies WHERE key_hash = ANY($1::bytea[])
-    """,
+    b"replies": b"SELECT key_hash, fingerprint, owner_id, sealed, position FROM kept_replies WHERE key_hash = ANY($1)",
+    b"forget": b"DELETE FROM kept_replies WHERE key_hash = $1 AND sealed = $2",
 }

@@ -57,6 +57,10 @@ class Log(Protocol):
         """The kept reply of a request."""
         ...
 
+    async def forget(self, reply: KeptReply) -> None:
+        """Drop a kept reply, unless another is in its place by now."""
+        ...
+
     async def last(self) -> int:
         """A position that covers everything whose append has returned, in whatever process."""
         ...
@@ -163,7 +167,14 @@ class EventStore:
         cipher = await self._keys.to_open(kept.owner_id)
         if cipher is None:
             return None  # the user is erased, and the reply with them
-        return Replied(cipher.open(kept.sealed, kept.key_hash), to_token(kept.position), again=True)
+        try:
+            reply = cipher.open(kept.sealed, kept.key_hash)
+        except InvalidTag:
+            # Whatever stands behind a key has its effect once, also when its reply is kept no longer.
+            _log.warning("a reply kept for user %s is damaged: it is dropped, its request decided anew", kept.owner_id)
+            await self._log.forget(kept)
+            return None
+        return Replied(reply, to_token(kept.position), again=True)
 
     async def close(self) -> None:
         """Finish what is under way, and let go of the connections."""

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -73,6 +74,32 @@ async def test_the_same_key_gets_the_same_answer_and_nothing_happens_twice(
     for malformed in ('""', "x" * 256, "x" * 300, "a\tb"):
         answer = await send(stage, command, malformed)
         assert (answer.status_code, answer.json()["code"]) == (400, "malformed-idempotency-key")
+
+
+@pytest.mark.parametrize("route", KEYED)
+async def test_a_kept_answer_that_was_damaged_is_made_anew_and_nothing_happens_twice(
+    world: World, anna: Runner, ben: Runner, route: str
+) -> None:
+    stage = stage_of(world, anna, ben)
+    command = await RECIPES[route](stage)
+    first = await send(stage, command)
+    with psycopg.connect(world.settings.database_url) as connection:
+        events = connection.execute(_EVENTS).fetchone()
+        assert connection.execute(_DAMAGE_LAST).rowcount == 1
+    anew = await send(stage, command)
+    assert (anew.status_code, anew.headers.get("Location")) == (first.status_code, first.headers.get("Location"))
+    assert "Idempotency-Replayed" not in anew.headers
+    again = await send(stage, command)
+    assert (again.content, again.headers["Idempotency-Replayed"]) == (anew.content, "true")
+    with psycopg.connect(world.settings.database_url) as connection:
+        assert connection.execute(_EVENTS).fetchone() == events
+
+
+_EVENTS = "SELECT count(*) FROM stored_events"
+_DAMAGE_LAST = """
+    UPDATE kept_replies SET sealed = set_byte(sealed, 20, get_byte(sealed, 20) # 1)
+    WHERE created_at = (SELECT max(created_at) FROM kept_replies)
+"""
 
 
 def _changed(body: dict[str, Any]) -> dict[str, Any]:

@@ -321,6 +321,36 @@ async def test_a_reply_without_a_stream_is_kept_once(store: EventStore) -> None:
         await store.keep(ANNA, Request(REQUEST.key_hash, b"g" * 32), b"three")
 
 
+async def test_a_damaged_reply_is_decided_anew_and_the_new_one_is_kept(
+    opened: Store, database: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    once = partial(
+        opened.streams.transact_once, User, user_stream_id(ANNA), ANNA, lambda user: user.register("Anna", MAY_1)
+    )
+    first = await once(REQUEST, b"one")
+    for reply, replied in ((b"two", once), (b"three", partial(opened.streams.keep, ANNA))):
+        database.execute("UPDATE kept_replies SET sealed = set_byte(sealed, 20, get_byte(sealed, 20) # 1)")
+        caplog.clear()
+        anew = await replied(REQUEST, reply)
+        assert (anew.reply, anew.again) == (reply, False)
+        assert f"user {ANNA}" in caplog.text
+        again = await once(REQUEST, b"four")
+        assert (again.reply, again.again) == (reply, True)
+    assert await opened.log.last() == from_token(first.position)
+
+
+async def test_a_reply_is_dropped_unless_another_is_in_its_place(store: EventStore) -> None:
+    await store.keep(ANNA, REQUEST, b"one")
+    first = await store._log.reply(REQUEST.key_hash)
+    assert first is not None
+    await store._log.forget(first)
+    assert await store.replied(REQUEST) is None
+    second = await store.keep(ANNA, REQUEST, b"two")
+    await store._log.forget(first)
+    again = await store.replied(REQUEST)
+    assert (second.again, again and again.reply) == (False, b"two")
+
+
 def test_the_latest_of_positions_covers_them_all() -> None:
     tokens = [to_token(position) for position in (9, 1_000, 16)]
     assert EventStore(MemoryLog(), MemoryKeys()).latest(tokens) == to_token(1_000)
