@@ -10,6 +10,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from domain.events.event import Event
+from infra.event_store.belonging import strayed
 from infra.event_store.mapper import MAPPER, UndecodableEvent, associated, is_sealed
 from infra.event_store.reader import PARKED_AND_MISSED
 from infra.event_store.rows import Row
@@ -161,8 +162,7 @@ class Verification:
         """What is wrong with the next rows."""
         for seen in self._inspection.seen(rows):
             row = seen.row
-            misfit = "" if seen.event is None else MAPPER.misfit(row.topic, row.state)
-            for problem in (seen.problem, misfit, *self._misplaced(row)):
+            for problem in (seen.problem, *_belied(seen), *self._misplaced(row)):
                 if problem:
                     yield Finding(row.stream_id, row.version, problem)
             self.events += 1
@@ -185,6 +185,13 @@ class Verification:
             yield f"its position {row.position} does not come after {self._position}, that of the row before"
         self._position = row.position
         self._streams[row.stream_id.int] = (max(last, row.version), owner_id, kind)
+
+
+def _belied(seen: Seen) -> Iterator[str]:
+    """What of the row an event that decodes does not bear out; empty where nothing is wrong."""
+    if seen.event is not None:
+        yield MAPPER.misfit(seen.row.topic, seen.row.state)
+        yield from strayed(seen.event, seen.row)
 
 
 _DRAWN: Final = "SELECT coalesce(pg_sequence_last_value('stored_events_notification_id_seq'), 0)"

@@ -219,9 +219,9 @@ def verify_command(*, as_json: bool, data: Path) -> None:
     """Read every event and check it: exit code 0 when all is well, 1 when anything is found.
 
     Versions of a stream count from 1 without a gap, positions grow, every event decodes and is what its topic has, what
-    is sealed opens unless its key is destroyed, a stream is of one kind and has one owner, an owner one partition, and
-    every snapshot has its event. What is past the sequence is read too. Safe beside running parts. Needs about 250
-    bytes of memory for each stream.
+    is sealed opens unless its key is destroyed, the ids in an event are those of its row, a stream is of one kind and
+    has one owner, an owner one partition, and every snapshot has its event. What is past the sequence is read too. Safe
+    beside running parts. Needs about 250 bytes of memory for each stream.
 
     \b
     Example:

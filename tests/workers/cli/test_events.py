@@ -5,7 +5,7 @@ import json
 from functools import partial
 from pathlib import Path
 from typing import LiteralString
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -13,13 +13,15 @@ from click.testing import CliRunner, Result
 from psycopg import Connection
 
 from domain.activity import Activity
+from domain.follow import Follow, follow_id
+from domain.goal import Goal, Target, goal_stream_id
+from domain.measures import GoalId, GoalMetric, Period
 from domain.user import Profile, User, user_stream_id
 from infra.event_store.reader import LogReader
 from infra.event_store.rows import Save
 from infra.faults import Fault
 from infra.positions import from_token, to_token
 from tests.infra.event_store.conftest import MASTER, Store, opened
-from tests.infra.event_store.test_reader import append
 from tests.scenarios import ANNA, BEN, MAY_1, run
 from tests.workers.cli.commands import Run, running
 from workers.cli.events import events_command
@@ -27,6 +29,7 @@ from workers.cli.events import events_command
 __all__ = ["opened"]
 
 RUN = run(ANNA)
+GOAL_ID = GoalId(UUID("90000000-0000-4000-8000-000000000001"))
 
 
 @pytest.fixture
@@ -159,7 +162,8 @@ async def test_verify_passes_positions_that_were_drawn_and_rolled_back(
 ) -> None:
     """More of them in a row than a page has."""
     database.execute("SELECT nextval('stored_events_notification_id_seq') FROM generate_series(1, 40000)")
-    await append(log, ANNA, run(ANNA))
+    other = run(ANNA)
+    await log.streams.transact(Activity, other.activity_id, ANNA, partial(Activity.record, recorded=other))
     result = await asked(events, "verify")
     assert result.exit_code == 0, (result.output, result.exception)
     assert "4 events of 4 streams" in result.stdout
@@ -215,6 +219,43 @@ async def test_verify_finds_damage_to(
     assert told["findings"] > 0
     assert told["events"] == (4 if "DELETE FROM stored" in damage else 5)  # also what is past the sequence
     assert problem in " ".join(finding["problem"] for finding in told["first_findings"])
+
+
+TOLD = {
+    "of an activity": ("activity.recorded@2", RUN.activity_id, "it belongs to stream"),
+    "of the runner of an activity": ("activity.recorded@2", ANNA, "it is told of user"),
+    "of a follower": ("follow.started@1", ANNA, "it is told of user"),
+    "of who is followed": ("follow.started@1", BEN, "it belongs to stream"),
+    "of the runner of a goal": ("goal.set@1", ANNA, "it is told of user"),
+    "of a goal": ("goal.set@1", GOAL_ID, "it belongs to stream"),
+}
+
+
+@pytest.mark.parametrize(("topic", "told", "problem"), TOLD.values(), ids=TOLD)
+async def test_verify_finds_a_bit_changed_in_the_id(
+    topic: str, told: UUID, problem: str, log: Store, events: Run, database: Connection
+) -> None:
+    target = Target(metric=GoalMetric.DISTANCE, target=5_000.0, period=Period.WEEK, starts_on=MAY_1.date())
+    await log.streams.transact(
+        Follow, follow_id(ANNA, BEN), ANNA, partial(Follow.start, follower_id=ANNA, followee_id=BEN, at=MAY_1)
+    )
+    await log.streams.transact(
+        Goal,
+        goal_stream_id(ANNA, GOAL_ID),
+        ANNA,
+        partial(Goal.set, user_id=ANNA, goal_id=GOAL_ID, target=target, at=MAY_1),
+    )
+    assert (await asked(events, "verify")).exit_code == 0
+    ((position, state),) = database.execute(
+        "SELECT notification_id, state FROM stored_events WHERE topic = %s", (topic,)
+    ).fetchall()
+    changed = state.replace(told.bytes, (UUID(int=told.int ^ 4)).bytes)
+    assert changed != state
+    database.execute("UPDATE stored_events SET state = %s WHERE notification_id = %s", (changed, position))
+    result = await asked(events, "verify", "--json")
+    assert result.exit_code == 1
+    found = " ".join(finding["problem"] for finding in json.loads(result.stdout)["first_findings"])
+    assert problem in found
 
 
 async def test_without_an_instance_it_is_said_how_to_start_one(tmp_path: Path) -> None:
