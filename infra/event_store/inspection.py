@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, LiteralString
 from uuid import UUID
 
+from cryptography.exceptions import InvalidTag
 from msgspec import Struct
 from psycopg import Connection
 from psycopg.rows import class_row
@@ -14,7 +15,7 @@ from infra.event_store.belonging import strayed
 from infra.event_store.mapper import MAPPER, UndecodableEvent, associated, is_sealed
 from infra.event_store.reader import PARKED_AND_MISSED
 from infra.event_store.rows import Row
-from infra.keys import KeyUnusable, MasterKeys, PageKeys
+from infra.keys import KeyUnusable, MasterKeys, PageKeys, UserCipher
 
 
 class Seen(Struct, frozen=True):
@@ -53,10 +54,13 @@ class Figures(Struct, frozen=True):
 
 
 class Finding(Struct, frozen=True):
-    """What is wrong with an event. A position is told where the stream alone does not say it."""
+    """What is wrong with an event. A position is told where the stream alone does not say it.
 
-    stream_id: UUID
-    version: int
+    None, None: it is no event, but a kept reply.
+    """
+
+    stream_id: UUID | None
+    version: int | None
     problem: str
 
 
@@ -141,6 +145,32 @@ class Inspection:
                 for row in cursor.stream(statement):
                     yield Finding(*row)
 
+    def unopened_replies(self) -> Iterator[Finding]:
+        """Kept replies that do not open, but for those whose key is destroyed."""
+        last = b""
+        while replies := self._replies_after(last):
+            keys = self._keys.of({owner_id for _, owner_id, _ in replies})
+            for key_hash, owner_id, sealed in replies:
+                if problem := _unopened(keys[owner_id], sealed, key_hash):
+                    what = f"the reply kept for user {owner_id} under {key_hash.hex()} does not open: {problem}"
+                    yield Finding(None, None, what)
+            last = replies[-1][0]
+
+    def _replies_after(self, key_hash: bytes) -> Sequence[tuple[bytes, UUID, bytes]]:
+        with self._connection.cursor(binary=True) as cursor:
+            return cursor.execute(_REPLIES, (key_hash,), prepare=True).fetchall()
+
+
+def _unopened(key: UserCipher | KeyUnusable | None, sealed: bytes, key_hash: bytes) -> str:
+    if isinstance(key, KeyUnusable):
+        return str(key)
+    try:
+        if key is not None:
+            key.open(sealed, key_hash)
+    except InvalidTag:
+        return "its bytes were changed"
+    return ""
+
 
 class Verification:
     """Checks rows in the order of the log. Of each stream it keeps the last version, the owner and of what kind it is:
@@ -208,6 +238,7 @@ _STREAM: Final = """
     SELECT notification_id, originator_id, originator_version, topic, state, owner_id FROM stored_events
     WHERE originator_id = %s AND originator_version > %s ORDER BY originator_version LIMIT 1000
 """
+_REPLIES: Final = "SELECT key_hash, owner_id, sealed FROM kept_replies WHERE key_hash > %s ORDER BY key_hash LIMIT 500"
 _FIGURES: Final = """
     WITH owned AS (
         SELECT count(*) AS events, count(*) FILTER (WHERE originator_version = 1) AS streams

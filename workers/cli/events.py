@@ -220,8 +220,8 @@ def verify_command(*, as_json: bool, data: Path) -> None:
 
     Versions of a stream count from 1 without a gap, positions grow, every event decodes and is what its topic has, what
     is sealed opens unless its key is destroyed, the ids in an event are those of its row, a stream is of one kind and
-    has one owner, an owner one partition, and every snapshot has its event. What is past the sequence is read too. Safe
-    beside running parts. Needs about 250 bytes of memory for each stream.
+    has one owner, an owner one partition, and every snapshot has its event. What is past the sequence is read too. And
+    kept replies open. Safe beside running parts. Needs about 250 bytes of memory for each stream.
 
     \b
     Example:
@@ -236,6 +236,7 @@ def verify_command(*, as_json: bool, data: Path) -> None:
             found.add(verification.check(rows))
             tell(verification.events, found.count)
         found.add(inspection.misplaced())
+        found.add(inspection.unopened_replies())
     seconds = time.monotonic() - began
     totals = {
         "events": verification.events,
@@ -266,7 +267,8 @@ class _Findings:
             click.echo(json.dumps(told, indent=2))
             return
         for finding in self._first:
-            click.echo(f"stream {finding.stream_id} version {finding.version}: {_plain(finding.problem)}")
+            place = f"stream {finding.stream_id} version {finding.version}: " if finding.stream_id else ""
+            click.echo(f"{place}{_plain(finding.problem)}")
         if self.count > len(self._first):
             click.echo(f"... and {self.count - len(self._first):,} more")
         click.echo(

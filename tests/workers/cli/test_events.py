@@ -1,6 +1,7 @@
 """`cairn events` over a log with all that may be wrong with one."""
 
 import asyncio
+import hashlib
 import json
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from domain.activity import Activity
 from domain.follow import Follow, follow_id
 from domain.goal import Goal, Target, goal_stream_id
 from domain.measures import GoalId, GoalMetric, Period
+from domain.streams import Request
 from domain.user import Profile, User, user_stream_id
 from infra.event_store.reader import LogReader
 from infra.event_store.rows import Save
@@ -219,6 +221,38 @@ async def test_verify_finds_damage_to(
     assert told["findings"] > 0
     assert told["events"] == (4 if "DELETE FROM stored" in damage else 5)  # also what is past the sequence
     assert problem in " ".join(finding["problem"] for finding in told["first_findings"])
+
+
+async def test_verify_finds_a_kept_reply_that_does_not_open_and_leaves_out_those_of_erased_accounts(
+    log: Store, events: Run, database: Connection
+) -> None:
+    for who in (ANNA, BEN):
+        for number in range(600):  # more of them than are looked at at once
+            key_hash = hashlib.sha256(who.bytes + bytes([number % 256, number // 256])).digest()
+            await log.streams.keep(who, Request(key_hash, b"f" * 32), b"reply")
+    assert (await asked(events, "verify")).exit_code == 0
+    database.execute("UPDATE kept_replies SET sealed = set_byte(sealed, 20, get_byte(sealed, 20) # 1)")
+    await log.keys.destroy(BEN)
+    told = json.loads((await asked(events, "verify", "--json")).stdout)
+    assert (told["findings"], told["events"]) == (600, 3)
+    assert {(found["stream_id"], found["version"]) for found in told["first_findings"]} == {(None, None)}
+    plain = await asked(events, "verify")
+    assert plain.exit_code == 1
+    told_first = plain.stdout.splitlines()[0]
+    ((first,),) = database.execute(
+        "SELECT encode(key_hash, 'hex') FROM kept_replies ORDER BY owner_id, key_hash LIMIT 1"
+    )
+    assert told_first == f"the reply kept for user {ANNA} under {first} does not open: its bytes were changed"
+
+
+async def test_verify_tells_of_a_kept_reply_whose_key_cannot_be_used(
+    log: Store, events: Run, database: Connection
+) -> None:
+    await log.streams.keep(ANNA, Request(b"k" * 32, b"f" * 32), b"reply")
+    database.execute("UPDATE kept_replies SET owner_id = gen_random_uuid()")
+    result = await asked(events, "verify")
+    assert result.exit_code == 1
+    assert f"under {b'k'.hex() * 32} does not open: the key of user" in result.stdout
 
 
 TOLD = {
