@@ -125,6 +125,10 @@ class Inspection:
             except UndecodableEvent as fault:
                 yield Seen(row, problem=str(fault))
 
+    def has_checksums(self) -> bool:
+        """Whether Postgres would notice that a disk changed its pages."""
+        return self._connection.execute("SHOW data_checksums").fetchone() != ("off",)
+
     def figures(self) -> Figures:
         """Reads the whole table once."""
         with self._connection.cursor(row_factory=class_row(Figures)) as cursor:

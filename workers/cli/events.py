@@ -36,6 +36,10 @@ _PAGE: Final = 500
 _BEGIN: Final = 10  # events that `tail` begins with
 _SUMMARY_CHARACTERS: Final = 100  # of a payload, in a line of `tail`
 _PRINTED: Final = 100  # findings of `verify`; all are counted
+_WITHOUT_CHECKSUMS: Final = (
+    "cairn: Postgres keeps no checksums of its pages (data_checksums = off): what a disk changed in a figure that is "
+    "not sealed, such as a distance, nothing finds. Stop it, and run pg_checksums --enable."
+)
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -237,6 +241,8 @@ def verify_command(*, as_json: bool, data: Path) -> None:
             tell(verification.events, found.count)
         found.add(inspection.misplaced())
         found.add(inspection.unopened_replies())
+        if not inspection.has_checksums():
+            click.echo(_WITHOUT_CHECKSUMS, err=True)
     seconds = time.monotonic() - began
     totals = {
         "events": verification.events,

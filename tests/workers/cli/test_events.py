@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import subprocess
 from functools import partial
 from pathlib import Path
 from typing import LiteralString
@@ -12,6 +13,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 from psycopg import Connection
+from psycopg.conninfo import make_conninfo
 
 from domain.activity import Activity
 from domain.follow import Follow, follow_id
@@ -19,12 +21,16 @@ from domain.goal import Goal, Target, goal_stream_id
 from domain.measures import GoalId, GoalMetric, Period
 from domain.streams import Request
 from domain.user import Profile, User, user_stream_id
+from infra import migrations
+from infra.embedded.postgres import EmbeddedPostgres
 from infra.event_store.reader import LogReader
 from infra.event_store.rows import Save
 from infra.faults import Fault
 from infra.positions import from_token, to_token
+from infra.processes import child_environ
 from tests.infra.event_store.conftest import MASTER, Store, opened
 from tests.scenarios import ANNA, BEN, MAY_1, run
+from tests.servers import running as running_server
 from tests.workers.cli.commands import Run, running
 from workers.cli.events import events_command
 
@@ -233,16 +239,16 @@ async def test_verify_finds_a_kept_reply_that_does_not_open_and_leaves_out_those
     assert (await asked(events, "verify")).exit_code == 0
     database.execute("UPDATE kept_replies SET sealed = set_byte(sealed, 20, get_byte(sealed, 20) # 1)")
     await log.keys.destroy(BEN)
-    told = json.loads((await asked(events, "verify", "--json")).stdout)
-    assert (told["findings"], told["events"]) == (600, 3)
-    assert {(found["stream_id"], found["version"]) for found in told["first_findings"]} == {(None, None)}
+    counted = json.loads((await asked(events, "verify", "--json")).stdout)
+    assert (counted["findings"], counted["events"]) == (600, 3)
+    assert {(found["stream_id"], found["version"]) for found in counted["first_findings"]} == {(None, None)}
     plain = await asked(events, "verify")
     assert plain.exit_code == 1
-    told_first = plain.stdout.splitlines()[0]
     ((first,),) = database.execute(
-        "SELECT encode(key_hash, 'hex') FROM kept_replies ORDER BY owner_id, key_hash LIMIT 1"
+        "SELECT encode(key_hash, 'hex') FROM kept_replies WHERE owner_id = %s ORDER BY key_hash LIMIT 1", (ANNA,)
     )
-    assert told_first == f"the reply kept for user {ANNA} under {first} does not open: its bytes were changed"
+    told = f"the reply kept for user {ANNA} under {first} does not open: its bytes were changed"
+    assert plain.stdout.splitlines()[0] == told
 
 
 async def test_verify_tells_of_a_kept_reply_whose_key_cannot_be_used(
@@ -290,6 +296,26 @@ async def test_verify_finds_a_bit_changed_in_the_id(
     assert result.exit_code == 1
     found = " ".join(finding["problem"] for finding in json.loads(result.stdout)["first_findings"])
     assert problem in found
+
+
+async def test_verify_warns_of_a_server_that_keeps_no_checksums(events: Run, tmp_path: Path) -> None:
+    server = EmbeddedPostgres(tmp_path / "without")
+    server.make()
+    told = subprocess.run(
+        server._command("pg_checksums", ["--disable", "--pgdata", str(server.folder)]),
+        env=dict(child_environ()),
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "disabled" in told.stdout
+    with running_server(EmbeddedPostgres, tmp_path / "without"):
+        migrations.upgrade(server.url)
+        url = make_conninfo(server.url, dbname="cairn")  # in the form that `running` takes
+        without = await asyncio.to_thread(running(events_command, url, tmp_path), "verify")
+    assert (without.exit_code, "pg_checksums --enable" in without.stderr) == (0, True)
+    assert "all is well" in without.stdout
+    assert "pg_checksums" not in (await asked(events, "verify")).stderr
 
 
 async def test_without_an_instance_it_is_said_how_to_start_one(tmp_path: Path) -> None:
