@@ -146,14 +146,16 @@ async def require_room(services: Services, user_id: UserId, activity_id: Activit
 
 async def acked(request: Request, services: Services, manifest: Manifest, *, first: bool) -> Response:
     """What is answered once the bytes are safe; `first`: they came just now."""
+    wait = _preferred_wait(request)
+    deadline = time.monotonic() + wait
     verdict = await services.inbox.verdict(manifest.activity_id)
     if verdict is None:
         await services.hints.add(manifest.activity_id, first=first)
-        verdict = await _wait(services, manifest.activity_id, _preferred_wait(request))
+        verdict = await _wait(services, manifest.activity_id, wait)
     if (difference := _difference(verdict)) is not None:
         raise RecordingDiffers(difference.detail)
-    if verdict is not None and _preferred_wait(request) > 0:
-        final = await _final(services, manifest.user_id, verdict)
+    if verdict is not None and wait > 0:
+        final = await _final(services, manifest.user_id, verdict, deadline)
         if final is not None:
             return final
     state = _state(manifest.activity_id, verdict)
@@ -243,17 +245,17 @@ def _state(activity_id: ActivityId, verdict: Verdict | None) -> UploadState:
     )
 
 
-async def _final(services: Services, user_id: UserId, verdict: Verdict) -> Response | None:
-    """The activity, if there is just one to show; the problem, if there is none. None: neither."""
+async def _final(services: Services, user_id: UserId, verdict: Verdict, deadline: float) -> Response | None:
+    """The activity, if there is just one to show; the problem, if there is none. None: neither, or not in time."""
     if verdict.fault is not None:
         return answer_problem(problem(verdict.fault.code, verdict.fault.detail))
     if verdict.status == "ready" and verdict.position is not None and len(verdict.activities) == 1:
         reader = services.read_models.reader(user_id)
-        with suppress(ActivityMissing):  # deleted since, or the read models are further behind than anyone waits
+        with suppress(ActivityMissing):  # deleted since
             position = await services.streams.transact(rules.Activity, verdict.activities[0], user_id, _left_alone)
-            await reader.reach(position, ("activities", "people"), _MAX_WAIT_SECONDS)
-            seen = await read_activity(services, reader, user_id, verdict.activities[0])
-            return created(seen, {"Location": f"/v1/activities/{seen.activity_id}", **_position(verdict)})
+            if await reader.reach(position, ("activities", "people"), deadline - time.monotonic()):
+                seen = await read_activity(services, reader, user_id, verdict.activities[0])
+                return created(seen, {"Location": f"/v1/activities/{seen.activity_id}", **_position(verdict)})
     return None
 
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg
 import pytest
 import zstandard
 
@@ -93,6 +94,21 @@ async def test_an_edit_that_comes_before_the_recording_is_read_is_not_lost(
     repeated = await anna("PUT", path, content=fit(6), headers={"Prefer": "wait=20"})
     assert (repeated.status_code, repeated.json()["status"]) == (202, "ready")
     assert repeated.headers["Location"] == repeated.json()["status_url"]
+
+
+async def test_who_waits_for_a_second_is_not_kept_longer_by_read_models_that_are_behind(
+    world: World, anna: Runner
+) -> None:
+    activity_id, wait = uuid4(), {"Prefer": "wait=1"}
+    path = f"/activities/{activity_id}"
+    await anna.run(fit(74), activity_id)
+    with psycopg.connect(world.settings.database_url) as operator:
+        operator.execute("LOCK TABLE projection_shards IN EXCLUSIVE MODE")  # projectors stand still, all can be read
+        await anna("PATCH", path, json={"title": "Before work"})
+        again = await anna("PUT", path, content=fit(74), headers=wait)
+        new = await anna("PUT", f"/activities/{uuid4()}", content=fit(75), headers=wait)
+    assert (again.status_code, again.json()["status"]) == (202, "ready")
+    assert new.status_code == 202
 
 
 async def test_other_bytes_under_the_same_id_are_refused(anna: Runner) -> None:
