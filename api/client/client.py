@@ -23,6 +23,7 @@ from api.client.wire import connect, fetch
 PATIENCE_SECONDS: Final = 60.0  # a server that restarts is back within this
 _UNAUTHORIZED: Final = 401
 _NOT_MODIFIED: Final = 304
+_REPLAYED: Final = "Idempotency-Replayed"
 _DAY: Final = 86_400.0
 _REFRESH: Final = "/sessions/refresh"
 # the successor of a refresh token is told again for 30 s; later it ends the session: that is time for three tries
@@ -265,6 +266,7 @@ class Client:
         other's account, and nobody sees another's answers.
         """
         session = self._session if signed_in or path == _REFRESH else None
+        position = self._position
         deadline = time.monotonic() + (self.patience_seconds if patience is None else patience)
         timeout = _REFRESH_SECONDS if path == _REFRESH else httpx.USE_CLIENT_DEFAULT
         tries, renewed, last = 0, False, _Silence("none, nor did other calls get one", 0.0)
@@ -284,7 +286,7 @@ class Client:
                     self._belongs(session)
                     if self._tokens.get("access_token") != token:
                         continue
-                return self._checked(outcome)
+                return self._checked(outcome, is_latest=tries > 0 and position == self._position)
             if isinstance(outcome, _Silence):
                 tries, last = tries + 1, outcome
             pause = last.pause if in_time else max(self._wait(), _SOON)
@@ -352,10 +354,12 @@ class Client:
             headers["Cairn-Min-Position"] = self._position
         return headers
 
-    def _checked(self, answer: httpx.Response) -> httpx.Response:
+    def _checked(self, answer: httpx.Response, *, is_latest: bool) -> httpx.Response:
+        """`is_latest`: it was tried before in this call, and no other write was answered since."""
         if answer.is_error:
             raise Refused(answer.status_code, decoded(answer))
-        self._position = answer.headers.get("Cairn-Position", self._position)
+        if is_latest or _REPLAYED not in answer.headers:  # else it tells the position of back then
+            self._position = answer.headers.get("Cairn-Position", self._position)
         if (at := told_at(answer)) is not None:
             self._clock_behind = at - datetime.now(UTC)
         return answer

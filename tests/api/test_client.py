@@ -171,6 +171,18 @@ async def test_a_read_carries_the_place_of_the_last_write() -> None:
     assert [one.headers.get("cairn-min-position") for one in asked] == [None, "p1", None, "p2"]
 
 
+async def test_a_repeat_tells_the_place_of_its_first_which_may_be_before_other_writes() -> None:
+    replayed = Answer(201, {}, {"Cairn-Position": "p1", "Idempotency-Replayed": "true"})
+    script = [Answer(204, b"", {"Cairn-Position": "p2"}), replayed, Answer(), CUT_OFF, replayed, Answer()]
+    async with network(script) as (url, asked), Client(url) as client:
+        await client.follow(uuid4())
+        await client.command("POST", "/activities", b"{}", "of yesterday")
+        await client.get("/feed")
+        await client.command("POST", "/activities", b"{}", "of now")
+        await client.get("/feed")
+    assert [one.headers["cairn-min-position"] for one in asked if one.line.startswith("GET")] == ["p2", "p1"]
+
+
 async def test_a_registration_is_repeated_under_one_user_id() -> None:
     async with network([CUT_OFF, tokens(1)]) as (url, asked), Client(url) as client:
         await client.register("anna@example.com", "a long password", "Anna")
