@@ -28,6 +28,7 @@ from domain.measures import RESERVED_VERSION, ActivityId, Sport, UserId, Visibil
 from domain.recordings.recording import EmptyRecording, Format
 from domain.streams import StreamUnreadable
 from domain.uploads import Arrival, Cover, Fault, Manifest, Status, Verdict
+from domain.user import User, user_stream_id
 
 router = APIRouter(tags=["activities"])
 
@@ -36,6 +37,7 @@ _MAX_WAIT_SECONDS: Final = 30.0
 _FIRST_PAUSE_SECONDS: Final = 0.05  # most uploads are ready within 0.3 s
 _LONGEST_PAUSE_SECONDS: Final = 1.0  # each look at what is not ready is a request to the object store
 _ROOM_SECONDS: Final = 0.25  # that an upload waits at most to be told at once that it can only fail
+_NOW_SECONDS: Final = 2.0  # that an answer waits for the position of now
 _TITLE: Final = "What lists show: at most 200 characters, not all of them blank, none of them NUL."
 MEDIA_TYPES: Final = {
     Format.FIT: "application/vnd.ant.fit",
@@ -159,7 +161,8 @@ async def acked(request: Request, services: Services, manifest: Manifest, *, fir
         if final is not None:
             return final
     state = _state(manifest.activity_id, verdict)
-    return created(state, {"Location": state.status_url, **_position(verdict)}, status=202)
+    position = await _position(services, manifest.user_id, None if verdict is None else verdict.position)
+    return created(state, {"Location": state.status_url, **position}, status=202)
 
 
 @router.get("/activities/{activity_id}/upload", responses=answers(401, 404, position=True, ok=UploadState))
@@ -171,7 +174,8 @@ async def get_upload(request: Request, activity_id: UUID, user_id: CurrentUser, 
     told = await _told(services, user_id, ActivityId(activity_id))
     if told is None:
         raise ActivityMissing
-    return answer(request, _state(*told), _position(told[1]))
+    position = await _position(services, user_id, None if told[1] is None else told[1].position)
+    return answer(request, _state(*told), position)
 
 
 async def _entered(services: Services, user_id: UserId, activity_id: ActivityId) -> Verdict | None:
@@ -201,14 +205,14 @@ def _difference(verdict: Verdict | None) -> Fault | None:
 async def get_uploads(request: Request, user_id: CurrentUser, services: ServicesDep, ids: Ids) -> Response:
     """What has become of several uploads, in the order of their ids; ids under which nothing came are left out.
 
-    For a phone that comes back with many runs. `Cairn-Position` is that of the last one that is ready.
+    For a phone that comes back with many runs. Once one is ready, `Cairn-Position` makes a later read see all that are.
     """
     asked = (_told(services, user_id, ActivityId(one), uploads_at_least=True) for one in ids_of(ids))
     found = [told for told in await asyncio.gather(*asked) if told is not None]
     positions = [verdict.position for _, verdict in found if verdict is not None and verdict.position is not None]
     last = max(positions, key=services.read_models.position, default=None)
     states = UploadStates([_state(activity_id, verdict) for activity_id, verdict in found])
-    return answer(request, states, {} if last is None else {"Cairn-Position": last})
+    return answer(request, states, await _position(services, user_id, last))
 
 
 async def _told(
@@ -255,7 +259,8 @@ async def _final(services: Services, user_id: UserId, verdict: Verdict, deadline
             position = await services.streams.transact(rules.Activity, verdict.activities[0], user_id, _left_alone)
             if await reader.reach(position, ("activities", "people"), deadline - time.monotonic()):
                 seen = await read_activity(services, reader, user_id, verdict.activities[0])
-                return created(seen, {"Location": f"/v1/activities/{seen.activity_id}", **_position(verdict)})
+                headers = {"Location": f"/v1/activities/{seen.activity_id}", "Cairn-Position": position}
+                return created(seen, headers)
     return None
 
 
@@ -266,8 +271,20 @@ def _left_alone(activity: rules.Activity) -> Sequence[Event]:
     return ()
 
 
-def _position(verdict: Verdict | None) -> dict[str, str]:
-    return {} if verdict is None or verdict.position is None else {"Cairn-Position": verdict.position}
+async def _position(services: Services, user_id: UserId, known: str | None) -> dict[str, str]:
+    """The position of now in the place of an upload's own: a client that goes on with it sees what it wrote since, too.
+    While Postgres does not tell it, the upload's own; none before there is one.
+    """
+    if known is None:
+        return {}
+    with suppress(StoreUnavailable, StreamUnreadable, TimeoutError):
+        async with asyncio.timeout(_NOW_SECONDS):
+            known = await services.streams.transact(User, user_stream_id(user_id), user_id, _nothing)
+    return {"Cairn-Position": known}
+
+
+def _nothing(_user: User) -> Sequence[Event]:
+    return ()
 
 
 async def _wait(services: Services, activity_id: ActivityId, seconds: float) -> Verdict | None:

@@ -26,7 +26,7 @@ async def test_activities_come_in_the_order_of_their_ids_as_lists_show_them(anna
     assert [item["title"] for item in followed["items"]] == ["0", "1"]
 
 
-async def test_many_uploads_are_asked_for_at_once(anna: Runner, ben: Runner) -> None:
+async def test_many_uploads_are_asked_for_at_once(world: World, anna: Runner, ben: Runner) -> None:
     ready, failed, theirs = uuid4(), uuid4(), uuid4()
     position = await anna.run(fit(755, kilometres=1), ready)
     await anna("PUT", f"/activities/{failed}", content=fit(756)[:40], headers={"Prefer": "wait=20"})
@@ -35,7 +35,8 @@ async def test_many_uploads_are_asked_for_at_once(anna: Runner, ben: Runner) -> 
     assert [item["activity_id"] for item in answer.json()["items"]] == [str(failed), str(ready)]
     assert answer.json()["items"] == [await anna.get(f"/activities/{one}/upload") for one in (failed, ready)]
     assert [item["status"] for item in answer.json()["items"]] == ["failed", "ready"]
-    assert answer.headers["Cairn-Position"] == position
+    place = world.parts.read_models.position
+    assert place(answer.headers["Cairn-Position"]) >= place(position)
 
 
 async def test_runners_come_in_the_order_of_their_ids(anna: Runner, ben: Runner) -> None:

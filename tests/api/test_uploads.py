@@ -108,7 +108,26 @@ async def test_who_waits_for_a_second_is_not_kept_longer_by_read_models_that_are
         again = await anna("PUT", path, content=fit(74), headers=wait)
         new = await anna("PUT", f"/activities/{uuid4()}", content=fit(75), headers=wait)
     assert (again.status_code, again.json()["status"]) == (202, "ready")
+    assert (await anna.get(path, after=again.headers["Cairn-Position"]))["title"] == "Before work"
     assert new.status_code == 202
+
+
+@pytest.mark.parametrize("prefer", ["wait=0", "wait=20"])
+async def test_what_is_told_of_a_run_again_covers_what_was_written_since(
+    world: World, anna: Runner, prefer: str
+) -> None:
+    first, second = uuid4(), uuid4()
+    await anna.run(fit(76), first)
+    await anna.run(fit(77), second)
+    edited = await anna("PATCH", f"/activities/{second}", json={"title": "Before work"})
+    answers = [
+        await anna("PUT", f"/activities/{first}", content=fit(76), headers={"Prefer": prefer}),
+        await anna("GET", f"/activities/{first}/upload"),
+        await anna("GET", f"/uploads?ids={first},{second}"),
+    ]
+    place = world.parts.read_models.position
+    for answer in answers:
+        assert place(answer.headers["Cairn-Position"]) >= place(edited.headers["Cairn-Position"]), answer.request.url
 
 
 async def test_other_bytes_under_the_same_id_are_refused(anna: Runner) -> None:
