@@ -12,9 +12,10 @@ from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from api.deprecation import Deprecation, deprecation_of
 from api.openapi import COMPONENTS, Told, header, method_name, parameter, plain, problem_response, told_by
 from api.problems import STATUSES
+from api.publishing import SURROGATE_KEY
 
 BEARER: Final = "accessToken"
-_ANYWHERE: Final = {403, 429, 503}  # switched off, a limit, a server away: any request may meet them
+_ANYWHERE: Final = {400, 403, 429, 503}  # no request of HTTP, switched off, a limit, a server away: wherever it goes
 _PROBLEMS: Final = sorted({*STATUSES.values(), *_ANYWHERE})
 _LATER: Final = (409, 429, 503)  # with these, Retry-After says when to come again
 
@@ -41,6 +42,9 @@ _HEADERS: Final = {
     "Cache-Control": "Whether and how long the answer may be kept (RFC 9111).",
     "Vary": "Which headers of the request the answer depends on.",
     "Content-Disposition": "A name for the file.",
+    "X-Content-Type-Options": "`nosniff`: it is of the type that it says, whatever it looks like.",
+    "Content-Security-Policy": "What it may load and run when it is opened by itself: nothing.",
+    SURROGATE_KEY: "Under which keys a shared cache keeps it, and drops it.",
 }
 _LIMITED: Final = ("RateLimit", "RateLimit-Policy")  # of who is signed in
 _ALWAYS: Final = frozenset({"ETag", "WWW-Authenticate", "Deprecation", "Sunset", "Link"})  # wherever they are named
@@ -170,12 +174,9 @@ def _header(name: str) -> dict[str, Any]:
 
 def _problem(status: int, *more: str) -> dict[str, Any]:
     """A problem's response, with more headers than all of its status have."""
-    headers = (
-        ["WWW-Authenticate"] * (status == 401)
-        + ["Retry-After"] * (status in _LATER)
-        + ["Cairn-Stale"] * (status == 404)
-        + [*more]
-    )
+    headers = ["Cache-Control", *_LIMITED, *more]
+    headers += ["WWW-Authenticate"] * (status == 401) + ["Retry-After"] * (status in _LATER)
+    headers += ["Cairn-Stale", SURROGATE_KEY, "Vary"] * (status == 404)  # what is not public is kept for a moment, too
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    told = {"headers": {name: header(name) for name in headers}} if headers else {}
-    return {"description": HTTPStatus(status).phrase, "content": content, **told}
+    told = {name: header(name) for name in headers}
+    return {"description": HTTPStatus(status).phrase, "content": content, "headers": told}

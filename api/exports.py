@@ -26,6 +26,7 @@ router = APIRouter(tags=["exports"])
 
 _GPX: Final = MEDIA_TYPES[Format.GPX]
 _FIT: Final = MEDIA_TYPES[Format.FIT]
+FILE_HEADERS: Final = ("Content-Disposition", "X-Content-Type-Options")
 
 ReadsDep = Annotated[Reads, Depends(reads("activities", "people"))]
 
@@ -33,7 +34,7 @@ ReadsDep = Annotated[Reads, Depends(reads("activities", "people"))]
 @router.get(
     "/activities/{activity_id}/export.gpx",
     response_class=Response,
-    responses=answers_file(_GPX, 401, 404, 409, 503, named=True),
+    responses=answers_file(_GPX, 401, 404, 409, 503, headers=FILE_HEADERS),
 )
 async def export_gpx(
     request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep, fresh: ReadsDep
@@ -49,7 +50,7 @@ async def export_gpx(
 @router.get(
     "/activities/{activity_id}/export.fit",
     response_class=Response,
-    responses=answers_file(_FIT, 401, 404, 409, 503, named=True),
+    responses=answers_file(_FIT, 401, 404, 409, 503, headers=FILE_HEADERS),
 )
 async def export_fit(
     request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep, fresh: ReadsDep

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from msgspec import Struct
 
 from api.dependencies import ServicesDep
-from api.openapi import answers, schema_of
+from api.openapi import answers, header, schema_of
 
 router = APIRouter(tags=["health"])
 
@@ -28,16 +28,20 @@ class Readiness(Struct, frozen=True):
     missing: dict[str, str]
 
 
-_WAITING = {"description": "something is missing", "content": {"application/json": {"schema": schema_of(Readiness)}}}
+_WAITING = {
+    "description": "something is missing",
+    "content": {"application/json": {"schema": schema_of(Readiness)}},
+    "headers": {name: header(name) for name in _NOT_KEPT},
+}
 
 
-@router.get("/livez", responses=answers(ok=Liveness))
+@router.get("/livez", responses=answers(ok=Liveness, headers=_NOT_KEPT))
 async def get_liveness() -> Response:
     """The process answers. Uploads of runs are accepted from here on, whatever else is down."""
     return Response(b'{"status":"alive"}', 200, _NOT_KEPT, "application/json")
 
 
-@router.get("/startupz", responses={**answers(ok=Readiness), 503: _WAITING})
+@router.get("/startupz", responses={**answers(ok=Readiness, headers=_NOT_KEPT), 503: _WAITING})
 async def get_startup(request: Request, services: ServicesDep) -> Response:
     """As `/readyz` until everything was there for the first time; 200 from then on, whatever is missing later."""
     state, missing = request.app.state, services.ready()
@@ -45,7 +49,7 @@ async def get_startup(request: Request, services: ServicesDep) -> Response:
     return _told({} if state.started else missing)
 
 
-@router.get("/readyz", responses={**answers(ok=Readiness), 503: _WAITING})
+@router.get("/readyz", responses={**answers(ok=Readiness, headers=_NOT_KEPT), 503: _WAITING})
 async def get_readiness(services: ServicesDep) -> Response:
     """200 when everything that reads and commands need is there, 503 naming what is missing otherwise."""
     return _told(services.ready())

@@ -44,7 +44,7 @@ class SharedWatch(Generic[T]):
             return self._seen
 
 
-@router.get("/metrics", response_class=Response, responses=answers_file("text/plain"))
+@router.get("/metrics", response_class=Response, responses=answers_file("text/plain", headers=("Cache-Control",)))
 async def get_metrics(services: ServicesDep) -> Response:
     """Prometheus' text format: this process, what it answered, and what is everybody's: the queue of uploads, and how
     old what is read is.

@@ -3,7 +3,7 @@
 `api/document.py` makes the document of it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -77,24 +77,31 @@ def parameter(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/parameters/{name}"}
 
 
-def answers(*problems: int, position: bool | None = None, **kinds: type[Any] | None) -> dict[int | str, dict[str, Any]]:
+def answers(
+    *problems: int, position: bool | None = None, headers: Iterable[str] = (), **kinds: type[Any] | None
+) -> dict[int | str, dict[str, Any]]:
     """`responses` of a route: `ok=Feed`, `created=Signed`, `accepted=…`, `no_content=None`, and problem statuses.
 
-    Writes carry a `Cairn-Position`, reads (`ok`) do not; `position` says it where it is the other way round.
+    Writes carry a `Cairn-Position`, reads (`ok`) do not; `position` says it where it is the other way round. `headers`
+    are what they carry besides, and other routes do not.
     """
     told: dict[int | str, dict[str, Any]] = {}
     for name, kind in kinds.items():
         status = _STATUSES[name]
         content = {} if kind is None else {"content": {"application/json": {"schema": schema_of(kind)}}}
         written = status != 200 if position is None else position
-        headers = {"headers": _written(status)} if written else {}
-        told[status] = {"description": name.replace("_", " "), **content, **headers}
+        named = _named([*(_written(status) if written else ()), *headers])
+        told[status] = {"description": name.replace("_", " "), **content, **named}
     return {**told, **{status: problem_response(status) for status in problems}}
 
 
-def _written(status: int) -> dict[str, Any]:
-    named = ("Cairn-Position",) if status in (200, 204) else ("Cairn-Position", "Location")
-    return {name: header(name) for name in named}
+def _written(status: int) -> Sequence[str]:
+    return ("Cairn-Position",) if status in (200, 204) else ("Cairn-Position", "Location")
+
+
+def _named(headers: Iterable[str]) -> dict[str, Any]:
+    told = {name: header(name) for name in headers}
+    return {"headers": told} if told else {}
 
 
 def header(name: str) -> dict[str, str]:
@@ -108,15 +115,14 @@ def problem_response(status: int) -> dict[str, str]:
 
 
 def answers_file(
-    media_types: str | Sequence[str], *problems: int, named: bool = False
+    media_types: str | Sequence[str], *problems: int, headers: Iterable[str] = ()
 ) -> dict[int | str, dict[str, Any]]:
-    """`responses` of a route that answers with a file, or one with a name; give it `response_class=Response` too."""
+    """`responses` of a route that answers with a file, with these headers; give it `response_class=Response` too."""
     kinds = [media_types] if isinstance(media_types, str) else media_types
     content = {
         kind: {"schema": _TEXT if kind.startswith("text/") or kind.endswith("svg+xml") else _BINARY} for kind in kinds
     }
-    headers = {"headers": {"Content-Disposition": header("Content-Disposition")}} if named else {}
-    return {200: {"description": "ok", "content": content, **headers}, **answers(*problems)}
+    return {200: {"description": "ok", "content": content, **_named(headers)}, **answers(*problems)}
 
 
 _TEXT: Final = {"type": "string"}

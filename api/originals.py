@@ -8,7 +8,7 @@ from fastapi.responses import StreamingResponse
 
 from api.codec import has_already
 from api.dependencies import CurrentUser, ServicesDep
-from api.exports import ReadsDep, file_name, own_card
+from api.exports import FILE_HEADERS, ReadsDep, file_name, own_card
 from api.front.request import Request
 from api.openapi import answers_file
 from api.uploads import MEDIA_TYPES
@@ -30,7 +30,7 @@ class OriginalDamaged(DomainError):
 @router.get(
     "/activities/{activity_id}/original",
     response_class=Response,
-    responses=answers_file(tuple(MEDIA_TYPES.values()), 401, 404, 503, named=True),
+    responses=answers_file(tuple(MEDIA_TYPES.values()), 401, 404, 503, headers=FILE_HEADERS),
 )
 async def get_original(
     request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep, fresh: ReadsDep

@@ -53,7 +53,11 @@ FrameDep = Annotated[Frame, Depends(frame_of)]
 ReadsDep = Annotated[Reads, Depends(reads("activities", "people"))]
 
 
-@router.get("/activities/{activity_id}/map.svg", response_class=Response, responses=answers_file(SVG, 401, 404, 422))
+@router.get(
+    "/activities/{activity_id}/map.svg",
+    response_class=Response,
+    responses=answers_file(SVG, 401, 404, 422, headers=PICTURE_HEADERS),
+)
 async def get_route_map(
     request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep, fresh: ReadsDep, frame: FrameDep
 ) -> Response:
@@ -81,7 +85,9 @@ async def route_of(services: Services, card: Card, frame: Frame) -> str | None:
 
 
 @router.get(
-    "/activities/{activity_id}/elevation.svg", response_class=Response, responses=answers_file(SVG, 401, 404, 422, 503)
+    "/activities/{activity_id}/elevation.svg",
+    response_class=Response,
+    responses=answers_file(SVG, 401, 404, 422, 503, headers=PICTURE_HEADERS),
 )
 async def get_elevation_chart(
     request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep, fresh: ReadsDep, frame: FrameDep
@@ -96,7 +102,9 @@ async def get_elevation_chart(
 
 
 @router.get(
-    "/activities/{activity_id}/pace.svg", response_class=Response, responses=answers_file(SVG, 401, 404, 422, 503)
+    "/activities/{activity_id}/pace.svg",
+    response_class=Response,
+    responses=answers_file(SVG, 401, 404, 422, 503, headers=PICTURE_HEADERS),
 )
 async def get_pace_chart(
     request: Request, activity_id: UUID, user_id: CurrentUser, services: ServicesDep, fresh: ReadsDep, frame: FrameDep

@@ -14,7 +14,7 @@ from api.front.request import Request
 from api.openapi import answers, answers_file
 from api.pictures import PICTURE_HEADERS, SVG, FrameDep, route_of
 from api.problems import NOT_FOUND
-from api.publishing import Publication
+from api.publishing import SURROGATE_KEY, Publication
 from domain.activity import without_hour
 from domain.measures import ActivityId, Sport, UserId, Visibility
 from domain.publishing import activity_key, list_key, user_key
@@ -55,7 +55,7 @@ class PublicRunner(Struct, frozen=True, kw_only=True):
     activities: list[PublicActivity]
 
 
-@router.get("/activities/{activity_id}", responses=answers(404, ok=PublicActivity))
+@router.get("/activities/{activity_id}", responses=answers(404, ok=PublicActivity, headers=(SURROGATE_KEY,)))
 async def get_public_activity(request: Request, activity_id: UUID, services: ServicesDep) -> Response:
     """A public activity, without signing in. Missing, deleted and hidden ones get the same 404.
 
@@ -68,7 +68,11 @@ async def get_public_activity(request: Request, activity_id: UUID, services: Ser
     return publication.found(msgspec.json.encode(seen(*found)), "application/json", keys_of(found[0]))
 
 
-@router.get("/activities/{activity_id}/map.svg", response_class=Response, responses=answers_file(SVG, 404, 422))
+@router.get(
+    "/activities/{activity_id}/map.svg",
+    response_class=Response,
+    responses=answers_file(SVG, 404, 422, headers=(*PICTURE_HEADERS, SURROGATE_KEY)),
+)
 async def get_public_map(request: Request, activity_id: UUID, services: ServicesDep, frame: FrameDep) -> Response:
     """The route of a public activity, without signing in; as `/v1/activities/{activity_id}/map.svg` otherwise."""
     publication = Publication(request, services, _MAP)
@@ -80,7 +84,7 @@ async def get_public_map(request: Request, activity_id: UUID, services: Services
     return publication.found(picture, SVG, keys_of(card), PICTURE_HEADERS)
 
 
-@router.get("/users/{user_id}", responses=answers(404, ok=PublicRunner))
+@router.get("/users/{user_id}", responses=answers(404, ok=PublicRunner, headers=(SURROGATE_KEY,)))
 async def get_public_user(request: Request, user_id: UUID, services: ServicesDep) -> Response:
     """A runner's latest public activities, at most 20, without signing in. Who has none gets the 404 of nobody."""
     publication, runner_id = Publication(request, services, _RUNNER), UserId(user_id)

@@ -14,6 +14,7 @@ from api.services import Services
 from domain.measures import UserId
 from projections.projection import View
 
+SURROGATE_KEY: Final = "Surrogate-Key"
 KEPT_SECONDS: Final = 60  # by a shared cache that nobody tells of changes
 STALE_SECONDS: Final = 30  # longer, while it asks again
 NOTHING_SECONDS: Final = 2  # a dead link costs one read in this time
@@ -59,7 +60,7 @@ class Publication:
     def _caching(self, kept: str, keys: tuple[str, ...]) -> dict[str, str]:
         if asyncio.get_running_loop().time() - self._read_at > OLDEST_SECONDS:
             kept = "no-store"
-        return {"Cache-Control": kept, "Surrogate-Key": " ".join(keys), "Vary": "Accept-Encoding"}
+        return {"Cache-Control": kept, SURROGATE_KEY: " ".join(keys), "Vary": "Accept-Encoding"}
 
     def _count(self, outcome: str) -> None:
         """What a shared cache asks for here, it had not: its hits are counted by itself. Others ask past it."""

@@ -58,7 +58,7 @@ def test_an_operation_says_all_that_an_app_must_know(name: str) -> None:
     statuses = set(operation["responses"])
     told = {status: resolved(DOCUMENT, response) for status, response in operation["responses"].items()}
     assert operation["description"], "its docstring says what it does"
-    assert {"429", "503"} <= statuses
+    assert {"400", "403", "429", "503"} <= statuses
     assert ("401" in statuses) == ("security" in operation) or "/sessions" in name
     assert any(status.startswith("2") for status in statuses)
     for status, response in told.items():
