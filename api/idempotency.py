@@ -49,8 +49,8 @@ class Reply(Struct, frozen=True):
 def key_of(header: str) -> str:
     """The key as the client means it; `MalformedIdempotencyKey`."""
     key = header.strip()
-    if key.startswith('"') and key.endswith('"'):
-        key = key[1:-1]  # nothing, of a quote alone
+    if len(key) > 1 and key.startswith('"') and key.endswith('"'):
+        key = key[1:-1]
         if _QUOTE.search(key):
             raise MalformedIdempotencyKey
     if not 0 < len(key) <= 255 or not (key.isascii() and key.isprintable()):

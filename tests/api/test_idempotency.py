@@ -115,6 +115,7 @@ def test_a_key_is_1_to_255_printable_characters(header: str) -> None:
     with pytest.raises(MalformedIdempotencyKey):
         key_of(header)
     assert key_of('"x"') == key_of("x")
+    assert key_of('"') == '"'  # as the document's pattern has it
     assert key_of("x" * 255) == key_of(f'"{"x" * 255}"')
 
 

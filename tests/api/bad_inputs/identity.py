@@ -194,7 +194,7 @@ MASS = ("user_id", "is_admin", "distance_m", "created_at", "__proto__", "")
 ENTRIES: list[Bad] = [
     *(
         bad(56, f"Idempotency-Key {text!a}", keyed(text), *KEYS)
-        for text in ("", '""', '"', '"a"b"', "x" * 256, "x" * 5_000, "cl\xe9", "a\tb")
+        for text in ("", '""', '"a"b"', "x" * 256, "x" * 5_000, "cl\xe9", "a\tb")
     ),
     bad(56, "another's Idempotency-Key", _key_of_another, "201"),
     bad(57, "another body under the same key", _key_again, "422 idempotency-key-reused"),
