@@ -40,6 +40,9 @@ _MAX_BATCH_BYTES: Final = 1024 * 1024  # a hundred entries with notes as long as
 _EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)
 _AHEAD: Final = timedelta(days=1)  # of our clock: more than any zone's difference
 
+_LEAST_OFFSET_S: Final = -12 * 3600  # of any zone
+_MOST_OFFSET_S: Final = 14 * 3600
+
 _Seconds = Meta(le=14 * 86_400)  # the longest foot races end after some days
 
 
@@ -48,7 +51,9 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     sport: Sport
     started_at: Annotated[datetime, Meta(tz=True)]
-    utc_offset_s: Annotated[int, Meta(ge=-12 * 3600, le=14 * 3600)] | None = None  # None: that of `started_at`
+    utc_offset_s: Annotated[int, Meta(ge=_LEAST_OFFSET_S, le=_MOST_OFFSET_S)] | None = (
+        None  # None: that of `started_at`
+    )
     distance_m: Annotated[float, Meta(ge=0, le=10_000_000)]
     elapsed_s: Annotated[float, Meta(ge=1), _Seconds]
     moving_s: Annotated[float, Meta(ge=0), _Seconds] | None = None
@@ -257,6 +262,9 @@ class EntryImpossible(DomainError):
 def _require_possible(entry: Entry, now: datetime) -> None:
     if not _EARLIEST <= entry.started_at <= now + _AHEAD:
         raise EntryOutOfTime
+    offset = entry.started_at.utcoffset() or timedelta()
+    if not _LEAST_OFFSET_S <= offset.total_seconds() <= _MOST_OFFSET_S:
+        raise EntryImpossible("started_at: no zone is so far from UTC; from -12:00 to +14:00.")
     moving_s = _moving_s(entry)
     if moving_s > entry.elapsed_s:
         raise EntryImpossible("moving_s: at most elapsed_s.")

@@ -178,6 +178,8 @@ IMPOSSIBLE: list[dict[str, Any]] = [
     {"started_at": "0001-01-01T00:00:00+12:00"},
     {"started_at": "0000-01-01T00:00:00Z"},
     {"started_at": 1_777_777_777_000},
+    {"started_at": "2026-05-01T07:00:00+23:59"},
+    {"started_at": "2026-05-01T07:00:00-12:15"},
     {"utc_offset_s": 90_000},
     {"distance_m": -1},
     {"distance_m": 1e8},
