@@ -38,6 +38,7 @@ _FIRST_PAUSE_SECONDS: Final = 0.05  # most uploads are ready within 0.3 s
 _LONGEST_PAUSE_SECONDS: Final = 1.0  # each look at what is not ready is a request to the object store
 _ROOM_SECONDS: Final = 0.25  # that an upload waits at most to be told at once that it can only fail
 _NOW_SECONDS: Final = 2.0  # that an answer waits for the position of now
+_WAIT: Final = re.compile(r"(?i)(?:^|[,;\s])wait\s*=\s*\"?(\d{1,4})|\"(?:[^\"\\]|\\.)*\"?")  # in quotes it is none
 _TITLE: Final = "What lists show: at most 200 characters, not all of them blank, none of them NUL."
 MEDIA_TYPES: Final = {
     Format.FIT: "application/vnd.ant.fit",
@@ -148,7 +149,7 @@ async def require_room(services: Services, user_id: UserId, activity_id: Activit
 
 async def acked(request: Request, services: Services, manifest: Manifest, *, first: bool) -> Response:
     """What is answered once the bytes are safe; `first`: they came just now."""
-    wait = _preferred_wait(request)
+    wait = _preferred_wait(request.headers.get("prefer", ""))
     deadline = time.monotonic() + wait
     verdict = await services.inbox.verdict(manifest.activity_id)
     if verdict is None:
@@ -297,7 +298,7 @@ async def _wait(services: Services, activity_id: ActivityId, seconds: float) -> 
     return None
 
 
-def _preferred_wait(request: Request) -> float:
+def _preferred_wait(prefer: str) -> float:
     """Seconds of `Prefer: wait=N` (RFC 7240, 4.3), 0 without it. Names of preferences have no case."""
-    found = re.search(r"(?i)(?:^|[,;\s])wait\s*=\s*\"?(\d{1,4})", request.headers.get("prefer", ""))
-    return min(float(found[1]), _MAX_WAIT_SECONDS) if found else 0.0
+    found = (one[1] for one in _WAIT.finditer(prefer))
+    return min(float(next(filter(None, found), 0)), _MAX_WAIT_SECONDS)

@@ -9,7 +9,7 @@ import pytest
 import zstandard
 
 from api.main import services_of
-from api.uploads import _wait
+from api.uploads import _preferred_wait, _wait
 from domain.measures import ActivityId, UserId, derived_id
 from domain.uploads import Fault, Verdict
 from infra.bootstrap import now
@@ -94,6 +94,24 @@ async def test_an_edit_that_comes_before_the_recording_is_read_is_not_lost(
     repeated = await anna("PUT", path, content=fit(6), headers={"Prefer": "wait=20"})
     assert (repeated.status_code, repeated.json()["status"]) == (202, "ready")
     assert repeated.headers["Location"] == repeated.json()["status_url"]
+
+
+@pytest.mark.parametrize(
+    ("prefer", "seconds"),
+    [
+        ("wait=10", 10),
+        ('respond-async; x="a, b", WAIT = "7"', 7),
+        ("wait=99", 30),
+        ("await=10", 0),
+        ('foo="a,wait=10"', 0),
+        (r'foo="a\",wait=10"', 0),
+        ('foo="a,wait=10", wait=5', 5),
+        ('foo="a,wait=10', 0),
+        ("", 0),
+    ],
+)
+def test_what_is_preferred_stands_outside_of_other_texts_in_quotes(prefer: str, seconds: int) -> None:
+    assert _preferred_wait(prefer) == seconds
 
 
 async def test_who_waits_for_a_second_is_not_kept_longer_by_read_models_that_are_behind(
