@@ -16,7 +16,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from api.serving.refusals import Refused, is_method, wire_bytes
+from api.serving.refusals import Refused, code_of, wire_bytes
 from api.serving.request import Flow, Request
 from api.serving.state import State
 
@@ -107,7 +107,7 @@ class Connection(HttpToolsProtocol):
                 raise
             self.refuse(error.__context__.code)
         except httptools.HttpParserError as error:
-            self.refuse("method-unknown" if is_method(error, data) else "malformed-request")
+            self.refuse(code_of(error, data))
         else:
             if self.unfinished > self.limits.head_bytes:
                 self.refuse("address-too-long" if len(self.url) > self.limits.url_bytes else "headers-too-large")

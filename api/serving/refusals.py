@@ -17,6 +17,7 @@ _DETAILS: Final = {
     "http-version-unknown": "This server speaks HTTP/1.1 and HTTP/1.0.",
     "transfer-coding-unknown": "The only transfer coding here is `chunked`.",
 }
+_VERSIONS: Final = {"Invalid HTTP version", "Pause on PRI/Upgrade"}  # llhttp's words; the latter of HTTP/2's preface
 _METHOD: Final = re.compile(rb"[A-Z]{1,32} ")
 
 
@@ -28,9 +29,11 @@ class Refused(Exception):
         self.code = code
 
 
-def is_method(error: httptools.HttpParserError, data: bytes | memoryview) -> bool:
-    """Whether the parser stopped at a method that it does not know, rather than at something else (TLS, say)."""
-    return isinstance(error, httptools.HttpParserInvalidMethodError) and _METHOD.match(data) is not None
+def code_of(error: httptools.HttpParserError, data: bytes | memoryview) -> str:
+    """Why the parser stopped: at a method or a version that it does not know, or at something else (TLS, say)."""
+    if isinstance(error, httptools.HttpParserInvalidMethodError) and _METHOD.match(data):
+        return "method-unknown"
+    return "http-version-unknown" if str(error) in _VERSIONS else "malformed-request"
 
 
 def wire_bytes(code: str, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
