@@ -69,8 +69,8 @@ def parse_json(data: bytes) -> Recording:
     if len({len(values) for values in document.points.values()}) > 1:
         raise UnreadableRecording("The columns in `points` must be of one length, with null where a value is missing.")
     columns = {name: _column(name, values) for name, values in document.points.items()}
-    if not any(len(column) for column in columns.values()):
-        raise EmptyRecording("The JSON recording holds no point: put them in `points`, column by column.")
+    if all(np.isnan(column).all() for column in columns.values()):
+        raise EmptyRecording("The JSON recording holds no value: put them in `points`, column by column.")
     warnings = _leave_out_impossible(columns)
     if document.started_at.year not in YEARS:
         raise UnreadableRecording(f"started_at must be a time from {YEARS.start} on, and before {YEARS.stop}.")

@@ -90,6 +90,7 @@ def test_exchanged_positions_are_told_as_that() -> None:
     assert "seem to be exchanged" in parse(document(points)).warnings[0]
 
 
-def test_no_points_are_empty() -> None:
+@pytest.mark.parametrize("values", [[], [None], [None] * 99])
+def test_no_points_are_empty(values: list[None]) -> None:
     with pytest.raises(EmptyRecording):
-        parse(document({"t": []}))
+        parse(document({"t": values, "lat": values}))
