@@ -5,7 +5,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from domain.events.event import Event
+from domain.events.event import Event, Recorded
 from domain.events.follow import FollowStarted
 from domain.measures import UserId
 
@@ -26,11 +26,13 @@ class Reaction(Struct, frozen=True):
 
     name: str
     events: tuple[type[Event], ...]
-    tell: Callable[[Event], Iterable[Notice]]
+    tell: Callable[[Recorded], Iterable[Notice]]
 
 
-def _new_follower(event: Event) -> Iterable[Notice]:
-    if isinstance(event, FollowStarted):
+def _new_follower(recorded: Recorded) -> Iterable[Notice]:
+    """The first time only: who follows, stops and follows again would fill another's list."""
+    event = recorded.event
+    if isinstance(event, FollowStarted) and recorded.version == 1:
         yield Notice(event.followee_id, "new_follower", event.follower_id)
 
 

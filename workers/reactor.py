@@ -56,7 +56,7 @@ def _told(reaction: Reaction, page: Sequence[Recorded]) -> Iterator[Told]:
         if not isinstance(recorded.event, reaction.events):
             continue
         try:
-            yield recorded, tuple(reaction.tell(recorded.event)), None
+            yield recorded, tuple(reaction.tell(recorded)), None
         except Exception as error:  # noqa: BLE001 - a wrong reaction may raise anything: the others go on
             place = f"stream {recorded.stream_id} version {recorded.version} (position {recorded.position})"
             _log.exception("%s: nothing is told of %s", reaction.name, place, exc_info=error)

@@ -7,8 +7,8 @@ import pytest
 from psycopg import Connection
 from redis import Redis
 
-from domain.events.event import Event
-from domain.events.follow import FollowStarted
+from domain.events.event import Recorded
+from domain.events.follow import FollowEnded, FollowStarted
 from domain.events.user import UserErased
 from domain.follow import follow_id
 from domain.measures import UserId
@@ -22,9 +22,9 @@ from tests.scenarios import ANNA, BEN, CARA, MAY_1
 from workers.reactor import Reactor
 
 
-def follows(follower: UserId, followee: UserId) -> Made:
+def follows(follower: UserId, followee: UserId, version: int = 1) -> Made:
     started = FollowStarted(follower_id=follower, followee_id=followee, at=MAY_1)
-    return Made(follower, follow_id(follower, followee), 1, started)
+    return Made(follower, follow_id(follower, followee), version, started)
 
 
 def reactor(connection: Connection, reading: Connection, reactions: dict[str, Reaction] | None = None) -> Reactor:
@@ -54,6 +54,18 @@ def test_a_follower_is_told_of_once_and_only_from_now_on(database_url: str, data
     )
 
 
+def test_who_follows_again_and_again_is_told_of_the_first_time_only(database_url: str, database: Connection) -> None:
+    with psycopg.connect(database_url, autocommit=True) as reading:
+        made = reactor(database, reading)
+        ended = FollowEnded(follower_id=BEN, followee_id=ANNA, at=MAY_1)
+        append(database, [follows(BEN, ANNA), Made(BEN, follow_id(BEN, ANNA), 2, ended), follows(BEN, ANNA, 3)])
+        append(database, [follows(CARA, ANNA)])
+        made.turn()
+    assert sorted(told(database), key=str) == sorted(
+        [(ANNA, "new_follower", BEN), (ANNA, "new_follower", CARA)], key=str
+    )
+
+
 def test_one_process_at_a_time_has_a_reaction(database_url: str, database: Connection) -> None:
     with (
         psycopg.connect(database_url, autocommit=True) as reading,
@@ -69,8 +81,8 @@ def test_one_process_at_a_time_has_a_reaction(database_url: str, database: Conne
 
 
 def test_a_reaction_that_fails_is_noted_and_the_others_go_on(database_url: str, database: Connection) -> None:
-    def wrong(event: Event) -> list[Notice]:
-        if isinstance(event, FollowStarted) and event.follower_id == BEN:
+    def wrong(recorded: Recorded) -> list[Notice]:
+        if isinstance(recorded.event, FollowStarted) and recorded.event.follower_id == BEN:
             raise ZeroDivisionError
         return [Notice(ANNA, "new_follower", CARA)]
 
