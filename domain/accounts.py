@@ -1,5 +1,6 @@
 """Signing in: who may, and the tokens that stand for it. Secrets live in tables of their own, never in the log."""
 
+import unicodedata
 from typing import Protocol
 from uuid import UUID
 
@@ -10,8 +11,21 @@ from domain.measures import UserId
 
 
 def address_of(email: str) -> str:
-    """One spelling of an address for all that are the same account's."""
-    return email.strip().casefold()
+    """One spelling of an address for all that are the same account's, whatever the keyboard makes an é of."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", email).strip().casefold())
+
+
+def addresses_of(email: str) -> tuple[str, ...]:
+    """All spellings that an account may be known by. The one of back then goes first: by it, each finds its own."""
+    return tuple(dict.fromkeys((email.strip().casefold(), address_of(email))))
+
+
+def passwords_of(password: str) -> tuple[str, ...]:
+    """All spellings that may have been hashed: that of today (OpaqueString of RFC 8265, 4.2.2), and as it was sent,
+    which was hashed before.
+    """
+    spaced = "".join(" " if unicodedata.category(letter) == "Zs" else letter for letter in password)
+    return tuple(dict.fromkeys((unicodedata.normalize("NFC", spaced), password)))
 
 
 class SignedIn(Struct, frozen=True):

@@ -72,7 +72,7 @@ class PostgresAccounts:
     async def _credentials(self, email: str) -> tuple[UserId, str, bytes] | None:
         """Whose the address is, the hash of their password, and the hash under which the address is kept."""
         async with self._database.connection() as connection:
-            found = await connection.execute(_CREDENTIALS, (self._vault.email_hashes(email),))
+            found = await connection.execute(_CREDENTIALS, {"found": self._vault.email_hashes(email)})
             row = await found.fetchone()
         return None if row is None else (UserId(row[0]), str(row[1]), bytes(row[2]))
 
@@ -198,7 +198,10 @@ _TAKE_OVER: Final = """
     WHERE email_hash = %s AND user_id = %s AND created_at < now() - interval '1 minute' -- its registration is no more
 """
 _RENEW: Final = "UPDATE credentials SET created_at = now() WHERE user_id = %s"
-_CREDENTIALS: Final = "SELECT user_id, password_hash, email_hash FROM credentials WHERE email_hash = ANY(%s)"
+_CREDENTIALS: Final = """
+    SELECT user_id, password_hash, email_hash FROM credentials WHERE email_hash = ANY(%(found)s)
+    ORDER BY array_position(%(found)s, email_hash) LIMIT 1
+"""
 _EMAIL: Final = "SELECT email_sealed FROM credentials WHERE user_id = %s"
 _ADD_REFRESH: Final = """
     INSERT INTO refresh_tokens (token_hash, session_id, expires_at) VALUES (%s, %s, now() + %s)

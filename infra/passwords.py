@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from domain.accounts import passwords_of
 from domain.errors import StoreUnavailable
 
 # OWASP Password Storage Cheat Sheet: 19 MiB, 2 passes, 1 lane. About 70 ms here.
@@ -27,7 +29,7 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         """The encoded hash, with its salt and parameters."""
-        return await self._run(lambda: _HASHER.hash(password))
+        return await self._run(lambda: _HASHER.hash(passwords_of(password)[0]))
 
     async def verify(self, password_hash: str | None, password: str) -> bool:
         """Whether they belong together. Takes as long for an account that does not exist (None)."""
@@ -46,7 +48,7 @@ class Passwords:
 
 
 def _matches(password_hash: str, password: str) -> bool:
-    try:
-        return _HASHER.verify(password_hash, password)
-    except (VerificationError, InvalidHashError):
-        return False
+    for spelling in passwords_of(password):
+        with suppress(VerificationError, InvalidHashError):
+            return _HASHER.verify(password_hash, spelling)
+    return False

@@ -69,9 +69,9 @@ class Rotation:
                     raise Fault(
                         f"the address of user {user_id} does not open: put the row back from a backup."
                     ) from None
-                if self._vault.email_hash(email) != bytes(email_hash):
-                    new = self._vault.email_hash(email), self._vault.seal(email, user_id.bytes)
-                    changes.append((*new, user_id, email_hash))
+                again = self._vault.email_hash_again(email, bytes(email_hash))
+                if again != bytes(email_hash):
+                    changes.append((again, self._vault.seal(email, user_id.bytes), user_id, email_hash))
             with self._connection.cursor() as cursor:
                 cursor.executemany(_RESEAL, changes)
             count += len(changes)

@@ -9,7 +9,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from psycopg import Connection
 
-from domain.accounts import address_of
+from domain.accounts import address_of, addresses_of
 from infra.faults import Fault
 from infra.keys import UserCipher, derived
 
@@ -31,12 +31,23 @@ class Vault:
 
     def email_hash(self, email: str) -> bytes:
         """The key under which an address is kept; without the master key it tells nothing."""
-        return self.email_hashes(email)[0]
+        return self._hashes(address_of(email))[0]
 
     def email_hashes(self, email: str) -> list[bytes]:
-        """The keys under which an address may be found: those of older master keys until they are rotated out."""
-        address = address_of(email).encode()
-        return [hmac.digest(key, address, hashlib.sha256) for key in self._hashing]
+        """The keys under which an address may be found, the most exact spelling first: those of older master keys until
+        they are rotated out.
+        """
+        return [found for address in addresses_of(email) for found in self._hashes(address)]
+
+    def email_hash_again(self, email: str, known: bytes) -> bytes:
+        """The key under the first master key, in the spelling that the address is kept under: another account may have
+        the other one.
+        """
+        spellings = [self._hashes(address) for address in addresses_of(email)]
+        return next((hashes[0] for hashes in spellings if known in hashes), self.email_hash(email))
+
+    def _hashes(self, address: str) -> list[bytes]:
+        return [hmac.digest(key, address.encode(), hashlib.sha256) for key in self._hashing]
 
     def seal(self, text: str, owner: bytes) -> bytes:
         """Encrypt for an owner: bytes moved to another owner's row do not open."""

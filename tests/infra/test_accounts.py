@@ -4,6 +4,7 @@ from contextlib import asynccontextmanager
 from uuid import UUID, uuid4
 
 import pytest
+from argon2 import PasswordHasher
 from psycopg import AsyncConnection, Connection
 
 from domain.accounts import EmailTaken, SignInRefused, TokenRefused, UserIdTaken
@@ -49,6 +50,28 @@ async def test_who_registered_can_sign_in_however_the_address_is_written(opened:
     await opened.register()
     assert await opened.accounts.authenticate(" Anna@Example.com ", PASSWORD) == ANNA
     assert await opened.accounts.email(ANNA) == EMAIL
+
+
+async def test_the_same_letters_are_the_same_however_a_keyboard_composes_them(opened: Opened) -> None:
+    composed, apart = "ren\xe9@example.com", "rene\u0301@example.com"
+    await opened.register(email=apart, password="caf\xe9 au lait")
+    assert await opened.accounts.authenticate(composed, "cafe\u0301\xa0au lait") == ANNA
+    assert await opened.accounts.authenticate(apart.upper(), "caf\xe9 au lait") == ANNA
+    with pytest.raises(EmailTaken):
+        await opened.register(BEN, email=composed)
+
+
+async def test_accounts_from_when_letters_were_taken_as_they_came_go_on(opened: Opened) -> None:
+    """Two of them may have addresses that are the same today."""
+    composed, apart = "ren\xe9@example.com", "rene\u0301@example.com"
+    password, before = "cafe\u0301 au lait", Vault([b"m" * 32]).email_hashes(apart)[0]
+    await opened.register(ANNA, email=apart)
+    async with opened.read_models.connection() as connection:
+        kept = PasswordHasher().hash(password)
+        await connection.execute("UPDATE credentials SET email_hash = %s, password_hash = %s", (before, kept))
+    await opened.register(BEN, email=composed)
+    assert await opened.accounts.authenticate(apart, password) == ANNA
+    assert await opened.accounts.authenticate(composed, PASSWORD) == BEN
 
 
 @pytest.mark.parametrize(("email", "password"), [(EMAIL, "wrong horse"), ("ben@example.com", PASSWORD)])

@@ -5,7 +5,7 @@ import base64
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import click.testing
 import psycopg
@@ -74,6 +74,21 @@ async def old(database_url: str, database: Connection) -> AsyncIterator[Server]:
 
 def rotate(database: Connection, *keys: bytes) -> tuple[int, int]:
     return Rotation(database, MasterKeys(keys), Vault(keys), lambda _count: None).run()
+
+
+async def test_two_addresses_that_were_different_once_stay_two(
+    old: Server, database: Connection, database_url: str
+) -> None:
+    composed, apart = "ren\xe9", "rene\u0301"
+    dora = UserId(uuid4())
+    await old.register(CARA, apart)
+    before = Vault([OLD]).email_hashes(f"{apart}@example.com")[0]
+    database.execute("UPDATE credentials SET email_hash = %s WHERE user_id = %s", (before, CARA))
+    await old.register(dora, composed)
+    assert rotate(database, NEW, OLD) == (4, 4)
+    async with Server(database_url, NEW) as server:
+        assert await server.knows(CARA, apart)
+        assert await server.knows(dora, composed)
 
 
 async def test_afterwards_the_new_key_is_enough_and_the_old_one_is_refused(
