@@ -39,11 +39,11 @@ MAX_ENTRIES: Final = 100
 _MAX_BATCH_BYTES: Final = 1024 * 1024  # a hundred entries with notes as long as they may be
 _EARLIEST: Final = datetime(1990, 1, 1, tzinfo=UTC)
 _AHEAD: Final = timedelta(days=1)  # of our clock: more than any zone's difference
-
 _LEAST_OFFSET_S: Final = -12 * 3600  # of any zone
 _MOST_OFFSET_S: Final = 14 * 3600
 
 _Seconds = Meta(le=14 * 86_400)  # the longest foot races end after some days
+_Offset = Meta(ge=_LEAST_OFFSET_S, le=_MOST_OFFSET_S)
 
 
 class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -51,9 +51,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     sport: Sport
     started_at: Annotated[datetime, Meta(tz=True)]
-    utc_offset_s: Annotated[int, Meta(ge=_LEAST_OFFSET_S, le=_MOST_OFFSET_S)] | None = (
-        None  # None: that of `started_at`
-    )
+    utc_offset_s: Annotated[int, _Offset] | None = None  # None: that of `started_at`
     distance_m: Annotated[float, Meta(ge=0, le=10_000_000)]
     elapsed_s: Annotated[float, Meta(ge=1), _Seconds]
     moving_s: Annotated[float, Meta(ge=0), _Seconds] | None = None
