@@ -1,12 +1,22 @@
-"""Uploads in an inbox, as the API leaves them."""
+"""Uploads in an inbox, as the API leaves them, and what reads them."""
 
+import asyncio
 import hashlib
 from uuid import UUID, uuid4
 
 from domain.measures import ActivityId, Sport, UserId, Visibility
+from domain.recordings.reading import Reading
 from domain.uploads import Cover, Inbox, Manifest
 from infra.inbox import HEAD_BYTES
+from infra.reader import read
 from tests.scenarios import ANNA, MAY_1
+
+
+class ThreadReader:
+    """Reads in a thread: a process is not needed for what harms nobody."""
+
+    async def read(self, body: bytes, sport: Sport | None) -> Reading:
+        return await asyncio.to_thread(read, body, sport)
 
 
 async def accept(

@@ -14,18 +14,16 @@ from uuid import uuid4
 import pytest
 
 from domain.errors import StoreUnavailable
-from domain.measures import ActivityId, Sport, UserId
-from domain.recordings.reading import Reading
+from domain.measures import ActivityId, UserId
 from domain.uploads import Verdict
 from infra.bootstrap import Parts, now, open_parts
 from infra.inbox import ObjectInbox
 from infra.keys import MasterKeys
-from infra.reader import read
 from infra.settings import Settings
 from infra.tracks import ObjectTracks
 from tests.instance_settings import MASTER_KEY, settings_of
 from tests.recordings import fit
-from tests.uploads import accept, waiting
+from tests.uploads import ThreadReader, accept, waiting
 from workers.ingest.ingest import MAX_ATTEMPTS, Ingest, UnderWay
 from workers.ingest.loop import IngestLoop
 
@@ -92,13 +90,6 @@ class Stumbling:
         return enter
 
 
-class Reader:
-    """Reads in a thread: a process is not needed for what harms nobody."""
-
-    async def read(self, body: bytes, sport: Sport | None) -> Reading:
-        return await asyncio.to_thread(read, body, sport)
-
-
 @pytest.fixture
 def settings(fresh_database: Callable[[], str], redis_url: str, tmp_path: Path) -> Settings:
     return settings_of(tmp_path, fresh_database(), redis_url)
@@ -116,7 +107,7 @@ def stumbling_ingest(parts: Parts, dice: Dice) -> Ingest:
     inbox, tracks = ObjectInbox(objects, MasterKeys([MASTER_KEY]), keys), ObjectTracks(objects, keys)
     four: list[Any] = [Stumbling(part, dice) for part in (parts.streams, parts.claims, parts.attempts, parts.sessions)]
     streams, claims, attempts, sessions = four
-    return Ingest(inbox, streams, Reader(), tracks, claims, attempts, sessions, clock=now)
+    return Ingest(inbox, streams, ThreadReader(), tracks, claims, attempts, sessions, clock=now)
 
 
 async def work(taking_in: Ingest, uploads: Sequence[ActivityId], dice: Dice) -> dict[ActivityId, Verdict | None]:
@@ -179,6 +170,13 @@ async def sweep(settings: Settings) -> None:
     """A worker with connections of its own."""
     async with open_parts(settings) as parts:
         taking_in = Ingest(
-            parts.inbox, parts.streams, Reader(), parts.tracks, parts.claims, parts.attempts, parts.sessions, clock=now
+            parts.inbox,
+            parts.streams,
+            ThreadReader(),
+            parts.tracks,
+            parts.claims,
+            parts.attempts,
+            parts.sessions,
+            clock=now,
         )
         await IngestLoop(taking_in, parts.inbox, parts.queue, clock=now).run()
