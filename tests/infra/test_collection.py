@@ -1,6 +1,5 @@
 """What was kept of deleted activities goes, and nothing else does."""
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -13,28 +12,20 @@ import pytest
 from psycopg import Connection
 
 from domain.activity import Activity
-from domain.measures import ActivityId, Sport, UserId
-from domain.recordings.reading import Reading
+from domain.measures import ActivityId, UserId
 from domain.uploads import Fault, Manifest, Verdict
 from infra.bootstrap import Parts, now, open_parts
 from infra.collection import FAILED_KEPT, KEPT, Collection
 from infra.keys import MasterKeys
-from infra.reader import read
+from infra.recompaction import COOLING
 from infra.settings import Settings
 from tests.instance_settings import settings_of
 from tests.recordings import TCX, fit, gpx
 from tests.scenarios import ANNA
-from tests.uploads import accept
+from tests.uploads import ThreadReader, accept
 from workers.ingest.ingest import Ingest
 
 Turn = Callable[..., Awaitable[int]]
-
-
-class Reader:
-    """Reads in a thread."""
-
-    async def read(self, body: bytes, sport: Sport | None) -> Reading:
-        return await asyncio.to_thread(read, body, sport)
 
 
 @pytest.fixture
@@ -66,7 +57,7 @@ def turn(settings: Settings, parts: Parts) -> Iterator[Turn]:
 async def taken_in(parts: Parts, body: bytes) -> tuple[ActivityId, ...]:
     manifest = await accept(parts.inbox, body, activity_id=uuid4())
     served = parts.tracks, parts.claims, parts.attempts, parts.sessions
-    verdict = await Ingest(parts.inbox, parts.streams, Reader(), *served, clock=now).process(manifest.activity_id)
+    verdict = await Ingest(parts.inbox, parts.streams, ThreadReader(), *served, clock=now).process(manifest.activity_id)
     assert verdict is not None
     return verdict.activities
 
@@ -95,6 +86,11 @@ async def failed(parts: Parts, body: bytes) -> Manifest:
     await parts.inbox.close(manifest, verdict)
     await parts.attempts.end(manifest, verdict)
     return manifest
+
+
+def test_what_goes_and_what_is_packed_again_does_so_when_operators_are_told_it_does() -> None:
+    """docs/operators/README.md and queue.md."""
+    assert (KEPT.days, FAILED_KEPT.days, COOLING.days) == (7, 90, 7)
 
 
 async def test_a_week_after_an_activity_was_deleted_nothing_is_kept_of_it(
@@ -230,6 +226,23 @@ async def test_what_was_the_same_run_stays_when_it_was_handed_in_anew(parts: Par
     assert kept(tmp_path) == []
 
 
+async def test_what_was_the_same_run_stays_for_the_run_that_was_handed_in_anew_with_it(
+    parts: Parts, turn: Turn, tmp_path: Path
+) -> None:
+    (gone,) = await taken_in(parts, fit(81))
+    await taken_in(parts, gpx(81))
+    await deleted(parts, gone)
+    (anew,) = await taken_in(parts, fit(81))
+    assert await taken_in(parts, gpx(81)) == ()
+    before = kept(tmp_path)
+    assert await turn() == 1
+    assert kept(tmp_path) == [file for file in before if not file.endswith(str(gone))]
+    assert [key.partition("/")[0] for key in kept(tmp_path)] == ["details", "originals", "originals", "tracks"]
+    await deleted(parts, anew)
+    assert await turn() == 1
+    assert kept(tmp_path) == []
+
+
 async def test_what_failed_is_kept_for_three_months_and_so_is_what_an_operator_dropped(
     parts: Parts, turn: Turn, tmp_path: Path
 ) -> None:
@@ -252,7 +265,7 @@ async def test_what_failed_once_and_became_an_activity_stays(parts: Parts, turn:
     await turn(FAILED_KEPT + timedelta(days=1))  # it waits
     assert await failures(parts) == [manifest.activity_id]
     served = parts.tracks, parts.claims, parts.attempts, parts.sessions
-    await Ingest(parts.inbox, parts.streams, Reader(), *served, clock=now).process(manifest.activity_id)
+    await Ingest(parts.inbox, parts.streams, ThreadReader(), *served, clock=now).process(manifest.activity_id)
     await turn(FAILED_KEPT + timedelta(days=1))
     assert await failures(parts) == []
     assert f"originals/{ANNA}/{manifest.sha256}" in kept(tmp_path)
@@ -274,6 +287,18 @@ async def test_what_failed_long_ago_leaves_the_same_bytes_to_what_failed_since(
     assert [listed.activity_id for listed in await parts.queue_watch.failed()] == await failures(parts)
     await turn(FAILED_KEPT + timedelta(days=1))
     assert (kept(tmp_path), await failures(parts)) == ([], [])
+
+
+async def test_what_failed_again_is_kept_for_three_months_from_then(parts: Parts, turn: Turn, tmp_path: Path) -> None:
+    manifest = await failed(parts, b"<gpx/>")
+    (marker,) = (tmp_path / "failures").glob(f"{manifest.activity_id}*")
+    earlier = now() - timedelta(days=80)
+    os.utime(marker, (earlier.timestamp(),) * 2)
+    await parts.inbox.reopen(manifest)
+    await parts.inbox.close(manifest, Verdict(status="failed", fault=Fault("session-ended", "It failed again.")))
+    await turn(timedelta(days=15))
+    assert kept(tmp_path) == [f"originals/{ANNA}/{manifest.sha256}"]
+    assert await failures(parts) == [manifest.activity_id]
 
 
 async def test_what_failed_before_that_was_noted_is_noted_now(parts: Parts, turn: Turn, tmp_path: Path) -> None:
@@ -303,6 +328,18 @@ async def test_what_failed_is_tried_again_while_it_is_to_be_removed(
     await turn(FAILED_KEPT + timedelta(days=1))
     assert len(kept(tmp_path)) == 1
     assert await failures(parts) == [manifest.activity_id]
+
+
+async def test_what_failed_stays_while_another_worker_is_at_its_runners_recordings(
+    parts: Parts, turn: Turn, tmp_path: Path
+) -> None:
+    manifest = await failed(parts, b"<gpx/>")
+    async with parts.claims.alone(ANNA):
+        await turn(FAILED_KEPT + timedelta(days=1))
+        assert kept(tmp_path) == [f"originals/{ANNA}/{manifest.sha256}"]
+        assert await failures(parts) == [manifest.activity_id]
+    await turn(FAILED_KEPT + timedelta(days=1))
+    assert (kept(tmp_path), await failures(parts)) == ([], [])
 
 
 async def test_one_worker_at_a_time_removes_what_failed(
