@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from typing import Final
+from typing import Final, LiteralString
 from uuid import uuid4
 
 import psycopg
@@ -18,7 +18,7 @@ from infra.projecting.builds import Registry
 from infra.projecting.holding import release
 from infra.projecting.lifecycle import Lifecycle
 from infra.projecting.pages import Pages
-from infra.projecting.shards import LeaseLost, Leases, Shard, lock_shards, stop
+from infra.projecting.shards import LEASE_SECONDS, LeaseLost, Leases, Shard, change_shards, lock_shards, stop
 from infra.projecting.tables import prepare
 from infra.shared_reads import Changes
 from projections import PROJECTIONS
@@ -28,6 +28,7 @@ from projections.summaries import SUMMARIES
 from tests.infra.projecting.conftest import Operator
 from tests.infra.projecting.histories import History, append
 from tests.infra.projecting.live import Worker, expire_leases
+from workers import projector
 
 SHARDS = sum({projection.name: projection.shards for projection in PROJECTIONS}.values())  # of the newest versions
 SUMMARIES_1: Final = "summaries_v1"
@@ -111,6 +112,20 @@ def test_one_who_lost_its_shards_writes_nothing(database_url: str, database: Con
         assert {name: operator.digests(operator.active(name)) for name in before} == before
 
 
+def test_one_who_lost_one_of_its_shards_writes_none_of_the_page(
+    database_url: str, database: Connection, operator: Operator
+) -> None:
+    with Worker(database_url) as worker:
+        append(database, History(2).take(100))
+        worker.catch_up()
+        at, before = operator.positions("summaries_v1"), operator.digests("summaries_v1")
+        append(database, History(5).take(100))
+        taken = "UPDATE projection_shards SET holder = %s, epoch = epoch + 1 WHERE schema_name = %s AND shard = 0"
+        database.execute(taken, (uuid4(), "summaries_v1"))
+        assert worker.turn(renew=False) == 0
+        assert (operator.positions("summaries_v1"), operator.digests("summaries_v1")) == (at, before)
+
+
 def test_a_lease_is_fenced_by_its_epoch_even_for_the_same_position(database: Connection) -> None:
     holder = uuid4()
     leases = Leases(database, holder, [("goals", 1)])
@@ -124,6 +139,32 @@ def test_a_lease_is_fenced_by_its_epoch_even_for_the_same_position(database: Con
         leases.advance([again], 5)
     with pytest.raises(LeaseLost), database.transaction():
         leases.advance([again], 6)  # as one who read on from where it was before
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["paused = true", "stopped = 'a test'", "hold_at = 5, hold_until = now() + interval '1 hour'"],
+    ids=["paused", "stopped", "held"],
+)
+def test_shards_that_may_not_go_on_any_more_are_not_moved(change: LiteralString, database: Connection) -> None:
+    """By a worker either that had them before."""
+    leases = Leases(database, uuid4(), [("goals", 1)])
+    shards = leases.renew()
+    change_shards(database, ["goals_v1"], change)
+    with pytest.raises(LeaseLost):
+        leases.advance(shards, 6)
+
+
+def test_held_shards_are_moved_up_to_where_they_are_held(database: Connection) -> None:
+    leases = Leases(database, uuid4(), [("goals", 1)])
+    shards = leases.renew()
+    change_shards(database, ["goals_v1"], "hold_at = 5, hold_until = now() + interval '1 hour'")
+    leases.advance(shards, 5)
+    assert {shard.position for shard in leases.held()} == {5}
+
+
+def test_a_lease_outlasts_two_looks_at_it_that_come_to_nothing() -> None:
+    assert projector._RENEW_SECONDS * 3 <= LEASE_SECONDS
 
 
 def test_shards_of_several_builds_are_moved_in_the_order_in_which_all_lock_them(operator: Operator) -> None:
