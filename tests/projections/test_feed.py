@@ -105,14 +105,20 @@ async def test_the_latest_start_comes_first_whatever_came_in_first(database: Con
     assert await seen(queries, BEN) == [late.activity_id, own.activity_id, early.activity_id]
 
 
-async def test_pages_go_on_where_the_last_one_ended(database: Connection, queries: View) -> None:
+@pytest.mark.parametrize("written_out", [10_000, 0], ids=["written out", "looked up"])
+@pytest.mark.parametrize("viewer", [ANNA, BEN], ids=["runner", "follower"])
+async def test_pages_go_on_where_the_last_one_ended(
+    database: Connection, queries: View, monkeypatch: pytest.MonkeyPatch, viewer: UserId, written_out: int
+) -> None:
+    monkeypatch.setattr(feed, "WRITTEN_OUT", written_out)
     runs = [run(ANNA, at=MAY_1 + timedelta(minutes=n // 2)) for n in range(7)]
     project(FEED, database, BEN_FOLLOWS_ANNA, *runs)
-    found, place = [], BEFORE_ALL
-    while page := (await feed_page(queries, BEN, place, 3)).entries:
+    found: list[UUID] = []
+    place = BEFORE_ALL
+    while (page := (await feed_page(queries, viewer, place, 3)).entries) and len(found) < len(runs):
         found += [activity_id for activity_id, _ in page]
         place = page[-1][1]
-    assert sorted(found) == sorted(recorded.activity_id for recorded in runs)
+    assert (sorted(found), page) == (sorted(recorded.activity_id for recorded in runs), [])
 
 
 async def test_runs_of_an_author_with_many_followers_are_merged_in_when_read(
@@ -179,6 +185,15 @@ def test_runs_that_are_in_no_feed_are_not_looked_for_there(
     apply(FEED, database, [recorded(deleted(runs[0]), 10)])
     apply(FEED, database, [recorded(BEN_LEAVES_ANNA, 11), recorded(UserErased(at=MAY_2), 12, ANNA)])
     assert database.execute("SELECT count(*) FROM feed_v1.posts").fetchone() == (0,)
+
+
+def test_a_feed_that_is_made_anew_loses_what_it_is_not_to_have_and_is_counted(database: Connection) -> None:
+    hidden, shown = run(ANNA, at=MAY_1), run(ANNA, at=MAY_2)
+    project(FEED, database, BEN_FOLLOWS_ANNA, hidden, shown)
+    database.execute("UPDATE feed_v1.posts SET private = true WHERE activity_id = %s", (hidden.activity_id,))
+    feed.Entries().derive([BEN], database, "feed_v1")
+    assert database.execute("SELECT activity_id FROM feed_v1.entries").fetchall() == [(shown.activity_id,)]
+    assert database.execute(_VIEWERS).fetchall() == [(BEN, 1, 1)]
 
 
 @everywhere(data=st.data())
