@@ -196,6 +196,22 @@ def test_too_many_wrong_keys_stop_the_build_loudly_and_the_others_go_on(
     assert operator.digests(fault_free.schema_name) == operator.digests("summaries_v1")
 
 
+def test_what_fails_in_a_page_that_another_build_cannot_take_is_quarantined(operator: Operator) -> None:
+    """At first all builds take the page together, and nothing of that is kept."""
+    log = History(11).take(100)
+    projections, poison = poisoned(log, 1)
+    operator.connection.execute("ALTER TABLE activities_v4.cards DROP COLUMN title")
+    append(operator.connection, log)
+    with (
+        Worker(operator.url, projections) as worker,
+        healing(operator.url, operator.registry, MASTER) as healer,
+    ):
+        shards = worker.tables.renew()
+        page, ceiling = worker.tables.page(shards, 0, 100)
+        worker.tables.apply(shards[::-1], page, ceiling)  # the summaries before the activities
+        assert {one.stream_id for one in healer.quarantined()} == poison
+
+
 def test_a_row_that_the_server_refuses_is_quarantined_alone(operator: Operator, worker: Worker) -> None:
     """Postgres has no text with a zero character: JSON and our events do."""
     log = History(14).take(60)
@@ -323,6 +339,17 @@ def test_where_nothing_is_added_up_what_follows_a_left_out_edit_counts() -> None
         for projection in (ACTIVITIES, FEED, SUMMARIES)
     }
     assert taken == {"activities": [1, 3, 4], "feed": [1, 3, 4], "summaries": [1]}
+
+
+def test_what_is_left_out_twice_is_in_no_sum_from_the_first_time_on() -> None:
+    one = run(ANNA)
+    cycled, walked = (edited(one, one.visibility, sport) for sport in (Sport.CYCLING, Sport.WALKING))
+    log = [
+        Recorded(event, one.activity_id, version, version, ANNA)
+        for version, event in enumerate([one, cycled, walked], 1)
+    ]
+    assert Folder(SUMMARIES).steps(log[1:2]) != []
+    assert Folder(SUMMARIES, skipped={one.activity_id: [1, 3]}).steps(log) == []
 
 
 def test_whose_account_was_left_out_can_still_be_erased() -> None:

@@ -1,5 +1,8 @@
 """Quarantine where a row hangs on the streams of others: counts of followers, and the feeds that are made of runs."""
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, LiteralString
 
 import pytest
@@ -10,6 +13,7 @@ from domain.events.follow import FollowEnded, FollowStarted
 from domain.follow import follow_id
 from domain.measures import Sport, Visibility
 from infra.projecting.healing import Healer, healing
+from infra.projecting.holding import alone
 from projections import people
 from projections.feed import Author, Authors, Entries, Follows, Post, Posts
 from projections.people import Degree, Degrees, Profiles
@@ -107,6 +111,30 @@ def test_what_a_heal_reads_last_reaches_what_is_derived(operator: Operator, monk
         assert [told.still_quarantined for told in healed(operator, "feed")] == [0]
     assert between == [[(BEN, one.activity_id)]]
     assert operator.connection.execute(feeds).fetchall() == []
+
+
+def test_who_begins_to_follow_while_a_heal_begins_is_shown_what_it_heals(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = run(ANNA)
+    with Worker(operator.url, [wrong_feed(PoisonedPosts(), Follows(), Authors())]) as worker:
+        append(operator.connection, [Made(ANNA, one.activity_id, 1, one)])
+        worker.catch_up()
+
+    @contextmanager
+    def followed_then_alone(*arguments: Any) -> Iterator[None]:
+        follow = FollowStarted(follower_id=BEN, followee_id=ANNA, at=MAY_1)
+        end = append(operator.connection, [Made(BEN, follow_id(BEN, ANNA), 1, follow)])
+        while operator.positions("feed_v1") != {end}:
+            time.sleep(0.01)
+        with alone(*arguments):
+            yield
+
+    monkeypatch.setattr("infra.projecting.healing.alone", followed_then_alone)
+    with following(operator.url):
+        assert [told.still_quarantined for told in healed(operator, "feed")] == [0]
+    shown = operator.connection.execute("SELECT viewer_id, activity_id FROM feed_v1.entries").fetchall()
+    assert shown == [(BEN, one.activity_id)]
 
 
 def test_healing_keeps_what_hangs_on_a_stream_of_another_that_cannot_be_read_any_more(operator: Operator) -> None:
