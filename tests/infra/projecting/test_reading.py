@@ -1,12 +1,13 @@
 """Which build a reader sees: on trial, through an exchange, and with code of another age."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import date
 from uuid import UUID
 
 import pytest
+from psycopg import AsyncConnection
 from psycopg.sql import SQL, Identifier
 
 from domain.errors import StoreUnavailable
@@ -15,6 +16,7 @@ from infra.faults import Fault
 from infra.positions import to_token
 from infra.projecting.builds import Registry
 from infra.projecting.lifecycle import Lifecycle
+from infra.projecting.readers import announce, not_readable, only_knowing
 from infra.projecting.status import standings
 from infra.views import ReadModels
 from projections import PROJECTIONS
@@ -106,7 +108,10 @@ async def test_code_that_does_not_know_what_is_read_reads_what_is_on_standby(
     async with reading(operator.url) as models, models.reader(anna).view() as view:
         assert await distance(view, anna) > 0
         assert (await models.versions(anna))["summaries"] == (1, False)
+    assert not_readable(operator.connection, PROJECTIONS) is None
     operator.connection.execute("UPDATE projection_pointers SET standby = NULL WHERE name = 'summaries'")
+    told = "summaries v2: read in a version that this code does not declare: run code that does"
+    assert not_readable(operator.connection, PROJECTIONS) == told
     async with reading(operator.url) as models, models.reader(anna).view() as view:
         with pytest.raises(StoreUnavailable, match="summaries is not built in a version that this code knows"):
             await distance(view, anna)
@@ -129,6 +134,16 @@ async def test_what_a_process_of_older_code_reads_is_not_dropped(operator: Opera
             await asyncio.to_thread(lifecycle.collect, None)
     async with reading(operator.url, newer) as others, others.connection():
         assert [str(build) for build in await asyncio.to_thread(lifecycle.collect, None)] == ["summaries v1"]
+
+
+async def test_who_reads_another_database_of_the_server_is_no_reader_of_this_one(
+    operator: Operator, fresh_database: Callable[[], str]
+) -> None:
+    old = operator.build("summaries_v1")
+    for url, hosts in ((fresh_database(), []), (operator.url, ["this server"])):
+        async with await AsyncConnection.connect(url, autocommit=True) as connection:
+            await announce(connection, [("summaries", 1)])
+            assert only_knowing(operator.connection, old, []) == hosts
 
 
 async def test_what_a_process_of_older_code_reads_is_filled_on(operator: Operator, worker: Worker) -> None:
