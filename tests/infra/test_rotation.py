@@ -21,7 +21,7 @@ from infra.event_store.reader import LogReader
 from infra.event_store.streams import EventStore
 from infra.faults import Fault
 from infra.instance import Instance, announce, hold
-from infra.keys import KeyUnusable, MasterKeys, UserKeys
+from infra.keys import KeyUnusable, MasterKeys, UserKeys, Wrapped
 from infra.rotation import Rotation
 from infra.secrets import load_secrets, make_secrets
 from infra.vault import Vault, WrongMasterKey
@@ -150,6 +150,38 @@ async def test_what_a_process_with_the_old_key_wrote_meanwhile_is_found_by_the_n
     assert rotate(database, NEW, OLD) == (1, 1)
     async with Server(database_url, NEW) as server:
         assert await server.knows(CARA, "cara")
+
+
+async def test_what_a_process_with_the_old_key_wrote_before_the_proof_is_changed_too(
+    old: Server, database: Connection
+) -> None:
+    """Also of a user whose turn is over."""
+    first = UUID(int=0)
+    await old.keys.to_seal(first)
+    stored = database.execute("DELETE FROM user_keys WHERE owner_id = %s RETURNING *", (first,)).fetchone()
+
+    def write(_count: int) -> None:
+        database.execute("INSERT INTO user_keys VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING", stored)
+
+    keys = [NEW, OLD]
+    assert Rotation(database, MasterKeys(keys), Vault(keys), write).run() == (3, 2)
+    assert database.execute("SELECT DISTINCT master_id FROM user_keys").fetchall() == [(MasterKeys(keys).current,)]
+
+
+@pytest.mark.usefixtures("old")
+async def test_a_key_that_is_destroyed_meanwhile_stays_destroyed(
+    database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    master = MasterKeys([NEW, OLD])
+    rewrap, destroy = master.rewrap, "UPDATE user_keys SET wrapped = NULL, destroyed_at = now() WHERE owner_id = %s"
+
+    def rewrap_and_destroy(owner_id: UUID, stored: Wrapped) -> Wrapped:
+        database.execute(destroy, (owner_id,))
+        return rewrap(owner_id, stored)
+
+    monkeypatch.setattr(master, "rewrap", rewrap_and_destroy)
+    assert Rotation(database, master, Vault([NEW, OLD]), lambda _count: None).run() == (0, 2)
+    assert database.execute("SELECT wrapped FROM user_keys").fetchall() == [(None,), (None,)]
 
 
 @pytest.mark.usefixtures("old")
