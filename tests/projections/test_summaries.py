@@ -6,7 +6,7 @@ from psycopg import Connection
 from domain.events.activity import ActivityDeleted, ActivityEdited
 from domain.measures import Sport, Visibility
 from projections.projection import View
-from projections.summaries import SUMMARIES, Day, days
+from projections.summaries import SUMMARIES, Day, days, span
 from tests.scenarios import ANNA, BEN, MAY_1, MAY_2, project, run
 
 ALWAYS = date(2000, 1, 1), date(2100, 1, 1)
@@ -25,6 +25,12 @@ async def test_a_span_counts_both_its_days(database: Connection, queries: View) 
     project(SUMMARIES, database, run(ANNA), run(ANNA, at=MAY_2))
     assert len(await days(queries, ANNA, date(2026, 5, 1), date(2026, 5, 2))) == 2
     assert len(await days(queries, ANNA, date(2026, 5, 2), date(2026, 5, 2))) == 1
+
+
+async def test_all_that_a_runner_did_is_from_the_first_day_to_the_last(database: Connection, queries: View) -> None:
+    project(SUMMARIES, database, run(ANNA, at=MAY_2), run(ANNA, at=MAY_1))
+    assert await span(queries, ANNA) == (date(2026, 5, 1), date(2026, 5, 2))
+    assert await span(queries, BEN) is None
 
 
 async def test_deleting_leaves_no_trace(database: Connection, queries: View) -> None:

@@ -14,6 +14,7 @@ import pytest
 from msgspec import Struct
 from psycopg import Connection
 
+from api.publishing import OLDEST_SECONDS
 from domain.events.activity import ActivityEdited
 from domain.measures import Sport, Visibility
 from domain.publishing import activity_key, list_key
@@ -137,6 +138,10 @@ def test_nothing_is_told_before_the_read_models_say_so(
     assert teller.place.position() == position
     assert not teller.turn(AGAIN_SECONDS)
     assert cache.header == "let me in"
+
+
+def test_the_second_time_no_answer_from_before_the_first_is_on_its_way_any_more() -> None:
+    assert AGAIN_SECONDS > OLDEST_SECONDS
 
 
 def test_who_comes_after_a_crash_tells_all_that_was_not_told_twice(
