@@ -13,8 +13,9 @@ from psycopg import AsyncConnection, Connection
 
 from domain.errors import StoreUnavailable
 from infra.channels import _SETTINGS, Channel
-from infra.event_store.postgres import _STATEMENTS, PostgresLog
+from infra.event_store.postgres import PostgresLog
 from infra.event_store.rows import KeptReply, ReplyKept, Row, Save, VersionTaken
+from infra.event_store.statements import STATEMENTS
 from tests.infra.event_store.proxy import Proxy
 from tests.scenarios import ANNA, BEN
 
@@ -368,7 +369,7 @@ def test_a_table_without_statistics_is_not_read_as_a_whole(name: bytes, database
     for setting in _SETTINGS:
         database.execute(setting)
     parameters = {b"load": 3, b"append": 12, b"at_versions": 2}[name]
-    database.execute(b"PREPARE asked AS " + _STATEMENTS[name])
+    database.execute(b"PREPARE asked AS " + STATEMENTS[name])
     plan = database.execute(f"EXPLAIN EXECUTE asked ({', '.join(['NULL'] * parameters)})".encode()).fetchall()
     assert "stored_events_pkey" in str(plan)
     assert "Seq Scan on stored_events" not in str(plan)
