@@ -5,7 +5,8 @@ server did (docs/decisions/0005). Values go and come here in Postgres' binary fo
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from functools import partial
 from time import monotonic
@@ -23,7 +24,11 @@ from infra.durability import DURABLE
 from infra.futures import settle
 from infra.processes import cores
 
+_log = logging.getLogger(__name__)
+
 _CONNECT_SECONDS: Final = 2.0
+_HUNG_UP_AT_MOST: Final = 4  # of the hundred sessions that a server has by default; each pool of each process may
+_LOOK_AGAIN_SECONDS: Final = 1.0  # for whether they are gone: each look is a new connection
 _PROMPT_SECONDS: Final = 200e-6  # from a statement to its answer
 _SEVERAL_CORES: Final = cores() > 1  # where there is one, the server needs it
 _BINARY: Final = 1
@@ -36,18 +41,64 @@ _SETTINGS: Final = (
     # or a fast start, the planner guesses that reading all of it is better: twenty times slower.
     b"SET enable_seqscan = off",
     b"SET enable_mergejoin = off",
+    # Below what each step of connecting may take: Postgres speaks first, and its session is free again. One that was
+    # hung up on would wait on for its lock.
+    b"SET lock_timeout = '1500ms'",
     LETTING_GO.encode(),
     DURABLE.encode(),
+)
+
+_SESSION: Final = b"concat_ws('.', pid, extract(epoch FROM backend_start))"  # numbers of processes come again
+_OWN_SESSION: Final = b"SELECT " + _SESSION + b" FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+_THOSE_THERE: Final = (
+    b"SELECT " + _SESSION + b" FROM pg_stat_activity WHERE " + _SESSION + b" = ANY(string_to_array($1, ' '))"
 )
 
 Told = Callable[[PGresult | psycopg.Error], None]
 
 
-class Channel:
-    """`OperationalError` means that the connection is gone, and that nobody knows whether the statement was done."""
+class HungUp:
+    """Sessions of the server that were hung up on before they answered, until they are known to be gone.
 
-    def __init__(self, connection: AsyncConnection) -> None:
+    Postgres does not notice while a commit waits for its standby: then `lock_timeout` and `statement_timeout` do
+    nothing either, and who ended such a wait would let everybody see, and ack, what no standby has. So each keeps one
+    of the server's connections for as long as it takes, and there must not be many of them.
+    """
+
+    def __init__(self) -> None:
+        self._sessions: set[bytes] = set()
+        self._full_until = 0.0
+
+    def add(self, session: bytes) -> None:
+        """Remember one."""
+        self._sessions.add(session)
+
+    def asked_for(self) -> frozenset[bytes]:
+        """Those that may be there still. `OperationalError` where too many were, a moment ago."""
+        if monotonic() < self._full_until:
+            raise OperationalError("too many that were hung up on are under way in Postgres")
+        return frozenset(self._sessions)
+
+    def found(self, asked: Set[bytes], there: Set[bytes]) -> None:
+        """Of those that were asked for these are there. `OperationalError` where they are too many for one more."""
+        self._sessions -= asked - there
+        if len(there) >= _HUNG_UP_AT_MOST:
+            self._full_until = monotonic() + _LOOK_AGAIN_SECONDS
+            _log.warning(
+                "%d sessions do not end in Postgres, as where a standby is gone: no new ones until then", len(there)
+            )
+            raise OperationalError("too many that were hung up on are under way in Postgres")
+
+
+class Channel:
+    """`OperationalError` means that the connection is gone, and that nobody knows whether the statement was done; but
+    `LockNotAvailable` that it waited for others for too long, and was not.
+    """
+
+    def __init__(self, connection: AsyncConnection, hung_up: HungUp) -> None:
         self._connection = connection
+        self._hung_up = hung_up
+        self._session = b""
         self._pgconn: PGconn = connection.pgconn
         self._socket = self._pgconn.socket
         self._loop = asyncio.get_running_loop()
@@ -64,16 +115,30 @@ class Channel:
         self._loop.add_reader(self._socket, self._readable)
 
     @classmethod
-    async def open(cls, database_url: str, statements: Mapping[bytes, bytes], timeout_seconds: float) -> "Channel":
-        """Connect and prepare the statements, each step within this time; `OperationalError`."""
+    async def open(
+        cls,
+        database_url: str,
+        statements: Mapping[bytes, bytes],
+        timeout_seconds: float,
+        hung_up: HungUp | None = None,
+    ) -> "Channel":
+        """Connect and prepare the statements, each step within this time; `OperationalError`, also where too many were
+        hung up on.
+        """
+        hung_up = hung_up or HungUp()
+        asked = hung_up.asked_for()
         try:
             async with asyncio.timeout(timeout_seconds):
                 connection = await AsyncConnection.connect(database_url, autocommit=True)
         except TimeoutError:
             raise OperationalError(f"Postgres did not answer in {timeout_seconds} s") from None
-        channel = cls(connection)
+        channel = cls(connection, hung_up)
         try:
-            await channel._answer(partial(channel._pgconn.send_query, b";".join(_SETTINGS)), timeout_seconds)
+            settings = b";".join((*_SETTINGS, _OWN_SESSION))
+            found = await channel._answer(partial(channel._pgconn.send_query, settings), timeout_seconds)
+            channel._session = value_of(found, 0, 0)
+            if asked:  # before anything that may hang as they do
+                hung_up.found(asked, await channel._those_there(asked, timeout_seconds))
             for name, text in statements.items():
                 await channel._answer(partial(channel._pgconn.send_prepare, name, text), timeout_seconds)
         except BaseException:
@@ -120,6 +185,11 @@ class Channel:
         except asyncio.CancelledError:
             self.close()  # cut off in the middle: what is still to come would be taken for the next answer
             raise
+
+    async def _those_there(self, sessions: Set[bytes], timeout_seconds: float) -> Set[bytes]:
+        values = [b" ".join(sessions)]
+        found = await self._answer(partial(self._pgconn.send_query_params, _THOSE_THERE, values), timeout_seconds)
+        return {value_of(found, at, 0) for at in range(found.ntuples)}
 
     def _begin(self, send: Callable[[], None], timeout_seconds: float, told: Told) -> None:
         self._told = told
@@ -205,6 +275,8 @@ class Channel:
         """Close the connection. Closing twice changes nothing."""
         if not self._closed:
             self._closed = True
+            if self._told is not None and self._session:
+                self._hung_up.add(self._session)
             self._loop.remove_reader(self._socket)
             self._loop.remove_writer(self._socket)
             if self._timer is not None:
@@ -219,6 +291,7 @@ class Channels:
         self._database_url = database_url
         self._statements = statements
         self._idle: list[Channel] = []
+        self._hung_up = HungUp()
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[Channel]:
@@ -246,7 +319,7 @@ class Channels:
 
     async def _opened(self) -> Channel:
         try:
-            return await Channel.open(self._database_url, self._statements, _CONNECT_SECONDS)
+            return await Channel.open(self._database_url, self._statements, _CONNECT_SECONDS, self._hung_up)
         except psycopg.Error as error:
             raise StoreUnavailable from error
 

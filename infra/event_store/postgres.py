@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 import psycopg
-from psycopg.errors import UniqueViolation
+from psycopg.errors import LockNotAvailable, UniqueViolation
 from psycopg.pq.abc import PGresult
 
 from domain.errors import StoreUnavailable
@@ -18,13 +18,15 @@ from infra.channels import Channel, Channels, number_of, value_of
 from infra.event_store import arrays
 from infra.event_store.gathering import Gatherer, Landed
 from infra.event_store.rows import KeptReply, ReplyKept, Row, Save, VersionTaken, partition_of
-from infra.event_store.statements import STATEMENTS
+from infra.event_store.statements import READING, WRITING
 
 _log = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 500  # saves in a transaction: beyond that the gain is small, and so is the patience of the first
 _PLACES: Final = 8_192  # waiting saves or loads; beyond this, waiting longer helps nobody
-_PAUSES: Final = (0.0, 0.1, 0.4, 1.0)  # between tries to learn what became of a save: a restart takes about a second
+_RACES: Final = 4  # that several saves may lose together before each is tried alone
+_PAUSES: Final = (0.0, 0.1, 0.4, 1.0)  # before looks for what became of a save: a restart takes about a second
+_LOOK_SECONDS: Final = 5.0  # for all of them, or for each alone: with the answer that did not come, ten
 
 Outcome = int | Exception  # the position of a save's last event, or why there is none
 
@@ -33,7 +35,8 @@ class PostgresLog:
     """Connects when it is first needed. Waits in no thread, and runs nothing while nothing is asked of it."""
 
     def __init__(self, database_url: str, *, writers: int = 2, loaders: int = 2) -> None:
-        self._channels = Channels(database_url, STATEMENTS)
+        self._channels = Channels(database_url, WRITING)
+        self._reads = Channels(database_url, READING)  # of their own: they go on while commits hang
         self._appends = Gatherer(self._append, flushers=writers, at_once=_AT_ONCE, places=_PLACES, begin=self._begin)
         self._unsettled: set[asyncio.Task[None]] = set()
         self._loads = Gatherer(self._load, flushers=loaders, at_once=_AT_ONCE, places=_PLACES)
@@ -58,7 +61,7 @@ class PostgresLog:
 
     async def forget(self, reply: KeptReply) -> None:
         """Drop a kept reply, unless another is in its place by now."""
-        await self._ask(b"forget", [reply.key_hash, reply.sealed])
+        await self._ask(self._channels, b"forget", [reply.key_hash, reply.sealed])
 
     async def last(self) -> int:
         """A position that covers everything whose append has returned, in whatever process."""
@@ -73,38 +76,45 @@ class PostgresLog:
         for gatherer in (self._appends, self._loads, self._replies, self._lasts, self._snapshots):
             await gatherer.close()
         self._channels.close()
+        self._reads.close()
 
-    async def _ask(self, statement: bytes, values: Sequence[bytes]) -> PGresult:
+    async def _ask(self, channels: Channels, statement: bytes, values: Sequence[bytes]) -> PGresult:
         """Run what may be run twice: once more on a new connection when the first was lost."""
-        with contextlib.suppress(*AWAY):
-            async with self._channels.one() as channel:
-                return await channel.run(statement, values, ANSWER_SECONDS)
         try:
-            async with self._channels.one() as channel:
+            async with channels.one() as channel:
+                return await channel.run(statement, values, ANSWER_SECONDS)
+        except LockNotAvailable as error:
+            raise StoreUnavailable from error
+        except AWAY:
+            pass
+        try:
+            async with channels.one() as channel:
                 return await channel.run(statement, values, ANSWER_SECONDS)
         except psycopg.Error as error:
             raise StoreUnavailable from error
 
     async def _load(self, wanted: Sequence[tuple[UUID, int, str]]) -> Sequence[Sequence[Row]]:
         streams, afters, topics = zip(*wanted, strict=True)
-        found = await self._ask(b"load", [arrays.uuids(streams), arrays.int8s(afters), arrays.texts(topics)])
+        values = [arrays.uuids(streams), arrays.int8s(afters), arrays.texts(topics)]
+        found = await self._ask(self._reads, b"load", values)
         rows: list[list[Row]] = [[] for _ in wanted]
         for at in range(found.ntuples):
             rows[number_of(found, at, 6) - 1].append(_row(found, at))
         return rows
 
     async def _find_replies(self, key_hashes: Sequence[bytes]) -> Sequence[KeptReply | None]:
-        found = _replies(await self._ask(b"replies", [arrays.byteas(key_hashes)]))
+        found = _replies(await self._ask(self._reads, b"replies", [arrays.byteas(key_hashes)]))
         return [found.get(key_hash) for key_hash in key_hashes]
 
     async def _last(self, asked: Sequence[None]) -> Sequence[int]:
         """One look for all who wait: it begins after they asked."""
-        return [number_of(await self._ask(b"last", []), 0, 0)] * len(asked)
+        return [number_of(await self._ask(self._reads, b"last", []), 0, 0)] * len(asked)
 
     async def _put_snapshots(self, rows: Sequence[Row]) -> Sequence[None]:
         for row in rows:
-            values = (row.stream_id.bytes, row.version.to_bytes(8), row.topic.encode(), row.state)
-            await self._ask(b"snapshot", [*values, row.position.to_bytes(8), row.owner_id.bytes])
+            state = row.version.to_bytes(8), row.topic.encode(), row.state
+            values = row.stream_id.bytes, *state, row.position.to_bytes(8), row.owner_id.bytes
+            await self._ask(self._channels, b"snapshot", values)
         return [None] * len(rows)
 
     def _begin(self, save: Save, landed: Landed[int]) -> bool:
@@ -118,7 +128,9 @@ class PostgresLog:
 
     def _told(self, channel: Channel, save: Save, landed: Landed[int], found: PGresult | psycopg.Error) -> None:
         self._channels.give_back(channel)
-        if isinstance(found, psycopg.Error):
+        if isinstance(found, LockNotAvailable):
+            landed(_locked(1, found))
+        elif isinstance(found, psycopg.Error):
             task = asyncio.create_task(self._go_on(save, landed, unsure=isinstance(found, psycopg.OperationalError)))
             self._unsettled.add(task)
             task.add_done_callback(self._unsettled.discard)
@@ -128,47 +140,81 @@ class PostgresLog:
     async def _go_on(self, save: Save, landed: Landed[int], *, unsure: bool) -> None:
         """What `_begin` began was refused, or lost on its way."""
         try:
-            (outcome,) = await self._append([save], unsure=unsure)
+            found = await self._look_for({0: save}) if unsure else await self._append([save])
+            outcome = found[0]
         except Exception as fault:  # noqa: BLE001 - whatever it is, who waits must hear of it
             outcome = fault
         landed(outcome)
 
-    async def _append(self, saves: Sequence[Save], *, unsure: bool = False) -> Sequence[Outcome]:
-        """Saves win or lose alone. Of several that go for the same stream or request, the first to come is tried.
-
-        `unsure`: whether a save may be there already.
-        """
+    async def _append(self, saves: Sequence[Save]) -> Sequence[Outcome]:
+        """Saves win or lose alone. Of several that go for the same stream or request, the first to come is tried."""
         outcomes: dict[int, Outcome] = {}
         todo = _first_of_each(saves, outcomes)
-        for pause in _PAUSES:
-            if unsure:
-                await asyncio.sleep(pause)
+        for _ in range(_RACES):
             try:
                 async with self._channels.one() as channel:
-                    if unsure:
-                        todo = await self._settle(channel, todo, outcomes)
                     outcomes |= await self._insert(channel, todo)
-                    if unsure:  # the transaction whose answer was lost may have ended in between
-                        beaten = {
-                            number: save for number, save in todo.items() if not isinstance(outcomes[number], int)
-                        }
-                        await self._settle(channel, beaten, outcomes)
-                    todo = {}
                     break
             except UniqueViolation:
                 pass  # another process was faster by a hair: the next look sees its rows, and leaves out who lost
+            except LockNotAvailable as error:
+                raise _locked(len(todo), error) from error
             except psycopg.OperationalError as error:
                 _log.warning("the outcome of %d saves is unknown, they are looked for: %s", len(todo), error)
-                unsure = True
+                outcomes |= await self._look_for(todo)
+                break
             except psycopg.Error as error:
                 _log.exception("the log refuses an append")
                 raise StoreUnavailable from error
-            except StoreUnavailable:
-                if not unsure:
-                    raise
-        for number, save in todo.items():
-            outcomes[number] = StoreUnavailable() if unsure else await self._append_alone(save)
+        else:
+            outcomes |= await self._append_each(todo)
         return [outcomes[number] for number in range(len(saves))]
+
+    async def _look_for(self, saves: Mapping[int, Save]) -> dict[int, Outcome]:
+        """What became of saves that may be there already. Those that are not are tried again, each time only after a
+        look; a save of which nothing is certain in time is `StoreUnavailable`.
+        """
+        certain: dict[int, Outcome] = {}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_SECONDS):
+                for pause in _PAUSES:
+                    await asyncio.sleep(pause)
+                    if await self._look(saves, certain):
+                        break
+        return certain | _unknown(saves, certain)
+
+    async def _look(self, saves: Mapping[int, Save], certain: dict[int, Outcome]) -> bool:
+        """Whether to look again would be in vain."""
+        todo = {number: save for number, save in saves.items() if number not in certain}
+        try:
+            async with self._channels.one() as channel:
+                todo = await self._settle(channel, todo, certain)
+                tried = await self._insert(channel, todo)
+                beaten = {number: todo[number] for number, found in tried.items() if not isinstance(found, int)}
+                certain |= {number: found for number, found in tried.items() if number not in beaten}
+                # the transaction whose answer was lost may have ended in between
+                await self._settle(channel, beaten, tried)
+                certain |= tried
+        except LockNotAvailable as error:  # for a transaction that does not end: it may be the save's own
+            _log.warning("the outcome of %d saves stays unknown: %s", len(todo), error)
+            return True
+        except (UniqueViolation, StoreUnavailable):
+            return False
+        except psycopg.OperationalError as error:
+            _log.warning("the outcome of %d saves is still unknown: %s", len(todo), error)
+            return False
+        except psycopg.Error:
+            _log.exception("the log refuses an append")
+            return True
+        return True
+
+    async def _append_each(self, saves: Mapping[int, Save]) -> dict[int, Outcome]:
+        certain: dict[int, Outcome] = {}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_SECONDS):
+                for number, save in saves.items():
+                    certain[number] = await self._append_alone(save)
+        return certain | _unknown(saves, certain)
 
     async def _append_alone(self, save: Save) -> Outcome:
         """For a save whose companions kept losing races: its own loss is its own."""
@@ -228,6 +274,15 @@ class PostgresLog:
     async def _is_kept(self, channel: Channel, reply: KeptReply) -> bool:
         found = _replies(await channel.run(b"replies", [arrays.byteas([reply.key_hash])], ANSWER_SECONDS))
         return reply.key_hash in found and found[reply.key_hash].sealed == reply.sealed
+
+
+def _unknown(saves: Iterable[int], certain: Mapping[int, Outcome]) -> dict[int, Outcome]:
+    return {number: StoreUnavailable() for number in saves if number not in certain}
+
+
+def _locked(saves: int, error: LockNotAvailable) -> StoreUnavailable:
+    _log.warning("%d saves waited too long for others in Postgres, and were not stored: %s", saves, error)
+    return StoreUnavailable()
 
 
 def _is_single(save: Save) -> bool:

@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from typing import Final
 
 _ROW_COLUMNS: Final = b"notification_id, originator_id, originator_version, topic, state, owner_id"
-STATEMENTS: Final[Mapping[bytes, bytes]] = {
+_REPLIES: Final = b"""
+    SELECT key_hash, fingerprint, owner_id, sealed, position FROM kept_replies WHERE key_hash = ANY($1::bytea[])
+"""
+WRITING: Final[Mapping[bytes, bytes]] = {
     # Where every save is one row, a row that is left out is a whole save.
     b"append_one": b"""
         INSERT INTO stored_events (originator_id, originator_version, topic, state, owner_id, partition_id)
@@ -52,6 +55,17 @@ STATEMENTS: Final[Mapping[bytes, bytes]] = {
         JOIN unnest($1::uuid[], $2::bigint[]) AS w (stream_id, version)
             ON originator_id = w.stream_id AND originator_version = w.version
     """,
+    b"snapshot": b"""
+        INSERT INTO stream_snapshots (stream_id, version, topic, state, position, owner_id)
+        VALUES ($1, $2, $3, $4, $5, $6)
+        ON CONFLICT (stream_id, topic) DO UPDATE
+        SET version = excluded.version, state = excluded.state, position = excluded.position
+        WHERE stream_snapshots.version < excluded.version
+    """,
+    b"replies": _REPLIES,
+    b"forget": b"DELETE FROM kept_replies WHERE key_hash = $1 AND sealed = $2",
+}
+READING: Final[Mapping[bytes, bytes]] = {
     b"load": b"""
         WITH wanted AS MATERIALIZED (
             SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[])
@@ -68,15 +82,5 @@ STATEMENTS: Final[Mapping[bytes, bytes]] = {
         ORDER BY 7, 3
     """,
     b"last": b"SELECT coalesce(max(notification_id), 0) FROM stored_events",
-    b"snapshot": b"""
-        INSERT INTO stream_snapshots (stream_id, version, topic, state, position, owner_id)
-        VALUES ($1, $2, $3, $4, $5, $6)
-        ON CONFLICT (stream_id, topic) DO UPDATE
-        SET version = excluded.version, state = excluded.state, position = excluded.position
-        WHERE stream_snapshots.version < excluded.version
-    """,
-    b"replies": b"""
-        SELECT key_hash, fingerprint, owner_id, sealed, position FROM kept_replies WHERE key_hash = ANY($1::bytea[])
-    """,
-    b"forget": b"DELETE FROM kept_replies WHERE key_hash = $1 AND sealed = $2",
+    b"replies": _REPLIES,
 }

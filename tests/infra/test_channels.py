@@ -5,9 +5,10 @@ import selectors
 import struct
 
 import pytest
-from psycopg import Connection
-from psycopg.errors import UndefinedTable
+from psycopg import Connection, OperationalError
+from psycopg.errors import LockNotAvailable, UndefinedTable
 
+from domain.errors import StoreUnavailable
 from infra.channels import Channel, Channels, number_of
 
 
@@ -57,6 +58,76 @@ async def test_a_statement_that_takes_too_long_closes_the_channel(database_url: 
     with pytest.raises(Exception, match="did not answer"):
         await channel.run(b"sleep", [struct.pack("!d", 5.0)], 0.1)
     assert channel.closed
+
+
+OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+
+async def hang_up(channels: Channels, times: int) -> None:
+    for _ in range(times):
+        with pytest.raises(OperationalError):
+            async with channels.one() as channel:
+                await channel.run(b"sleep", [struct.pack("!d", 600.0)], 0.05)
+
+
+def end_all(database: Connection) -> None:
+    database.execute("SELECT pg_terminate_backend(pid, 5000) " + OTHERS)
+
+
+async def test_what_was_hung_up_on_takes_four_sessions_of_the_server_until_they_end(
+    database_url: str, database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.channels._LOOK_AGAIN_SECONDS", 0.0)
+    channels = Channels(database_url, {b"sleep": b"SELECT pg_sleep($1::float8)"})
+    await hang_up(channels, 4)
+    for _ in range(20):
+        with pytest.raises(StoreUnavailable):
+            await hang_up(channels, 1)
+    assert database.execute(f"SELECT count(*) {OTHERS} AND wait_event = 'PgSleep'").fetchone() == (4,)
+    one = database.execute(f"SELECT pid {OTHERS} AND wait_event = 'PgSleep' LIMIT 1").fetchone()
+    database.execute("SELECT pg_terminate_backend(%s, 5000)", one)
+    await hang_up(channels, 1)
+    with pytest.raises(StoreUnavailable):
+        await hang_up(channels, 1)
+    end_all(database)
+    await hang_up(channels, 4)
+    end_all(database)
+
+
+async def test_who_is_cut_off_in_the_middle_hangs_up_too(database_url: str, database: Connection) -> None:
+    channels = Channels(database_url, {b"sleep": b"SELECT pg_sleep($1::float8)"})
+    for _ in range(4):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05), channels.one() as channel:
+                await channel.run(b"sleep", [struct.pack("!d", 600.0)], 60.0)
+    with pytest.raises(StoreUnavailable):
+        await hang_up(channels, 1)
+    end_all(database)
+
+
+async def test_whether_sessions_that_were_hung_up_on_are_there_is_not_asked_all_the_time(
+    database_url: str, database: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.channels._LOOK_AGAIN_SECONDS", 600.0)
+    channels = Channels(database_url, {b"sleep": b"SELECT pg_sleep($1::float8)"})
+    await hang_up(channels, 4)
+    with pytest.raises(StoreUnavailable):
+        await hang_up(channels, 1)
+    end_all(database)
+    with pytest.raises(StoreUnavailable):
+        await hang_up(channels, 1)
+
+
+async def test_a_statement_that_waits_for_a_lock_is_refused_and_leaves_the_channel_usable(
+    database_url: str, database: Connection
+) -> None:
+    channel = await Channel.open(database_url, {b"count": b"SELECT count(*) FROM stored_events"}, 5.0)
+    with database.transaction():
+        database.execute("LOCK TABLE stored_events")
+        with pytest.raises(LockNotAvailable):
+            await channel.run(b"count", [], 60.0)
+    assert number_of(await channel.run(b"count", [], 60.0), 0, 0) == 0
+    channel.close()
 
 
 async def test_each_statement_has_its_own_time(database_url: str) -> None:

@@ -15,7 +15,7 @@ from domain.errors import StoreUnavailable
 from infra.channels import _SETTINGS, Channel
 from infra.event_store.postgres import PostgresLog
 from infra.event_store.rows import KeptReply, ReplyKept, Row, Save, VersionTaken
-from infra.event_store.statements import STATEMENTS
+from infra.event_store.statements import READING, WRITING
 from tests.infra.event_store.proxy import Proxy
 from tests.scenarios import ANNA, BEN
 
@@ -205,7 +205,7 @@ async def test_whoever_lost_every_race_and_is_tried_alone_is_told_what_was_taken
     database_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("infra.event_store.postgres._PAUSES", ())
+    monkeypatch.setattr("infra.event_store.postgres._RACES", 0)
     given = save(events=2, key=b"k")
     async with await AsyncConnection.connect(database_url) as faster:
         await faster.execute(insert, {"stream": given.stream_id, "owner": ANNA, "key": b"k" * 32})
@@ -221,7 +221,7 @@ async def test_whoever_is_tried_alone_while_the_connection_is_lost_is_told_that_
     log: PostgresLog, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await log.append(save())
-    monkeypatch.setattr("infra.event_store.postgres._PAUSES", ())
+    monkeypatch.setattr("infra.event_store.postgres._RACES", 0)
     proxy.cut_answer = lambda _data: True
     assert await outcome(log, save(events=2)) == "StoreUnavailable"
 
@@ -293,6 +293,7 @@ async def test_of_two_snapshots_the_later_one_stays_whichever_comes_first(
 async def test_loads_survive_a_lost_connection(log: PostgresLog, proxy: Proxy) -> None:
     given = save(key=b"k")
     await log.append(given)
+    await log.load(given.stream_id)
     for ask in (lambda: log.load(given.stream_id), lambda: log.reply(b"k" * 32)):
         proxy.cut_answer = lambda _data: True
         assert await ask()
@@ -304,12 +305,18 @@ async def test_while_the_server_is_away_it_is_said_so_and_afterwards_all_goes_on
 ) -> None:
     given = save()
     await log.append(given)
-    url, log._channels._database_url = log._channels._database_url, "host=127.0.0.1 port=1"
+    await log.load(given.stream_id)
+    pools = log._channels, log._reads
+    url = log._channels._database_url
+    for pool in pools:
+        pool._database_url = "host=127.0.0.1 port=1"
     proxy.cut_request = lambda _data: True
     assert await outcome(log, save()) == "StoreUnavailable"
+    proxy.cut_request = lambda _data: True
     with pytest.raises(StoreUnavailable):
         await log.load(given.stream_id)
-    log._channels._database_url = url
+    for pool in pools:
+        pool._database_url = url
     assert await outcome(log, save()) == "stored"
     assert len(await log.load(given.stream_id)) == 1
 
@@ -369,7 +376,7 @@ def test_a_table_without_statistics_is_not_read_as_a_whole(name: bytes, database
     for setting in _SETTINGS:
         database.execute(setting)
     parameters = {b"load": 3, b"append": 12, b"at_versions": 2}[name]
-    database.execute(b"PREPARE asked AS " + STATEMENTS[name])
+    database.execute(b"PREPARE asked AS " + {**WRITING, **READING}[name])
     plan = database.execute(f"EXPLAIN EXECUTE asked ({', '.join(['NULL'] * parameters)})".encode()).fetchall()
     assert "stored_events_pkey" in str(plan)
     assert "Seq Scan on stored_events" not in str(plan)
