@@ -9,13 +9,16 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Generic, TypeVar
+from time import monotonic
+from typing import Final, Generic, TypeVar
 
 from domain.errors import StoreUnavailable
+from infra.away import ANSWER_SECONDS
 from infra.futures import settle
 
 I = TypeVar("I")  # noqa: E741 - an item
 R = TypeVar("R")
+_PATIENCE_SECONDS: Final = ANSWER_SECONDS + 0.5  # who waited behind a host that died goes out to its successor
 Landed = Callable[[R | Exception], None]
 
 
@@ -27,8 +30,9 @@ class Gatherer(Generic[I, R]):
     """Hands items to `flush` in the order they came, at most `flushers` lists at once.
 
     `flush` gives for each item a result or the exception that its caller shall have. `StoreUnavailable` for an item
-    beyond `places`: waiting longer would help nobody. `begin` may begin an item that is alone, and then sees to it that
-    the second argument is called with its result, once; if it says no, the item is flushed like others.
+    beyond `places`, and for one that had waited for too long when its turn came: waiting longer would help nobody.
+    `begin` may begin an item that is alone, and then sees to it that the second argument is called with its result,
+    once; if it says no, the item is flushed like others.
     """
 
     def __init__(
@@ -45,7 +49,7 @@ class Gatherer(Generic[I, R]):
         self._flushers = flushers
         self._at_once = at_once
         self._places = places
-        self._waiting: deque[tuple[I, asyncio.Future[R]]] = deque()
+        self._waiting: deque[tuple[I, asyncio.Future[R], float]] = deque()
         self._flushing = 0
         self._alone = True  # whether the last flush had one item
         self._ended: asyncio.Future[None] | None = None
@@ -57,7 +61,7 @@ class Gatherer(Generic[I, R]):
             raise StoreUnavailable
         result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         if self._flushing >= self._flushers:
-            self._waiting.append((item, result))
+            self._waiting.append((item, result, monotonic()))
             return result
         self._flushing += 1
         try:
@@ -66,7 +70,7 @@ class Gatherer(Generic[I, R]):
             self._end()
             raise
         if not begun:
-            self._waiting.append((item, result))
+            self._waiting.append((item, result, monotonic()))
             self._start()
         return result
 
@@ -83,16 +87,22 @@ class Gatherer(Generic[I, R]):
         task.add_done_callback(self._tasks.discard)
 
     async def _drain(self) -> None:
-        while self._waiting:
-            taken = [self._waiting.popleft() for _ in range(min(self._at_once, len(self._waiting)))]
+        while taken := self._taken():
             self._alone = len(taken) == 1
             try:
-                results = await self._flush([item for item, _ in taken])
+                results = await self._flush([item for item, _, _ in taken])
             except Exception as fault:  # noqa: BLE001 - whatever it is, those who wait must hear of it
                 results = [fault] * len(taken)
-            for (_, future), result in zip(taken, results, strict=True):
+            for (_, future, _), result in zip(taken, results, strict=True):
                 settle(future, result)
         self._end()  # here, not when the task is done: whoever puts in between would wait for nobody
+
+    def _taken(self) -> Sequence[tuple[I, asyncio.Future[R], float]]:
+        late = monotonic() - _PATIENCE_SECONDS
+        while self._waiting and self._waiting[0][2] < late:
+            _, future, _ = self._waiting.popleft()
+            settle(future, StoreUnavailable())
+        return [self._waiting.popleft() for _ in range(min(self._at_once, len(self._waiting)))]
 
     def _end(self) -> None:
         self._flushing -= 1

@@ -109,6 +109,44 @@ async def test_beyond_its_places_it_says_so_at_once() -> None:
     assert await asyncio.gather(*waiting) == [10, 20]
 
 
+async def test_what_waited_for_too_long_when_its_turn_comes_is_refused_and_what_came_later_goes_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("infra.event_store.gathering.monotonic", lambda: now)
+    flush = Flushes()
+    it = gatherer(flush)
+    first = it.put(1)
+    await asyncio.sleep(0.01)
+    late = [it.put(number) for number in (2, 3)]
+    now += 5.4
+    others = [it.put(number) for number in (4, 5)]
+    now += 0.2
+    flush.go.set()
+    results = await asyncio.gather(first, *late, *others, return_exceptions=True)
+    assert [results[0], *results[3:]] == [10, 40, 50]
+    assert [type(result) for result in results[1:3]] == [StoreUnavailable] * 2
+    assert flush.lists == [[1], [4, 5]]
+
+
+async def test_where_all_that_waited_is_refused_nothing_is_flushed(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("infra.event_store.gathering.monotonic", lambda: now)
+    flush, begun = Flushes(), Begun()
+    it = gatherer(flush, begun)
+    first, late = it.put(1), it.put(2)
+    now += 60.0
+    begun.land(7)
+    assert await first == 7
+    with pytest.raises(StoreUnavailable):
+        await late
+    await it.close()
+    again = it.put(3)
+    begun.land(8)
+    assert await again == 8
+    assert flush.lists == []
+
+
 async def test_closing_waits_for_what_is_under_way() -> None:
     flush = Flushes()
     it = gatherer(flush)
