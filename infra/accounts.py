@@ -50,7 +50,7 @@ class PostgresAccounts:
         row = (self._vault.email_hash(email), claimed, password_hash, self._vault.seal(email, claimed.bytes))
         found = await self._credentials(email)
         if found is None:
-            async with self._database.connection() as connection:
+            async with self._database.changing() as connection:
                 if (await connection.execute(_CLAIM, row)).rowcount == 1:
                     return claimed
             found = await self._credentials(email)  # another was faster
@@ -62,7 +62,7 @@ class PostgresAccounts:
         if (await self._streams.load(User, user_stream_id(holder))).registered:
             raise EmailTaken
         try:
-            async with self._database.connection() as connection:
+            async with self._database.changing() as connection:
                 if (await connection.execute(_TAKE_OVER, (*row, email_hash, holder))).rowcount == 1:
                     return claimed
         except UniqueViolation:
@@ -82,7 +82,7 @@ class PostgresAccounts:
             if user_id is None:
                 raise EmailTaken
             return holder
-        async with self._database.connection() as connection:  # nobody takes it over meanwhile
+        async with self._database.changing() as connection:  # nobody takes it over meanwhile
             if (await connection.execute(_RENEW, (holder,))).rowcount == 1:
                 return holder
         raise StreamContended
@@ -106,7 +106,7 @@ class PostgresAccounts:
     async def sign_in(self, user_id: UserId) -> SignedIn:
         """See `domain.accounts.Accounts`."""
         session_id, refresh_token = uuid4(), secrets.token_urlsafe(32)
-        async with self._database.connection() as connection, connection.transaction():
+        async with self._database.changing() as connection, connection.transaction():
             await connection.execute(
                 "INSERT INTO sessions (session_id, user_id) VALUES (%s, %s)", (session_id, user_id)
             )
@@ -116,7 +116,7 @@ class PostgresAccounts:
     async def refresh(self, refresh_token: str) -> SignedIn:
         """The next token follows from the last by a secret, so that a repeat within the grace gets the same one."""
         following = self._following(refresh_token)
-        async with self._database.connection() as connection, connection.transaction():
+        async with self._database.changing() as connection, connection.transaction():
             found = await (await connection.execute(_FOUND, (_GRACE, _hash(refresh_token)))).fetchone()
             if found is None:
                 raise TokenRefused
@@ -139,7 +139,7 @@ class PostgresAccounts:
 
     async def sign_out(self, session_id: UUID) -> None:
         """See `domain.accounts.Accounts`."""
-        async with self._database.connection() as connection:
+        async with self._database.changing() as connection:
             await connection.execute(
                 "UPDATE sessions SET revoked_at = now() WHERE session_id = %s AND revoked_at IS NULL", (session_id,)
             )

@@ -1,6 +1,7 @@
 """How it shows that Postgres is away: by what it raises, and, where its host died without a word, by its silence."""
 
 import asyncio
+import select
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,7 @@ from psycopg import AsyncConnection, OperationalError
 from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import ReadOnlySqlTransaction, UndefinedColumn, UndefinedTable
+from psycopg_pool import AsyncConnectionPool
 
 from domain.errors import StoreUnavailable
 
@@ -51,10 +53,22 @@ def watched(database_url: str) -> str:
     return make_conninfo("", **(_LIFE_SIGNS | conninfo_to_dict(database_url)))
 
 
+async def require_alive(connection: AsyncConnection) -> None:
+    """Raise when the connection was lost while nobody used it. A server that has gone has closed its socket: asking
+    it before each use would cost as much as most queries do.
+    """
+    waiting = select.poll()
+    waiting.register(connection.fileno(), select.POLLIN)
+    if waiting.poll(0):  # its end, or a notice
+        await AsyncConnectionPool.check_connection(connection)
+
+
 class Impatient(AsyncConnection):
     """Hangs up on a server that does not answer in time, whatever keeps the line open: who waits gets an
     `OperationalError`. To cut off the wait would not do: psycopg then asks the server to stop, and waits for that.
     """
+
+    session = b""  # which it is of the server's, once that is known: see `infra.hung_up`
 
     async def wait(self, gen: PQGen[R], *args: Any, **kwargs: Any) -> R:  # noqa: ANN401 - as psycopg has them
         """See `psycopg.AsyncConnection`: everything that asks the server comes by here."""

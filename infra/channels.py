@@ -5,7 +5,6 @@ server did (docs/decisions/0005). Values go and come here in Postgres' binary fo
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from functools import partial
@@ -22,13 +21,10 @@ from domain.errors import StoreUnavailable
 from infra.away import LETTING_GO
 from infra.durability import DURABLE
 from infra.futures import settle
+from infra.hung_up import OWN_SESSION, THOSE_THERE, HungUp
 from infra.processes import cores
 
-_log = logging.getLogger(__name__)
-
 _CONNECT_SECONDS: Final = 2.0
-_HUNG_UP_AT_MOST: Final = 4  # of the hundred sessions that a server has by default; each pool of each process may
-_LOOK_AGAIN_SECONDS: Final = 1.0  # for whether they are gone: each look is a new connection
 _PROMPT_SECONDS: Final = 200e-6  # from a statement to its answer
 _SEVERAL_CORES: Final = cores() > 1  # where there is one, the server needs it
 _BINARY: Final = 1
@@ -48,46 +44,7 @@ _SETTINGS: Final = (
     DURABLE.encode(),
 )
 
-_SESSION: Final = b"concat_ws('.', pid, extract(epoch FROM backend_start))"  # numbers of processes come again
-_OWN_SESSION: Final = b"SELECT " + _SESSION + b" FROM pg_stat_activity WHERE pid = pg_backend_pid()"
-_THOSE_THERE: Final = (
-    b"SELECT " + _SESSION + b" FROM pg_stat_activity WHERE " + _SESSION + b" = ANY(string_to_array($1, ' '))"
-)
-
 Told = Callable[[PGresult | psycopg.Error], None]
-
-
-class HungUp:
-    """Sessions of the server that were hung up on before they answered, until they are known to be gone.
-
-    Postgres does not notice while a commit waits for its standby: then `lock_timeout` and `statement_timeout` do
-    nothing either, and who ended such a wait would let everybody see, and ack, what no standby has. So each keeps one
-    of the server's connections for as long as it takes, and there must not be many of them.
-    """
-
-    def __init__(self) -> None:
-        self._sessions: set[bytes] = set()
-        self._full_until = 0.0
-
-    def add(self, session: bytes) -> None:
-        """Remember one."""
-        self._sessions.add(session)
-
-    def asked_for(self) -> frozenset[bytes]:
-        """Those that may be there still. `OperationalError` where too many were, a moment ago."""
-        if monotonic() < self._full_until:
-            raise OperationalError("too many that were hung up on are under way in Postgres")
-        return frozenset(self._sessions)
-
-    def found(self, asked: Set[bytes], there: Set[bytes]) -> None:
-        """Of those that were asked for these are there. `OperationalError` where they are too many for one more."""
-        self._sessions -= asked - there
-        if len(there) >= _HUNG_UP_AT_MOST:
-            self._full_until = monotonic() + _LOOK_AGAIN_SECONDS
-            _log.warning(
-                "%d sessions do not end in Postgres, as where a standby is gone: no new ones until then", len(there)
-            )
-            raise OperationalError("too many that were hung up on are under way in Postgres")
 
 
 class Channel:
@@ -134,7 +91,7 @@ class Channel:
             raise OperationalError(f"Postgres did not answer in {timeout_seconds} s") from None
         channel = cls(connection, hung_up)
         try:
-            settings = b";".join((*_SETTINGS, _OWN_SESSION))
+            settings = b";".join((*_SETTINGS, OWN_SESSION))
             found = await channel._answer(partial(channel._pgconn.send_query, settings), timeout_seconds)
             channel._session = value_of(found, 0, 0)
             if asked:  # before anything that may hang as they do
@@ -188,7 +145,7 @@ class Channel:
 
     async def _those_there(self, sessions: Set[bytes], timeout_seconds: float) -> Set[bytes]:
         values = [b" ".join(sessions)]
-        found = await self._answer(partial(self._pgconn.send_query_params, _THOSE_THERE, values), timeout_seconds)
+        found = await self._answer(partial(self._pgconn.send_query_params, THOSE_THERE, values), timeout_seconds)
         return {value_of(found, at, 0) for at in range(found.ntuples)}
 
     def _begin(self, send: Callable[[], None], timeout_seconds: float, told: Told) -> None:

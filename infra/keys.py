@@ -178,7 +178,7 @@ class UserKeys:
 
     async def _made(self, owner_id: UUID) -> UserCipher | None:
         new = self._master.wrap(owner_id, AESGCM.generate_key(_KEY_BYTES * 8))
-        async with self._database.connection() as connection:
+        async with self._database.changing() as connection:
             found = await connection.execute(_MAKE, (owner_id, new.master_id, new.wrapped))
             row = await found.fetchone() or await (await connection.execute(_FIND, ([owner_id],))).fetchone()
         return self._held(owner_id, row)
@@ -194,7 +194,7 @@ class UserKeys:
 
     async def destroy(self, owner_id: UUID) -> None:
         """Make all that the owner's key sealed unreadable, for ever. Other processes follow within five minutes."""
-        async with self._database.connection() as connection:
+        async with self._database.changing() as connection:
             await connection.execute(_DESTROY, (owner_id, self._master.current))
         self._cache.drop(owner_id)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import select
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
@@ -10,14 +9,15 @@ from typing import Any, Final
 from uuid import UUID
 
 from msgspec import Struct
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncRawCursor
 from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from domain.errors import StoreUnavailable
-from infra.away import AWAY, UNMIGRATED, Impatient
+from infra.away import AWAY, UNMIGRATED, Impatient, require_alive
 from infra.durability import DURABLE
+from infra.hung_up import OWN_SESSION, THOSE_THERE, HungUp
 from infra.positions import from_token
 from infra.projecting.readers import announce
 from infra.shadowing import Shadowing
@@ -85,12 +85,13 @@ class ReadModels:
             timeout=_WAIT_SECONDS,
             reconnect_timeout=RECONNECT_SECONDS,
             max_waiting=connections * 32,
-            check=_check,
+            check=require_alive,
             configure=self._configure,
             kwargs={"autocommit": True, "connect_timeout": 2},
         )
         self._connections = connections
         self._taken = 0
+        self._hung_up = HungUp()
         self._minor = asyncio.Semaphore(max(1, connections // 2))
         self._standings: Standings = {}
         self.log = ""  # which log the builds are of: another one once it is restored from a backup
@@ -101,9 +102,11 @@ class ReadModels:
         self._announced = announced
         self.shadowing = Shadowing(projections)
 
-    async def _configure(self, connection: AsyncConnection) -> None:
+    async def _configure(self, connection: Impatient) -> None:
         await connection.execute("SET timezone = 'UTC'")
         await connection.execute(DURABLE)
+        [(session,)] = await (await connection.execute(OWN_SESSION)).fetchall()
+        connection.session = session.encode()
         # before the connection hangs up: only silence means death
         await connection.execute("SET statement_timeout = '4s'")
         if self._announced:
@@ -118,7 +121,7 @@ class ReadModels:
         await self._pool.close()
 
     @asynccontextmanager
-    async def connection(self, *, hurried: bool = False) -> AsyncIterator[AsyncConnection]:
+    async def connection(self, *, hurried: bool = False) -> AsyncIterator[Impatient]:
         """A connection for a few queries. `StoreUnavailable` when none is to be had within two seconds, when what is
         asked over it is not answered, when it takes no writes and is given one, and while the tables are not there.
 
@@ -142,6 +145,19 @@ class ReadModels:
         except UNMIGRATED as error:
             _log.exception("a table or a column is not there: is cairn migrate to be run?")
             raise StoreUnavailable from error
+
+    @asynccontextmanager
+    async def changing(self) -> AsyncIterator[AsyncConnection]:
+        """One for what changes something. `StoreUnavailable` also while too many changes hang in Postgres."""
+        async with self.connection() as connection:
+            if asked := self._hung_up.asked_for():
+                found = await AsyncRawCursor(connection).execute(THOSE_THERE, [b" ".join(asked).decode()])
+                self._hung_up.found(asked, {session.encode() for (session,) in await found.fetchall()})
+            try:
+                yield connection
+            finally:
+                if connection.closed:
+                    self._hung_up.add(connection.session)
 
     @asynccontextmanager
     async def reading(self, *, minor: bool) -> AsyncIterator[AsyncConnection]:
@@ -379,13 +395,3 @@ _LOG: Final = """
         (SELECT oid FROM pg_database WHERE datname = current_database()), 'stored_events'::regclass::oid))
 """
 _LEVEL: Final = "SELECT min(position) = max(position) FROM projection_shards WHERE schema_name = ANY(%s)"
-
-
-async def _check(connection: AsyncConnection) -> None:
-    """Raise when the connection was lost while nobody used it. A server that has gone has closed its socket: asking
-    it before each use would cost as much as most queries do.
-    """
-    waiting = select.poll()
-    waiting.register(connection.fileno(), select.POLLIN)
-    if waiting.poll(0):  # its end, or a notice
-        await AsyncConnectionPool.check_connection(connection)

@@ -77,7 +77,7 @@ def end_all(database: Connection) -> None:
 async def test_what_was_hung_up_on_takes_four_sessions_of_the_server_until_they_end(
     database_url: str, database: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.channels._LOOK_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("infra.hung_up._LOOK_AGAIN_SECONDS", 0.0)
     channels = Channels(database_url, {b"sleep": b"SELECT pg_sleep($1::float8)"})
     await hang_up(channels, 4)
     for _ in range(20):
@@ -97,9 +97,10 @@ async def test_what_was_hung_up_on_takes_four_sessions_of_the_server_until_they_
 async def test_who_is_cut_off_in_the_middle_hangs_up_too(database_url: str, database: Connection) -> None:
     channels = Channels(database_url, {b"sleep": b"SELECT pg_sleep($1::float8)"})
     for _ in range(4):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05), channels.one() as channel:
-                await channel.run(b"sleep", [struct.pack("!d", 600.0)], 60.0)
+        async with channels.one() as channel:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await channel.run(b"sleep", [struct.pack("!d", 600.0)], 60.0)
     with pytest.raises(StoreUnavailable):
         await hang_up(channels, 1)
     end_all(database)
@@ -108,7 +109,7 @@ async def test_who_is_cut_off_in_the_middle_hangs_up_too(database_url: str, data
 async def test_whether_sessions_that_were_hung_up_on_are_there_is_not_asked_all_the_time(
     database_url: str, database: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.channels._LOOK_AGAIN_SECONDS", 600.0)
+    monkeypatch.setattr("infra.hung_up._LOOK_AGAIN_SECONDS", 600.0)
     channels = Channels(database_url, {b"sleep": b"SELECT pg_sleep($1::float8)"})
     await hang_up(channels, 4)
     with pytest.raises(StoreUnavailable):

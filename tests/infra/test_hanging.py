@@ -1,4 +1,4 @@
-"""Appends that hang in a Postgres which is not dead: its connections stay free, and all goes on afterwards."""
+"""Writes that hang in a Postgres which is not dead: its connections stay free, and all goes on afterwards."""
 
 import asyncio
 import logging
@@ -16,6 +16,8 @@ from infra.channels import _SETTINGS, Channel
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.event_store.postgres import PostgresLog
 from infra.event_store.rows import Save, VersionTaken
+from infra.keys import MasterKeys, UserKeys
+from infra.views import ReadModels
 from tests.scenarios import ANNA
 from tests.servers import running
 
@@ -42,7 +44,8 @@ async def log(database_url: str) -> AsyncIterator[PostgresLog]:
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What hangs is given up soon."""
-    monkeypatch.setattr("infra.event_store.postgres.ANSWER_SECONDS", 1.0)
+    for module in ("infra.away", "infra.event_store.postgres"):
+        monkeypatch.setattr(f"{module}.ANSWER_SECONDS", 1.0)
     monkeypatch.setattr("infra.channels._SETTINGS", (*_SETTINGS, b"SET lock_timeout = '100ms'"))
 
 
@@ -205,7 +208,7 @@ def stand_by(operator: Connection, name: LiteralString) -> None:
 async def test_commits_that_wait_for_a_standby_which_is_gone_take_few_connections_and_are_there_once_in_the_end(
     events: int, primary: str, operator: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.channels._LOOK_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("infra.hung_up._LOOK_AGAIN_SECONDS", 0.0)
     log = PostgresLog(primary)
     known = save()
     await log.append(known)
@@ -224,3 +227,27 @@ async def test_commits_that_wait_for_a_standby_which_is_gone_take_few_connection
     stored = rows(operator)
     assert all(stored[one.stream_id] == [state for _, state in one.events] for one in saves)
     await log.close()
+
+
+@pytest.mark.usefixtures("soon")
+async def test_so_do_changes_of_other_tables(
+    primary: str, operator: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.hung_up._LOOK_AGAIN_SECONDS", 0.0)
+    read_models = ReadModels(primary, connections=3)
+    await read_models.open()
+    keys = UserKeys(read_models, MasterKeys([b"m" * 32]))
+    owners = [uuid4() for _ in range(12)]
+    await keys.to_seal(ANNA)
+    stand_by(operator, "gone")
+    for at in range(0, len(owners), 2):
+        found = await asyncio.gather(*(keys.to_seal(one) for one in owners[at : at + 2]), return_exceptions=True)
+        assert [type(one) for one in found] == [StoreUnavailable] * 2
+    assert 4 <= count(operator, IN_SYNC_REP) <= 5
+    async with read_models.connection() as connection:
+        assert await (await connection.execute("SELECT 1")).fetchone() == (1,), "reads go on"
+    stand_by(operator, "")
+    await await_count(operator, IN_SYNC_REP, 0)
+    for one in owners:
+        await keys.to_seal(one)
+    await read_models.close()
