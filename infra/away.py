@@ -32,6 +32,8 @@ _LIFE_SIGNS: Final = {
     "keepalives_count": 2,
 }
 
+_UNICODE: Final = {"client_encoding": "utf8"}  # whatever PGCLIENTENCODING says: names would be stored as other letters
+
 # The same seen from the server: what a session holds, as its locks, is free half a minute after its host died.
 LETTING_GO: Final[LiteralString] = """
     SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;
@@ -49,8 +51,10 @@ def or_unavailable() -> Iterator[None]:
 
 
 def watched(database_url: str) -> str:
-    """The address with what makes a connection notice that its server's host died, unless it says itself what does."""
-    return make_conninfo("", **(_LIFE_SIGNS | conninfo_to_dict(database_url)))
+    """The address with what makes a connection notice that its server's host died, unless it says itself what does, and
+    with the encoding that all of ours have.
+    """
+    return make_conninfo("", **(_LIFE_SIGNS | conninfo_to_dict(database_url) | _UNICODE))
 
 
 async def require_alive(connection: AsyncConnection) -> None:

@@ -86,7 +86,7 @@ class Channel:
         asked = hung_up.asked_for()
         try:
             async with asyncio.timeout(timeout_seconds):
-                connection = await AsyncConnection.connect(database_url, autocommit=True)
+                connection = await AsyncConnection.connect(database_url, autocommit=True, client_encoding="utf8")
         except TimeoutError:
             raise OperationalError(f"Postgres did not answer in {timeout_seconds} s") from None
         channel = cls(connection, hung_up)

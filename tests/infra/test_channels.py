@@ -142,6 +142,15 @@ async def test_each_statement_has_its_own_time(database_url: str) -> None:
     assert channel.closed
 
 
+async def test_text_is_unicode_whatever_the_environment_says(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    channel = await Channel.open(database_url, {b"length": b"SELECT length($1::text)"}, 5.0)
+    assert number_of(await channel.run(b"length", ["Łódź".encode()], 5.0), 0, 0) == 4
+    channel.close()
+
+
 class Looks(selectors.DefaultSelector):
     """Counts the turns of the event loop in which it did not sleep."""
 

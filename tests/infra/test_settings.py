@@ -7,7 +7,7 @@ from infra.away import watched
 from infra.faults import Fault
 from infra.instance import Instance, announce, hold
 from infra.secrets import make_secrets
-from infra.settings import Cdn, load_settings
+from infra.settings import Cdn, forget_others_postgres, load_settings
 
 KEY = base64.b64encode(b"k" * 32).decode()
 ENVIRON = {
@@ -61,6 +61,19 @@ def test_without_an_instance_the_first_thing_missing_is_named(tmp_path: Path) ->
 def test_without_secrets_the_missing_key_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(Fault, match=f"{name} is not set, and there are no secrets in"):
         load_settings(tmp_path, {**ENVIRON, name: " "})
+
+
+@pytest.mark.parametrize("url", [{}, {"DATABASE_URL": " "}])
+def test_the_embedded_postgres_is_not_reached_by_what_is_said_of_another(url: dict[str, str]) -> None:
+    environ = {"PGSERVICE": "work", "PGOPTIONS": "-c search_path=work", "PATH": "/bin", **url}
+    forget_others_postgres(environ)
+    assert environ == {"PATH": "/bin", **url}
+
+
+def test_what_is_said_of_an_operators_own_postgres_stays() -> None:
+    environ = {"DATABASE_URL": "postgresql:///cairn", "PGPASSFILE": "/run/secrets/pgpass"}
+    forget_others_postgres(environ)
+    assert environ["PGPASSFILE"] == "/run/secrets/pgpass"
 
 
 @pytest.mark.parametrize(

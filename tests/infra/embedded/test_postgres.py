@@ -67,6 +67,19 @@ def test_only_the_owner_may_use_the_socket(folder: Path) -> None:
         assert stat.S_IMODE((folder / "run" / ".s.PGSQL.5432").stat().st_mode) == 0o700
 
 
+def test_why_it_cannot_be_reached_is_told_after_a_while(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running(EmbeddedPostgres, folder) as server:
+        monkeypatch.setenv("PGREQUIREAUTH", "scram-sha-256")
+        assert not server.is_ready()
+        assert caplog.text == ""
+        monkeypatch.setattr("infra.embedded.postgres._QUIET_SECONDS", 0.0)
+        assert not EmbeddedPostgres(folder).is_ready()
+        assert "Postgres takes no connection yet: " in caplog.text
+        assert "scram-sha-256" in caplog.text
+
+
 async def test_rows_survive_a_killed_server_which_is_started_again(folder: Path) -> None:
     server = EmbeddedPostgres(folder)
     server.make()

@@ -28,13 +28,13 @@ pytestmark = [
 class Up:
     """One `cairn up`, with what it printed."""
 
-    def __init__(self, data: Path, *arguments: object) -> None:
+    def __init__(self, data: Path, *arguments: object, **environ: str) -> None:
         self.data = data
         self.log = data.parent / f"{data.name}.log"
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "workers.cli.main", "up", "--data", data, *map(str, arguments)],
-                env=dict(child_environ()),
+                env={**child_environ(), **environ},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -185,6 +185,16 @@ def test_other_commands_find_it_by_its_folder(data: Path, port: int) -> None:
     done = subprocess.run(migrate, env=child_environ(), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("the tables are of version ")
+    up.stop()
+
+
+def test_what_the_users_shell_says_of_another_postgres_is_not_about_this_one(data: Path, port: int) -> None:
+    others = {"PGSERVICE": "work", "PGREQUIREAUTH": "scram-sha-256", "PGOPTIONS": "-c search_path=work"}
+    up = Up(data, "--port", port, **others)
+    up.wait_until_ready()
+    migrate = [sys.executable, "-P", "-m", "workers.cli.main", "migrate", "--data", str(data)]
+    done = subprocess.run(migrate, env={**child_environ(), **others}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
     up.stop()
 
 
