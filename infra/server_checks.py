@@ -31,6 +31,8 @@ _TABLES: Final = """
     SELECT version_num, coalesce(obj_description('alembic_version'::regclass, 'pg_class'), version_num)
     FROM alembic_version
 """
+_WHO: Final = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+_LOOKS_FOR_POOLER: Final = 3  # others may use its sessions in between, so that ours get different ones
 _SEQUENCE: Final = "stored_events_notification_id_seq"
 _LOG_STATE: Final = f"""
     SELECT (SELECT seqcache FROM pg_sequence WHERE seqrelid = '{_SEQUENCE}'::regclass), (
@@ -48,8 +50,46 @@ class MigrationMissing(Fault):
     """The database's tables are none that this code can use."""
 
 
+def require_session(database_url: str) -> None:
+    """`UnsafeServer` behind a pooler that lends a session for a transaction only.
+
+    What one of ours sets for itself, as that it need not wait for the disk, another would have; and what it prepared
+    or locked, it would not find again.
+    """
+    with (
+        psycopg.connect(database_url, connect_timeout=5, autocommit=True, prepare_threshold=None) as one,
+        psycopg.connect(database_url, connect_timeout=5, prepare_threshold=None) as other,
+    ):
+        for _ in range(_LOOKS_FOR_POOLER):
+            if is_lent(lambda: one.execute(_WHO).fetchone(), lambda: other.execute(_WHO).fetchone()):
+                raise UnsafeServer(
+                    "DATABASE_URL leads to a pooler in transaction mode: "
+                    "connect to Postgres itself, or pool by session."
+                )
+            other.rollback()
+
+
+def is_lent(answering: Callable[[], object], holding: Callable[[], object]) -> bool:
+    """Whether a connection has no server process of its own, by which one answers it, before and after the other
+    connection is in a transaction. Where there is but one process, the second answer would not come: it is not needed.
+    """
+    before = answering()
+    return before == holding() or before != answering()
+
+
+def require_unicode(connection: Connection) -> None:
+    """`UnsafeServer` unless the database can hold every letter."""
+    row = connection.execute("SELECT current_setting('server_encoding')").fetchone()
+    if row != ("UTF8",):
+        raise UnsafeServer(
+            f"the encoding of the database is {row and row[0]}, in which names are lost: make it anew, "
+            f"CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0."
+        )
+
+
 def check_server(connection: Connection, vault: Vault) -> None:
     """Raise what makes this database unusable: `UnsafeServer`, `MigrationMissing`, `WrongMasterKey`."""
+    require_unicode(connection)
     for name in _DURABLE:
         row = connection.execute("SELECT current_setting(%s)", (name,)).fetchone()
         if row is not None and row[0] == "off":
@@ -106,6 +146,7 @@ class ServerChecks:
         self._vault = vault
         self._objects = objects
         self._own_store: str | None = None  # the id of the store that is known to be this database's
+        self._has_session = False  # whether it is known that no pooler lends it: that is asked once
         self._looks: Mapping[str, Callable[[], Awaitable[str | None]]] = {
             "postgres": lambda: asyncio.to_thread(self._postgres),
             "valkey": self._valkey,
@@ -149,6 +190,9 @@ class ServerChecks:
 
     def _postgres(self) -> str | None:
         try:
+            if not self._has_session:
+                require_session(self._database_url)
+                self._has_session = True
             with psycopg.connect(self._database_url, connect_timeout=2, autocommit=True) as connection:
                 check_server(connection, self._vault)
                 self._found["projections"] = not_readable(connection, self._projections)

@@ -2,17 +2,21 @@
 
 from pathlib import Path
 from typing import Final, LiteralString
+from uuid import uuid4
 
+import psycopg
 import pytest
 from eventsourcing.postgres import PostgresApplicationRecorder
 from msgspec.structs import replace
 from psycopg import Connection
+from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 from redis.asyncio import Redis
 
+from infra.away import watched
 from infra.object_store import FolderObjects
 from infra.projecting.builds import Registry
-from infra.server_checks import MigrationMissing, ServerChecks, UnsafeServer, check_server
+from infra.server_checks import MigrationMissing, ServerChecks, UnsafeServer, check_server, is_lent, require_session
 from infra.vault import Vault, WrongMasterKey
 from projections import PROJECTIONS
 from projections.summaries import SUMMARIES
@@ -30,6 +34,35 @@ def test_settings_that_lose_acked_writes_are_refused(database: Connection) -> No
     database.execute("SET synchronous_commit = off")
     with pytest.raises(UnsafeServer, match=r"synchronous_commit = off, which loses acked writes: set it to on"):
         check_server(database, VAULT)
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_cannot_hold_every_name_is_refused(database: Connection, encoding: str) -> None:
+    name = f"test_{uuid4().hex}"
+    made = "CREATE DATABASE {} ENCODING {} LOCALE 'C' TEMPLATE template0"
+    database.execute(SQL(made).format(Identifier(name), encoding))
+    url = watched(make_conninfo(database.info.dsn, dbname=name))
+    with psycopg.connect(url) as connection, pytest.raises(UnsafeServer, match=f"{encoding}.*ENCODING 'UTF8' TEMPLATE"):
+        check_server(connection, VAULT)
+
+
+def test_a_session_of_ones_own_passes_each_time(database_url: str) -> None:
+    for _ in range(2):
+        require_session(database_url)
+
+
+@pytest.mark.parametrize(
+    ("answering", "holding", "lent"),
+    [
+        ([1, 1], 2, False),  # each connection has a server process of its own
+        ([1], 1, True),  # the process of the one answers the other, and none is left that could answer the one again
+        ([1, 3], 2, True),  # another than before answers it
+    ],
+)
+def test_a_pooler_that_lends_sessions_is_known_by_who_answers(
+    answering: list[int], holding: int, *, lent: bool
+) -> None:
+    assert is_lent(iter(answering).__next__, lambda: holding) == lent
 
 
 def test_a_cached_sequence_is_refused(database: Connection) -> None:

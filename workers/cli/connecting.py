@@ -10,7 +10,7 @@ from psycopg.errors import DeadlockDetected
 from domain.errors import StoreUnavailable
 from infra.away import AWAY
 from infra.faults import Fault
-from infra.server_checks import check_server
+from infra.server_checks import check_server, require_session
 from infra.settings import Settings
 from infra.vault import Vault
 
@@ -20,6 +20,7 @@ def connected(settings: Settings) -> Iterator[Connection]:
     """In autocommit, once the master key and the tables are the right ones; `Fault` otherwise."""
     try:
         with psycopg.connect(settings.database_url, connect_timeout=5, autocommit=True) as connection:
+            require_session(settings.database_url)
             check_server(connection, Vault(settings.master_keys))
             yield connection
     except DeadlockDetected:

@@ -10,7 +10,7 @@ import psycopg
 from infra import migrations
 from infra.faults import Fault
 from infra.projecting.builds import Registry
-from infra.server_checks import check_server
+from infra.server_checks import check_server, require_session, require_unicode
 from infra.settings import Settings, load_settings
 from infra.vault import Vault
 from workers.cli.options import CHECKOUT, data_option
@@ -50,6 +50,8 @@ def migrate(settings: Settings) -> tuple[str | None, str | None]:
     """Make or change the tables; their versions before and after. `Fault`."""
     try:
         with psycopg.connect(settings.database_url, autocommit=True, connect_timeout=5) as connection:
+            require_session(settings.database_url)
+            require_unicode(connection)
             versions = migrations.upgrade(settings.database_url)
             check_server(connection, Vault(settings.master_keys))
             Registry(connection).register()

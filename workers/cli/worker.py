@@ -41,7 +41,7 @@ from infra.projecting.shards import LeaseLost
 from infra.projecting.tables import prepare
 from infra.reading_pool import ProcessReader
 from infra.recompaction import Recompaction
-from infra.server_checks import MigrationMissing, check_server
+from infra.server_checks import MigrationMissing, check_server, require_session
 from infra.settings import Cdn, Settings, load_settings
 from infra.store_mark import StoreMissing, check_store
 from infra.vault import Vault
@@ -146,6 +146,7 @@ def _follow(settings: Settings, stop: threading.Event, work: Callable[[LogReader
                 Attended.connect(settings.database_url, autocommit=True, connect_timeout=5) as writing,
                 attended(settings.database_url, reading, writing),
             ):
+                require_session(settings.database_url)
                 check_server(writing, Vault(settings.master_keys))
                 work(LogReader(reading, MasterKeys(settings.master_keys)), writing, ear)
         except (*AWAY, StoreUnavailable, MigrationMissing) as away:
@@ -197,6 +198,7 @@ def _check_once_reachable(settings: Settings, objects: Objects) -> None:
         contextlib.suppress(*AWAY, MigrationMissing, StoreMissing, StoreUnavailable),  # waited for later
         psycopg.connect(settings.database_url, autocommit=True, connect_timeout=5) as connection,
     ):
+        require_session(settings.database_url)
         check_server(connection, Vault(settings.master_keys))
         check_store(connection, objects)
 
