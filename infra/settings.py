@@ -86,7 +86,7 @@ def load_settings(data: Path, environ: Mapping[str, str]) -> Settings:
         redis_url=found["REDIS_URL"],
         object_store_url=found["OBJECT_STORE_URL"],
         master_keys=tuple(_key("CAIRN_MASTER_KEY", text.strip()) for text in found["CAIRN_MASTER_KEY"].split(",")),
-        token_keys=tuple(_token_key(text) for text in found["CAIRN_TOKEN_KEYS"].split(",")),
+        token_keys=_token_keys(found["CAIRN_TOKEN_KEYS"]),
         cursor_key=_key("CAIRN_CURSOR_KEY", found["CAIRN_CURSOR_KEY"]),
         log_level=log_level(environ),
         admission=load_admission(environ),
@@ -169,6 +169,15 @@ def _web_url(name: str, value: str) -> str:
     if not valid or any(character.isspace() for character in value):
         raise Fault(f"{name} must be an address: https://HOST/PATH is one.")
     return value
+
+
+def _token_keys(text: str) -> tuple[TokenKey, ...]:
+    keys = tuple(_token_key(part) for part in text.split(","))
+    ids = [key.kid for key in keys]
+    for kid in ids:
+        if ids.count(kid) > 1:  # tokens signed with the one would be verified with the other
+            raise Fault(f"CAIRN_TOKEN_KEYS has the id {kid} twice: give each key one of its own.")
+    return keys
 
 
 def _token_key(text: str) -> TokenKey:

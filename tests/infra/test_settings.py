@@ -90,6 +90,7 @@ def test_what_is_said_of_an_operators_own_postgres_stays() -> None:
         ("CAIRN_MASTER_KEY", "hidden", "must be the base64 of 32 bytes"),
         ("CAIRN_CURSOR_KEY", base64.b64encode(b"hidden").decode(), "must be the base64 of 32 bytes"),
         ("CAIRN_TOKEN_KEYS", KEY, "must be KEY_ID:BASE64"),
+        ("CAIRN_TOKEN_KEYS", f"a:{KEY},b:{KEY}, a:{KEY}", "has the id a twice"),
         ("CAIRN_TOKEN_KEYS", "k:hidden", "must be the base64 of 32 bytes"),
         ("CAIRN_CDN_PURGE_URL", "varnish:6082", "must be an address"),
         ("CAIRN_CDN_PURGE_URL", "http://varnish:6082/, http://hidden:port/", "must be an address"),
