@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 import psycopg
+from psycopg.errors import InsufficientPrivilege
+from sqlalchemy.exc import DBAPIError
 
 from infra import migrations
 from infra.faults import Fault
@@ -55,6 +57,13 @@ def migrate(settings: Settings) -> tuple[str | None, str | None]:
             versions = migrations.upgrade(settings.database_url)
             check_server(connection, Vault(settings.master_keys))
             Registry(connection).register()
-    except psycopg.OperationalError as error:
-        raise Fault(f"the Postgres of DATABASE_URL cannot be used: {str(error).strip()}") from None
+    except (psycopg.Error, DBAPIError) as error:
+        raise _unusable(error.orig if isinstance(error, DBAPIError) else error) from None
     return versions
+
+
+def _unusable(error: BaseException | None) -> Fault:
+    reason = (error.diag.message_primary if isinstance(error, psycopg.Error) else None) or str(error).strip()
+    if isinstance(error, InsufficientPrivilege):
+        reason += ": its user must be able to make tables and schemas: make it the owner of the database."
+    return Fault(f"the Postgres of DATABASE_URL cannot be used: {reason}")
