@@ -6,11 +6,13 @@ import re
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from msgspec import Struct, field
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
+from redis.asyncio import ConnectionPool
+from redis.exceptions import RedisError
 
 from infra.admission_settings import AdmissionSettings, load_admission
 from infra.away import watched
@@ -24,6 +26,19 @@ _SCHEMES: Final[Mapping[str, tuple[str, ...]]] = {
     "REDIS_URL": ("redis", "rediss", "unix"),
     "OBJECT_STORE_URL": ("file", "s3"),
 }
+# What else the client takes would change how long is waited, and in which form answers come.
+_VALKEY_OPTIONS: Final = ("client_name", "db", "health_check_interval", "password", "username")
+_TLS_OPTIONS: Final = (
+    "ssl_ca_certs",
+    "ssl_ca_path",
+    "ssl_cert_reqs",
+    "ssl_certfile",
+    "ssl_check_hostname",
+    "ssl_ciphers",
+    "ssl_keyfile",
+    "ssl_min_version",
+    "ssl_password",
+)
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 KEY_NAMES: Final = ("CAIRN_MASTER_KEY", "CAIRN_TOKEN_KEYS", "CAIRN_CURSOR_KEY")
@@ -131,6 +146,21 @@ def check_url(name: str, value: str) -> None:
         raise Fault(f"{name} must name an absolute folder: file:///var/lib/cairn/objects.")
     if scheme == "s3" and not parts.netloc:
         raise Fault(f"{name} must name a bucket: s3://bucket/prefix.")
+    if name == "REDIS_URL":
+        _check_valkey(value, parts)
+
+
+def _check_valkey(url: str, parts: SplitResult) -> None:
+    options = _VALKEY_OPTIONS + (_TLS_OPTIONS if parts.scheme == "rediss" else ())
+    if not set(parse_qs(parts.query, keep_blank_values=True)) <= set(options):
+        raise Fault(f"REDIS_URL may have these options alone: {', '.join(options)}.")
+    if parts.scheme != "unix" and not re.fullmatch(r"/?\d*", parts.path):
+        raise Fault("REDIS_URL must name a database by its number: redis://HOST:PORT/0.")
+    try:
+        # it connects when it is first used
+        ConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]  # redis-py's own
+    except (RedisError, ValueError) as error:
+        raise Fault(f"REDIS_URL has an option that is not valid: {error}") from None
 
 
 def log_level(environ: Mapping[str, str]) -> str:

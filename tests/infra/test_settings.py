@@ -41,6 +41,18 @@ def test_a_cdn_and_a_site_are_told_of_or_not_there(tmp_path: Path) -> None:
     assert settings.public_url == "https://runs.example"
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:secret@h:6379/2",
+        "unix://user:secret@/run/valkey.sock?db=2",
+        "rediss://h?ssl_ca_certs=/ca.pem&ssl_cert_reqs=required&health_check_interval=5&client_name=cairn",
+    ],
+)
+def test_a_valkey_may_be_named_with_what_does_not_change_how_it_is_asked(tmp_path: Path, url: str) -> None:
+    assert load_settings(tmp_path, {**ENVIRON, "REDIS_URL": url}).redis_url == url
+
+
 def test_a_running_instance_and_its_secrets_are_enough(tmp_path: Path) -> None:
     make_secrets(tmp_path)
     urls = {"database_url": "postgresql:///a", "redis_url": "redis://b", "object_store_url": "file:///c"}
@@ -84,6 +96,12 @@ def test_what_is_said_of_an_operators_own_postgres_stays() -> None:
         ("DATABASE_URL", "postgresql://u:hidden@h/d?colour=red", "is not an address"),
         ("REDIS_URL", "localhost:6379", "must begin with redis:// or rediss:// or unix://"),
         ("REDIS_URL", "redis://:hidden@h:port", "is not an address"),
+        ("REDIS_URL", "redis://h:6379/hidden", "must name a database by its number"),
+        ("REDIS_URL", "redis://h:6379?hidden", "may have these options alone: client_name, db,"),
+        ("REDIS_URL", "redis://h?decode_responses=true", "may have these options alone: client_name, db,"),
+        ("REDIS_URL", "redis://h?ssl_ca_certs=/ca.pem", "may have these options alone: client_name, db,"),
+        ("REDIS_URL", "redis://h?health_check_interval=hidden", "has an option that is not valid"),
+        ("REDIS_URL", "rediss://h?ssl_cert_reqs=maybe", "has an option that is not valid"),
         ("OBJECT_STORE_URL", "file://objects", "must name an absolute folder"),
         ("OBJECT_STORE_URL", "s3:///prefix", "must name a bucket"),
         ("OBJECT_STORE_URL", "https://bucket", "must begin with file:// or s3://"),

@@ -85,7 +85,7 @@ def psql_address(url: str) -> str:
 
 
 def without_password(url: str) -> str:
-    """The address with the password left out."""
-    scheme, found, rest = url.partition("://")
+    """The address with the password left out, and its options, of which one may be a password."""
+    scheme, found, rest = url.partition("?")[0].partition("://")
     user, at, host = rest.rpartition("@")
     return f"{scheme}{found}{user.partition(':')[0]}{at}{host}"

@@ -61,4 +61,5 @@ def test_servers_that_answer_are_accepted(postgres_url: str, redis_url: str) -> 
 def test_passwords_are_left_out_of_what_is_printed() -> None:
     assert psql_address("postgresql://u:hidden@h:1/d?sslpassword=hidden") == "user=u dbname=d host=h port=1"
     assert without_password("redis://user:hid@den@h:1/0") == "redis://user@h:1/0"
+    assert without_password("rediss://h:1/0?ssl_password=hidden") == "rediss://h:1/0"
     assert without_password("unix:///run/valkey.sock") == "unix:///run/valkey.sock"
