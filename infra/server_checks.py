@@ -8,13 +8,14 @@ from typing import Final
 import psycopg
 from psycopg import Connection
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 from domain.errors import StoreUnavailable
 from infra.faults import Fault
 from infra.object_store import Objects
 from infra.projecting.readers import not_readable
 from infra.store_mark import StoreMissing, WrongStore, check_store
+from infra.valkey_checks import unfit, warn_of_evictions
 from infra.vault import Vault, WrongMasterKey
 from projections import PROJECTIONS
 from projections.projection import Projection
@@ -147,6 +148,7 @@ class ServerChecks:
         self._objects = objects
         self._own_store: str | None = None  # the id of the store that is known to be this database's
         self._has_session = False  # whether it is known that no pooler lends it: that is asked once
+        self._warned = False  # whether Valkey was looked at for what may be the operator's wish
         self._looks: Mapping[str, Callable[[], Awaitable[str | None]]] = {
             "postgres": lambda: asyncio.to_thread(self._postgres),
             "valkey": self._valkey,
@@ -209,9 +211,15 @@ class ServerChecks:
     async def _valkey(self) -> str | None:
         try:
             await self._redis.ping()
+            info = await self._redis.info()
+        except NoPermissionError:
+            return None  # it answers, and does not tell this user what it is
         except (RedisError, OSError):
             return "does not answer: slower, and nothing is lost"
-        return None
+        if not self._warned:
+            warn_of_evictions(info)
+            self._warned = True
+        return unfit(info)
 
     def _store(self) -> str | None:
         """The database is asked whose a store is once; while it is away, any store that has an id will do."""

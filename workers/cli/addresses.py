@@ -7,12 +7,13 @@ from typing import Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 from domain.errors import StoreUnavailable
 from infra.faults import Fault
 from infra.object_store import objects_at
 from infra.store_mark import check_store
+from infra.valkey_checks import unfit, warn_of_evictions
 
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not bound here
 
@@ -56,14 +57,20 @@ def require_postgres(url: str) -> None:
 
 
 def require_valkey(url: str) -> None:
-    """`Fault` when neither a Valkey nor a Redis answers."""
+    """`Fault` when neither a Valkey nor a Redis answers, or one that will not do."""
     redis = Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5)
     try:
         redis.ping()
+        info = redis.info()
+    except NoPermissionError:
+        return  # it answers, and does not tell this user what it is
     except (RedisError, OSError) as error:
         raise Fault(f"the Valkey or Redis of REDIS_URL does not answer: {error}") from None
     finally:
         redis.close()
+    if (reason := unfit(info)) is not None:
+        raise Fault(f"the Valkey or Redis of REDIS_URL {reason}.")
+    warn_of_evictions(info)
 
 
 def require_store(database_url: str, url: str) -> None:
