@@ -165,7 +165,7 @@ def _check_valkey(url: str, parts: SplitResult) -> None:
 
 def log_level(environ: Mapping[str, str]) -> str:
     """CAIRN_LOG_LEVEL; `Fault`."""
-    level = environ.get("CAIRN_LOG_LEVEL", "INFO").upper()
+    level = environ.get("CAIRN_LOG_LEVEL", "").strip().upper() or "INFO"
     if level not in _LEVELS:
         raise Fault(f"CAIRN_LOG_LEVEL must be one of {', '.join(_LEVELS)}.")
     return level
@@ -186,7 +186,11 @@ def _cdn(environ: Mapping[str, str]) -> Cdn | None:
 
 def _public_url(environ: Mapping[str, str]) -> str | None:
     url = environ.get("CAIRN_PUBLIC_URL", "").strip().rstrip("/")
-    return _web_url("CAIRN_PUBLIC_URL", url) if url else None
+    if not url:
+        return None
+    if "?" in _web_url("CAIRN_PUBLIC_URL", url) or "@" in urlsplit(url).netloc:  # paths come after it, and all see it
+        raise Fault("CAIRN_PUBLIC_URL must be an address without a query and without a user: https://HOST/PATH is one.")
+    return url
 
 
 def _web_url(name: str, value: str) -> str:

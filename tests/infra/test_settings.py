@@ -28,6 +28,11 @@ def test_the_environment_alone_is_enough(tmp_path: Path) -> None:
     assert settings.log_level == "INFO"
 
 
+def test_an_empty_setting_is_one_that_is_not_set(tmp_path: Path) -> None:
+    names = ("CAIRN_LOG_LEVEL", "CAIRN_PUBLIC_URL", "CAIRN_CDN_PURGE_URL", "CAIRN_CDN_PURGE_HEADER")
+    assert load_settings(tmp_path, {**ENVIRON, **dict.fromkeys(names, " ")}) == load_settings(tmp_path, ENVIRON)
+
+
 def test_a_cdn_and_a_site_are_told_of_or_not_there(tmp_path: Path) -> None:
     without = load_settings(tmp_path, ENVIRON)
     assert (without.cdn, without.public_url) == (None, None)
@@ -116,6 +121,9 @@ def test_what_is_said_of_an_operators_own_postgres_stays() -> None:
         ("CAIRN_CDN_PURGE_HEADER", "Key: hidden\r\nMore: b", "must be a header"),
         ("CAIRN_CDN_PURGE_HEADER", "Key: hidden", "is of no use without CAIRN_CDN_PURGE_URL"),
         ("CAIRN_PUBLIC_URL", "runs.example/hidden", "must be an address"),
+        ("CAIRN_PUBLIC_URL", "https://[::1/hidden", "must be an address"),
+        ("CAIRN_PUBLIC_URL", "https://runs.example/?hidden=1", "must be an address"),
+        ("CAIRN_PUBLIC_URL", "https://user:hidden@runs.example", "must be an address"),
         ("CAIRN_LOG_LEVEL", "loud", "must be one of DEBUG, INFO, WARNING, ERROR"),
     ],
 )

@@ -26,14 +26,15 @@ def http_url(host: str, port: int) -> str:
 
 def require_free(host: str, port: int) -> None:
     """`Fault` when nothing can listen there."""
+    if not host.strip():  # to listen it means everywhere, to connect nowhere
+        raise Fault("--host is empty: name an address, 0.0.0.0 for all of this machine's.")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.create_server((host, port), family=family):
             return
     except OSError as error:
-        raise Fault(
-            f"port {port} on {host} cannot be used ({error.strerror}): choose another with --port or --host."
-        ) from None
+        reason = str(error.strerror).partition(" (while ")[0]  # Python adds the address
+        raise Fault(f"port {port} on {host} cannot be used ({reason}): choose another with --port or --host.") from None
 
 
 def answers(host: str, port: int, path: str) -> bool:

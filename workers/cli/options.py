@@ -29,6 +29,16 @@ def required_reason_option(told: str) -> Callable[[F], F]:
     return click.option("--reason", required=True, callback=_required, help=told)
 
 
+class _Folder(click.Path):
+    """A folder with a name: an empty one, as of a variable that is not set, would be where the user happens to be."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - as click has it
+        """See `click.Path`."""
+        if value == "":
+            raise Fault("--data is empty: name a folder, or leave it out.")
+        return super().convert(value, param, ctx)
+
+
 def _absolute(_context: click.Context, _parameter: click.Parameter, folder: Path) -> Path:
     try:
         absolute = os.path.abspath(folder)  # noqa: PTH100 - links stay as given
@@ -48,7 +58,7 @@ def data_option(command: F) -> F:
     """`--data DIR`: where the instance lives."""
     return click.option(
         "--data",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=_Folder(file_okay=False, path_type=Path),
         default=CHECKOUT / ".cairn",
         envvar="CAIRN_DATA",
         show_default=".cairn beside the launcher",

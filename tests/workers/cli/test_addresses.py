@@ -31,9 +31,15 @@ def test_the_address_told_is_one_that_can_be_opened(host: str, url: str) -> None
 def test_a_port_in_use_is_named_with_the_way_out() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(Fault, match=rf"port {port} on 127.0.0.1 cannot be used \(.*\): choose another with --port"):
+        told = rf"port {port} on 127.0.0.1 cannot be used \([^()]*\): choose another with --port"
+        with pytest.raises(Fault, match=told):
             require_free("127.0.0.1", port)
     require_free("127.0.0.1", port)
+
+
+def test_an_empty_host_is_refused() -> None:
+    with pytest.raises(Fault, match=r"--host is empty"):
+        require_free("", 8000)
 
 
 def test_a_host_that_is_not_of_this_machine_is_refused() -> None:

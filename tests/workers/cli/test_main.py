@@ -91,6 +91,12 @@ def test_a_relative_data_folder_is_below_where_the_user_is(tmp_path: Path) -> No
     assert f"no instance runs in {tmp_path}/here:" in cairn("worker", "--data", "here", cwd=tmp_path).stderr
 
 
+def test_an_empty_data_folder_is_not_where_the_user_is(tmp_path: Path) -> None:
+    done = cairn("up", "--data", "", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "cairn: --data is empty: name a folder, or leave it out.\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_data_folder_that_cannot_be_named_is_told_in_one_line(tmp_path: Path) -> None:
     done = cairn("up", "--data", tmp_path / "b\udcffd")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
