@@ -59,7 +59,7 @@ def analyse(session: Session, warnings: Sequence[str] = ()) -> Analysis:
     if doubt is not None:
         session, warnings = replace(session, device=device), (*warnings, doubt)
     distance = distance_of(session, track)
-    moving = moving_time(session, track, distance.column)
+    moving = moving_time(session, track, distance.column, distance.gaps)
     climbed = climb(track, distance.gaps)
     elapsed_s = _elapsed(session, track)
     only_device = distance.source is DistanceSource.DEVICE

@@ -24,6 +24,7 @@ _NOWHERE_MPS: Final = 100.0  # faster than any sport
 # reception or of a program that phones put to sleep, and further than to a shop and back. In real files with segments
 # and times, they are far beyond it (over 10 minutes and 1.3 km) or far within (25 m).
 _GAP_S, _GAP_M = 300.0, 500.0
+_COUNTED: Final = 0.5  # our choice: no wheel or foot pod errs by half, so a channel with less of a way left it out
 
 
 class DistanceSource(StrEnum):
@@ -41,7 +42,7 @@ class Distance:
     column: FloatColumn
     source: DistanceSource
     leaps: int = 0  # steps that nobody could make, left out
-    gaps: tuple[int, ...] = ()  # points that begin a segment far from the one before, the way there left out
+    gaps: tuple[int, ...] = ()  # points that begin a segment far from the one before, the way there not counted
     fast: bool = False  # too fast all along for this sport; nothing was left out for it
 
     @property
@@ -55,11 +56,12 @@ def distance_of(session: Session, track: CleanTrack) -> Distance:
 
     Sane is a channel that hardly ever falls and that is within a factor of four of the positions, if those
     went anywhere: wheels and foot pods differ from GPS, but not by more. A channel says itself what of a pause counts;
-    positions do not, and the way between two segments over 5 minutes and 500 m apart is nobody's run.
+    positions do not, and the way between two segments over 5 minutes and 500 m apart is nobody's run. Where the channel
+    has less than half of such a way, it is one that nobody ran too.
     """
     walked, recorded = _walked(session, track), _recorded(session, track)
     if recorded is not None and recorded.total_m > 0 and _agree(recorded.total_m, walked.total_m):
-        return recorded
+        return replace(recorded, gaps=_uncounted(walked.gaps, track, recorded.column))
     if walked.total_m > 0 or walked.leaps:
         return walked
     if recorded is not None and (recorded.total_m > 0 or recorded.leaps):
@@ -126,6 +128,16 @@ def _gaps(
     far = (steps[after - 1] > _GAP_M) & (track.t[placed[after]] - track.t[placed[after - 1]] > _GAP_S)
     begins: NDArray[np.int64] = begun[far]
     return begins
+
+
+def _uncounted(gaps: tuple[int, ...], track: CleanTrack, reached: FloatColumn) -> tuple[int, ...]:
+    """Those of the gaps over which this column has less than half of the straight way."""
+    if not gaps:
+        return ()
+    placed = np.flatnonzero(~np.isnan(track.lat) & ~np.isnan(track.lon))
+    steps, counted = step_lengths(track.lat[placed], track.lon[placed]), np.diff(reached[placed])
+    over = np.searchsorted(placed, gaps) - 1
+    return tuple(np.array(gaps)[counted[over] < _COUNTED * steps[over]].tolist())
 
 
 def _most_seconds(track: CleanTrack, placed: NDArray[np.int64]) -> FloatColumn:

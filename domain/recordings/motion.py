@@ -22,15 +22,15 @@ _EVEN_SAMPLES: Final = 86_400  # of heights, for a climb: a second apart in a da
 _SPRINT_SAMPLES: Final = 5
 
 
-def moving_time(session: Session, track: CleanTrack, distance: FloatColumn) -> FloatColumn:
+def moving_time(session: Session, track: CleanTrack, distance: FloatColumn, gaps: Sequence[int] = ()) -> FloatColumn:
     """Seconds of each step between points in which the runner moved.
 
     By a rule of our own, checked against the timers of real devices: not in stretches slower than 0.5 m/s (cycling
-    1 m/s) over 10 s, and not across a stop of the timer, unless the
-    distance went on during it: a file's new segment may also be a gap in reception. Where such stretches make over a
-    tenth of the way, they are no pauses but a slow sport, and the limit is 0.2 m/s. Where they do by that one too,
-    without any distance (a trainer), and for a swim without positions (lengths of a pool, rests among them), all time
-    counts but the timer's stops, and no more than the timer.
+    1 m/s) over 10 s, and not across a stop of the timer, unless the distance went on during it: a file's new segment
+    may also be a gap in reception. Never on the way to one of the `gaps`, points to which nobody ran from the one
+    before. Where such stretches make over a tenth of the way, they are no pauses but a slow sport, and the limit is
+    0.2 m/s. Where they do by that one too, without any distance (a trainer), and for a swim without positions (lengths
+    of a pool, rests among them), all time counts but the timer's stops, and no more than the timer.
     """
     if len(track.t) < 2 or not track.has_times:
         return np.zeros(max(0, len(track.t) - 1))
@@ -39,6 +39,7 @@ def moving_time(session: Session, track: CleanTrack, distance: FloatColumn) -> F
     for limit in () if pool else (_MOVING_MPS.get(session.sport, _MOVING_MPS_ELSE), _SLOWEST_MPS):
         slow = _slow(session, track, distance, limit)
         if gained[slow].sum() < _STANDING * distance[-1]:
+            slow[np.array(gaps, np.int64) - 1] = True
             return np.where(slow, 0.0, steps)
     return _timed(session, steps)
 

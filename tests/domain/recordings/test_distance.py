@@ -192,7 +192,16 @@ def test_a_gap_is_found_again_where_the_breaks_are_not_kept(total_m: float, expe
 def test_a_channel_says_itself_what_of_a_gap_counts() -> None:
     gap = with_a_gap(2_400, 15_000)
     found = measured(made(gap["t"], places_m=gap["places_m"], distance_m=3 * T, breaks=(501,)))
-    assert (found.source, found.total_m) == (DistanceSource.RECORDED, 3_000)
+    assert (found.source, found.total_m, found.gaps) == (DistanceSource.RECORDED, 3_000, (501,))
+
+
+@pytest.mark.parametrize(("share", "gaps"), [(0, (501,)), (0.49, (501,)), (0.51, ()), (1, ())])
+def test_a_way_of_which_a_channel_has_the_most_is_no_gap(share: float, gaps: tuple[int, ...]) -> None:
+    gap = with_a_gap(2_400, 2_400)
+    gap["places_m"][495:501] = NAN  # over these the channel goes on
+    channel = 3 * T + np.where(T > 500, share * 2_421 - 21, 0)
+    found = measured(made(gap["t"], places_m=gap["places_m"], distance_m=np.maximum.accumulate(channel), breaks=(501,)))
+    assert (found.source, found.gaps) == (DistanceSource.RECORDED, gaps)
 
 
 def test_what_a_channel_adds_at_once_after_a_tunnel_is_no_leap() -> None:
