@@ -79,13 +79,12 @@ def splits(sums: Sums, length_m: float) -> Sequence[Split]:
 
 
 def _reached(marks: FloatColumn, distance: FloatColumn) -> FloatColumn:
-    """The (fractional) index at which each distance was reached first."""
-    rising = _rising(distance)
-    return np.interp(marks, distance[rising], rising.astype(np.float64))
-
-
-def _rising(distance: FloatColumn) -> NDArray[np.int64]:
-    return np.flatnonzero(np.diff(distance, prepend=-1.0) > 0)
+    """The (fractional) index at which each distance was reached first, by the last step there: no rest is part of it."""
+    enough = marks - _ROUNDED_M
+    after = np.searchsorted(distance, enough)
+    before = np.maximum(after - 1, 0)
+    way = distance[after] - distance[before]
+    return before + np.divide(enough - distance[before], way, out=np.zeros(len(marks)), where=way > 0)
 
 
 def _means(heart_rate: FloatColumn | None, at: FloatColumn) -> list[float | None]:

@@ -71,6 +71,19 @@ def test_a_standing_minute_belongs_to_the_split_it_ends() -> None:
     assert [split.elapsed_s for split in splits(sums(seconds(661), distance), KILOMETRE_M)][:2] == [250, 310]
 
 
+def test_a_rest_right_before_a_mark_is_in_the_split_that_it_is_made_in() -> None:
+    distance = np.concatenate([np.arange(0, 999, 3.0), [999.4] * 61, np.arange(1_002.4, 2_500, 3.0)])
+    found = splits(sums(seconds(len(distance)), distance), KILOMETRE_M)
+    assert [split.elapsed_s for split in found] == pytest.approx([393.2, 333.333, 166.467], abs=0.001)
+
+
+def test_a_rest_at_a_mark_is_at_it_whatever_sums_of_steps_are_out_by() -> None:
+    distance = np.cumsum([0.0, *[0.1] * 10_000, *[0.0] * 60, *[0.1] * 10_000])  # of ten thousand tenths, a hair more
+    for out_by in (0.0, -1e-7):
+        found = splits(sums(seconds(len(distance)), distance + out_by * (distance > 0)), KILOMETRE_M)
+        assert [split.elapsed_s for split in found] == pytest.approx([10_000, 10_060], abs=0.01)
+
+
 def test_each_split_has_its_own_heart_rate_and_zeros_are_no_rate() -> None:
     rate = np.where(seconds(601) < 250, 120.0, 160.0)
     rate[300:320] = 0
