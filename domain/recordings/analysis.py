@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from domain.events.measured import DeviceTotals, Measured
 from domain.measures import Sport
+from domain.recordings.averages import mean
 from domain.recordings.believing import BELIEVABLE
 from domain.recordings.cleaning import CleanTrack, clean, max_possible_speed
 from domain.recordings.distance import Distance, DistanceSource, distance_of
@@ -135,7 +136,9 @@ def _measured(
     moving_s: float,
     warnings: Sequence[str],
 ) -> Measured:
-    device, heart_rate = session.device, _above_zero(session.columns.get(Column.HEART_RATE))
+    device, missing = session.device, np.empty(0)
+    heart_rate, cadence = (session.columns.get(name, missing) for name in (Column.HEART_RATE, Column.CADENCE))
+    average, rates = mean(heart_rate, track.t), heart_rate[heart_rate > 0]  # NaN is not
     told = _heart_rate(device.avg_heart_rate_bpm), _heart_rate(device.max_heart_rate_bpm)
     fastest = max_speed(session, track, distance.column)
     trusted = not distance.leaps and not distance.fast
@@ -144,9 +147,9 @@ def _measured(
         distance_source=distance.source,
         avg_speed_mps=round(total_m / moving_s, 3) if moving_s >= 0.001 and total_m > 0 else None,
         max_speed_mps=None if fastest is None else round(fastest, 3),
-        avg_heart_rate_bpm=round(float(heart_rate.mean()), 1) if len(heart_rate) else told[0],
-        max_heart_rate_bpm=round(float(heart_rate.max()), 1) if len(heart_rate) else told[1],
-        avg_cadence_spm=_mean(session.columns.get(Column.CADENCE)),
+        avg_heart_rate_bpm=average if len(rates) else told[0],
+        max_heart_rate_bpm=round(float(rates.max()), 1) if len(rates) else told[1],
+        avg_cadence_spm=mean(cadence, track.t),
         calories_kcal=device.calories_kcal,
         polyline=route.preview(),
         bbox=bounding_box(track.lat, track.lon),
@@ -178,16 +181,6 @@ def _ascent(device: DeviceSaid, track: CleanTrack, climbed: FloatColumn) -> floa
 def _heart_rate(told: float | None) -> float | None:
     """The device's, if it is one."""
     return told if told and told <= BELIEVABLE[Column.HEART_RATE][1] else None
-
-
-def _above_zero(column: FloatColumn | None) -> FloatColumn:
-    """A strap that lost contact says 0, and NaN is not above it."""
-    return np.empty(0) if column is None else column[column > 0]
-
-
-def _mean(column: FloatColumn | None) -> float | None:
-    known = _above_zero(column)
-    return round(float(known.mean()), 1) if len(known) else None
 
 
 def _warnings(session: Session, track: CleanTrack, distance: Distance) -> list[str]:

@@ -7,9 +7,9 @@ from typing import Final
 
 import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
 from domain.events.measured import BestEffort
+from domain.recordings.averages import held
 from domain.recordings.cleaning import CleanTrack
 from domain.recordings.recording import FloatColumn
 
@@ -74,12 +74,12 @@ def splits(sums: Sums, length_m: float) -> Sequence[Split]:
             elevation_gain_m=round(gain, 1),
             avg_heart_rate_bpm=heart_rate,
         )
-        for (distance, elapsed, moving, gain), heart_rate in zip(rows, _means(sums.heart_rate, at), strict=True)
+        for (distance, elapsed, moving, gain), heart_rate in zip(rows, _means(sums, at), strict=True)
     ]
 
 
 def _reached(marks: FloatColumn, distance: FloatColumn) -> FloatColumn:
-    """The (fractional) index at which each distance was reached first, by the last step there: no rest is part of it."""
+    """The (fractional) index at which each distance was reached first, on the last step there, after a rest before."""
     enough = marks - _ROUNDED_M
     after = np.searchsorted(distance, enough)
     before = np.maximum(after - 1, 0)
@@ -87,15 +87,16 @@ def _reached(marks: FloatColumn, distance: FloatColumn) -> FloatColumn:
     return before + np.divide(enough - distance[before], way, out=np.zeros(len(marks)), where=way > 0)
 
 
-def _means(heart_rate: FloatColumn | None, at: FloatColumn) -> list[float | None]:
-    """The mean between each two of these indices, the points at both ends included; zeros are no rate."""
-    if heart_rate is None:
+def _means(sums: Sums, at: FloatColumn) -> list[float | None]:
+    """The mean heart rate between each two of these indices, over time; None of less than a millisecond."""
+    if sums.heart_rate is None:
         return [None] * (len(at) - 1)
-    counts = np.concatenate([[0], np.cumsum(heart_rate > 0)])
-    sums = np.concatenate([[0.0], np.cumsum(np.where(heart_rate > 0, heart_rate, 0.0))])
-    begins, ends = at[:-1].astype(np.int64), at[1:].astype(np.int64) + 1
-    found = zip((sums[ends] - sums[begins]).tolist(), (counts[ends] - counts[begins]).tolist(), strict=True)
-    return [round(total / count, 1) if count else None for total, count in found]
+    held_s, points = held(sums.heart_rate, sums.t), np.arange(len(sums.t) + 1)
+    beats, seconds = (
+        np.diff(np.interp(at, points, np.concatenate([[0.0], np.cumsum(column)]))).tolist()
+        for column in (held_s * np.nan_to_num(sums.heart_rate), held_s)
+    )
+    return [round(beat / time, 1) if round(time, 3) else None for beat, time in zip(beats, seconds, strict=True)]
 
 
 def best_efforts(

@@ -153,10 +153,9 @@ def test_a_car_called_a_run_has_no_best_efforts(places_m: FloatColumn) -> None:
 @pytest.mark.parametrize("counted_m", [None, 0, 900])
 def test_a_lift_taken_while_the_timer_stood_is_no_run_whoever_tells_the_distance(counted_m: float | None) -> None:
     later = T > 500
-    ride = {"t": T + 1_200 * later, "places_m": 3 * T + 2_200 * later, "altitude_m": 400 + 800.0 * later}
-    if counted_m is not None:
-        ride["distance_m"] = 3 * T + counted_m * later
-    found = analyse(made(**ride, breaks=(501,)))
+    t, places, heights = T + 1_200 * later, 3 * T + 2_200 * later, 400 + 800.0 * later
+    counted = {} if counted_m is None else {"distance_m": 3 * T + counted_m * later}
+    found = analyse(made(t, places_m=places, altitude_m=heights, breaks=(501,), **counted))  # type: ignore[arg-type]  # a column
     assert (found.elevation_gain_m, found.moving_s) == (0, 999)
     assert found.distance_m == pytest.approx(3_000 + (counted_m or 0), abs=3)
     assert [effort.name for effort in found.measured.best_efforts] == ["400 m", "1/2 mile", "1 km"]
