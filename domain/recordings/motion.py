@@ -17,7 +17,7 @@ _SLOWEST_MPS: Final = 0.2  # m/s, our choice, for a steep climb or a swim
 _STANDING: Final = 0.1  # of the way: pauses of real files, by what noise adds in them, have 5 % at the most
 _STILL_S: Final = 10.0  # a slow stretch is a pause from this length on
 _CLIMB_WINDOW_S: Final = 11
-_CLIMB_STEP_M: Final = 1.0
+_CLIMB_STEP_M: Final = 0.999  # a metre but for what sums are out by: devices tell heights in fifths of one, or wholes
 _EVEN_SAMPLES: Final = 86_400  # of heights, for a climb: a second apart in a day, further in what is longer
 _SPRINT_SAMPLES: Final = 5
 
@@ -66,11 +66,11 @@ def _timed(session: Session, steps: FloatColumn) -> FloatColumn:
 
 
 def climb(track: CleanTrack, gaps: Sequence[int] = ()) -> FloatColumn:
-    """Metres climbed up to each point: a moving mean of 11 s, then steps of a metre (hysteresis) against noise.
+    """Metres climbed up to each point: a moving mean of 11 s, then rises between falls of a metre, against noise.
 
-    Measured against the ascent that devices of 14 real files tell: half are within 14 %; without the mean, or with
-    other steps, 20 to 50 %. In what is longer than a day, the mean is over as many longer steps. `gaps` are the points
-    to which nobody climbed from the one before.
+    Measured against the ascent that devices of 16 real sessions tell: half are within 13 %, and without the mean 24 %.
+    Steps of two or three metres come nearer still, but low hills would be lost. In what is longer than a day, the mean
+    is over as many longer steps. `gaps` are the points to which nobody climbed from the one before.
     """
     climbed = np.zeros(len(track.t))
     if not track.has_times:
@@ -93,18 +93,28 @@ def _climb(t: FloatColumn, altitude: FloatColumn) -> FloatColumn:
 
 
 def _climbed(heights: FloatColumn) -> FloatColumn:
-    """Cumulative climb, counting a rise once it has passed a metre above the last low."""
-    turning = np.flatnonzero(np.diff(np.sign(np.diff(heights)))) + 1
-    knots = np.unique(np.concatenate([[0], turning, [len(heights) - 1]]))
-    climbed, low, gains = 0.0, float(heights[0]), [0.0]
-    for index in knots[1:]:
-        height = float(heights[index])
-        if height - low >= _CLIMB_STEP_M:
-            climbed, low = climbed + height - low, height
-        elif height < low:
-            low = height
-        gains.append(climbed)
-    return np.interp(np.arange(len(heights)), knots, gains)
+    """Cumulative climb, from each low to the next high."""
+    rises, turns = np.zeros(len(heights)), _turns(heights)
+    for low, high in zip(turns[::2], turns[1::2], strict=True):
+        rises[low + 1 : high + 1] = np.diff(np.maximum.accumulate(heights[low : high + 1]))
+    return np.cumsum(rises)
+
+
+def _turns(heights: FloatColumn) -> list[int]:
+    """Where the lows and highs are, by turns, a low first and a high last: where it went a metre back from.
+
+    The race-track method (Fuchs, Nelson, Burke and Toomay 1973): neither flats nor what is noise part a rise in two.
+    """
+    knots = np.unique(np.concatenate([[0], np.flatnonzero(np.diff(np.sign(np.diff(heights)))) + 1, [len(heights) - 1]]))
+    turns, up, farthest, extreme = [], -1, 0, float(heights[0])
+    for at, height in zip(knots.tolist(), heights[knots].tolist(), strict=True):
+        onwards = up * (height - extreme)
+        if onwards <= -_CLIMB_STEP_M:
+            turns.append(farthest)
+            up = -up
+        if onwards > 0 or onwards <= -_CLIMB_STEP_M:
+            farthest, extreme = at, height
+    return [*turns, farthest] if up > 0 else turns
 
 
 def max_speed(session: Session, track: CleanTrack, distance: FloatColumn) -> float | None:

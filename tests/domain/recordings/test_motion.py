@@ -123,6 +123,38 @@ def test_noise_below_a_metre_is_no_climb() -> None:
     assert climbed(40 + np.random.default_rng(1).normal(0, 0.5, 3_600)) < 5
 
 
+@pytest.mark.parametrize(("first_m", "then_m"), [(1.6, 0.7), (5.0, 0.9), (1.0, 0.9)])
+@pytest.mark.parametrize("flat_s", [0, 40])
+def test_what_is_climbed_after_a_flat_counts_too(first_m: float, then_m: float, flat_s: int) -> None:
+    top = first_m + then_m
+    ends = np.cumsum([0, 60, flat_s, 60, 40, 120, 40])
+    hill = np.interp(seconds(int(ends[-1])), ends, [0, first_m, first_m, top, top, 0, 0])
+    assert climbed(np.round(100 + np.tile(hill, 10), 2)) == pytest.approx(10 * top, rel=0.01)
+
+
+def test_a_fall_of_less_than_a_metre_in_a_climb_is_noise() -> None:
+    ends = [0, 300, 480, 780, 1_200, 1_500]
+    for dip, metres in ((4.2, 9), (3.8, 10.2)):
+        assert climbed(np.interp(seconds(1_501), ends, [0, 5, dip, 9, 0, 0])) == pytest.approx(metres, abs=0.15)
+
+
+def test_a_way_down_alone_is_no_climb() -> None:
+    assert climbed(np.linspace(500, 100, 1_000)) == 0
+    assert climbed(np.interp(seconds(600), [0, 200, 400, 600], [500, 400, 400.9, 300])) == 0
+
+
+def test_a_hair_s_breadth_changes_no_climb() -> None:
+    steps = np.repeat(np.random.default_rng(1).integers(0, 4, 200), 20) + 100.0  # flats, and rises of a metre
+    hairs = [np.random.default_rng(seed).uniform(-1e-6, 1e-6, len(steps)) for seed in range(5)]
+    assert [climbed(steps + hair) for hair in hairs] == pytest.approx([climbed(steps)] * 5, abs=0.001)
+
+
+def test_each_metre_is_climbed_where_it_is() -> None:
+    heights = np.interp(seconds(901), [0, 300, 450, 600, 900], [0, 30, 30, 20, 50])
+    found = climb(clean(made(seconds(901), altitude_m=heights)))
+    assert found[[0, 150, 300, 450, 600, 750, 900]] == pytest.approx([0, 15, 30, 30, 30, 45, 60], abs=0.6)
+
+
 def test_small_rises_add_up_to_a_climb() -> None:
     assert climbed(np.floor(seconds(601) / 20)) == pytest.approx(30, abs=1)
 
