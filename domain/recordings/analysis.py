@@ -22,6 +22,7 @@ from domain.recordings.stretches import KILOMETRE_M, MILE_M, Split, Sums, best_e
 
 _FASTEST_ON_FOOT: Final = max_possible_speed(Sport.RUNNING)
 _LEAST_SHORT_S: Final = 5.0  # our choice: real devices that are right tell up to 2 s less than their points span
+_UNTIMED: Final = 0.01  # our choice: of the way, less goes unsaid
 _NO_CLOCK_BEFORE: Final = datetime(1999, 1, 1, tzinfo=UTC)  # no such device existed: its clock was never set
 
 
@@ -69,7 +70,8 @@ def analyse(session: Session, warnings: Sequence[str] = ()) -> Analysis:
     moving_s = min(elapsed_s, (session.device.timer_s or elapsed_s) if by_timer else float(moving.sum()))
     moved = np.concatenate([[0.0], np.cumsum(moving)])[: len(track.t)]
     route = Route(track.lat, track.lon)
-    sums = Sums(track.t, distance.column, moved, climbed, session.columns.get(Column.HEART_RATE))
+    whole = Sums(track.t, distance.column, moved, climbed, session.columns.get(Column.HEART_RATE))
+    sums = whole.within(track.timed_part)
     return Analysis(
         distance_m=round(total_m, 2),
         elapsed_s=round(elapsed_s, 3),
@@ -140,12 +142,12 @@ def _measured(
     heart_rate, cadence = (session.columns.get(name, missing) for name in (Column.HEART_RATE, Column.CADENCE))
     average, rates = mean(heart_rate, track.t), heart_rate[heart_rate > 0]  # NaN is not
     told = _heart_rate(device.avg_heart_rate_bpm), _heart_rate(device.max_heart_rate_bpm)
-    fastest = max_speed(session, track, distance.column)
+    fastest, timed_m = max_speed(session, track, distance.column), total_m - _untimed(track, distance)
     trusted = not distance.leaps and not distance.fast
     return Measured(
         points=len(session),
         distance_source=distance.source,
-        avg_speed_mps=round(total_m / moving_s, 3) if moving_s >= 0.001 and total_m > 0 else None,
+        avg_speed_mps=round(timed_m / moving_s, 3) if moving_s >= 0.001 and timed_m > 0 else None,
         max_speed_mps=None if fastest is None else round(fastest, 3),
         avg_heart_rate_bpm=average if len(rates) else told[0],
         max_heart_rate_bpm=round(float(rates.max()), 1) if len(rates) else told[1],
@@ -159,6 +161,12 @@ def _measured(
         ),
         warnings=(*warnings, *_warnings(session, track, distance)),
     )
+
+
+def _untimed(track: CleanTrack, distance: Distance) -> float:
+    """Metres before the first time and after the last; of what has no times at all, none."""
+    timed = distance.column[track.timed_part]
+    return float(np.ptp(distance.column) - np.ptp(timed)) if len(timed) else 0.0
 
 
 def _elapsed(session: Session, track: CleanTrack) -> float:
@@ -187,6 +195,8 @@ def _warnings(session: Session, track: CleanTrack, distance: Distance) -> list[s
     found, leaps = [], track.outliers + distance.leaps
     if not track.has_times:
         found.append("no-times: the points have no times, so there is no duration and no speed")
+    if _untimed(track, distance) > _UNTIMED * distance.total_m:
+        found.append("no-times: the points at an end have no times, so duration, speed and splits are of the others")
     if np.isnan(track.lat).all():
         found.append("no-positions: there is no map")
     if session.started_at is not None and session.started_at < _NO_CLOCK_BEFORE:

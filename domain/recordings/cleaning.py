@@ -36,6 +36,12 @@ class CleanTrack:
     clock_jumps: int
     outliers: int  # positions that were left out
 
+    @property
+    def timed_part(self) -> slice:
+        """From the first to the last point that has a time of its own; nothing without times."""
+        timed = np.flatnonzero(self.timed)
+        return slice(int(timed[0]), int(timed[-1]) + 1) if len(timed) else slice(0, 0)
+
 
 def clean(session: Session) -> CleanTrack:
     """The session's times and positions, repaired as far as they can be, and counted where they could not."""

@@ -34,11 +34,11 @@ def moving_time(session: Session, track: CleanTrack, distance: FloatColumn, gaps
     """
     if len(track.t) < 2 or not track.has_times:
         return np.zeros(max(0, len(track.t) - 1))
-    steps, gained = np.diff(track.t), np.diff(distance)
+    steps, gained, way_m = np.diff(track.t), np.diff(distance), float(np.ptp(distance[track.timed_part]))
     pool = session.sport is Sport.SWIMMING and session.device.timer_s and np.isnan(track.lat).all()
     for limit in () if pool else (_MOVING_MPS.get(session.sport, _MOVING_MPS_ELSE), _SLOWEST_MPS):
         slow = _slow(session, track, distance, limit)
-        if gained[slow].sum() < _STANDING * distance[-1]:
+        if gained[slow].sum() < _STANDING * way_m:
             slow[np.array(gaps, np.int64) - 1] = True
             return np.where(slow, 0.0, steps)
     return _timed(session, steps)

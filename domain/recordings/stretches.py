@@ -1,9 +1,9 @@
 """Parts of a run: its kilometres and miles, and the fastest stretch of each standard distance."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from msgspec import Struct
@@ -49,6 +49,18 @@ class Sums:
     moved: FloatColumn
     climbed: FloatColumn
     heart_rate: FloatColumn | None
+
+    def within(self, part: slice) -> Self:
+        """Of these points alone; the distance is from the first of them, if that is not where it began."""
+        distance, rate = self.distance[part], self.heart_rate
+        return replace(
+            self,
+            t=self.t[part],
+            distance=distance - distance[0] if part.start else distance,
+            moved=self.moved[part],
+            climbed=self.climbed[part],
+            heart_rate=None if rate is None else rate[part],
+        )
 
 
 def splits(sums: Sums, length_m: float) -> Sequence[Split]:
@@ -108,10 +120,10 @@ def best_efforts(
     and ends when they reach one. Nothing faster than `fastest_mps` counts: there the clock stood still. Only between
     the first and the last point that have a time of their own, and over none of the `gaps` (points that begin anew).
     """
-    timed = np.flatnonzero(track.timed)
-    if len(timed) < 2:
+    begin, end = track.timed_part.start, track.timed_part.stop
+    if end - begin < 2:
         return ()
-    ends = [int(timed[0]), *(gap for gap in gaps if timed[0] < gap <= timed[-1]), int(timed[-1]) + 1]
+    ends = [begin, *(gap for gap in gaps if begin < gap < end), end]
     found = []
     for name, length in _EFFORTS:
         tried = [_fastest(distance[a:b], track.t[a:b], length, fastest_mps) for a, b in pairwise(ends)]

@@ -134,6 +134,31 @@ def test_without_times_there_is_a_way_and_no_duration() -> None:
     assert codes(found) == ["no-times"]
 
 
+@pytest.mark.parametrize(
+    ("t", "splits_s"),
+    [
+        (np.where(T < 400, NAN, T), [1_000 / 3, 800 / 3]),
+        (np.where(T > 500, NAN, T), [1_000 / 3, 500 / 3]),
+        (np.maximum(T, 400), [1_000 / 3, 800 / 3]),
+    ],
+    ids=["start", "end", "as our FIT tells the start"],
+)
+def test_a_way_that_has_no_times_has_no_speed_and_is_in_no_split(t: FloatColumn, splits_s: list[float]) -> None:
+    found = analyse(made(t, places_m=3 * T, heart_rate_bpm=np.where(np.isnan(t), 200, 150)))
+    assert found.distance_m == pytest.approx(3_000)
+    assert found.measured.avg_speed_mps == pytest.approx(3)
+    assert found.moving_s == pytest.approx(sum(splits_s), abs=0.01)
+    assert [split.elapsed_s for split in found.details.splits_km] == pytest.approx(splits_s, abs=0.01)
+    assert [split.avg_heart_rate_bpm for split in found.details.splits_km] == [150, 150]
+    assert codes(found) == ["no-times"]
+
+
+def test_a_point_or_two_without_times_at_an_end_go_unsaid() -> None:
+    found = analyse(made(np.where((T < 3) | (T > 995), NAN, T), places_m=3 * T))
+    assert (found.measured.avg_speed_mps, found.measured.warnings) == (3, ())
+    assert sum(split.distance_m for split in found.details.splits_km) == pytest.approx(2_976)
+
+
 def test_best_efforts_are_for_those_who_did_not_teleport_and_no_faster_than_a_runner_can_be() -> None:
     leapt = np.where(T > 500, 3 * T + 100_000, 3 * T)
     assert analyse(made(T, places_m=leapt)).measured.best_efforts == ()

@@ -80,6 +80,12 @@ def test_a_slow_sport_is_moving_and_its_rests_are_not(sport: Sport) -> None:
     assert moved(made(t[::55], places_m=reached[::55], sport=sport)) == pytest.approx(7_200, abs=110)
 
 
+def test_a_slow_sport_is_moving_however_far_it_went_before_the_first_time() -> None:
+    t = seconds(3_601)
+    way = np.concatenate([20 * seconds(1_001), 20_000 + 0.45 * t])
+    assert moved(made(np.concatenate([np.full(1_001, np.nan), t]), places_m=way, sport=Sport.HIKING)) == 3_600
+
+
 def test_a_climb_that_is_slow_for_a_part_is_moving_throughout() -> None:
     t = seconds(7_201)
     assert moved(made(t, places_m=np.interp(t, [0, 3_600, 7_200], [0, 1_620, 5_220]), sport=Sport.HIKING)) == 7_200
@@ -139,12 +145,12 @@ def test_a_fall_of_less_than_a_metre_in_a_climb_is_noise() -> None:
 
 
 def test_a_way_down_alone_is_no_climb() -> None:
-    assert climbed(np.linspace(500, 100, 1_000)) == 0
+    assert climbed(np.interp(seconds(1_000), [0, 999], [500, 100])) == 0
     assert climbed(np.interp(seconds(600), [0, 200, 400, 600], [500, 400, 400.9, 300])) == 0
 
 
 def test_a_hair_s_breadth_changes_no_climb() -> None:
-    steps = np.repeat(np.random.default_rng(1).integers(0, 4, 200), 20) + 100.0  # flats, and rises of a metre
+    steps = np.repeat(np.random.default_rng(1).integers(100, 104, 200), 20).astype(np.float64)  # rises of a metre
     hairs = [np.random.default_rng(seed).uniform(-1e-6, 1e-6, len(steps)) for seed in range(5)]
     assert [climbed(steps + hair) for hair in hairs] == pytest.approx([climbed(steps)] * 5, abs=0.001)
 

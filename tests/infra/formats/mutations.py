@@ -178,10 +178,14 @@ def _impossible_sums(session: SessionRead) -> Iterator[str]:
 
 def _impossible_details(session: SessionRead) -> Iterator[str]:
     details = msgspec.json.decode(session.details, type=Details)
+    untimed = any(warning.startswith("no-times") for warning in session.measured.warnings)
     for found in (details.splits_km, details.splits_mi):
         if any(min(split.distance_m, split.elapsed_s, split.moving_s, split.elevation_gain_m) < 0 for split in found):
             yield f"a split that cannot be: {found}"
-        if found and abs(sum(split.distance_m for split in found) - session.distance_m) > 1 + 0.01 * len(found):
+        missing_m = session.distance_m - sum(split.distance_m for split in found)
+        untimed_m = session.distance_m * (1.0 if untimed else 0.01)  # up to a hundredth goes unsaid
+        rounded_m = 1 + 0.01 * len(found)
+        if found and not -rounded_m < missing_m < untimed_m + rounded_m:
             yield f"splits of {sum(split.distance_m for split in found)} m in {session.distance_m} m"
 
 
