@@ -19,6 +19,8 @@ async def test_an_apps_version_is_answered_as_it_was(world: World, name: str) ->
     [
         ({"a": 1}, {"a": 1, "b": 2}),
         (100.0, 100.5),
+        (1.3, 1.4),
+        (1.3, 1.2),
         ("<uuid:x>", "a0000000-0000-4000-8000-000000000001"),
         ("/v1/<uuid:x>/<etag:y>", '/v1/a0000000-0000-4000-8000-000000000001/"e"'),
         ([None, True, "<time>"], [None, True, "2026-05-01T07:00:00Z"]),
@@ -37,6 +39,9 @@ def test_more_fields_and_other_ids_are_no_difference(told: Any, found: Any) -> N
         (1, True),
         (1, 2),
         (100.0, 102.0),
+        (1.3, 1.5),
+        (0.013, 0.015),
+        (0.00001, 0.0001),
         (None, 0),
         ("metric", "imperial"),
         ("<uuid:x>", "7"),

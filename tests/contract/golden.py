@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -116,6 +117,12 @@ def _value(place: re.Match[str], names: Names) -> str:
     return names.setdefault(f"{kind}:{name}", made[kind]) if kind in made else names[f"{kind}:{name}"]
 
 
+def _alike(told: float, found: float) -> bool:
+    """Whether one figure is a better measurement of the other: within a hundredth, or by one in its last digit."""
+    digit = 10.0 ** int(Decimal(repr(told)).as_tuple().exponent)
+    return abs(found - told) <= max(_LIKE * abs(told), 1.001 * digit)
+
+
 def compare(place: str, told: Any, found: Any, names: Names) -> None:
     """Raise `Differs` unless all that was told is there. More fields may be."""
     match told:
@@ -129,7 +136,7 @@ def compare(place: str, told: Any, found: Any, names: Names) -> None:
         case list() if isinstance(found, list) and len(found) == len(told):
             for number, value in enumerate(told):
                 compare(f"{place}[{number}]", value, found[number], names)
-        case float() if isinstance(found, float) and abs(found - told) <= _LIKE * abs(told):
+        case float() if isinstance(found, float) and _alike(told, found):
             pass
         case _ if type(told) is not type(found) or told != found:
             raise Differs(f"{place} was {told!r}, is {found!r}")
