@@ -79,12 +79,12 @@ class Teller:
     def __init__(self, url: str, cache: Cache) -> None:
         self._connections = [psycopg.connect(url, autocommit=True) for _ in range(2)]
         cdn = Cdn((cache.url,), ("Cache-Key", "let me in"))
-        self._cache = HttpCache(cdn, cache.url)
+        self.cache = HttpCache(cdn, cache.url)
         register_caches(self._connections[1], cdn.purge_urls)
         self.place = PurgePlace(self._connections[1], cache.url)
         self.now = 0.0
         reader = LogReader(self._connections[0], MASTER)
-        self._purger = Purger(reader.page, self.place, self._cache, clock=lambda: self.now)
+        self._purger = Purger(reader.page, self.place, self.cache, clock=lambda: self.now)
 
     def turn(self, after: float = 0.0) -> bool:
         self.now += after
@@ -93,7 +93,7 @@ class Teller:
     def end(self) -> None:
         for connection in self._connections:
             connection.close()
-        self._cache.close()
+        self.cache.close()
 
 
 @pytest.fixture
@@ -231,10 +231,48 @@ def test_read_models_that_stay_behind_are_complained_about(
 
 
 def test_a_cache_that_cannot_be_reached_is_away(teller: Teller, database: Connection, worker: Worker) -> None:
-    teller._cache._url = "http://127.0.0.1:9/"
+    teller.cache._url = "http://127.0.0.1:9/"
     recorded(database)
     worker.catch_up()
     assert not teller.turn()
+
+
+def test_a_cache_that_refuses_has_dropped_nothing(
+    teller: Teller, cache: Cache, database: Connection, worker: Worker
+) -> None:
+    before = teller.place.position()
+    recorded(database)
+    worker.catch_up()
+    cache.status = 403  # as with a wrong key: no fault of its own
+    assert not teller.turn()
+    assert not teller.turn(AGAIN_SECONDS)
+    assert teller.place.position() == before
+    cache.status = 200
+    assert teller.turn(1.0)
+    assert cache.told == [PAGES]
+
+
+def test_many_pages_are_told_by_the_hundred(teller: Teller, cache: Cache) -> None:
+    pages = [f"activity-{number:03}" for number in range(250)]
+    teller.cache.purge(pages)
+    assert cache.told == [set(pages[:100]), set(pages[100:200]), set(pages[200:])]
+
+
+def test_a_place_moves_never_back(teller: Teller) -> None:
+    last = teller.place.position() + 5
+    teller.place.move(last)
+    teller.place.move(last - 1)
+    assert teller.place.position() == last
+
+
+def test_what_one_read_model_has_not_passed_is_not_to_be_read(
+    teller: Teller, database: Connection, worker: Worker
+) -> None:
+    position = recorded(database)
+    worker.catch_up()
+    assert teller.place.readable() == position
+    database.execute("UPDATE projection_shards SET position = 0 WHERE schema_name = 'people_v1' AND shard = 0")
+    assert teller.place.readable() == 0
 
 
 def test_notices_do_not_wait_for_a_cache(teller: Teller, database: Connection) -> None:
