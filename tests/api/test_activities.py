@@ -189,6 +189,7 @@ async def test_what_a_client_has_already_is_not_sent_again(anna: Runner) -> None
     await anna.get("/feed", after=position)
     first = await anna("GET", "/feed")
     assert first.headers["Cache-Control"] == "private, no-cache"
+    assert first.headers["Vary"] == "Authorization, Accept-Encoding"
     again = await anna("GET", "/feed", headers={"If-None-Match": f'"other", {first.headers["ETag"]}'})
     assert (again.status_code, again.content) == (304, b"")
     other = await anna("GET", "/feed", headers={"If-None-Match": '"other"'})

@@ -6,7 +6,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.api.conftest import Runner
+from tests.api.conftest import Runner, World
+from tests.api.test_kept_reads import until_kept
 from tests.recordings import fit
 
 
@@ -37,6 +38,15 @@ async def test_what_is_no_list_comes_once(anna: Runner, name: str) -> None:
     lines = [(name, "Bearer another"), *[(name, "one")] * (name != "Authorization")]
     answer = await asked(anna, "POST", "/me/goals", *lines, content=b"{}")
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed-request")
+
+
+async def test_what_is_known_by_heart_is_not_told_to_who_says_twice_who_they_are(
+    world: World, anna: Runner, ben: Runner
+) -> None:
+    await until_kept(world, anna, "/me")
+    hers, his = ((b"authorization", f"Bearer {one.tokens['access_token']}".encode()) for one in (anna, ben))
+    assert world.app.at_once(b"/v1/me", [hers]) is not None
+    assert world.app.at_once(b"/v1/me", [his, hers]) is None
 
 
 async def test_of_others_the_last_line_counts(anna: Runner) -> None:

@@ -120,6 +120,7 @@ async def test_what_is_not_public_is_as_if_it_were_not_there(
 async def test_a_runner_is_shown_as_far_as_something_of_them_is_public(world: World, anna: Runner) -> None:
     path = f"/v1/public/users/{anna.user_id}"
     hidden = await run(anna, 208, visibility="private")
+    await run(anna, 220, visibility="followers")
     nobody = await world.http.get(path)
     assert (nobody.status_code, nobody.headers["Cache-Control"]) == (404, KEPT_BRIEFLY)
     assert nobody.content == (await world.http.get(f"/v1/public/users/{uuid4()}")).content
@@ -156,6 +157,8 @@ async def test_a_shared_link_is_a_page_in_which_a_title_is_only_a_title(world: W
     picture = await world.http.get(text(page, "//img/@src"))
     assert b'width="600" height="315"' in picture.content
     assert (picture.status_code, picture.headers["Content-Type"]) == (200, "image/svg+xml")
+    assert picture.headers["X-Content-Type-Options"] == "nosniff"  # it may be opened by itself
+    assert picture.headers["Content-Security-Policy"] == "default-src 'none'; style-src 'unsafe-inline'"
 
 
 async def test_a_page_holds_no_character_that_html_has_not(world: World, anna: Runner) -> None:
