@@ -387,6 +387,7 @@ async def test_a_finish_whose_recording_failed_in_passing_is_done_anew_under_its
     await put(anna, run, 0, body)
     again = await anna("POST", f"/activities/{run}/finish", json=wish, headers=headers)
     assert (again.status_code, again.content) == (202, first.content)
+    assert (await anna.get(f"/activities/{run}/chunks"))["finished"]
     assert (
         await anna("POST", f"/activities/{run}/finish", json=wish, headers={"Prefer": "wait=20"})
     ).status_code == 201
