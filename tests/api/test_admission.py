@@ -3,9 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from ipaddress import ip_network
+from itertools import count
+from types import SimpleNamespace
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import msgspec
@@ -13,8 +16,9 @@ import psycopg
 import pytest
 
 from api.admission.admission import Admission, Ask
+from api.admission.door import Door
 from api.admission.kinds import Kind
-from api.admission.refusals import RateLimited
+from api.admission.refusals import Overloaded, RateLimited
 from api.app import create_app
 from api.main import services_of
 from api.services import Services
@@ -83,6 +87,76 @@ async def test_under_overload_runs_come_in_and_what_matters_least_is_sent_away(w
         assert (await runner("GET", "/feed", headers={"Priority": "u=6"})).status_code == 200
 
 
+async def test_who_is_sent_away_for_load_comes_back_the_later_the_less_it_matters_and_the_more_there_are(
+    world: World,
+) -> None:
+    async with door(world, at_once=4) as (_, services):
+        admission = services.admission
+        for _ in range(4):
+            admission.hold(Kind.COMMAND, command)
+
+        def longest(kind: Kind) -> int:
+            seconds = []
+            for number in range(300):
+                asking = partial(Ask, kind, UUID(int=number), None, "ios/1", "")
+                with pytest.raises(Overloaded) as refused:
+                    admission.hold(kind, asking)
+                seconds.append(refused.value.seconds)
+            return max(seconds)
+
+        kinds = (Kind.COMMAND, Kind.READ, Kind.PREFETCH, Kind.STATS)
+        assert [longest(kind) for kind in kinds] == [3, 3, 5, 9]
+        admission._concurrency.pressure = 20.0
+        assert longest(Kind.READ) > 30
+
+
+async def test_who_is_sent_away_for_load_costs_no_signature(
+    world: World, anna: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with door(world, at_once=1) as (here, services):
+        services.admission.hold(Kind.COMMAND, command)
+        monkeypatch.setattr(services.tokens, "read", lambda *_, **__: 1 / 0)
+        assert (await through(here.http, anna)("PATCH", "/me", json={})).status_code == 503
+
+
+async def test_how_long_reads_take_is_noted_but_not_of_those_that_wait(world: World, anna: Runner) -> None:
+    async with door(world) as (here, services):
+        runner, reads = through(here.http, anna), services.admission._concurrency._reads
+        assert (await runner("PATCH", "/me", json={})).status_code == 204
+        assert (await runner("GET", "/me", headers={"Cairn-Min-Position": "p1-1"})).status_code == 200
+        assert set(reads.values()) == {0}
+        assert (await runner("GET", "/me")).status_code == 200
+        assert {kind: count for kind, count in reads.items() if count} == {Kind.READ: 1}
+
+
+async def test_how_late_the_loop_is_is_measured(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.admission.pulse.time", SimpleNamespace(monotonic=count().__next__))  # a second each time
+    async with door(world) as (_, services):
+        assert services.telemetry.registry.get_sample_value("cairn_event_loop_lag_seconds") == 0
+        services.admission.hold(Kind.READ, command).leave()
+        async with asyncio.timeout(30):
+            while not services.telemetry.registry.get_sample_value("cairn_event_loop_lag_seconds"):
+                await asyncio.sleep(0.01)
+
+
+async def test_who_is_let_in_on_trust_has_a_place_among_the_requests_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.limits._DEADLINE_SECONDS", 30.0)  # others use this machine too
+    async with door(world, at_once=1) as (_, services):
+        admission, asking = services.admission, msgspec.structs.replace(command(), user_id=UserId(uuid4()))
+        counted = admission.counted(asking.kind, asking.user_id or uuid4(), None)
+        assert admission.on_trust(asking.kind, counted) is None  # nothing was heard of it yet
+        (await admission.enter(asking.kind, lambda: asking)).leave()
+        ticket = admission.on_trust(asking.kind, counted)
+        assert ticket is not None
+        assert admission.on_trust(asking.kind, counted) is None  # it is the only one that may be
+        ticket.leave()
+        again = admission.on_trust(asking.kind, counted)
+        assert again is not None
+        again.leave()
+
+
 async def test_a_locked_read_model_takes_no_others_along(world: World, anna: Runner) -> None:
     with psycopg.connect(world.settings.database_url) as operator:
         operator.execute("LOCK TABLE summaries_v1.days IN ACCESS EXCLUSIVE MODE")
@@ -143,6 +217,35 @@ async def test_answers_tell_what_is_left(world: World, anna: Runner) -> None:
         assert (third.status_code, third.json()["code"]) == (429, "rate-limited")
         assert 1 <= int(third.headers["Retry-After"]) <= 60 + 31
         assert "RateLimit" not in (await here.http.get("/openapi.json")).headers  # nobody's: caches may keep it
+
+
+async def test_who_is_refused_is_told_when_and_counted_under_its_app_once_it_is_signed_in(world: World) -> None:
+    async with door(world, read=(1, 600), anonymous=(1, 600)) as (_, services):
+        signed = partial(Ask, Kind.READ, UserId(uuid4()), None, "ios/7.1", "")
+        nobody = partial(Ask, Kind.READ, None, None, "ios/7.2", uuid4().hex)
+        for asking in (signed, nobody):
+            (await services.admission.enter(Kind.READ, asking)).leave()
+            with pytest.raises(RateLimited) as refused:
+                await services.admission.enter(Kind.READ, asking)
+            assert 599 / 2 <= refused.value.seconds <= 300
+        counted = services.telemetry.registry.get_sample_value
+
+        def times(client: str) -> float | None:
+            return counted("cairn_refused_for_load_total", {"why": "rate", "kind": "read", "client": client})
+
+        assert (times("ios/7.1"), times("ios/7.2"), times("other")) == (1, None, 1)
+
+
+async def test_a_kept_answer_counts_as_what_its_client_says_of_it(world: World) -> None:
+    async with door(world) as (_, services):
+        told = Door(services).local(Kind.READ, {b"priority": b"u=7"}, uuid4().int)
+        assert told is not None
+        assert told.lines[0][1].startswith(b'"stats";')
+
+
+def test_devices_of_one_user_are_told_apart() -> None:
+    one, other = (msgspec.structs.replace(command(), user_id=UserId(UUID(int=1)), device=uuid4()) for _ in range(2))
+    assert one.who != other.who
 
 
 async def test_passwords_are_not_guessed(world: World, anna: Runner) -> None:

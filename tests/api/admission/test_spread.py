@@ -14,6 +14,10 @@ def test_the_told_second_is_in_the_window_and_the_same_each_time(seconds: float,
     assert min(LONGEST, max(1, seconds)) <= told <= min(LONGEST, max(1, seconds + window + 2))
 
 
+def test_nobody_is_sent_away_for_more_than_five_minutes() -> None:
+    assert spread(301, 0, "anna") == spread(1, 100_000, "anna") == 300
+
+
 def test_ten_thousand_devices_come_back_evenly() -> None:
     told = Counter(spread(1, 99, str(UUID(int=number, version=4))) for number in range(10_000))
     assert set(told) == set(range(1, 101))
