@@ -7,8 +7,10 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -87,6 +89,89 @@ async def test_what_was_let_in_on_trust_is_told_with_the_next_and_counts_from_wh
     assert known is not None
     _, now, arrival = known
     assert arrival - now <= 3 * 1_000_000  # not four: the one on trust has passed in between
+
+
+class Noting(ValkeyLimits):
+    """Notes what it was told of requests before."""
+
+    def __init__(self, redis: Redis) -> None:
+        super().__init__(redis)
+        self.told: list[tuple[int, int]] = []
+
+    async def take(self, claims: Sequence[Claim], owed: int = 0, since: int = 0) -> Sequence[int] | None:
+        self.told.append((owed, since))
+        return await super().take(claims, owed, since)
+
+
+async def test_what_valkey_could_not_be_told_is_told_with_the_next(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_page: object) -> list[object]:
+        raise ConnectionResetError
+
+    monkeypatch.setattr("infra.limits._DEADLINE_SECONDS", 30.0)
+    now, shared, asked = 0.0, Noting(redis), claims(Rate("read", 80, 80))
+    limiter = Limiter(shared, lambda: now)
+    for _ in range(2):
+        await limiter.take(asked)  # the second on trust
+    now = 1.0
+    with monkeypatch.context() as patch:
+        patch.setattr(shared, "_execute", away)
+        await limiter.take(asked)
+    now = 3.0
+    await limiter.take(asked)
+    assert shared.told == [(0, 0), (1, 1_000_000), (2, 3_000_000)]
+
+
+async def test_who_was_seen_first_is_trusted_no_more_when_there_are_too_many(
+    shared: ValkeyLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.admission.limiter._ROOM", 2)
+    limiter, everybody = Limiter(shared), [claims(Rate("read", 80, 80)) for _ in range(3)]
+    for asked in everybody:
+        await limiter.take(asked)
+    assert [limiter.on_trust(asked) is not None for asked in everybody] == [False, True, True]
+
+
+async def test_nobody_is_trusted_while_valkey_does_not_answer(shared: ValkeyLimits) -> None:
+    limiter, asked = Limiter(shared), claims(Rate("read", 80, 80))
+    await limiter.take(asked)
+    assert limiter.on_trust(asked) is not None
+    shared.doubt()
+    assert limiter.on_trust(asked) is None
+    shared.close()
+
+
+async def test_who_waits_for_a_turn_waits_no_longer_in_all(
+    shared: ValkeyLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.limits.time", SimpleNamespace(monotonic=iter([100.0, 110.0]).__next__))
+    left, within = list[float](), shared._within
+
+    async def noted(seconds: float, work: Any) -> Any:
+        left.append(seconds)
+        return await within(seconds, work)
+
+    monkeypatch.setattr(shared, "_within", noted)
+    assert await shared.take(claims(Rate("read", 80, 80))) is not None
+    assert left == [20.0]  # of 30
+
+
+async def test_a_key_that_cannot_be_counted_fails_no_others(shared: ValkeyLimits, redis: Redis) -> None:
+    odd, others = claims(Rate("read", 80, 80)), claims(Rate("read", 80, 80))
+    await redis.set(odd[0][0], "no number")
+    answers = await asyncio.gather(shared.take(odd), shared.take(others))
+    assert [answer is None for answer in answers] == [True, False]
+
+
+async def test_what_is_closed_looks_for_valkey_no_more(shared: ValkeyLimits) -> None:
+    shared.doubt()
+    probing = shared._probing
+    assert probing is not None
+    await asyncio.sleep(0)  # it has begun
+    shared.close()
+    await asyncio.wait((probing,), timeout=30)
+    assert probing.cancelled()
 
 
 async def test_what_was_let_in_long_ago_has_passed_when_it_is_told(shared: ValkeyLimits) -> None:

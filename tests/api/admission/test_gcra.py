@@ -3,7 +3,7 @@ from uuid import uuid4
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.admission.gcra import LocalLimits, Rate, decide
+from api.admission.gcra import LocalLimits, Rate, Taken, decide
 
 SECOND = 1_000_000
 rates = st.builds(Rate, st.just("read"), st.integers(1, 50), st.integers(1, 600))
@@ -84,6 +84,25 @@ def test_memory_is_bounded_also_when_all_wait() -> None:
     for _ in range(1_000):
         local.take([Rate("read", 1, 3600).claim(str(uuid4()))])
         assert len(local._arrivals) <= 100
+
+
+def test_when_all_wait_those_that_came_last_are_remembered() -> None:
+    local = LocalLimits(Clock(), room=100)
+    everybody = [[Rate("read", 1, 3600).claim(str(number))] for number in range(101)]
+    for one in everybody:
+        local.take(one)
+    assert local.look(everybody[99]).wait > 0
+    assert local.look(everybody[0]).wait == 0
+
+
+def test_what_another_limiter_has_missed_counts_too() -> None:
+    local, claim = LocalLimits(Clock()), Rate("read", 10, 10).claim("k")
+    for _ in range(4):
+        local.take([claim])
+    local.learn([claim], Taken(0, 0, [SECOND]))  # it knows of one
+    assert local.look([claim]).arrivals[0] == 5 * SECOND
+    local.learn([claim], Taken(0, 0, [7 * SECOND]))
+    assert local.look([claim]).arrivals[0] == 8 * SECOND
 
 
 @given(rates, st.lists(st.integers(0, 60_000_000), min_size=1, max_size=60))
