@@ -12,9 +12,10 @@ from msgspec import Struct
 from starlette.types import Receive, Scope, Send
 
 from api.front.answering import Answering
+from api.serving.connection import Connection
 from api.serving.limits import Limits
 from api.serving.server import Server
-from api.serving.state import body_there
+from api.serving.state import State, body_there
 from api.telemetry import Telemetry
 
 LARGE = 8 * 1024 * 1024
@@ -22,13 +23,15 @@ LARGE = 8 * 1024 * 1024
 
 class Plain:
     """Answers as its path says, and keeps what it was asked. It knows /known by heart, and breaks over /broken; of a
-    request to /there it takes the body without a message, if it can.
+    request to /there it takes the body without a message, if it can; before it looks at one to /unread, it waits.
     """
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, bytes, dict[str, str]]] = []
         self.there: list[bool] = []  # of requests to /there: whether their bodies were, when they were looked at
         self.failed: list[RuntimeError] = []  # to say something
+        self.peers: list[str] = []  # whose requests they were
+        self.go = asyncio.Event()
         self.left = 0  # requests whose client was gone before their bodies were whole
 
     def at_once(self, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, bytes, bytes] | None:
@@ -43,6 +46,8 @@ class Plain:
         if scope["type"] != "http":
             raise ValueError(scope["type"])  # ASGI: what an app does not speak, it refuses; here uvicorn's lifespan
         path, body = scope["path"], b""
+        if path == "/unread":
+            await self.go.wait()
         there = body_there(receive) if path == "/there" else None
         self.there.append(there is not None)
         while path != "/early" and there is None:
@@ -54,6 +59,7 @@ class Plain:
             if not message["more_body"]:
                 break
         body = there or body
+        self.peers.append(scope["client"][0])
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         self.asked.append((f"{scope['method']} {path}", body, headers))
         if path == "/later":
@@ -83,6 +89,17 @@ class Serving(Struct):
     def port(self) -> int:
         port: int = self.server.servers[0].sockets[0].getsockname()[1]
         return port
+
+    @property
+    def state(self) -> State:
+        state = self.server.server_state
+        assert isinstance(state, State)
+        return state
+
+    async def connected(self) -> Connection:
+        """The first connection, once there is one."""
+        await until(lambda: bool(self.state.queue))
+        return self.state.queue[0]
 
     def ended(self, why: str) -> float:
         return self.telemetry.registry.get_sample_value("cairn_connections_ended_total", {"why": why}) or 0.0
