@@ -279,6 +279,18 @@ async def test_accounts_are_opened_at_a_pace_for_each_address(world: World, anna
         assert (await register()).status_code == 429
 
 
+async def test_what_proxies_say_may_come_in_several_lines(world: World) -> None:
+    async with door(world, registration=(1, 600)) as (here, _):
+
+        async def register(address: str) -> int:
+            body = {"email": f"{uuid4().hex}@example.com", "password": "correct horse", "display_name": "Anna"}
+            lines = [("X-Forwarded-For", address), ("X-Forwarded-For", "127.0.0.2")]
+            return (await here.http.post("/v1/users", json=body, headers=lines)).status_code
+
+        anna, ben = (f"2001:db8:{uuid4().hex[:4]}:{uuid4().hex[:4]}::1" for _ in range(2))
+        assert [await register(address) for address in (anna, ben, anna)] == [201, 201, 429]
+
+
 async def test_a_request_that_is_refused_or_breaks_off_gives_its_place_back(world: World) -> None:
     async with door(world, at_once=1, command=(1, 600)) as (_, services):
         admission: Admission = services.admission

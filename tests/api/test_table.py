@@ -28,6 +28,11 @@ def test_a_literal_comes_before_a_parameter_if_the_rest_fits() -> None:
     assert found(made, "/users/me/runs") == ("/users/{id}/runs", ["me"])
 
 
+def test_a_way_that_ends_nowhere_leaves_no_parameters() -> None:
+    made = table("/runs/{id}/{other}/never", "/runs/last/{other}/map", "/{anything}/{id}/{other}/notes")
+    assert found(made, "/runs/last/7/notes") == ("/{anything}/{id}/{other}/notes", ["runs", "last", "7"])
+
+
 @pytest.mark.parametrize("path", ["", "/", "/v1", "/v1/", "/v1/me/", "//v1/me", "/v1/activities/", "/v1//me", "/V1/me"])
 def test_what_is_not_there_is_not_found(path: str) -> None:
     assert table("/v1/me", "/v1/activities/{id}").find(path) is None
