@@ -1,5 +1,6 @@
 """Reactors tell once, whatever crashes, runs twice or is rebuilt."""
 
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -78,6 +79,19 @@ def test_one_process_at_a_time_has_a_reaction(database_url: str, database: Conne
             assert not made.turn()
         assert made.turn()
     assert len(told(database)) == 1
+
+
+def test_who_finds_that_another_has_told_meanwhile_tells_nothing(database: Connection) -> None:
+    outbox = PostgresOutbox(database)
+    outbox.register(REACTIONS)
+    (name, *_) = REACTIONS
+
+    def step(position: int) -> tuple[list[Any], list[UserId], int]:
+        database.execute("UPDATE reactors SET position = %s WHERE name = %s", (position + 2, name))
+        return [], [], position + 1
+
+    assert outbox.advance(name, step) is None
+    assert outbox.advance(name, lambda position: ([], [], position + 1)) is not None
 
 
 def test_a_reaction_that_fails_is_noted_and_the_others_go_on(database_url: str, database: Connection) -> None:
