@@ -104,3 +104,15 @@ async def test_a_change_that_is_heard_of_while_levels_are_asked_for_counts(world
     here = Here(world)
     here.elsewhere.during = lambda: here.reads._changed([BEN], MINE + 1)
     assert await here.found() is None
+
+
+async def test_after_changes_that_nobody_could_tell_of_the_builds_are_looked_at_before_the_next_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at = time.monotonic()
+    monkeypatch.setattr(world.parts.read_models, "_read_at", looked_at)
+    here = Here(world)
+    here.reads._changed([BEN], MINE)
+    assert world.parts.read_models._read_at == looked_at
+    here.reads._changed([], MINE)
+    assert world.parts.read_models._read_at < 0

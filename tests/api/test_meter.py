@@ -17,3 +17,14 @@ def test_answers_are_counted_by_how_long_they_took() -> None:
     counts = {bound: told("bucket", le=bound) for bound in ("0.005", "0.01", "10.0", "+Inf")}
     assert counts == {"0.005": 1, "0.01": 2, "10.0": 2, "+Inf": 3}  # a bound is within; each counts those before too
     assert (told("count"), told("sum")) == (3, 0.005 + 0.006 + 20.0)
+
+
+def test_answers_of_a_route_that_will_go_are_counted_by_app_whatever_they_were() -> None:
+    meters, registry = Meters(), CollectorRegistry()
+    meter = meters.of("GET", "/v1/me")
+    meter.deprecated = True
+    for status in (200, 404):
+        meter.answered(status, "ios/1", 0.01)
+    registry.register(meters)
+    labels = {"method": "GET", "route": "/v1/me", "client": "ios/1"}
+    assert registry.get_sample_value("cairn_deprecated_requests_total", labels) == 2

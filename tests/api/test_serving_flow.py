@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from api.serving.connection import Owed
 from api.serving.limits import Limits
 from tests.api.serving import LARGE, Serving, answers, serving, until
 
@@ -74,6 +75,23 @@ async def test_a_body_that_came_whole_is_read_though_its_client_hung_up(running:
     await until(lambda: bool(running.app.asked))
     assert [(path, body) for path, body, _ in running.app.asked] == [("POST /unread", b"abc")]
     assert running.app.left == 0
+
+
+async def test_a_body_whose_end_comes_alone_leaves_nothing_to_come(running: Serving) -> None:
+    async with client(running) as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        connection = await running.connected()
+        await until(lambda: connection.payload == 3)
+        writer.write(b"0\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n3")
+        assert connection.owed() is Owed.NEXT
+
+
+async def test_a_body_that_began_fast_is_too_slow_once_it_stops() -> None:
+    limits = Limits(tick_seconds=0.01, body_seconds=0.2, body_bytes=100, linger_seconds=0.1)
+    with serving(limits) as running:
+        said = await running.said(POST % (b"/", 5_000), *[b"a" * 100] * 10)  # all of these in the first window
+        assert answers(said) == [(408, "request-too-slow")]
 
 
 async def test_a_server_that_leaves_answers_by_the_app_what_it_knows_by_heart(running: Serving) -> None:
