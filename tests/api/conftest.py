@@ -126,6 +126,9 @@ async def world(
                 await asyncio.sleep(0.1)
         app = create_app(services_of(parts, settings))
         loops.append(asyncio.create_task(app.listen()))
+        async with asyncio.timeout(60):  # cut off while it connects, redis-py leaves the connection open
+            while not app._reads._cache.open:
+                await asyncio.sleep(0.01)
         transport = AsDocumented(httpx.ASGITransport(app, raise_app_exceptions=False))
         async with httpx.AsyncClient(transport=transport, base_url="http://cairn") as http:
             yield World(http, parts, settings, app)
