@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 _AT_ONCE: Final = 500  # saves in a transaction: beyond that the gain is small, and so is the patience of the first
 _PLACES: Final = 8_192  # waiting saves or loads; beyond this, waiting longer helps nobody
 _RACES: Final = 4  # that several saves may lose together before each is tried alone
+_IN_VAIN: Final = 2  # saves tried alone that wait for others to the end
 _PAUSES: Final = (0.0, 0.1, 0.4, 1.0)  # before looks for what became of a save: a restart takes about a second
 _LOOK_SECONDS: Final = 5.0  # for all of them, or for each alone: with the answer that did not come, ten
 
@@ -129,7 +130,7 @@ class PostgresLog:
     def _told(self, channel: Channel, save: Save, landed: Landed[int], found: PGresult | psycopg.Error) -> None:
         self._channels.give_back(channel)
         if isinstance(found, LockNotAvailable):
-            landed(_locked(1, found))
+            landed(_locked(found))
         elif isinstance(found, psycopg.Error):
             task = asyncio.create_task(self._go_on(save, landed, unsure=isinstance(found, psycopg.OperationalError)))
             self._unsettled.add(task)
@@ -158,7 +159,10 @@ class PostgresLog:
             except UniqueViolation:
                 pass  # another process was faster by a hair: the next look sees its rows, and leaves out who lost
             except LockNotAvailable as error:
-                raise _locked(len(todo), error) from error
+                if len(todo) == 1:
+                    raise _locked(error) from error
+                outcomes |= await self._append_each(todo)  # which of them it was nobody says
+                break
             except psycopg.OperationalError as error:
                 _log.warning("the outcome of %d saves is unknown, they are looked for: %s", len(todo), error)
                 outcomes |= await self._look_for(todo)
@@ -209,20 +213,27 @@ class PostgresLog:
         return True
 
     async def _append_each(self, saves: Mapping[int, Save]) -> dict[int, Outcome]:
+        """Until too many of them wait in vain: then it is not their streams that are held, but all of the log."""
         certain: dict[int, Outcome] = {}
+        in_vain = 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LOOK_SECONDS):
                 for number, save in saves.items():
                     certain[number] = await self._append_alone(save)
+                    in_vain += isinstance(certain[number], StoreUnavailable)
+                    if in_vain == _IN_VAIN:
+                        break
         return certain | _unknown(saves, certain)
 
     async def _append_alone(self, save: Save) -> Outcome:
-        """For a save whose companions kept losing races: its own loss is its own."""
+        """For a save whose companions kept losing races, or of which one has to wait: its own loss is its own."""
         try:
             async with self._channels.one() as channel:
                 return (await self._insert(channel, {0: save}))[0]
         except UniqueViolation as race:
             return ReplyKept() if race.diag.table_name == "kept_replies" else VersionTaken()
+        except LockNotAvailable as error:
+            return _locked(error)
         except AWAY:
             return StoreUnavailable()
 
@@ -280,8 +291,8 @@ def _unknown(saves: Iterable[int], certain: Mapping[int, Outcome]) -> dict[int, 
     return {number: StoreUnavailable() for number in saves if number not in certain}
 
 
-def _locked(saves: int, error: LockNotAvailable) -> StoreUnavailable:
-    _log.warning("%d saves waited too long for others in Postgres, and were not stored: %s", saves, error)
+def _locked(error: LockNotAvailable) -> StoreUnavailable:
+    _log.warning("a save waited too long for others in Postgres, and was not stored: %s", error)
     return StoreUnavailable()
 
 

@@ -3,12 +3,13 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import LiteralString
+from typing import Any, LiteralString
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 from psycopg import Connection
+from psycopg.pq.abc import PGresult
 
 from domain.errors import StoreUnavailable
 from infra import migrations
@@ -47,6 +48,19 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("infra.away", "infra.event_store.postgres"):
         monkeypatch.setattr(f"{module}.ANSWER_SECONDS", 1.0)
     monkeypatch.setattr("infra.channels._SETTINGS", (*_SETTINGS, b"SET lock_timeout = '100ms'"))
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The statements that were sent, but for those that were begun at once."""
+    run, names = Channel.run, list[bytes]()
+
+    async def noted(channel: Channel, statement: bytes, *more: Any) -> PGresult:
+        names.append(statement)
+        return await run(channel, statement, *more)
+
+    monkeypatch.setattr(Channel, "run", noted)
+    return names
 
 
 def save(stream: UUID | None = None, events: int = 1) -> Save:
@@ -99,6 +113,55 @@ async def test_appends_that_wait_for_a_locked_table_are_refused_and_leave_nobody
         assert len(await log.load(known.stream_id)) == 1, "loads go on"
     assert rows(database).keys() == {known.stream_id}
     assert await outcome(log, saves[0]) == "stored"
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize(("events", "sent"), [(1, []), (2, [b"append"])])
+async def test_what_was_not_stored_for_a_lock_is_not_sent_again(
+    events: int, sent: list[bytes], log: PostgresLog, database_url: str, asked: list[bytes]
+) -> None:
+    await log.append(save())
+    asked.clear()
+    with psycopg.connect(database_url) as locking:
+        locking.execute("LOCK TABLE stored_events IN SHARE MODE")
+        assert await outcome(log, save(events=events)) == "StoreUnavailable"
+    assert asked == sent
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_read_that_waits_for_a_lock_is_not_sent_again(
+    log: PostgresLog, database_url: str, asked: list[bytes]
+) -> None:
+    await log.reply(b"nobody's")
+    asked.clear()
+    with psycopg.connect(database_url) as locking:
+        locking.execute("LOCK TABLE kept_replies IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(StoreUnavailable):
+            await log.reply(b"nobody's")
+    assert asked == [b"replies"]
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_stream_that_is_held_refuses_its_own_save_and_no_other(log: PostgresLog, database_url: str) -> None:
+    held, others = save(), [save(events=events) for events in (1, 2, 1)]
+    with psycopg.connect(database_url) as stuck:
+        stuck.execute(INSERT, (held.stream_id, ANNA))
+        first, *rest = await log._append([held, *others])
+    assert isinstance(first, StoreUnavailable)
+    assert [type(one) for one in rest] == [int] * 3
+
+
+@pytest.mark.usefixtures("soon")
+async def test_of_saves_that_all_have_to_wait_two_are_tried_alone(
+    log: PostgresLog, database_url: str, asked: list[bytes]
+) -> None:
+    await log.append(save())
+    asked.clear()
+    with psycopg.connect(database_url) as locking:
+        locking.execute("LOCK TABLE stored_events IN SHARE MODE")
+        found = await log._append([save() for _ in range(5)])
+    assert [type(one) for one in found] == [StoreUnavailable] * 5
+    assert asked == [b"append_single", b"append_one", b"append_one"]
 
 
 async def test_a_connection_that_cannot_be_prepared_while_a_table_is_locked_leaves_nobody_waiting(
