@@ -18,7 +18,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from msgspec import Struct
 from psycopg import Connection
 
+from domain.measures import UserId
 from domain.streams import OwnerErased, StreamUnreadable
+from domain.user import user_stream_id
 from infra.away import or_unavailable
 from infra.views import ReadModels
 
@@ -152,7 +154,11 @@ class _Cache:
 
 
 class UserKeys:
-    """The keys for those who write. They are made at the first need, and durable before they are used."""
+    """The keys for those who write. They are made at the first need, and durable before they are used.
+
+    One that was lost is missed, also by who only writes: another in its place would seal what nobody can read once the
+    lost one is put back.
+    """
 
     def __init__(self, database: ReadModels, master: MasterKeys, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
@@ -160,7 +166,7 @@ class UserKeys:
         self._cache = _Cache(clock)
 
     async def to_seal(self, owner_id: UUID) -> UserCipher:
-        """The owner's key, made when there is none. `OwnerErased`, `KeyUnusable`, `StoreUnavailable`."""
+        """The owner's key, made for a new owner. `OwnerErased`, `KeyUnusable` (also: lost), `StoreUnavailable`."""
         known = self._cache.get(owner_id)
         cipher = known[0] if known else await self._made(owner_id)
         if cipher is None:
@@ -179,7 +185,8 @@ class UserKeys:
     async def _made(self, owner_id: UUID) -> UserCipher | None:
         new = self._master.wrap(owner_id, AESGCM.generate_key(_KEY_BYTES * 8))
         async with self._database.changing() as connection:
-            found = await connection.execute(_MAKE, (owner_id, new.master_id, new.wrapped))
+            making = owner_id, new.master_id, new.wrapped, user_stream_id(UserId(owner_id))
+            found = await connection.execute(_MAKE, making)
             row = await found.fetchone() or await (await connection.execute(_FIND, ([owner_id],))).fetchone()
         return self._held(owner_id, row)
 
@@ -268,8 +275,14 @@ def _missing(owner_id: UUID) -> KeyUnusable:
 
 
 _FIND: Final = "SELECT owner_id, master_id, wrapped FROM user_keys WHERE owner_id = ANY(%s)"
-_MAKE: Final = """
-    INSERT INTO user_keys (owner_id, master_id, wrapped) VALUES (%s, %s, %s)
+# Only for an owner of whose account nothing was sealed yet: a key is made before the account's first event, of which
+# the name is sealed. The two ways in which a sealed state is known are the mapper's; accounts in the clear have no key.
+_MAKE: Final = r"""
+    INSERT INTO user_keys (owner_id, master_id, wrapped) SELECT %s, %s, %s
+    WHERE NOT EXISTS (
+        SELECT FROM stored_events WHERE originator_id = %s
+            AND (substr(state, 1, 1) = '\x02' OR position(convert_to(',"sealed":"', 'UTF8') IN state) > 0)
+    )
     ON CONFLICT DO NOTHING RETURNING owner_id, master_id, wrapped
 """
 _DESTROY: Final = """

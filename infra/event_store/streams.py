@@ -78,7 +78,7 @@ class Keys(Protocol):
     """The users' keys."""
 
     async def to_seal(self, owner_id: UUID) -> Cipher:
-        """The owner's key, made when there is none. `OwnerErased`."""
+        """The owner's key, made for a new owner. `OwnerErased`, `StreamUnreadable` (it is lost, or cannot be used)."""
         ...
 
     async def to_open(self, owner_id: UUID) -> Cipher | None:
