@@ -157,13 +157,16 @@ async def test_tries_are_counted_and_what_was_given_up_is_kept_with_the_reason(
     assert database.execute(dead).fetchall() == []
 
 
-async def test_a_session_had_ended_from_its_end_on(channels: Channels, database: Connection) -> None:
+async def test_a_session_had_ended_once_no_difference_of_clocks_explains_it(
+    channels: Channels, database: Connection
+) -> None:
+    """The API's says when an upload came, and Postgres's when the session ended."""
     sessions, ended, open_still = PostgresSessions(channels), uuid4(), uuid4()
     database.execute("INSERT INTO sessions VALUES (%s, %s, %s, %s)", (ended, ANNA, MAY_1, MAY_1 + timedelta(hours=1)))
     database.execute("INSERT INTO sessions VALUES (%s, %s, %s)", (open_still, ANNA, MAY_1))
-    before, after = MAY_1 + timedelta(minutes=59), MAY_1 + timedelta(minutes=61)
-    assert [await sessions.had_ended(ended, at) for at in (before, after)] == [False, True]
-    assert not await sessions.had_ended(open_still, after)
+    times = [MAY_1 + timedelta(minutes=minutes) for minutes in (59, 61, 65, 66)]
+    assert [await sessions.had_ended(ended, at) for at in times] == [False, False, False, True]
+    assert not await sessions.had_ended(open_still, times[-1])
 
 
 async def test_a_server_that_is_away_is_said_to_be(claims: PostgresClaims) -> None:

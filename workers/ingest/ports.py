@@ -75,7 +75,7 @@ class Sessions(Protocol):
     """Who was signed in until when."""
 
     async def had_ended(self, session_id: UUID, at: datetime) -> bool:
-        """Whether the session was ended before this time."""
+        """Whether the session was ended before this time, and that by more than the clocks of servers differ."""
         ...
 
 

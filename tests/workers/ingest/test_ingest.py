@@ -405,13 +405,23 @@ async def test_what_came_in_a_session_that_had_ended_is_refused_and_claims_nothi
         await connection.execute("INSERT INTO sessions VALUES (%s, %s, %s, %s)", (session_id, ANNA, MAY_1, MAY_2))
     late, early = [
         await accepted(parts, cover=Cover(received_at=at, session_id=session_id))
-        for at in (MAY_2 + timedelta(minutes=1), MAY_1)
+        for at in (MAY_2 + timedelta(minutes=6), MAY_1)
     ]
     verdict = await taking_in.process(late)
     assert verdict is not None
     assert verdict.fault is not None
     assert (verdict.fault.code, await all_positions(parts)) == ("session-ended", [])
     assert await taking_in.process(early) == Verdict(status="ready", activities=(early,), position=ANY)
+
+
+async def test_what_a_server_whose_clock_is_ahead_took_in_before_the_session_ended_is_ready(
+    parts: Parts, reader: ProcessReader
+) -> None:
+    session_id = (await parts.accounts.sign_in(ANNA)).session_id
+    activity_id = await accepted(parts, cover=Cover(received_at=now() + timedelta(minutes=4), session_id=session_id))
+    await parts.accounts.sign_out(session_id)
+    verdict = await ingest(parts, reader).process(activity_id)
+    assert verdict == Verdict(status="ready", activities=(activity_id,), position=ANY)
 
 
 async def test_what_was_never_accepted_is_nothing(parts: Parts, reader: ProcessReader) -> None:
