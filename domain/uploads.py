@@ -151,7 +151,9 @@ class Inbox(Protocol):
         ...
 
     async def reopen(self, manifest: Manifest) -> None:
-        """Take the verdict back, so that the upload waits to be processed once more; `OwnerErased`."""
+        """Take the verdict back, so that the upload waits to be processed once more. `OwnerErased`, `StreamUnreadable`
+        (the owner's key cannot be used): then it stays.
+        """
         ...
 
     def original(self, user_id: UserId, sha256: str) -> AsyncIterator[bytes]:

@@ -33,7 +33,7 @@ from domain.uploads import (
     Verdict,
     Waiting,
 )
-from infra.keys import MasterKeys, UserKeys
+from infra.keys import MasterKeys, UserCipher, UserKeys
 from infra.object_store import Draft, Objects
 from infra.sealed_stream import CorruptStream, Sealer, Unwrap, Wrap, handed_over, unsealed
 from infra.wrapping import master_unwrap, master_wrap, users_unwrap, users_wrap
@@ -143,7 +143,7 @@ class ObjectInbox:
             await self._objects.delete(f"inbox/{_name(manifest)}")
             if await self.verdict(manifest.activity_id) is None:  # by who found the bytes still there
                 with contextlib.suppress(OwnerErased):
-                    await self._put_back(manifest)
+                    await self._put_back(manifest, await self._keys.to_seal(manifest.user_id))
 
     async def _keep(self, manifest: Manifest) -> None:
         try:
@@ -171,11 +171,11 @@ class ObjectInbox:
 
     async def reopen(self, manifest: Manifest) -> None:
         """See `domain.uploads.Inbox`. Cut off in between, it is called again."""
+        cipher = await self._keys.to_seal(manifest.user_id)  # without it, the verdict stays
         await self._objects.delete(_sharded("verdicts", manifest.activity_id))
-        await self._put_back(manifest)
+        await self._put_back(manifest, cipher)
 
-    async def _put_back(self, manifest: Manifest) -> None:
-        cipher = await self._keys.to_seal(manifest.user_id)
+    async def _put_back(self, manifest: Manifest, cipher: UserCipher) -> None:
         with contextlib.suppress(CorruptStream):  # then the bytes are in the inbox still, or nowhere
             await self._hand_over(
                 (f"originals/{manifest.user_id}/{manifest.sha256}", users_unwrap(cipher)),

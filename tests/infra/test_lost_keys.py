@@ -98,6 +98,7 @@ async def test_an_upload_waits_in_the_inbox_until_the_key_is_back(
     assert await waiting(inbox) == [accepted.activity_id]
     with pytest.raises(KeyUnusable):
         await inbox.reopen(accepted)
+    assert await inbox.verdict(accepted.activity_id) == GIVEN_UP  # else the app would see it as processing, for good
     put_back()
     await inbox.close(accepted, GIVEN_UP)
     assert b"".join([piece async for piece in inbox.original(ANNA, accepted.sha256)]) == b"a recording"

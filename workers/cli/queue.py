@@ -15,7 +15,7 @@ import msgspec
 
 from domain.errors import StoreUnavailable
 from domain.measures import ActivityId
-from domain.streams import OwnerErased
+from domain.streams import OwnerErased, StreamUnreadable
 from domain.uploads import Fault as UploadFault
 from domain.uploads import Verdict
 from infra.bootstrap import Parts, open_parts
@@ -139,6 +139,8 @@ async def _retried(parts: Parts, activity_id: ActivityId) -> str | None:
         await parts.inbox.reopen(manifest)
     except OwnerErased:
         return "its runner was erased"
+    except StreamUnreadable as fault:
+        return str(fault)
     await parts.queue.add(activity_id)
     return None
 

@@ -122,6 +122,20 @@ def test_what_is_dropped_waits_no_more_and_can_be_taken_back(queue: Run, setting
     assert done == [("queue drop", "done"), ("queue retry", "done")]
 
 
+def test_what_cannot_be_tried_again_without_its_runners_key_is_said_and_stays_failed(
+    queue: Run, settings: Settings, database_url: str
+) -> None:
+    lost = given_up(settings)
+    with psycopg.connect(database_url) as connection:
+        connection.execute("UPDATE user_keys SET wrapped = '\\x00'")
+    refused = queue("retry", lost.activity_id)
+    assert refused.exit_code == 1
+    assert "put it back from a backup" in refused.output
+    verdict = within(settings, lambda parts: parts.inbox.verdict(lost.activity_id))
+    assert verdict is not None
+    assert verdict.status == "failed"
+
+
 def test_a_failed_one_that_is_dropped_is_not_listed_any_more(queue: Run, settings: Settings) -> None:
     lost = given_up(settings)
     dropped = queue("drop", lost.activity_id, "--reason", "told the runner")
