@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -23,6 +23,7 @@ _LOOK_SECONDS: Final = 5.0
 _ADD_SECONDS: Final = 0.25
 _PAUSE_SECONDS: Final = 1.0
 _LENGTH_SECONDS: Final = 0.5
+_TOLD: Final = 200  # characters of what is no hint, in the log
 _LENGTH: Final = 100_000  # hints beyond this are dropped: the sweeper finds the uploads
 
 
@@ -73,7 +74,11 @@ class IngestQueue:
             await self._make_group()  # for the first time, or of a Valkey that was emptied
             return None
         for entry, fields in entries:
-            return Hint(entry, ActivityId(UUID(fields[b"id"].decode())), first=b"first" in fields and not abandoned)
+            hint = _hint(entry, fields, fresh=not abandoned)
+            if hint is None:  # of other code, or of nobody: whoever takes it would be given it again and again
+                _log.warning("an entry of the queue is no hint, and taken away: %s", str(fields)[:_TOLD])
+                await self.done(entry)
+            return hint
         return None
 
     async def _abandoned(self) -> Entries:
@@ -117,3 +122,12 @@ class IngestQueue:
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
+
+
+def _hint(entry: bytes, fields: Mapping[bytes, bytes], *, fresh: bool) -> Hint | None:
+    """What an entry says; None: it is no hint of ours."""
+    try:
+        activity_id = ActivityId(UUID(fields[b"id"].decode()))
+    except (KeyError, ValueError):
+        return None
+    return Hint(entry, activity_id, first=fresh and b"first" in fields)

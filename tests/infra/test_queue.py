@@ -1,4 +1,5 @@
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -61,3 +62,25 @@ async def test_a_hint_says_whether_nobody_can_have_tried_the_upload(
     assert again is not None
     assert again.entry == found.entry
     assert not again.first
+
+
+@pytest.mark.parametrize("left_by_another", [False, True])
+@pytest.mark.parametrize("foreign", [{"foo": "bar"}, {"id": "no-uuid"}, {"id": b"\xff\xfe"}])
+async def test_what_is_no_hint_is_taken_away_and_the_next_one_is_taken(
+    valkey: Redis, monkeypatch: pytest.MonkeyPatch, foreign: Any, *, left_by_another: bool
+) -> None:
+    queue = IngestQueue(valkey, "one")
+    assert await taken(queue) is None
+    entry = await valkey.xadd(STREAM, foreign)
+    if left_by_another:
+        await valkey.xreadgroup("ingest", "dead", {STREAM: ">"}, count=1)
+        monkeypatch.setattr("infra.queue._ABANDONED_MS", 0)
+        queue = IngestQueue(valkey, "other")
+    assert await queue.take(0.01) is None
+    assert await valkey.xrange(STREAM, entry, entry) == []
+    assert (await valkey.xpending(STREAM, "ingest"))["pending"] == 0
+    activity_id = ActivityId(uuid4())
+    await queue.add(activity_id)
+    found = await taken(queue)
+    assert found is not None
+    assert found.activity_id == activity_id
