@@ -55,8 +55,11 @@ class LiveTables:
             shards = self._leases.renew()
             self._left_out = left_out(self._connection)  # after: who changes it takes the shards away as the last thing
         held = frozenset((shard.schema_name, shard.shard) for shard in shards)
-        if self._changes is not None and not held <= self._held:
-            self._changes.all_of_it()  # who had them until now may have died between a commit and its news
+        if self._changes is not None:
+            if held <= self._held:
+                self._changes.tell([], -1)  # what could not be told before: no page may come that would be told of
+            else:
+                self._changes.all_of_it()  # who had them until now may have died between a commit and its news
         self._held = held
         return shards
 

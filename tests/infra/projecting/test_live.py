@@ -78,7 +78,9 @@ def test_shards_of_a_worker_that_is_gone_are_taken_over_when_their_leases_end(
     assert operator.positions("summaries_v1") == {end}
 
 
-def test_whoever_takes_shards_over_makes_kept_answers_old_once(database_url: str, database: Connection) -> None:
+def test_whoever_takes_shards_over_makes_kept_answers_old_once(
+    database_url: str, database: Connection, redis_url: str
+) -> None:
     """Who had them may have died between a commit and its news."""
     said: list[str] = []
 
@@ -88,7 +90,7 @@ def test_whoever_takes_shards_over_makes_kept_answers_old_once(database_url: str
 
     first = Worker(database_url)
     first.turn()
-    with Worker(database_url, changes=Heard(Redis())) as second:
+    with Worker(database_url, changes=Heard(Redis.from_url(redis_url, protocol=2))) as second:
         second.turn()
         assert (said, held(database)) == ([], [SHARDS])
         first.kill()
