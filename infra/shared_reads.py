@@ -32,9 +32,9 @@ _DEADLINE_SECONDS: Final = 0.05
 _PAUSE_SECONDS: Final = 1.0  # after Valkey did not answer
 _ALIVE_SECONDS: Final = 1.0  # a subscription that was silent for so long is asked whether it is there
 
-# Levels only rise: a build that is behind may change rows of a user after one that is ahead.
+# Levels only rise: a build that is behind may change rows of a user after one that is ahead. What is no number is none.
 _RAISE: Final = """
-if (tonumber(redis.call('GET', KEYS[1]) or '-1')) < tonumber(ARGV[1]) then
+if (tonumber(redis.call('GET', KEYS[1]) or '') or -1) < tonumber(ARGV[1]) then
     redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 else
     redis.call('EXPIRE', KEYS[1], ARGV[2])
@@ -61,13 +61,17 @@ class SharedReads:
     async def find(self, owner: UUID, key: str) -> tuple[bytes, int] | None:
         """A kept answer and its owner's level. None: there is none, or Valkey is away."""
         found = await self._asked(lambda: self._redis.mget(self._place(owner, key), _level(owner)))
-        answer, level = found or (None, None)
-        return None if level is None or not isinstance(answer, bytes) else (answer, int(level))
+        answer, told = found or (None, None)
+        level = _number(told)
+        return None if level is None or not isinstance(answer, bytes) else (answer, level)
 
     async def level(self, users: Collection[UUID]) -> int | None:
         """The highest of theirs; None when one is not known."""
         found = await self._asked(lambda: self._run([("GET", _level(user)) for user in users]))
-        return None if found is None or None in found else max((int(level) for level in found), default=-1)
+        if found is None:
+            return None
+        levels = [level for level in map(_number, found) if level is not None]
+        return None if len(levels) < len(found) else max(levels, default=-1)
 
     def keep(
         self, owner: UUID, key: str, answer: bytes, users: Collection[UUID], position: int, seconds: float
@@ -163,7 +167,7 @@ class SharedReads:
         async with asyncio.timeout(1.0):
             await self._redis.set(_EPOCH, secrets.token_hex(8), nx=True)
             found = await self._redis.get(_EPOCH)
-            self._epoch = found.decode() if isinstance(found, bytes) else ""
+            self._epoch = found.decode("latin-1") if isinstance(found, bytes) else ""  # of whomever: all have the same
         self._pause_until = 0.0
 
 
@@ -230,3 +234,11 @@ def _told(news: bytes) -> tuple[int, str, list[UUID]]:
 
 def _level(user: UUID) -> str:
     return f"cairn:level:{{{user.hex}}}"
+
+
+def _number(level: bytes | str | None) -> int | None:
+    """A level as it is stored; None: it is not known, or of nobody of ours."""
+    try:
+        return None if level is None else int(level)
+    except ValueError:
+        return None

@@ -195,8 +195,7 @@ class Front:
             await response(scope, receive, send)
             status = response.status_code
         elif asked is not None:
-            answer = partial(self._answer, route, request)
-            status = await send.deliver(await self._reads.read(route, request, asked, answer), request)
+            status = await send.deliver(await self._read(route, request, asked), request)
         else:
             response = await self._answer(route, request)
             if method != _GET and response.status_code in _SUCCESS:  # before anybody can read on the strength of it
@@ -210,6 +209,12 @@ class Front:
         """Its label is asked for now: one that left since the request came would be counted under for ever."""
         client = self._client(headers, signed_in=send.user_id is not None)
         meter.answered(status, client, time.perf_counter() - began)
+
+    async def _read(self, route: Route, request: Request, asked: Asked) -> Kept | Response:
+        try:
+            return await self._reads.read(route, request, asked, partial(self._answer, route, request))
+        except Exception as error:  # noqa: BLE001 - a fault of what is kept has an answer as any other
+            return _refused(request, route, error)
 
     async def _answer(self, route: Route, request: Request) -> Response:
         try:

@@ -117,6 +117,37 @@ async def test_of_whom_nothing_is_known_no_level_is_told(one: Process, changes: 
     assert await one.reads.level([anna, uuid4()]) is None
 
 
+@pytest.mark.parametrize("foreign", [b"abc", b"", b"\xff"])
+async def test_a_level_that_is_no_number_is_not_known_until_a_change_raises_it(
+    one: Process, changes: Changes, foreign: bytes
+) -> None:
+    anna, ben = uuid4(), uuid4()
+    changes.tell([anna, ben], 10)
+    one.reads.keep(anna, "feed", b"page", [anna], 10, 60.0)
+    assert await one.find(anna, "feed") == (b"page", 10)
+    await one.redis.set(f"cairn:level:{{{anna.hex}}}", foreign)
+    assert await one.reads.find(anna, "feed") is None
+    assert await one.reads.level([ben, anna]) is None
+    changes.tell([anna], 12)
+    assert await one.reads.find(anna, "feed") == (b"page", 12)
+    assert await one.reads.level([ben, anna]) == 12
+
+
+async def test_an_epoch_that_is_no_text_is_one_for_all_processes(redis_url: str, changes: Changes) -> None:
+    anna, url = uuid4(), redis_url
+    async with AsyncRedis.from_url(url, protocol=2) as redis:
+        await redis.set("cairn:reads:epoch", b"\xff\xfe")
+    one, other = await Process(url).ready(), await Process(url).ready()
+    one.reads.keep(anna, "feed", b"page", [anna], 10, 60.0)
+    assert await other.find(anna, "feed") == (b"page", 10)
+    changes.all_of_it()
+    while (await asyncio.wait_for(other.news.get(), 20))[0]:
+        pass
+    assert await other.reads.find(anna, "feed") is None
+    await one.close()
+    await other.close()
+
+
 @pytest.mark.parametrize("at_first", [True, False])
 async def test_whoever_cannot_say_what_changed_makes_all_of_it_old(
     one: Process, changes: Changes, redis_url: str, *, at_first: bool
