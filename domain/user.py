@@ -1,7 +1,7 @@
 """An account: who it is for, and how that runner wants to be shown."""
 
 from datetime import datetime
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
 from uuid import UUID
 
 from msgspec import Struct
@@ -11,6 +11,8 @@ from domain.errors import DomainError, UnknownEvent
 from domain.events.event import Event
 from domain.events.user import ProfileChanged, UserErased, UserRegistered
 from domain.measures import UserId, Visibility, derived_id
+
+_REMEMBERED: Final = 20  # profiles before the current one: so many changes while an upload waits are nobody's
 
 
 def user_stream_id(user_id: UserId) -> UUID:
@@ -27,13 +29,21 @@ class Profile(Struct, frozen=True, kw_only=True):
     default_visibility: Visibility = Visibility.PUBLIC
 
 
+class Replaced(Struct, frozen=True):
+    """A profile that was set once, and when another took its place."""
+
+    profile: Profile
+    until: datetime
+
+
 class User(Struct, frozen=True):
     """A registered runner, or nobody yet."""
 
-    STATE: ClassVar[str] = "user@1"
+    STATE: ClassVar[str] = "user@2"
 
     registered: bool = False
     profile: Profile = Profile()
+    replaced: tuple[Replaced, ...] = ()  # the last ones, the newest last: what was handed in under one may still wait
 
     def register(self, display_name: str, at: datetime) -> list[Event]:
         """Open the account. A repeat changes nothing, so that a lost answer can be asked for again."""
@@ -55,6 +65,15 @@ class User(Struct, frozen=True):
             )
         ]
 
+    def profile_at(self, at: datetime) -> Profile:
+        """The profile that was set then; the earliest that is known, when that came later."""
+        profile = self.profile
+        for earlier in reversed(self.replaced):
+            if earlier.until <= at:
+                break
+            profile = earlier.profile
+        return profile
+
     def evolve(self, event: Event) -> Self:
         """The account after `event`."""
         match event:
@@ -67,9 +86,10 @@ class User(Struct, frozen=True):
                     units=event.units,
                     default_visibility=event.default_visibility,
                 )
-                return replace(self, profile=profile)
+                replaced = (*self.replaced, Replaced(self.profile, until=event.at))[-_REMEMBERED:]
+                return replace(self, profile=profile, replaced=replaced)
             case UserErased():
-                return replace(self, registered=False, profile=Profile())
+                return replace(self, registered=False, profile=Profile(), replaced=())
             case _:
                 raise UnknownEvent(self, event)
 

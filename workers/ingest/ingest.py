@@ -200,7 +200,8 @@ class Ingest:
 
     async def _record(self, manifest: Manifest, cover: Cover, reading: Reading) -> Verdict:
         """Activities of all sessions but those that are there already, from another device or another file."""
-        profile = (await self._streams.load(User, user_stream_id(manifest.user_id))).profile
+        user = await self._streams.load(User, user_stream_id(manifest.user_id))
+        profile = user.profile_at(cover.received_at)  # it may have changed while the upload waited
         many = len(reading.sessions) > 1
         if many and (await self._streams.load(Activity, manifest.activity_id)).user_id is not None:
             # of the same bytes, from when such a file was read as one run: it stays what it is

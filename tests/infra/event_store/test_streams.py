@@ -263,6 +263,7 @@ async def test_a_long_stream_is_loaded_from_its_snapshot(store: EventStore, load
     loaded.clear()
     assert (await again.load(User, user_stream_id(ANNA))).profile.display_name == "Anna 204"
     assert loaded == [7]  # the snapshot at version 200, and what came after it
+    assert await again.load(User, user_stream_id(ANNA)) == await store.load(User, user_stream_id(ANNA))
     await rename(again, "Bea")
     assert (await store.load(User, user_stream_id(ANNA))).profile.display_name == "Bea"
 

@@ -6,11 +6,12 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -120,6 +121,31 @@ async def test_the_profile_decides_what_the_upload_leaves_open(parts: Parts, rea
     assert activity.visibility is Visibility.FOLLOWERS
     assert activity.tally is not None
     assert activity.tally.local_date == STARTED.date() + timedelta(days=1)  # 13:00 UTC is 01:00 there
+
+
+@pytest.mark.parametrize(
+    ("zone", "wish", "handed_in"),
+    [
+        ("Pacific/Pago_Pago", Visibility.PRIVATE, MAY_2),
+        ("Pacific/Kiritimati", Visibility.PUBLIC, MAY_2 + timedelta(hours=1)),
+    ],
+)
+async def test_a_profile_that_changes_while_an_upload_waits_counts_for_later_ones(
+    parts: Parts, reader: ProcessReader, zone: str, wish: Visibility, handed_in: datetime
+) -> None:
+    stream = user_stream_id(ANNA)
+    before = Profile(display_name="Anna", time_zone="Pacific/Pago_Pago", default_visibility=Visibility.PRIVATE)
+    after = Profile(display_name="Anna", time_zone="Pacific/Kiritimati", default_visibility=Visibility.PUBLIC)
+    await parts.streams.transact(User, stream, ANNA, lambda user: user.register("Anna", MAY_1))
+    await parts.streams.transact(User, stream, ANNA, lambda user: user.change_profile(before, MAY_1))
+    activity_id = await accepted(parts, cover=Cover(received_at=handed_in))
+    changed_at = MAY_2 + timedelta(minutes=1)
+    await parts.streams.transact(User, stream, ANNA, lambda user: user.change_profile(after, changed_at))
+    await ingest(parts, reader).process(activity_id)
+    activity = await parts.streams.load(Activity, activity_id)
+    assert activity.visibility is wish
+    assert activity.tally is not None
+    assert activity.tally.local_date == STARTED.astimezone(ZoneInfo(zone)).date()
 
 
 async def test_without_a_zone_in_the_profile_the_recording_s_own_offset_decides_the_day(
