@@ -1,5 +1,10 @@
 import asyncio
+import hashlib
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -7,10 +12,15 @@ import pytest
 from api.app import create_app
 from api.main import services_of
 from domain.accounts import SignedIn
+from domain.activity import Activity
 from domain.errors import StoreUnavailable
-from domain.measures import UserId
+from domain.measures import ActivityId, UserId
+from infra.bootstrap import Parts, now, open_parts
 from tests.api.conftest import Runner, World
-from tests.recordings import fit
+from tests.instance_settings import settings_of
+from tests.recordings import STARTED, fit
+from tests.uploads import ThreadReader
+from workers.ingest.ingest import Ingest
 
 
 def registration(**changes: object) -> dict[str, object]:
@@ -211,3 +221,43 @@ async def test_a_runner_is_seen_by_others(anna: Runner, ben: Runner) -> None:
         "following": 0,
         "followed_by_me": True,
     }
+
+
+async def test_a_profile_that_changes_while_runs_wait_counts_for_later_ones(
+    fresh_database: Callable[[], str], redis_url: str, tmp_path: Path
+) -> None:
+    """Whole or in chunks: no matter how long ingest, which is held back here, takes to come to them."""
+    settings, whole, sliced, body = settings_of(tmp_path, fresh_database(), redis_url), uuid4(), uuid4(), fit(61)
+    async with open_parts(settings) as parts:
+        transport = httpx.ASGITransport(create_app(services_of(parts, settings)))
+        async with httpx.AsyncClient(transport=transport, base_url="http://cairn") as http:
+            answer = await http.post("/v1/users", json=registration())
+            cara = Runner(http, answer.json()["user_id"], "", answer.json())
+            await cara("PATCH", "/me", json={"time_zone": "Pacific/Pago_Pago", "default_visibility": "private"})
+            assert (await cara("PUT", f"/activities/{whole}", content=fit(60))).status_code == 202
+            assert (await cara("PUT", f"/activities/{sliced}/chunks/0", content=body)).status_code == 201
+            wish = {"chunks": 1, "sha256": hashlib.sha256(body).hexdigest()}
+            assert (await cara("POST", f"/activities/{sliced}/finish", json=wish)).status_code == 202
+            changed = await cara("PATCH", "/me", json={"time_zone": "Asia/Tokyo", "default_visibility": "public"})
+            assert changed.status_code == 204
+        ingest = Ingest(
+            parts.inbox,
+            parts.streams,
+            ThreadReader(),
+            parts.tracks,
+            parts.claims,
+            parts.attempts,
+            parts.sessions,
+            clock=now,
+        )
+        assert [await became(parts, ingest, ActivityId(run)) for run in (whole, sliced)] == [
+            ("private", STARTED.astimezone(ZoneInfo("Pacific/Pago_Pago")).date())
+        ] * 2
+
+
+async def became(parts: Parts, ingest: Ingest, activity_id: ActivityId) -> tuple[str, date]:
+    """Who may see the run, and its day."""
+    await ingest.process(activity_id)
+    activity = await parts.streams.load(Activity, activity_id)
+    assert activity.tally is not None
+    return activity.visibility, activity.tally.local_date
