@@ -30,6 +30,7 @@ class Drift(Struct, frozen=True):
 
     table: str
     key: Sequence[Any]
+    owner: UUID  # of the ids in a key, the one whose rows are to be made anew
     what: str
 
 
@@ -88,7 +89,7 @@ def _audit(
         )
     held = held_keys(reading, projection, build.schema_name)
     reading.execute("ROLLBACK")
-    found: list[tuple[UUID, Drift]] = []
+    found: list[Drift] = []
     parts = [(projection, Part(foreign, partitions)) for foreign in (False, True)]
     for one in refold(LogReader(reading, master), parts, position, left_out(reading)):
         for table in one.tables:
@@ -98,14 +99,12 @@ def _audit(
     parked = parked_owners(reading)  # after the log was read, which finds them
     gone = {*leaving(reading, position), *parked}
     unread = unread_tables(reading, projection) if parked else []
-    drift = [one for owner, one in found if owner not in gone and one.table not in unread]
+    drift = [one for one in found if one.owner not in gone and one.table not in unread]
     rows = sum(map(len, live.values()))
     return Audited(str(build), position, len(partitions), rows, len(drift), drift[:_SHOWN], len(parked), unread)
 
 
-def _drift(
-    store: Store, folded: Mapping[Key, Any], live: Mapping[Key, Any], held: Held
-) -> Iterator[tuple[UUID, Drift]]:
+def _drift(store: Store, folded: Mapping[Key, Any], live: Mapping[Key, Any], held: Held) -> Iterator[Drift]:
     table = store.table.name
     for key in folded.keys() | live.keys():
         if (table, key) in held or folded.get(key) == live.get(key):
@@ -119,4 +118,4 @@ def _drift(
                 name for name in folded[key].__struct_fields__ if getattr(folded[key], name) != getattr(live[key], name)
             ]
             what = f"differs in {', '.join(names)}"
-        yield store.owner_of(folded.get(key, live.get(key))), Drift(table, key, what)
+        yield Drift(table, key, store.owner_of(folded.get(key, live.get(key))), what)

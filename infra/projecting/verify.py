@@ -32,9 +32,10 @@ class Compared(Struct, frozen=True):
 
 
 class Difference(Struct, frozen=True):
-    """A key, and its rows in the old build and in the new one; None: there is no row."""
+    """A key, the user whose it is, and its rows in the old build and in the new one; None: there is no row."""
 
     key: Mapping[str, Any]
+    owner: str
     old: Mapping[str, Any] | None
     new: Mapping[str, Any] | None
 
@@ -193,11 +194,14 @@ def _differences(
     with connection.cursor(row_factory=dict_row) as cursor:
         cursor.execute(statement, {"buckets": list(buckets), "left_out": list(left_out), "most": 2 * SHOWN})
         sides: dict[tuple[Any, ...], list[Mapping[str, Any] | None]] = {}
+        owners: dict[tuple[Any, ...], str] = {}
         for found in cursor:
             side, row = found["side"], found["found"]
-            sides.setdefault(tuple(row[name] for name in pair.key), [None, None])[side] = row
+            key = tuple(row[name] for name in pair.key)
+            sides.setdefault(key, [None, None])[side] = row
+            owners[key] = row[pair.owner]
     for key, (was, now) in sides.items():
-        yield Difference(dict(zip(pair.key, key, strict=True)), was, now)
+        yield Difference(dict(zip(pair.key, key, strict=True)), owners[key], was, now)
 
 
 def _row(columns: Sequence[str]) -> Composed:

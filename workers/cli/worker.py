@@ -228,7 +228,11 @@ def audit_once(settings: Settings) -> Sequence[str]:
     with _connect(settings) as connection:
         registry, master = Registry(connection), MasterKeys(settings.master_keys)
         audited = audit(settings.database_url, registry, master, None, percent=_AUDITED_PERCENT)
-    return [f"{one.build}: {drift.table} {drift.key} {drift.what}" for one in audited for drift in one.differences]
+    return [
+        f"{one.build}: {drift.table} {drift.key} of user {drift.owner} {drift.what}"
+        for one in audited
+        for drift in one.differences
+    ]
 
 
 async def run_housekeeping(settings: Settings) -> None:

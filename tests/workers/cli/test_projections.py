@@ -85,6 +85,34 @@ def test_what_says_too_little_or_too_much_is_refused_and_changes_nothing(
 
 
 @pytest.mark.usefixtures("history")
+def test_a_row_that_differs_is_told_with_the_user_whose_rows_mend_it(
+    projections: Run, operator: Operator, worker: Worker
+) -> None:
+    """A follow's key has two users; it is the follower's."""
+    worker.tables.release()
+    row = operator.connection.execute(
+        "DELETE FROM people_v1.follows WHERE ctid = (SELECT min(ctid) FROM people_v1.follows) "
+        "RETURNING followee_id::text, follower_id::text"
+    ).fetchone()
+    assert row is not None
+    followee, follower = row
+    (audited,) = told(projections, "audit", "people", "--sample", "100%", code=1)
+    assert audited["differences"] == [
+        {"table": "follows", "key": [followee, follower], "owner": follower, "what": "is missing"}
+    ]
+    shown = projections("audit", "people", "--sample", "100%").output
+    assert f'follows ["{followee}", "{follower}"] of user {follower}: is missing' in shown
+    assert f"cairn projections rebuild people --users {follower}\n" in shown
+    with following(operator.url):
+        (built,) = told(projections, "rebuild", "people", "--workers", "1", code=1)
+        (difference,) = [one for table in built["verdict"]["compared"] for one in table["differences"]]
+        assert difference["owner"] == follower
+        assert f"of user {follower}" in projections("verify", "people").output
+    assert projections("rebuild", "people", "--users", follower).exit_code == 0
+    assert told(projections, "audit", "people", "--sample", "100%")[0]["differences"] == []
+
+
+@pytest.mark.usefixtures("history")
 def test_rows_that_differ_are_told_in_json_and_by_the_exit_code(
     projections: Run, operator: Operator, worker: Worker
 ) -> None:

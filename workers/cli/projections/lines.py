@@ -116,7 +116,7 @@ def verdict_lines(verdict: Verdict | None, build: str) -> Iterator[str]:
         word = "equal" if table.buckets == 0 else f"DIFFERS in {table.buckets} of 256 buckets"
         yield f"  {table.name:<12} {table.rows:>12,} rows  {word} at {to_token(verdict.position)}"
         for difference in table.differences:
-            yield f"    key {json.dumps(_plain(difference.key))}"
+            yield f"    key {json.dumps(_plain(difference.key))} of user {difference.owner}"
             yield f"      {verdict.old}: {json.dumps(_plain(difference.old)) if difference.old else 'no row'}"
             yield f"      {verdict.new}: {json.dumps(_plain(difference.new)) if difference.new else 'no row'}"
     if verdict.left_out:
@@ -166,14 +166,18 @@ def quarantine_lines(
 
 
 def audit_lines(audited: Sequence[Audited]) -> Iterator[str]:
-    """What differs."""
+    """What differs, and what mends it."""
     for one in audited:
         word = f"{one.differing:,} DIFFER" if one.differing else "all as the log has them"
         yield f"{one.build}: {one.rows:,} rows of {one.partitions} partitions at {to_token(one.position)}: {word}"
         for difference in one.differences:
-            yield f"  {difference.table} {json.dumps(_plain(difference.key))}: {difference.what}"
+            key = json.dumps(_plain(difference.key))
+            yield f"  {difference.table} {key} of user {difference.owner}: {difference.what}"
         if one.differing > len(one.differences):
             yield f"  ... and {one.differing - len(one.differences):,} more"
+        if one.differences:
+            name, owners = one.build.partition(" ")[0], dict.fromkeys(str(drift.owner) for drift in one.differences)
+            yield f"  mends these: cairn projections rebuild {name} --users {','.join(owners)}"
         if one.left_out:
             yield f"  not compared: {one.left_out} users, of whom a stream cannot be read (projections quarantine list)"
         if one.unread:
