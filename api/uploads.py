@@ -37,7 +37,7 @@ _MAX_WAIT_SECONDS: Final = 30.0
 _FIRST_PAUSE_SECONDS: Final = 0.05  # most uploads are ready within 0.3 s
 _LONGEST_PAUSE_SECONDS: Final = 1.0  # each look at what is not ready is a request to the object store
 _ROOM_SECONDS: Final = 0.25  # that an upload waits at most to be told at once that it can only fail
-_NOW_SECONDS: Final = 2.0  # that an answer waits for the position of now
+_NOW_SECONDS: Final = 0.25  # that an answer waits for the position of now
 _WAIT: Final = re.compile(r"(?i)(?:^|[,;\s])wait\s*=\s*\"?(\d{1,4})|\"(?:[^\"\\]|\\.)*\"?")  # in quotes it is none
 _TITLE: Final = "What lists show: at most 200 characters, not all of them blank, none of them NUL."
 MEDIA_TYPES: Final = {
@@ -254,15 +254,23 @@ async def _final(services: Services, user_id: UserId, verdict: Verdict, deadline
     """The activity, if there is just one to show; the problem, if there is none. None: neither, or not in time."""
     if verdict.fault is not None:
         return answer_problem(problem(verdict.fault.code, verdict.fault.detail))
-    if verdict.status == "ready" and verdict.position is not None and len(verdict.activities) == 1:
-        reader = services.read_models.reader(user_id)
-        with suppress(ActivityMissing):  # deleted since
-            position = await services.streams.transact(rules.Activity, verdict.activities[0], user_id, _left_alone)
-            if await reader.reach(position, ("activities", "people"), deadline - time.monotonic()):
-                seen = await read_activity(services, reader, user_id, verdict.activities[0])
-                headers = {"Location": f"/v1/activities/{seen.activity_id}", "Cairn-Position": position}
-                return created(seen, headers)
+    if verdict.status != "ready" or len(verdict.activities) != 1:
+        return None
+    left = deadline - time.monotonic()
+    with suppress(ActivityMissing, StoreUnavailable, StreamUnreadable, TimeoutError):  # the bytes are safe all the same
+        async with asyncio.timeout(left):
+            return await _shown(services, user_id, verdict.activities[0], left)
     return None
+
+
+async def _shown(services: Services, user_id: UserId, activity_id: ActivityId, seconds: float) -> Response | None:
+    """The activity as it is now; None while the read models are behind that. `ActivityMissing`: deleted since."""
+    position = await services.streams.transact(rules.Activity, activity_id, user_id, _left_alone)
+    reader = services.read_models.reader(user_id)
+    if not await reader.reach(position, ("activities", "people"), seconds):
+        return None
+    seen = await read_activity(services, reader, user_id, activity_id)
+    return created(seen, {"Location": f"/v1/activities/{seen.activity_id}", "Cairn-Position": position})
 
 
 def _left_alone(activity: rules.Activity) -> Sequence[Event]:

@@ -130,6 +130,35 @@ async def test_who_waits_for_a_second_is_not_kept_longer_by_read_models_that_are
     assert new.status_code == 202
 
 
+async def test_a_run_that_is_safe_is_acked_to_who_waits_also_while_the_log_cannot_be_read(
+    world: World, anna: Runner
+) -> None:
+    activity_id, body = uuid4(), fit(78)
+    await anna.run(body, activity_id)
+    with psycopg.connect(world.settings.database_url) as operator:
+        operator.execute("LOCK TABLE stored_events IN ACCESS EXCLUSIVE MODE")
+        for prefer in ("wait=0", "wait=1", "wait=20"):  # 20 s: longer than the log lets anybody wait
+            again = await anna("PUT", f"/activities/{activity_id}", content=body, headers={"Prefer": prefer})
+            assert (again.status_code, again.json()["status"]) == (202, "ready"), prefer
+
+
+async def test_who_waits_for_a_second_is_not_kept_longer_by_a_log_that_is_slow(
+    world: World, anna: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activity_id, body, answered, last = uuid4(), fit(79), asyncio.Event(), world.parts.streams._log.last
+    await anna.run(body, activity_id)
+
+    async def slow() -> int:
+        await answered.wait()
+        return await last()
+
+    monkeypatch.setattr(world.parts.streams._log, "last", slow)
+    async with asyncio.timeout(30):  # else for ever
+        again = await anna("PUT", f"/activities/{activity_id}", content=body, headers={"Prefer": "wait=1"})
+    answered.set()
+    assert (again.status_code, again.json()["status"]) == (202, "ready")
+
+
 @pytest.mark.parametrize("prefer", ["wait=0", "wait=20"])
 async def test_what_is_told_of_a_run_again_covers_what_was_written_since(
     world: World, anna: Runner, prefer: str
