@@ -28,7 +28,6 @@ from domain.measures import RESERVED_VERSION, ActivityId, Sport, UserId, Visibil
 from domain.recordings.recording import EmptyRecording, Format
 from domain.streams import StreamUnreadable
 from domain.uploads import Arrival, Cover, Fault, Manifest, Status, Verdict
-from domain.user import User, user_stream_id
 
 router = APIRouter(tags=["activities"])
 
@@ -162,7 +161,7 @@ async def acked(request: Request, services: Services, manifest: Manifest, *, fir
         if final is not None:
             return final
     state = _state(manifest.activity_id, verdict)
-    position = await _position(services, manifest.user_id, None if verdict is None else verdict.position)
+    position = await _position(services, None if verdict is None else verdict.position)
     return created(state, {"Location": state.status_url, **position}, status=202)
 
 
@@ -175,7 +174,7 @@ async def get_upload(request: Request, activity_id: UUID, user_id: CurrentUser, 
     told = await _told(services, user_id, ActivityId(activity_id))
     if told is None:
         raise ActivityMissing
-    position = await _position(services, user_id, None if told[1] is None else told[1].position)
+    position = await _position(services, None if told[1] is None else told[1].position)
     return answer(request, _state(*told), position)
 
 
@@ -213,7 +212,7 @@ async def get_uploads(request: Request, user_id: CurrentUser, services: Services
     positions = [verdict.position for _, verdict in found if verdict is not None and verdict.position is not None]
     last = max(positions, key=services.read_models.position, default=None)
     states = UploadStates([_state(activity_id, verdict) for activity_id, verdict in found])
-    return answer(request, states, await _position(services, user_id, last))
+    return answer(request, states, await _position(services, last))
 
 
 async def _told(
@@ -280,20 +279,16 @@ def _left_alone(activity: rules.Activity) -> Sequence[Event]:
     return ()
 
 
-async def _position(services: Services, user_id: UserId, known: str | None) -> dict[str, str]:
+async def _position(services: Services, known: str | None) -> dict[str, str]:
     """The position of now in the place of an upload's own: a client that goes on with it sees what it wrote since, too.
     While Postgres does not tell it, the upload's own; none before there is one.
     """
     if known is None:
         return {}
-    with suppress(StoreUnavailable, StreamUnreadable, TimeoutError):
+    with suppress(StoreUnavailable, TimeoutError):
         async with asyncio.timeout(_NOW_SECONDS):
-            known = await services.streams.transact(User, user_stream_id(user_id), user_id, _nothing)
+            known = await services.streams.position()
     return {"Cairn-Position": known}
-
-
-def _nothing(_user: User) -> Sequence[Event]:
-    return ()
 
 
 async def _wait(services: Services, activity_id: ActivityId, seconds: float) -> Verdict | None:

@@ -80,6 +80,12 @@ class Streams(Protocol):
         """
         ...
 
+    async def position(self) -> str:
+        """The token of a position that covers every append that has returned, in whatever process.
+        `StoreUnavailable`.
+        """
+        ...
+
     def latest(self, positions: Sequence[str]) -> str:
         """The token of a position that covers all of these, of which there is at least one."""
         ...

@@ -149,6 +149,10 @@ class EventStore:
                 return kept
         raise StreamContended
 
+    async def position(self) -> str:
+        """See `domain.streams.Streams`."""
+        return to_token(await self._log.last())
+
     def latest(self, positions: Sequence[str]) -> str:
         """See `domain.streams.Streams`."""
         return max(positions, key=from_token)

@@ -161,8 +161,9 @@ async def test_who_waits_for_a_second_is_not_kept_longer_by_a_log_that_is_slow(
 
 @pytest.mark.parametrize("prefer", ["wait=0", "wait=20"])
 async def test_what_is_told_of_a_run_again_covers_what_was_written_since(
-    world: World, anna: Runner, prefer: str
+    world: World, anna: Runner, prefer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("api.uploads._NOW_SECONDS", 20.0)  # for a busy machine
     first, second = uuid4(), uuid4()
     await anna.run(fit(76), first)
     await anna.run(fit(77), second)
@@ -175,6 +176,22 @@ async def test_what_is_told_of_a_run_again_covers_what_was_written_since(
     place = world.parts.read_models.position
     for answer in answers:
         assert place(answer.headers["Cairn-Position"]) >= place(edited.headers["Cairn-Position"]), answer.request.url
+
+
+async def test_the_position_of_now_is_told_also_to_a_runner_whose_key_does_not_unwrap(
+    world: World, anna: Runner, ben: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.uploads._NOW_SECONDS", 20.0)  # for a busy machine
+    activity_id = uuid4()
+    await anna.run(fit(80), activity_id)
+    async with world.parts.read_models.connection() as connection:
+        await connection.execute("UPDATE user_keys SET master_id = 'another' WHERE owner_id = %s", (anna.user_id,))
+    world.parts.keys._cache.drop(anna.user_id)
+    world.parts.streams._cache.clear()
+    later = await ben("PATCH", "/me", json={"display_name": "Bea"})
+    state = await anna("GET", f"/activities/{activity_id}/upload")
+    place = world.parts.read_models.position
+    assert place(state.headers["Cairn-Position"]) >= place(later.headers["Cairn-Position"])
 
 
 async def test_other_bytes_under_the_same_id_are_refused(anna: Runner) -> None:

@@ -75,6 +75,12 @@ async def test_what_changes_nothing_is_told_a_position_that_covers_what_was_writ
     assert (await store.transact_once(Activity, RUN.activity_id, ANNA, record, REQUEST, b"done")).position == renamed
 
 
+async def test_the_position_of_now_covers_what_another_store_has_written(opened: Store) -> None:
+    other = EventStore(opened.log, opened.keys)
+    written = await register(other)
+    assert await opened.streams.position() == written
+
+
 async def test_many_who_change_nothing_share_a_connection(opened: Store, database: Connection) -> None:
     record = partial(Activity.record, recorded=RUN)
     await opened.streams.transact(Activity, RUN.activity_id, ANNA, record)
