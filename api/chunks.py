@@ -8,7 +8,6 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Response
 from msgspec import Meta, Struct
-from msgspec.structs import replace
 
 from api.activities import Activity
 from api.bodies import BodyTooLarge, body_pieces
@@ -171,12 +170,11 @@ async def finish_recording(
     sport and type do not count; other bytes, or more chunks, get 409 `recording-differs`.
     """
     upload = _upload(sender.user_id, activity_id)
-    given = replace(given, sha256=given.sha256.lower())  # the same request, also under its key
     manifest = await _accepted(services, upload)
 
     async def act() -> Done:
         accepted = manifest or await _finished(services, upload, given, sender)
-        if accepted.sha256 != given.sha256:
+        if accepted.sha256 != given.sha256.lower():
             raise RecordingClosed if accepted.partial else RecordingDiffers
         await services.chunks.clear(upload)
         if manifest is not None:
@@ -216,7 +214,7 @@ async def _put_together(services: Services, upload: Upload, given: Finish, cover
     async with services.inbox.arrive(upload.activity_id, upload.user_id, cover) as arrival:
         async for piece in services.chunks.pieces(upload, wanted):
             await arrival.write(piece)
-        if arrival.sha256 != given.sha256:
+        if arrival.sha256 != given.sha256.lower():
             raise ChecksumDiffers
         require_recording(services, arrival)
         await require_room(services, upload.user_id, upload.activity_id, arrival.sha256)
