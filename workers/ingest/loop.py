@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
@@ -21,7 +22,8 @@ _SWEEP_SECONDS: Final = 2.0  # between sweeps in quiet times
 _BUSY_SWEEP_SECONDS: Final = 30.0  # between sweeps while hints keep coming
 _SETTLED: Final = timedelta(seconds=2)  # younger uploads have a hint on its way
 _ORPHANED: Final = timedelta(days=1)  # bytes that nothing needs: of an upload that was never acked, or came twice
-_UNDER_WAY_SECONDS: Final = 5.0  # until another look at what another upload or worker decides
+_FIRST_LOOK_SECONDS: Final = 0.2  # until another look at what another upload or worker decides, mostly at once
+_LOOK_SECONDS: Final = 5.0  # between later looks, at most
 _RETRY_SECONDS: Final = (1.0, 5.0, 30.0, 120.0)
 
 
@@ -41,6 +43,7 @@ class IngestLoop:
         self._hinted_at = 0.0
         self._missed = False  # something, since the last sweep began: a server was away
         self._failures: dict[ActivityId, tuple[int, float]] = {}  # how often, and when to try again
+        self._looks: dict[ActivityId, tuple[float, float]] = {}  # at what others decide: after which pause, and when
 
     async def run(self) -> None:
         """For ever: what waits is taken in, what fails is tried again later, what is down is waited for."""
@@ -61,18 +64,28 @@ class IngestLoop:
                 await asyncio.sleep(_WAIT_SECONDS)
 
     async def _turn(self) -> None:
-        if self._found.empty() and (hint := await self._hint()) is not None:
-            self._hinted_at = time.monotonic()
-            await self._try(hint.activity_id, first=hint.first)
-            await self._queue.done(hint.entry)
-        while not self._found.empty():
+        """One of each, so that none waits for all of another kind."""
+        look_at, activity_id = self._next_look()
+        if activity_id is not None and look_at <= time.monotonic():
+            await self._try(activity_id)
+        if not self._found.empty():
             left = self._found.get_nowait()
             if await self._try(left.activity_id) and self._clock() - left.since > _ORPHANED:
                 await self._inbox.forget(left)
+        elif (hint := await self._hint()) is not None:
+            self._hinted_at = time.monotonic()
+            await self._try(hint.activity_id, first=hint.first)
+            await self._queue.done(hint.entry)
+
+    def _next_look(self) -> tuple[float, ActivityId | None]:
+        """When another look is due at what others decide, and at what."""
+        return min(((at, one) for one, (_, at) in self._looks.items()), default=(math.inf, None))
 
     async def _hint(self) -> Hint | None:
+        """None when none comes before something else is to be done."""
+        look_at, _ = self._next_look()
         try:
-            return await self._queue.take(_WAIT_SECONDS)
+            return await self._queue.take(max(0.0, min(look_at - time.monotonic(), _WAIT_SECONDS)))
         except StoreUnavailable:  # without the queue, the sweeps do it all
             self._missed = True
             await asyncio.sleep(_WAIT_SECONDS / 4)
@@ -84,7 +97,8 @@ class IngestLoop:
         async for left in self._inbox.waiting():
             there.add(left.activity_id)
             again_at = self._failures.get(left.activity_id, (0, 0.0))[1]
-            if self._clock() - left.since >= _SETTLED and again_at <= time.monotonic():
+            ready = again_at <= time.monotonic() and left.activity_id not in self._looks
+            if ready and self._clock() - left.since >= _SETTLED:
                 await self._found.put(left)
         self._failures = {one: known for one, known in self._failures.items() if one in there}
         began = time.monotonic()
@@ -99,13 +113,14 @@ class IngestLoop:
         if activity_id in self._under_way:
             return False
         self._under_way.add(activity_id)
+        pause, _ = self._looks.pop(activity_id, (0.0, 0.0))  # a server that is away then is for the sweeps
         try:
             await self._ingest.process(activity_id, first=first)
         except StoreUnavailable:
             raise
         except UnderWay:
-            times, _ = self._failures.get(activity_id, (0, 0.0))
-            self._failures[activity_id] = (times, time.monotonic() + _UNDER_WAY_SECONDS)
+            pause = min(max(_FIRST_LOOK_SECONDS, 2 * pause), _LOOK_SECONDS)
+            self._looks[activity_id] = (pause, time.monotonic() + pause)
             return False
         except Exception as failure:  # noqa: BLE001 - one upload's fault, of whatever kind, must not stop the others
             times = self._failures.get(activity_id, (0, 0.0))[0] + 1

@@ -6,9 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from domain.measures import UserId
+from domain.uploads import Fault, Verdict
 from infra.bootstrap import Parts, now, open_parts
 from tests.instance_settings import settings_of
 from tests.recordings import fit
@@ -65,9 +68,41 @@ async def test_bytes_that_nothing_is_known_of_are_kept_for_a_day(
 async def test_what_another_worker_is_at_is_looked_at_again_soon_however_often_it_was(parts: Parts) -> None:
     """It did not fail: the pauses after failures are up to two minutes."""
     manifest, taking_in = await accept(parts.inbox, RUN), looping(parts)
+    pauses = []
     async with parts.attempts.alone(manifest.activity_id):
-        for _ in range(4):
+        for _ in range(7):
             assert not await taking_in._try(manifest.activity_id)
-    times, again_at = taking_in._failures[manifest.activity_id]
-    assert (times, again_at <= time.monotonic() + 5.0) == (0, True)
+            pause, look_at = taking_in._looks[manifest.activity_id]
+            assert look_at <= time.monotonic() + pause
+            pauses.append(pause)
+    assert pauses == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    assert taking_in._failures == {}
     assert await taking_in._try(manifest.activity_id)
+    assert taking_in._looks == {}
+
+
+@pytest.mark.parametrize("without_queue", [True, False])
+async def test_what_waits_for_another_upload_needs_no_sweep(
+    database_url: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, without_queue: bool
+) -> None:
+    """The same bytes came twice at once: the second's hint is used up before the first has its verdict."""
+    for seconds in ("_SWEEP_SECONDS", "_BUSY_SWEEP_SECONDS"):
+        monkeypatch.setattr(loop, seconds, 3600.0)
+    if not without_queue:
+        monkeypatch.setattr(loop, "_WAIT_SECONDS", 3600.0)  # for the next hint
+    server = "redis://127.0.0.1:1" if without_queue else redis_url
+    async with open_parts(settings_of(tmp_path, database_url, server)) as parts:
+        runner = UserId(uuid4())
+        first, second = [await accept(parts.inbox, RUN, user_id=runner) for _ in range(2)]
+        await parts.claims.claim(runner, first.sha256, first.activity_id)
+        taking_in = looping(parts)
+        assert not await taking_in._try(second.activity_id)
+        running = asyncio.create_task(taking_in.run())
+        await parts.inbox.close(first, Verdict(status="failed", fault=Fault("processing-failed", "it failed")))
+        async with asyncio.timeout(30):
+            while (verdict := await parts.inbox.verdict(second.activity_id)) is None:
+                await asyncio.sleep(0.01)
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        assert verdict.status == "ready"
