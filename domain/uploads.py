@@ -66,6 +66,14 @@ class Verdict(Struct, frozen=True, kw_only=True, omit_defaults=True):
     duplicate_of: ActivityId | None = None
     matched: Literal["bytes", "track"] | None = None  # what is the same in a duplicate
     fault: Fault | None = None
+    runs: tuple[ActivityId, ...] = ()  # where another recording had one of several sessions: which each session is
+
+    @property
+    def became(self) -> tuple[ActivityId, ...]:
+        """The activities of what was recorded: its own, and those that had its runs first."""
+        if self.runs:
+            return self.runs
+        return self.activities if self.duplicate_of is None else (self.duplicate_of,)
 
     @property
     def passing(self) -> bool:

@@ -126,17 +126,18 @@ class Collection:
         What an upload failed at is kept for another try, unless `failed_ones` are to go as well.
         """
         holder = await self._claims.holder(user_id, sha256)
-        if holder is None or await self._nothing_is_left(holder, failed_ones=failed_ones):
+        if holder is None or await self._nothing_is_left(holder, sha256, failed_ones=failed_ones):
             await self._inbox.remove_original(user_id, sha256)
 
-    async def _nothing_is_left(self, upload_id: ActivityId, *, failed_ones: bool) -> bool:
+    async def _nothing_is_left(self, upload_id: ActivityId, sha256: str, *, failed_ones: bool) -> bool:
         verdict = await self._inbox.verdict(upload_id)
         if verdict is None:
             return False
         if verdict.fault is not None:
             return failed_ones
-        of = verdict.duplicate_of
-        for activity_id in verdict.activities if of is None else (of,):
-            if not (await self._streams.load(Activity, activity_id)).deleted:
+        for activity_id in verdict.became:
+            activity = await self._streams.load(Activity, activity_id)
+            of_them = activity.source is not None and activity.source.sha256 == sha256  # also by an earlier upload
+            if not activity.deleted and (of_them or activity_id in (*verdict.activities, verdict.duplicate_of)):
                 return False
         return True

@@ -171,15 +171,43 @@ async def test_what_was_read_in_vain_is_not_read_again(parts: Parts, turn: Turn)
     assert await turn() == 1
 
 
-async def test_the_file_stays_while_one_of_its_sessions_does(parts: Parts, turn: Turn, tmp_path: Path) -> None:
+def two_sessions() -> bytes:
     second = TCX.replace(b"2026-05-02T06", b"2026-05-02T09").split(b"<Activities>")[1].split(b"</Activities>")[0]
-    one, other = await taken_in(parts, TCX.replace(b"</Activities>", second + b"</Activities>"))
+    return TCX.replace(b"</Activities>", second + b"</Activities>")
+
+
+async def test_the_file_stays_while_one_of_its_sessions_does(parts: Parts, turn: Turn, tmp_path: Path) -> None:
+    one, other = await taken_in(parts, two_sessions())
     await deleted(parts, one)
     assert await turn() == 1
     assert [file.partition("/")[0] for file in kept(tmp_path)] == ["details", "originals", "tracks"]
     await deleted(parts, other)
     assert await turn() == 1
     assert kept(tmp_path) == []
+
+
+async def test_the_file_stays_for_a_session_of_its_first_upload_when_another_has_its_bytes(
+    parts: Parts, turn: Turn, tmp_path: Path
+) -> None:
+    (alone,) = await taken_in(parts, TCX)
+    (second,) = await taken_in(parts, two_sessions())
+    await deleted(parts, alone)
+    (first,) = await taken_in(parts, two_sessions())
+    await deleted(parts, first)
+    assert await turn() == 2
+    assert [file.partition("/")[0] for file in kept(tmp_path)] == ["details", "originals", "tracks"]
+    await deleted(parts, second)
+    assert await turn() == 1
+    assert kept(tmp_path) == []
+
+
+async def test_the_file_does_not_stay_for_a_run_of_another_recording(parts: Parts, turn: Turn, tmp_path: Path) -> None:
+    await taken_in(parts, TCX)
+    before = kept(tmp_path)
+    (second,) = await taken_in(parts, two_sessions())
+    await deleted(parts, second)
+    assert await turn() == 1
+    assert kept(tmp_path) == before
 
 
 async def test_the_file_stays_when_it_was_handed_in_anew(parts: Parts, turn: Turn, tmp_path: Path) -> None:

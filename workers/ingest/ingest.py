@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -148,7 +148,7 @@ class Ingest:
                 self._hold(manifest.user_id)
                 raise UnderWay
             self._held.pop(manifest.user_id, None)
-            return await self._duplicate(manifest) or await self._record(manifest, received.cover, reading)
+            return await self._told_apart(manifest, received.cover, reading)
 
     def _require_free(self, user_id: UserId) -> None:
         """`UnderWay` while another worker was found at the runner's recordings, but for one upload now and then: a
@@ -169,37 +169,42 @@ class Ingest:
         """Whether the upload came in a session that had ended, which the API could not know without Postgres."""
         return cover.session_id is not None and await self._sessions.had_ended(cover.session_id, cover.received_at)
 
-    async def _duplicate(self, manifest: Manifest) -> Verdict | None:
-        """That another upload had the bytes first, as long as something is left of what became of it."""
+    async def _told_apart(self, manifest: Manifest, cover: Cover, reading: Reading) -> Verdict:
+        """A duplicate while what became of the same bytes is there, or activities of what is not."""
         owner = manifest.user_id, manifest.sha256
         holder = await self._claims.claim(*owner, manifest.activity_id)
         if holder == manifest.activity_id:
-            return None
-        duplicate = await self._left_of(holder)
-        if duplicate is not None:
-            return duplicate
+            return await self._record(manifest, cover, reading)
+        before = await self._verdict_of(holder)
+        if before is not None and await self._stands(before):
+            of, matched = before.duplicate_of or holder, before.matched or "bytes"
+            return Verdict(status="duplicate", duplicate_of=of, matched=matched)
         if await self._claims.hand_over(*owner, holder, manifest.activity_id) != manifest.activity_id:
             raise UnderWay
-        return None
+        return await self._record(manifest, cover, reading, () if before is None else before.runs)
 
-    async def _left_of(self, upload_id: ActivityId) -> Verdict | None:
-        """What the same bytes are now that they were this upload's first. `UnderWay` until that is known."""
+    async def _verdict_of(self, upload_id: ActivityId) -> Verdict | None:
+        """What became of the upload, None if nothing ever will. `UnderWay` until that is known."""
         verdict = await self._inbox.verdict(upload_id)
-        if verdict is None:
-            manifest = await self._inbox.manifest(upload_id)
-            if manifest is not None and await self._inbox.waits(manifest):
-                raise UnderWay
-            verdict = await self._inbox.verdict(upload_id)  # which may have come in between
-        if verdict is None:
-            return None
-        of = verdict.duplicate_of
-        for activity_id in verdict.activities if of is None else (of,):  # of one that failed, none
-            if await self._counts(activity_id):
-                return Verdict(status="duplicate", duplicate_of=of or upload_id, matched=verdict.matched or "bytes")
-        return None
+        if verdict is not None:
+            return verdict
+        manifest = await self._inbox.manifest(upload_id)
+        if manifest is not None and await self._inbox.waits(manifest):
+            raise UnderWay
+        return await self._inbox.verdict(upload_id)  # which may have come in between
 
-    async def _record(self, manifest: Manifest, cover: Cover, reading: Reading) -> Verdict:
-        """Activities of all sessions but those that are there already, from another device or another file."""
+    async def _stands(self, verdict: Verdict) -> bool:
+        """Whether something of its own is left, and all that it left a run to: else that run may be had anew."""
+        there = {activity_id for activity_id in verdict.became if await self._counts(activity_id)}
+        left_to = set(verdict.became).difference(verdict.activities)
+        return left_to <= there and not there.isdisjoint(verdict.activities or verdict.became)
+
+    async def _record(
+        self, manifest: Manifest, cover: Cover, reading: Reading, before: Sequence[ActivityId] = ()
+    ) -> Verdict:
+        """Activities of all sessions but those that are there already: from another device or another file, or of the
+        same bytes, of which it was known `before` what each session is.
+        """
         user = await self._streams.load(User, user_stream_id(manifest.user_id))
         profile = user.profile_at(cover.received_at)  # it may have changed while the upload waited
         many = len(reading.sessions) > 1
@@ -210,11 +215,15 @@ class Ingest:
             session_activity_id(manifest.activity_id, index) if many else manifest.activity_id
             for index in range(len(reading.sessions))
         ]
-        activity_ids, position, first = [], None, None
+        known = before if len(before) == len(made) else made  # another version may have read other sessions in it
+        runs, position = [], None
         for index, (activity_id, session) in enumerate(zip(made, reading.sessions, strict=True)):
+            if known[index] != activity_id and await self._counts(known[index]):
+                runs.append(known[index])
+                continue
             twin = await self._twin(manifest, activity_id, session, made)
+            runs.append(twin or activity_id)
             if twin is not None:
-                first = first or twin
                 continue
             await self._tracks.keep(manifest.user_id, activity_id, session)
             event = _recorded(
@@ -222,10 +231,7 @@ class Ingest:
             )
             decide = partial(Activity.record, recorded=event)
             position = await self._streams.transact(Activity, activity_id, manifest.user_id, decide)
-            activity_ids.append(activity_id)
-        if not activity_ids:
-            return Verdict(status="duplicate", duplicate_of=first, matched="track")
-        return Verdict(status="ready", activities=tuple(activity_ids), position=position)
+        return _of_runs(made, runs, position)
 
     async def _twin(
         self, manifest: Manifest, activity_id: ActivityId, session: SessionRead, own: Collection[ActivityId]
@@ -262,6 +268,15 @@ class Ingest:
 
 def _failed(code: str, detail: str) -> Verdict:
     return Verdict(status="failed", fault=Fault(code, detail))
+
+
+def _of_runs(made: Sequence[ActivityId], runs: Sequence[ActivityId], position: str | None) -> Verdict:
+    """Of each session, the activity that it would be and the one that it is."""
+    own = tuple(run for run in runs if run in made)
+    several = tuple(runs) if len(made) > 1 and len(own) < len(made) else ()
+    if not own:
+        return Verdict(status="duplicate", duplicate_of=runs[0], matched="track", runs=several)
+    return Verdict(status="ready", activities=own, position=position, runs=several)
 
 
 def _recorded(

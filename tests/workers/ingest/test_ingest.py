@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -13,6 +14,7 @@ from unittest.mock import ANY
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 
 from domain.activity import Activity, session_activity_id
@@ -268,6 +270,77 @@ async def test_a_duplicate_of_what_was_deleted_is_no_obstacle(parts: Parts, read
     assert await taking_in.process(anew) == Verdict(status="ready", activities=(anew,), position=ANY)
     third = await taking_in.process(await accepted(parts, of_phone))
     assert third == Verdict(status="duplicate", duplicate_of=anew, matched="bytes")
+
+
+def file_of(*tracks: bytes) -> bytes:
+    """One file of several GPX files' tracks."""
+    first, *others = tracks
+    more = b"".join(one[one.index(b"<trk>") : one.index(b"</gpx>")] for one in others)
+    return first.replace(b"</gpx>", more + b"</gpx>")
+
+
+def of_sport(sport: bytes, recording: bytes) -> bytes:
+    return re.sub(rb"<trk>(<type>[^<]*</type>)?", b"<trk><type>" + sport + b"</type>", recording)
+
+
+UNTIMED = of_sport(b"hiking", re.sub(rb"<time>[^<]*</time>", b"", gpx(1, 1)))
+MIDDAY, EVENING = (of_sport(b"running", gpx(number, 1, STARTED + timedelta(hours=5 * number))) for number in (1, 2))
+
+
+async def test_what_a_file_left_to_a_run_that_was_deleted_may_be_had_with_the_file_anew(
+    parts: Parts, reader: ProcessReader
+) -> None:
+    """Only that, also of runs whose tracks tell no times to compare."""
+    taking_in, file = ingest(parts, reader), file_of(UNTIMED, MIDDAY, EVENING)
+    alone, whole = await accepted(parts, MIDDAY), await accepted(parts, file)
+    await taking_in.process(alone)
+    untimed, evening = (session_activity_id(whole, index) for index in (0, 2))
+    runs = untimed, alone, evening
+    assert await taking_in.process(whole) == Verdict(
+        status="ready", activities=(untimed, evening), position=ANY, runs=runs
+    )
+    by_bytes = Verdict(status="duplicate", duplicate_of=whole, matched="bytes")
+    assert await taking_in.process(await accepted(parts, file)) == by_bytes
+    for _ in range(2):  # who has the bytes now left runs to the one that had them before
+        await deleted(parts, runs[1])
+        anew = await accepted(parts, file)
+        runs = untimed, session_activity_id(anew, 1), evening
+        assert await taking_in.process(anew) == Verdict(status="ready", activities=runs[1:2], position=ANY, runs=runs)
+        third = await taking_in.process(await accepted(parts, file))
+        assert third == Verdict(status="duplicate", duplicate_of=anew, matched="bytes")
+
+
+async def test_what_is_left_of_a_file_is_no_obstacle_to_what_was_deleted_of_its_own(
+    parts: Parts, reader: ProcessReader
+) -> None:
+    taking_in, file = ingest(parts, reader), file_of(MIDDAY, EVENING)
+    alone, whole = await accepted(parts, MIDDAY), await accepted(parts, file)
+    await taking_in.process(alone)
+    await taking_in.process(whole)
+    await deleted(parts, session_activity_id(whole, 1))
+    anew = await accepted(parts, file)
+    evening = session_activity_id(anew, 1)
+    assert await taking_in.process(anew) == Verdict(
+        status="ready", activities=(evening,), position=ANY, runs=(alone, evening)
+    )
+
+
+async def test_of_a_file_whose_runs_all_came_before_each_may_be_had_anew_once_the_other_is_deleted(
+    parts: Parts, reader: ProcessReader
+) -> None:
+    taking_in, file = ingest(parts, reader), file_of(MIDDAY, EVENING)
+    midday, evening, whole = [await accepted(parts, body) for body in (MIDDAY, EVENING, file)]
+    for one in (midday, evening):
+        await taking_in.process(one)
+    twin = Verdict(status="duplicate", duplicate_of=midday, matched="track", runs=(midday, evening))
+    assert await taking_in.process(whole) == twin
+    assert await taking_in.process(await accepted(parts, file)) == msgspec.structs.replace(twin, runs=())
+    await deleted(parts, evening)
+    anew = await accepted(parts, file)
+    again = session_activity_id(anew, 1)
+    assert await taking_in.process(anew) == Verdict(
+        status="ready", activities=(again,), position=ANY, runs=(midday, again)
+    )
 
 
 async def test_the_loop_is_free_while_two_tracks_are_compared(
