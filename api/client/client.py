@@ -358,7 +358,7 @@ class Client:
         """`is_latest`: it was tried before in this call, and no other write was answered since."""
         if answer.is_error:
             raise Refused(answer.status_code, decoded(answer))
-        if is_latest or _REPLAYED not in answer.headers:  # else it tells the position of back then
+        if is_latest or self._position is None or _REPLAYED not in answer.headers:  # else it tells one of back then
             self._position = answer.headers.get("Cairn-Position", self._position)
         if (at := told_at(answer)) is not None:
             self._clock_behind = at - datetime.now(UTC)

@@ -183,6 +183,38 @@ async def test_a_repeat_tells_the_place_of_its_first_which_may_be_before_other_w
     assert [one.headers["cairn-min-position"] for one in asked if one.line.startswith("GET")] == ["p2", "p1"]
 
 
+async def test_a_repeat_tells_nothing_where_another_write_was_answered_since_its_first() -> None:
+    sent, answered = asyncio.Event(), asyncio.Event()
+    places: list[str | None] = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST" and not sent.is_set():
+            sent.set()
+            await answered.wait()
+            raise httpx.ReadError("cut off")
+        if request.method == "POST":
+            return httpx.Response(201, headers={"Cairn-Position": "p1", "Idempotency-Replayed": "true"}, json={})
+        places.append(request.headers.get("cairn-min-position"))
+        return httpx.Response(200, headers={"Cairn-Position": "p2"} if request.method == "PUT" else {}, json={})
+
+    async with Client("http://cairn", transport=httpx.MockTransport(answer)) as client:
+        repeated = asyncio.create_task(client.command("POST", "/activities", b"{}", "of now"))
+        await sent.wait()
+        await client.follow(uuid4())
+        answered.set()
+        await repeated
+        await client.get("/feed")
+    assert places == [None, "p2"]
+
+
+async def test_after_a_kill_the_place_that_a_repeat_tells_is_better_than_none() -> None:
+    replayed = Answer(201, {}, {"Cairn-Position": "p7", "Idempotency-Replayed": "true"})
+    async with network([replayed, Answer()]) as (url, asked), Client(url) as client:
+        await client.command("POST", "/activities", b"{}", "sent before the app was killed")
+        await client.get("/feed")
+    assert asked[-1].headers["cairn-min-position"] == "p7"
+
+
 async def test_a_registration_is_repeated_under_one_user_id() -> None:
     async with network([CUT_OFF, tokens(1)]) as (url, asked), Client(url) as client:
         await client.register("anna@example.com", "a long password", "Anna")
