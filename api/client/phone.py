@@ -3,7 +3,7 @@
 import json
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -32,7 +32,9 @@ class Phone:
         self._file.execute(_KEPT)
         self.outbox = Outbox(self._file)
         self.replica = Replica(self._file)
-        self._cache, self.answers = _answers(folder and folder / "answers.sqlite")
+        with self._file:
+            self._file.execute("BEGIN IMMEDIATE")  # one process at a time: it may remove what another has just begun
+            self._cache, self.answers = _answers(folder and folder / "answers.sqlite")
         self.device_id = self._own_id()
 
     def close(self) -> None:
@@ -74,28 +76,30 @@ class Phone:
 
 
 def _answers(path: Path | None) -> tuple[sqlite3.Connection, Answers]:
-    """What the app has seen, with its file; begun anew where that is damaged: it is asked for again."""
-    if path is not None and not _is_sound(path):
-        _remove(path)
-    cache = _opened(path, synchronous="OFF")
-    try:
-        return cache, Answers(cache)
-    except DAMAGED:  # sound, but for the names of its tables and columns
-        cache.close()
-        if path is None:
-            raise
-    _remove(path)
-    cache = _opened(path, synchronous="OFF")
+    """What the app has seen, with its file. Where that is damaged or another version's it is begun anew, for all of it
+    is asked for again; where there is no room even for that, it goes with the process.
+    """
+    if path is not None:
+        for _ in range(2):
+            with suppress(*DAMAGED):
+                return _sound_answers(path)
+            _remove(path)
+    cache = _opened(None, synchronous="OFF")
     return cache, Answers(cache)
 
 
-def _is_sound(path: Path) -> bool:
-    """Whether it can be read: without `synchronous`, a phone that dies may leave it half written."""
-    with closing(sqlite3.connect(path)) as file:
-        try:
-            return bool(file.execute("PRAGMA quick_check").fetchone() == ("ok",))
-        except DAMAGED:
-            return False
+def _sound_answers(path: Path) -> tuple[sqlite3.Connection, Answers]:
+    """As they were kept. Without `synchronous`, a phone that dies may leave the file half written: that raises, as does
+    one that is sound but for the names of its tables and columns.
+    """
+    cache = _opened(path, synchronous="OFF")
+    try:
+        if (told := cache.execute("PRAGMA quick_check").fetchone()) != ("ok",):
+            raise sqlite3.DatabaseError(*told)
+        return cache, Answers(cache)
+    except DAMAGED:
+        cache.close()
+        raise
 
 
 def _remove(path: Path) -> None:
@@ -105,8 +109,12 @@ def _remove(path: Path) -> None:
 
 def _opened(path: Path | None, *, synchronous: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path or ":memory:", isolation_level=None)
-    _use_wal(connection)
-    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    try:
+        _use_wal(connection)
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+    except DAMAGED:
+        connection.close()
+        raise
     return connection
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from api.client import Client, Phone, Refused
 from api.client.answers import Answers
+from api.client.phone import _remove
 
 USER = uuid4()
 TOKENS = {"user_id": str(USER), "access_token": "access", "refresh_token": "refresh"}
@@ -152,6 +153,30 @@ def test_a_process_that_is_just_making_a_file_is_waited_for(tmp_path: Path, name
     with closing(Phone(tmp_path)) as phone:
         assert phone.session() == {}
     ends.join()
+
+
+def test_two_processes_that_start_at_once_share_the_answers_that_one_of_them_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "answers.sqlite")) as before:
+        before.execute("CREATE TABLE answers (user_id TEXT, path TEXT, etag TEXT, body BLOB, used INTEGER)")
+
+    def keep() -> None:
+        with closing(Phone(tmp_path)) as phone:
+            phone.answers.keep(USER, "/me", "e", b"{}")
+
+    other = threading.Thread(target=keep)
+
+    def removed_late(path: Path) -> None:
+        monkeypatch.undo()
+        other.start()
+        other.join(0.2)  # time enough to make the file that is removed now, if it did not wait
+        _remove(path)
+
+    monkeypatch.setattr("api.client.phone._remove", removed_late)
+    with closing(Phone(tmp_path)) as phone:
+        other.join()
+        assert phone.answers.find(USER, "/me") == ("e", b"{}")
 
 
 async def test_two_processes_of_one_app_share_a_session(tmp_path: Path) -> None:
