@@ -13,6 +13,7 @@ from api.client.outbox import Outbox
 from api.client.replica import Replica
 
 _KEPT: Final = "CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT"
+_NO_INDEX: Final = frozenset({sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_IOERR_SHMSIZE})  # it cannot be made, or grow
 _LOCKED_SECONDS: Final = 5.0  # as long as Python's sqlite3 waits for a lock
 _LOCKED_PAUSE: Final = 0.01
 
@@ -22,7 +23,8 @@ class Phone:
     one, if only one at a time sends what waits.
 
     What a method has written is durable when it returns: the app may be killed at any moment. On a phone that is full,
-    what must not be lost raises `sqlite3.OperationalError`.
+    what must not be lost raises `sqlite3.OperationalError`. Where it is full already when the app is opened, there may
+    be no room for what processes share: the first has the folder to itself until it closes it; for others it raises.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -108,8 +110,20 @@ def _remove(path: Path) -> None:
 
 
 def _opened(path: Path | None, *, synchronous: str) -> sqlite3.Connection:
+    """A file that processes share; on a disk without room for their common index, for this one alone."""
+    try:
+        return _connected(path, synchronous=synchronous, locking="NORMAL")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode not in _NO_INDEX:
+            raise
+    # another connection: the one that has failed keeps to the index
+    return _connected(path, synchronous=synchronous, locking="EXCLUSIVE")
+
+
+def _connected(path: Path | None, *, synchronous: str, locking: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path or ":memory:", isolation_level=None)
     try:
+        connection.execute(f"PRAGMA locking_mode = {locking}")
         _use_wal(connection)
         connection.execute(f"PRAGMA synchronous = {synchronous}")
     except DAMAGED:

@@ -1,6 +1,10 @@
 """A phone that is full: what the runner did goes to the server all the same, and screens are shown."""
 
+import resource
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
@@ -15,8 +19,8 @@ TOKENS = {"user_id": str(USER), "access_token": "access", "refresh_token": "refr
 NEW = {**TOKENS, "access_token": "new", "refresh_token": "newer"}
 
 
-def signed_in() -> Phone:
-    phone = Phone()
+def signed_in(folder: Path | None = None) -> Phone:
+    phone = Phone(folder)
     phone.keep_session(TOKENS)
     return phone
 
@@ -127,6 +131,51 @@ async def test_a_full_phone_that_is_started_anew_sends_again_what_it_could_not_w
                     await send_waiting(client)
             phone.outbox = Outbox(phone._file)
     assert len(asked) == 2
+
+
+@contextmanager
+def full_disk(room_bytes: int) -> Iterator[None]:
+    """No file has more, not even the index that processes share: the nearest to a full disk that needs no disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("room_bytes", [0, 1_000], ids=["no index at all", "an index that cannot grow"])
+async def test_an_app_that_is_opened_on_a_full_phone_sends_all_that_waits_once(tmp_path: Path, room_bytes: int) -> None:
+    with closing(signed_in(tmp_path)) as phone:
+        runs = [phone.outbox.add_recording(USER, b"a run") for _ in range(3)]
+        phone.answers.keep(USER, "/me", "e", b"{}")
+    async with network(lambda _: Answer(200, {"status": "ready"})) as (url, asked):
+        with full_disk(room_bytes):
+            phone = Phone(tmp_path)
+            async with Client(url, phone=phone) as client:
+                with pytest.raises(sqlite3.OperationalError):
+                    await send_waiting(client)
+                with pytest.raises(sqlite3.OperationalError):
+                    phone.outbox.add_recording(USER, b"another run")
+        async with Client(url, phone=phone) as client:
+            assert await send_waiting(client) == 3
+        phone.close()
+    assert sorted(one.line for one in asked if one.line.startswith("PUT")) == sorted(
+        f"PUT /v1/activities/{run}" for run in runs
+    )
+    with closing(Phone(tmp_path)) as again:
+        assert again.outbox.entries(USER, "waiting") == again.outbox.entries(USER, "handed-in") == []
+        assert again.answers.find(USER, "/me") == ("e", b"{}")
+
+
+def test_answers_that_a_full_phone_cannot_begin_anew_are_kept_as_long_as_the_app_runs(tmp_path: Path) -> None:
+    signed_in(tmp_path).close()
+    (tmp_path / "answers.sqlite").write_bytes(b"\xa5" * 8192)
+    with full_disk(room_bytes=1_000), closing(Phone(tmp_path)) as phone:
+        phone.answers.keep(USER, "/me", "e", b"{}")
+        assert (phone.session(), phone.answers.find(USER, "/me")) == (TOKENS, ("e", b"{}"))
+    with closing(Phone(tmp_path)) as again:
+        assert again.answers.find(USER, "/me") is None
 
 
 NOTHING_NEW = {"next_poll_at": "2036-01-01T00:10:00Z", "name": "Anna"}
