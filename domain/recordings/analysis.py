@@ -71,7 +71,7 @@ def analyse(session: Session, warnings: Sequence[str] = ()) -> Analysis:
     moved = np.concatenate([[0.0], np.cumsum(moving)])[: len(track.t)]
     route = Route(track.lat, track.lon)
     whole = Sums(track.t, distance.column, moved, climbed, session.columns.get(Column.HEART_RATE))
-    sums = whole.within(track.timed_part)
+    sums = whole.within(_lasted(session, track, elapsed_s))
     return Analysis(
         distance_m=round(total_m, 2),
         elapsed_s=round(elapsed_s, 3),
@@ -114,13 +114,23 @@ def _span(session: Session, track: CleanTrack) -> float:
 
     Of a clock that went back, what its times span where that is less.
     """
-    telling = [~np.isnan(column) for name, column in session.columns.items() if name is not Column.T]
-    if not telling:
-        return float(track.t[-1])
-    last = int(np.flatnonzero(np.logical_or.reduce(telling))[-1])
+    last = _last_telling(session)
     known = session.columns[Column.T][: last + 1]
     known = known[~np.isnan(known)]
     return min(float(track.t[last]), float(np.ptp(known))) if len(known) else 0.0
+
+
+def _last_telling(session: Session) -> int:
+    """The last point that tells more than its time; where none does, their times are all that there is."""
+    telling = [~np.isnan(column) for name, column in session.columns.items() if name is not Column.T]
+    tells = np.logical_or.reduce(telling, initial=False)
+    return int(np.flatnonzero(tells)[-1]) if tells.any() else len(session) - 1
+
+
+def _lasted(session: Session, track: CleanTrack, elapsed_s: float) -> slice:
+    """The part of the track that has times, without points that tell no more than their time and are after its end."""
+    part, ended = track.timed_part, int(np.searchsorted(track.t, elapsed_s, side="right"))
+    return slice(part.start, min(part.stop, max(ended, _last_telling(session) + 1)))
 
 
 def _told_elapsed(device: DeviceSaid) -> float | None:

@@ -70,6 +70,30 @@ def test_a_last_point_that_tells_nothing_makes_no_session_longer() -> None:
     assert (found.elapsed_s, codes(found)) == (1_001, ["no-positions"])
 
 
+@pytest.mark.parametrize("empty_s", [[1_168], [1_001, 4_600, 4_601]])
+def test_a_last_point_that_tells_nothing_makes_no_split_longer(empty_s: list[float]) -> None:
+    t, distance = np.append(T, empty_s), np.append(3 * T, [NAN] * len(empty_s))
+    heart_rate = np.append(150 + 0 * T, [NAN] * len(empty_s))
+    found = analyse(made(t, distance_m=distance, heart_rate_bpm=heart_rate, device=totals(3_000, 1_001, 1_001)))
+    ended_s = max(second for second in (1_000, *empty_s) if second <= found.elapsed_s)
+    for parts in (found.details.splits_km, found.details.splits_mi):
+        assert sum(split.distance_m for split in parts) == 3_000
+        assert sum(split.elapsed_s for split in parts) == pytest.approx(ended_s, abs=0.002)
+        assert {split.avg_heart_rate_bpm for split in parts} == {150}
+
+
+@pytest.mark.parametrize("elapsed_s", [996, 1_500])
+def test_last_points_that_tell_anything_are_in_the_last_split(elapsed_s: float) -> None:
+    found = analyse(made(T, distance_m=np.minimum(3 * T, 2_400), device=totals(2_400, elapsed_s)))
+    assert sum(split.elapsed_s for split in found.details.splits_km) == pytest.approx(1_000, abs=0.002)
+
+
+@pytest.mark.parametrize("elapsed_s", [600, 1_200])
+def test_where_no_point_tells_anything_their_times_count(elapsed_s: float) -> None:
+    found = analyse(made(T, distance_m=NAN * T, device=totals(elapsed_s=elapsed_s)))
+    assert (found.elapsed_s, found.details.splits_km) == (max(elapsed_s, 1_000), [])
+
+
 def test_a_clock_that_went_back_makes_no_session_longer() -> None:
     t = np.concatenate([seconds(501), 300 + seconds(501)])
     found = analyse(made(t, distance_m=3 * seconds(1_002), device=totals(3_003, 801, 801)))

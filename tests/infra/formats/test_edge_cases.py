@@ -109,7 +109,10 @@ def test_real_clocks_that_go_back(name: str, elapsed_s: float, distance_m: float
     ],
 )
 def test_a_real_session_is_as_long_as_its_points(name: str, elapsed_s: float) -> None:
-    assert only(real(name)).elapsed_s == elapsed_s
+    found = only(real(name))
+    assert found.elapsed_s == elapsed_s
+    splits = msgspec.json.decode(found.details, type=Details).splits_km
+    assert sum(split.elapsed_s for split in splits) == pytest.approx(elapsed_s, abs=1.1)
 
 
 @REAL
