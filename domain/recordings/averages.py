@@ -6,21 +6,25 @@ import numpy as np
 
 from domain.recordings.recording import FloatColumn
 
-_LONGEST_S: Final = 10.0  # our choice of how long a value holds: watches that leave points out leave out fewer
+_LONGEST_S: Final = 10.0  # our choice of how long none may lack: watches that leave points out leave out fewer
 _SHORTEST_S: Final = 0.001  # times are kept to the millisecond; and without times, each value weighs the same
 
 
-def held(column: FloatColumn, t: FloatColumn) -> FloatColumn:
-    """Seconds for which each value held: until the sensor spoke again, at most 10 s.
+def held(column: FloatColumn, t: FloatColumn) -> tuple[FloatColumn, FloatColumn]:
+    """Seconds for which each value held before its point, and after it: halfway to those beside it, 5 s at the most.
 
-    None for what is missing, and none for zeros: a strap says them that lost contact, and legs that rest.
+    Both ways, or the last value before legs rest, often a slow one or a sprint, would stand for the rest too. None for
+    what is missing, and none for zeros: a strap says them that lost contact, and legs that rest.
     """
-    seconds, said = np.zeros(len(column)), np.flatnonzero(~np.isnan(column))
-    seconds[said] = np.clip(np.diff(t[said], append=t[-1:]), _SHORTEST_S, _LONGEST_S)
-    return np.where(column > 0, seconds, 0.0)
+    said, seconds = np.flatnonzero(~np.isnan(column)), np.zeros((2, len(column)))
+    at = t[said]
+    halves = np.clip(np.diff(at, prepend=at[:1], append=at[-1:]), _SHORTEST_S, _LONGEST_S) / 2
+    seconds[:, said] = halves[:-1], halves[1:]
+    before, after = np.where(column > 0, seconds, 0.0)
+    return before, after
 
 
 def mean(column: FloatColumn, t: FloatColumn) -> float | None:
     """The average of the values over the time that they held, to a tenth; None without any."""
-    seconds = held(column, t)
+    seconds = np.add(*held(column, t))
     return round(float(np.average(np.nan_to_num(column), weights=seconds)), 1) if seconds.any() else None

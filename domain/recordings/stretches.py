@@ -103,10 +103,10 @@ def _means(sums: Sums, at: FloatColumn) -> list[float | None]:
     """The mean heart rate between each two of these indices, over time; None of less than a millisecond."""
     if sums.heart_rate is None:
         return [None] * (len(at) - 1)
-    held_s, points = held(sums.heart_rate, sums.t), np.arange(len(sums.t) + 1)
+    (before, after), points = held(sums.heart_rate, sums.t), np.arange(len(sums.t))
     beats, seconds = (
-        np.diff(np.interp(at, points, np.concatenate([[0.0], np.cumsum(column)]))).tolist()
-        for column in (held_s * np.nan_to_num(sums.heart_rate), held_s)
+        np.diff(np.interp(at, points, np.cumsum((before + after) * weight) - after * weight)).tolist()
+        for weight in (np.nan_to_num(sums.heart_rate), np.ones(len(points)))
     )
     return [round(beat / time, 1) if round(time, 3) else None for beat, time in zip(beats, seconds, strict=True)]
 

@@ -282,6 +282,24 @@ def test_real_treadmills(name: str, distance_m: float) -> None:
     assert "no-positions" in codes(found)
 
 
+@REAL
+@pytest.mark.parametrize(
+    ("name", "leg", "cadence_spm"),
+    [
+        ("python-fitparse__sample-activity.fit", 0, 88),
+        ("runalyze__multisport-triathlon-fenix3.fit", 3, 80),  # 20 points, of which 6 rest
+    ],
+)
+def test_a_real_cadence_that_is_recorded_now_and_then_is_the_device_s(name: str, leg: int, cadence_spm: float) -> None:
+    assert real(name).sessions[leg].measured.avg_cadence_spm == pytest.approx(cadence_spm, abs=1.05)
+
+
+@REAL
+def test_a_real_strap_that_is_found_late_in_a_short_leg_tells_what_the_device_does() -> None:
+    leg = real("runalyze__multisport-triathlon-fenix3.fit").sessions[1]
+    assert leg.measured.avg_heart_rate_bpm == pytest.approx(168, abs=0.5)
+
+
 # --- several sports
 
 
