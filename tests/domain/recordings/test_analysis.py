@@ -199,7 +199,7 @@ def test_a_car_called_a_run_has_no_best_efforts(places_m: FloatColumn) -> None:
     assert (codes(found), found.measured.best_efforts) == (["too-fast"], ())
 
 
-@pytest.mark.parametrize("counted_m", [None, 0, 900])
+@pytest.mark.parametrize("counted_m", [None, 0, 200])
 def test_a_lift_taken_while_the_timer_stood_is_no_run_whoever_tells_the_distance(counted_m: float | None) -> None:
     later = T > 500
     t, places, heights = T + 1_200 * later, 3 * T + 2_200 * later, 400 + 800.0 * later
@@ -210,6 +210,16 @@ def test_a_lift_taken_while_the_timer_stood_is_no_run_whoever_tells_the_distance
     assert [effort.name for effort in found.measured.best_efforts] == ["400 m", "1/2 mile", "1 km"]
     assert [split.elevation_gain_m for split in found.details.splits_km] == [0] * len(found.details.splits_km)
     assert codes(found) == ["gap"]
+
+
+@pytest.mark.parametrize("counted_m", [600, 1_400])
+def test_a_way_that_the_device_counts_in_part_is_in_the_time_as_in_the_distance(counted_m: float) -> None:
+    later = T > 500
+    found = analyse(
+        made(T + 600 * later, places_m=3 * T + 3_000 * later, distance_m=3 * T + counted_m * later, breaks=(501,))
+    )
+    assert (found.distance_m, found.moving_s, codes(found)) == (3_000 + counted_m, 1_600, [])
+    assert sum(split.moving_s for split in found.details.splits_km) == pytest.approx(1_600, abs=0.005)
 
 
 def test_a_clock_that_was_never_set_is_told() -> None:
