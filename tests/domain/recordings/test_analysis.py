@@ -183,6 +183,22 @@ def test_a_point_or_two_without_times_at_an_end_go_unsaid() -> None:
     assert sum(split.distance_m for split in found.details.splits_km) == pytest.approx(2_976)
 
 
+@pytest.mark.parametrize(("untimed", "warned"), [(9, []), (11, ["no-times"])])
+@pytest.mark.parametrize("end", [slice(None, None), slice(None, None, -1)], ids=["start", "end"])
+def test_over_a_hundredth_of_the_way_without_times_is_told(end: slice, untimed: int, warned: list[str]) -> None:
+    found = analyse(made(np.where(T[end] < untimed, NAN, T), places_m=3 * T))
+    assert codes(found) == warned
+
+
+def test_a_channel_that_begins_further_on_has_what_it_had_in_the_first_split() -> None:
+    found = analyse(made(T, places_m=3 * T, distance_m=50 + 3 * T))
+    assert found.distance_m == 3_050
+    assert [split.distance_m for split in found.details.splits_km] == [1_000, 1_000, 1_000, 50]
+    assert [split.elapsed_s for split in found.details.splits_km] == pytest.approx(
+        [950 / 3, 1_000 / 3, 1_000 / 3, 50 / 3], abs=0.001
+    )
+
+
 def test_best_efforts_are_for_those_who_did_not_teleport_and_no_faster_than_a_runner_can_be() -> None:
     leapt = np.where(T > 500, 3 * T + 100_000, 3 * T)
     assert analyse(made(T, places_m=leapt)).measured.best_efforts == ()
