@@ -36,7 +36,7 @@ from infra.formats.fit_writer import write_fit
 from infra.formats.gpx_writer import write_gpx
 from infra.outbox import Notices
 from infra.server_checks import ServerChecks
-from infra.settings import LOG_FORMAT, Settings, forget_others_postgres, load_settings
+from infra.settings import LOG_FORMAT, Settings, load_settings
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +58,6 @@ def main() -> None:
     parser.add_argument("--drain-seconds", type=float, default=0.0)
     parser.add_argument("--data", type=Path, required=True)
     given = parser.parse_args()
-    forget_others_postgres(os.environ)
     try:
         settings = load_settings(given.data, os.environ)
     except Fault as fault:

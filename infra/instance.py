@@ -29,6 +29,7 @@ class Instance(Struct, frozen=True, kw_only=True):
     database_url: str
     redis_url: str
     object_store_url: str
+    embedded_postgres: bool = False  # it was started by the instance itself
 
 
 @contextmanager

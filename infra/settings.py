@@ -77,14 +77,17 @@ class Settings(Struct, frozen=True, kw_only=True):
     public_url: str | None = None  # of the site, without a slash at its end
 
 
-def load_settings(data: Path, environ: Mapping[str, str]) -> Settings:
-    """Settings from the environment, else from the instance and the secrets in the data folder.
+def load_settings(data: Path, environ: MutableMapping[str, str]) -> Settings:
+    """Settings from the environment, else from the instance and the secrets in the data folder. Where that leads to
+    an embedded Postgres, what is said there of others is dropped.
 
     `Fault` names what is missing or not valid, says what to do, and tells no secret.
     """
     found = dict(load_secrets(data))
     running = find(data)
     if running is not None:
+        if running.embedded_postgres and not environ.get("DATABASE_URL", "").strip():
+            forget_others_postgres(environ)
         found["DATABASE_URL"] = running.database_url
         found["REDIS_URL"] = running.redis_url
         found["OBJECT_STORE_URL"] = running.object_store_url
@@ -111,13 +114,11 @@ def load_settings(data: Path, environ: Mapping[str, str]) -> Settings:
 
 
 def forget_others_postgres(environ: MutableMapping[str, str]) -> None:
-    """Drop what libpq would take from the environment (PGSERVICE, PGOPTIONS, …), unless a DATABASE_URL is set.
-
-    It is said of other servers of the user's, and keeps us from the embedded one.
+    """Drop what libpq would take from the environment (PGSERVICE, PGOPTIONS, …), for who connects to an embedded
+    Postgres: it is said of other servers of the user's, and keeps us from that one.
     """
-    if not environ.get("DATABASE_URL", "").strip():
-        for name in [name for name in environ if name.startswith("PG")]:
-            del environ[name]
+    for name in [name for name in environ if name.startswith("PG")]:
+        del environ[name]
 
 
 def external_urls(environ: Mapping[str, str]) -> dict[str, str]:

@@ -2,12 +2,13 @@ import base64
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from infra.away import watched
 from infra.faults import Fault
 from infra.instance import Instance, announce, hold
 from infra.secrets import make_secrets
-from infra.settings import Cdn, forget_others_postgres, load_settings
+from infra.settings import Cdn, load_settings
 
 KEY = base64.b64encode(b"k" * 32).decode()
 ENVIRON = {
@@ -18,6 +19,9 @@ ENVIRON = {
     "CAIRN_TOKEN_KEYS": f"new:{KEY}, old:{KEY}",
     "CAIRN_CURSOR_KEY": KEY,
 }
+INSTANCE = Instance(
+    pid=1, api_url="http://d", database_url="postgresql:///a", redis_url="redis://b", object_store_url="file:///c"
+)
 
 
 def test_the_environment_alone_is_enough(tmp_path: Path) -> None:
@@ -60,12 +64,11 @@ def test_a_valkey_may_be_named_with_what_does_not_change_how_it_is_asked(tmp_pat
 
 def test_a_running_instance_and_its_secrets_are_enough(tmp_path: Path) -> None:
     make_secrets(tmp_path)
-    urls = {"database_url": "postgresql:///a", "redis_url": "redis://b", "object_store_url": "file:///c"}
     with hold(tmp_path):
-        announce(tmp_path, Instance(pid=1, api_url="http://d", **urls))
+        announce(tmp_path, INSTANCE)
         settings = load_settings(tmp_path, {})
-        found = {name: getattr(settings, name) for name in urls}
-        assert found == urls | {"database_url": watched(urls["database_url"])}
+        found = (settings.database_url, settings.redis_url, settings.object_store_url)
+        assert found == (watched(INSTANCE.database_url), INSTANCE.redis_url, INSTANCE.object_store_url)
         assert load_settings(tmp_path, {"REDIS_URL": "redis://mine"}).redis_url == "redis://mine"
 
 
@@ -80,17 +83,25 @@ def test_without_secrets_the_missing_key_is_named(tmp_path: Path, name: str) -> 
         load_settings(tmp_path, {**ENVIRON, name: " "})
 
 
-@pytest.mark.parametrize("url", [{}, {"DATABASE_URL": " "}])
-def test_the_embedded_postgres_is_not_reached_by_what_is_said_of_another(url: dict[str, str]) -> None:
-    environ = {"PGSERVICE": "work", "PGOPTIONS": "-c search_path=work", "PATH": "/bin", **url}
-    forget_others_postgres(environ)
-    assert environ == {"PATH": "/bin", **url}
-
-
-def test_what_is_said_of_an_operators_own_postgres_stays() -> None:
-    environ = {"DATABASE_URL": "postgresql:///cairn", "PGPASSFILE": "/run/secrets/pgpass"}
-    forget_others_postgres(environ)
-    assert environ["PGPASSFILE"] == "/run/secrets/pgpass"
+@pytest.mark.parametrize(
+    ("embedded", "url", "dropped"),
+    [
+        (True, "", True),
+        (True, " ", True),
+        (True, "postgresql://db/cairn", False),
+        (False, "", False),  # an instance over a Postgres of the operator's, which its address alone may not reach
+        (False, "postgresql://db/cairn", False),
+    ],
+)
+def test_what_is_said_of_other_servers_is_dropped_for_the_embedded_postgres_alone(
+    tmp_path: Path, url: str, *, embedded: bool, dropped: bool
+) -> None:
+    environ = {**ENVIRON, "PGHOST": "db9", "PGSSLMODE": "verify-full", "PATH": "/bin", "DATABASE_URL": url}
+    with hold(tmp_path):
+        announce(tmp_path, replace(INSTANCE, embedded_postgres=embedded))
+        load_settings(tmp_path, environ)
+    assert {"PGHOST", "PGSSLMODE"} & environ.keys() == (set() if dropped else {"PGHOST", "PGSSLMODE"})
+    assert environ["PATH"] == "/bin"
 
 
 @pytest.mark.parametrize(

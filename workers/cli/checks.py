@@ -10,6 +10,7 @@ from typing import Final
 
 import click
 
+from infra.settings import forget_others_postgres
 from workers.cli.options import CHECKOUT
 
 _BIN: Final = Path(sys.executable).parent
@@ -41,6 +42,7 @@ def test_command(*, static: bool, pytest_arguments: Sequence[str]) -> None:
     checks = [*(() if pytest_arguments else _STATIC), *tests]
     # Images made for CI often forbid bytecode: each process would compile what it imports
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    forget_others_postgres(environ)
     for check in checks:
         click.secho(f"== {' '.join(check)}", bold=True)
         began = time.monotonic()

@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from infra.faults import Fault
-from infra.settings import LOG_FORMAT, forget_others_postgres, log_level
+from infra.settings import LOG_FORMAT, log_level
 from workers.cli.options import CHECKOUT
 
 _INTERRUPTED: Final = 130  # as shells have it
@@ -67,7 +67,6 @@ def main() -> None:
     try:
         logging.basicConfig(level=log_level(os.environ), format=LOG_FORMAT)
         logging.getLogger("alembic").setLevel(logging.WARNING)  # `migrate` says what it did
-        forget_others_postgres(os.environ)
         for chatty in ("alembic", "httpx"):
             logging.getLogger(chatty).setLevel(logging.WARNING)
         sys.exit(cairn.main(prog_name="cairn", standalone_mode=False))

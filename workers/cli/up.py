@@ -18,7 +18,7 @@ from infra.faults import Fault
 from infra.instance import Instance, announce, hold, hold_servers
 from infra.processes import child_command, child_environ
 from infra.secrets import load_secrets, make_secrets
-from infra.settings import KEY_NAMES, external_urls, load_settings
+from infra.settings import KEY_NAMES, external_urls, forget_others_postgres, load_settings
 from workers.cli.addresses import (
     answers,
     http_url,
@@ -53,7 +53,7 @@ def up_command(host: str, port: int, data: Path) -> None:
     private_folder(data)
     with hold(data):
         require_free(host, port)
-        postgres = None if "DATABASE_URL" in external else EmbeddedPostgres(data)
+        postgres = None if "DATABASE_URL" in external else _embedded_postgres(data)
         folders = {data} if postgres is None else {data, postgres.place}
         with ExitStack() as held:
             locks = [held.enter_context(hold_servers(folder)) for folder in folders]
@@ -62,6 +62,11 @@ def up_command(host: str, port: int, data: Path) -> None:
                 asyncio.run(_Up(data, host, port, external, postgres, locks).run())
             except ServiceFailed as failure:
                 raise Fault(str(failure)) from None
+
+
+def _embedded_postgres(data: Path) -> EmbeddedPostgres:
+    forget_others_postgres(os.environ)
+    return EmbeddedPostgres(data)
 
 
 class _Up:
@@ -118,6 +123,7 @@ class _Up:
             database_url=postgres.url if postgres else self._external["DATABASE_URL"],
             redis_url=valkey.url if valkey else self._external["REDIS_URL"],
             object_store_url=self._external.get("OBJECT_STORE_URL", (self._data / "objects").as_uri()),
+            embedded_postgres=postgres is not None,
         )
         environ = {
             **os.environ,

@@ -3,14 +3,17 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from psycopg.conninfo import conninfo_to_dict
 
+from infra.instance import Instance, announce, hold
 from infra.processes import AS_WE_ARE, IN_NAMESPACE, can_drop_root, child_command, child_environ
+from infra.secrets import make_secrets
 from workers.cli.checks import test_command as command_of_tests
 
 MODULE = (sys.executable, "-P", "-m", "workers.cli.main")
@@ -81,6 +84,24 @@ def test_without_an_instance_a_command_says_what_to_do_in_one_line(command: str,
         f"cairn: DATABASE_URL is not set, and no instance runs in {tmp_path}: start ./cairn up"
     )
     assert done.stderr.count("\n") == 1
+
+
+def test_an_instance_over_a_postgres_of_ones_own_is_reached_by_what_libpq_takes_from_the_environment(
+    database_url: str, tmp_path: Path
+) -> None:
+    parts = conninfo_to_dict(database_url)
+    make_secrets(tmp_path)
+    instance = Instance(
+        pid=1,
+        api_url="http://127.0.0.1:1",
+        database_url=f"postgresql:///{parts['dbname']}?user={parts['user']}",
+        redis_url="redis://127.0.0.1:1",
+        object_store_url=tmp_path.as_uri(),
+    )
+    with hold(tmp_path):
+        announce(tmp_path, instance)
+        reached = cairn("events", "stats", "--data", tmp_path, PGHOST=str(parts["host"]), PGPORT=str(parts["port"]))
+    assert (reached.returncode, reached.stderr) == (0, "")
 
 
 def test_the_data_folder_may_come_by_environment(tmp_path: Path) -> None:
@@ -230,3 +251,15 @@ def test_what_is_static_is_checked_without_a_test(monkeypatch: pytest.MonkeyPatc
         ran.clear()
         assert CliRunner().invoke(command_of_tests, arguments).exit_code == 0
         assert set(ran) == expected
+
+
+def test_tests_run_on_embedded_servers_whatever_is_said_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Mapping[str, str]] = []
+
+    def run(_command: Sequence[Path], *, env: Mapping[str, str], **_: object) -> subprocess.CompletedProcess[str]:
+        given.append(env)
+        return subprocess.CompletedProcess([], 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    CliRunner().invoke(command_of_tests, ["-k", "goal"], env={"PGSERVICE": "work", "OTHER": "stays"})
+    assert [("PGSERVICE" in env, env["OTHER"]) for env in given] == [(False, "stays")]

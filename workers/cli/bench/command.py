@@ -1,6 +1,7 @@
 """The command: a server of its own, durable as ours always are, and the figures as a table or JSON."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from infra import migrations
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.faults import Fault
 from infra.processes import child_environ, cores
+from infra.settings import forget_others_postgres
 from workers.cli.bench import append, serving, upload
 from workers.cli.bench.measure import ROUNDS, Bench, Finding, Outcome, Spread, measure
 from workers.cli.bench.rebuild import LAG_GOALS, LIVE_GOALS, MEMORY_GOALS, REBUILD_GOALS, Live, Rebuilds
@@ -175,6 +177,7 @@ def _of_tracks(folder: Path | None, rounds: int, *, quick: bool, told: Callable[
 @contextmanager
 def _running(data: Path) -> Iterator[EmbeddedPostgres]:
     data.mkdir()
+    forget_others_postgres(os.environ)
     server = EmbeddedPostgres(data)
     server.make()
     process = subprocess.Popen(
