@@ -3,6 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Final
 
 import psycopg
@@ -57,17 +59,23 @@ def require_session(database_url: str) -> None:
     What one of ours sets for itself, as that it need not wait for the disk, another would have; and what it prepared
     or locked, it would not find again.
     """
-    with (
-        psycopg.connect(database_url, connect_timeout=5, autocommit=True, prepare_threshold=None) as one,
-        psycopg.connect(database_url, connect_timeout=5, prepare_threshold=None) as other,
-    ):
+    with ExitStack() as opened:
+        one = opened.enter_context(_connect(database_url, autocommit=True))
         for _ in range(_LOOKS_FOR_POOLER):
-            if is_lent(lambda: one.execute(_WHO).fetchone(), lambda: other.execute(_WHO).fetchone()):
+            other = opened.enter_context(_connect(database_url))  # it keeps what it gets: the next look has fewer
+            if is_lent(partial(_who, one), partial(_who, other)):
                 raise UnsafeServer(
                     "DATABASE_URL leads to a pooler in transaction mode: "
                     "connect to Postgres itself, or pool by session."
                 )
-            other.rollback()
+
+
+def _connect(database_url: str, *, autocommit: bool = False) -> Connection:
+    return psycopg.connect(database_url, connect_timeout=5, autocommit=autocommit, prepare_threshold=None)
+
+
+def _who(connection: Connection) -> object:
+    return connection.execute(_WHO).fetchone()
 
 
 def is_lent(answering: Callable[[], object], holding: Callable[[], object]) -> bool:
