@@ -26,8 +26,6 @@ def http_url(host: str, port: int) -> str:
 
 def require_free(host: str, port: int) -> None:
     """`Fault` when nothing can listen there."""
-    if not host.strip():  # to listen it means everywhere, to connect nowhere
-        raise Fault("--host is empty: name an address, 0.0.0.0 for all of this machine's.")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.create_server((host, port), family=family):

@@ -67,6 +67,19 @@ def data_option(command: F) -> F:
     )(command)
 
 
+def _named_host(_context: click.Context, _parameter: click.Parameter, host: str) -> str:
+    if not host.strip():  # to listen it means everywhere, to connect nowhere
+        raise Fault("--host is empty: name an address, 0.0.0.0 for all of this machine's.")
+    return host
+
+
+def host_option(command: F) -> F:
+    """`--host ADDRESS`: where to listen."""
+    return click.option(
+        "--host", default="127.0.0.1", show_default=True, help="The address to listen on.", callback=_named_host
+    )(command)
+
+
 class Size(click.ParamType[int]):
     """Bytes, as 512M or 2G."""
 

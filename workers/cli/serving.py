@@ -15,11 +15,11 @@ from infra.projecting.builds import Registry
 from infra.server_checks import check_server, require_session, require_unicode
 from infra.settings import Settings, load_settings
 from infra.vault import Vault
-from workers.cli.options import CHECKOUT, data_option
+from workers.cli.options import CHECKOUT, data_option, host_option
 
 
 @click.command("api")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@host_option
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="The port to listen on.")
 @click.option(
     "--drain-seconds",

@@ -29,7 +29,7 @@ from workers.cli.addresses import (
     require_valkey,
     without_password,
 )
-from workers.cli.options import CHECKOUT, data_option
+from workers.cli.options import CHECKOUT, data_option, host_option
 from workers.cli.serving import migrate
 from workers.prefixed_log import PrefixedLog
 from workers.supervisor import Service, ServiceFailed, Supervisor
@@ -40,7 +40,7 @@ _CHECKPOINT_SECONDS: Final = 60.0  # that a server may take to write all down wh
 
 
 @click.command("up")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@host_option
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True, help="The port to listen on.")
 @data_option
 def up_command(host: str, port: int, data: Path) -> None:

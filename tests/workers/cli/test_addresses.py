@@ -37,11 +37,6 @@ def test_a_port_in_use_is_named_with_the_way_out() -> None:
     require_free("127.0.0.1", port)
 
 
-def test_an_empty_host_is_refused() -> None:
-    with pytest.raises(Fault, match=r"--host is empty"):
-        require_free("", 8000)
-
-
 def test_a_host_that_is_not_of_this_machine_is_refused() -> None:
     with pytest.raises(Fault, match=r"port 8000 on 192\.0\.2\.1 cannot be used"):
         require_free("192.0.2.1", 8000)

@@ -118,6 +118,14 @@ def test_an_empty_data_folder_is_not_where_the_user_is(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", ["up", "api"])
+@pytest.mark.parametrize("host", ["", " "])
+def test_an_empty_host_is_not_all_of_the_machines(tmp_path: Path, command: str, host: str) -> None:
+    done = cairn(command, "--host", host, "--data", tmp_path)
+    told = "cairn: --host is empty: name an address, 0.0.0.0 for all of this machine's.\n"
+    assert (done.returncode, done.stderr) == (1, told)
+
+
 def test_a_data_folder_that_cannot_be_named_is_told_in_one_line(tmp_path: Path) -> None:
     done = cairn("up", "--data", tmp_path / "b\udcffd")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
