@@ -3,14 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 from psycopg import Connection
 from redis.asyncio import Redis
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from domain.errors import StoreUnavailable
 from infra.faults import Fault
@@ -217,11 +217,12 @@ class ServerChecks:
         return "takes no writes: reads go on, commands are refused" if read_only == (True,) else None
 
     async def _valkey(self) -> str | None:
+        info: Mapping[str, Any] = {}
         try:
-            await self._redis.ping()
-            info = await self._redis.info()
-        except NoPermissionError:
-            return None  # it answers, and does not tell this user what it is
+            with suppress(NoPermissionError):  # which is an answer
+                await self._redis.ping()
+            with suppress(ResponseError):  # it answers, and does not tell what it is
+                info = await self._redis.info()
         except (RedisError, OSError):
             return "does not answer: slower, and nothing is lost"
         if not self._warned:

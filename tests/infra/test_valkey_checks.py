@@ -1,5 +1,6 @@
 """A Valkey that answers, and is still none that will do."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +11,11 @@ from redis.asyncio import Redis as AsyncRedis
 from infra.embedded.valkey import EmbeddedValkey
 from infra.faults import Fault
 from infra.object_store import FolderObjects
+from infra.processes import child_environ
 from infra.server_checks import ServerChecks
 from infra.valkey_checks import unfit
 from infra.vault import Vault
-from tests.servers import running
+from tests.servers import await_ready, running, stop
 from workers.cli.addresses import require_valkey
 
 
@@ -70,6 +72,23 @@ async def test_one_that_does_not_tell_this_user_what_it_is_will_do(
     await checks.look()
     assert checks.missing() == {}
     await asked.aclose()
+
+
+async def test_one_that_knows_no_info_will_do(database_url: str, tmp_path: Path) -> None:
+    server = EmbeddedValkey(tmp_path / "valkey")
+    server.make()
+    command = [*server.argv, "--rename-command", "INFO", ""]  # as hosts of it do
+    process = subprocess.Popen(command, env=dict(child_environ()), stdout=subprocess.DEVNULL)
+    asked = AsyncRedis.from_url(server.url)
+    try:
+        await_ready(server, process)
+        require_valkey(server.url)
+        checks = ServerChecks(database_url, asked, Vault([b"m" * 32]), FolderObjects(tmp_path / "objects"))
+        await checks.look()
+        assert checks.missing() == {}
+    finally:
+        await asked.aclose()
+        stop(server, process)
 
 
 @pytest.mark.parametrize(

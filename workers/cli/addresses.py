@@ -2,12 +2,14 @@
 
 import http.client
 import socket
-from typing import Final
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Final
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from redis import Redis
-from redis.exceptions import NoPermissionError, RedisError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from domain.errors import StoreUnavailable
 from infra.faults import Fault
@@ -58,11 +60,12 @@ def require_postgres(url: str) -> None:
 def require_valkey(url: str) -> None:
     """`Fault` when neither a Valkey nor a Redis answers, or one that will not do."""
     redis = Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5)
+    info: Mapping[str, Any] = {}
     try:
-        redis.ping()
-        info = redis.info()
-    except NoPermissionError:
-        return  # it answers, and does not tell this user what it is
+        with suppress(NoPermissionError):  # which is an answer
+            redis.ping()
+        with suppress(ResponseError):  # it answers, and does not tell what it is
+            info = redis.info()
     except (RedisError, OSError) as error:
         raise Fault(f"the Valkey or Redis of REDIS_URL does not answer: {error}") from None
     finally:
