@@ -5,6 +5,7 @@ import binascii
 import re
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
+from ssl import TLSVersion
 from typing import Final
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
@@ -162,6 +163,17 @@ def _check_valkey(url: str, parts: SplitResult) -> None:
         ConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]  # redis-py's own
     except (RedisError, ValueError) as error:
         raise Fault(f"REDIS_URL has an option that is not valid: {error}") from None
+    for number in parse_qs(parts.query).get("ssl_min_version", [])[:1]:  # as redis-py takes it
+        _check_tls_version(int(number))
+
+
+def _check_tls_version(number: int) -> None:
+    try:
+        TLSVersion(number)
+    except ValueError:
+        raise Fault(
+            "REDIS_URL names no version of TLS by ssl_min_version: 771 is TLS 1.2, and 772 is TLS 1.3."
+        ) from None
 
 
 def log_level(environ: Mapping[str, str]) -> str:
@@ -189,8 +201,10 @@ def _public_url(environ: Mapping[str, str]) -> str | None:
     url = environ.get("CAIRN_PUBLIC_URL", "").strip().rstrip("/")
     if not url:
         return None
-    if "?" in _web_url("CAIRN_PUBLIC_URL", url) or "@" in urlsplit(url).netloc:  # paths come after it, and all see it
-        raise Fault("CAIRN_PUBLIC_URL must be an address without a query and without a user: https://HOST/PATH is one.")
+    if set("?#") & set(_web_url("CAIRN_PUBLIC_URL", url)) or "@" in urlsplit(url).netloc:  # paths follow, all see it
+        raise Fault(
+            "CAIRN_PUBLIC_URL must be an address without a query, a fragment and a user: https://HOST/PATH is one."
+        )
     return url
 
 

@@ -56,6 +56,8 @@ def test_a_cdn_and_a_site_are_told_of_or_not_there(tmp_path: Path) -> None:
         "redis://:secret@h:6379/2",
         "unix://user:secret@/run/valkey.sock?db=2",
         "rediss://h?ssl_ca_certs=/ca.pem&ssl_cert_reqs=required&health_check_interval=5&client_name=cairn",
+        "rediss://h?ssl_min_version=771",
+        "rediss://h?ssl_min_version=772",
     ],
 )
 def test_a_valkey_may_be_named_with_what_does_not_change_how_it_is_asked(tmp_path: Path, url: str) -> None:
@@ -118,6 +120,9 @@ def test_what_is_said_of_other_servers_is_dropped_for_the_embedded_postgres_alon
         ("REDIS_URL", "redis://h?ssl_ca_certs=/ca.pem", "may have these options alone: client_name, db,"),
         ("REDIS_URL", "redis://h?health_check_interval=hidden", "has an option that is not valid"),
         ("REDIS_URL", "rediss://h?ssl_cert_reqs=maybe", "has an option that is not valid"),
+        ("REDIS_URL", "rediss://h?ssl_min_version=TLSv1_2", "has an option that is not valid"),
+        ("REDIS_URL", "rediss://h?ssl_min_version=1", "names no version of TLS by ssl_min_version: 771 is TLS 1.2"),
+        ("REDIS_URL", f"rediss://h?ssl_min_version={1 << 64}", "names no version of TLS by ssl_min_version: 771"),
         ("OBJECT_STORE_URL", "file://objects", "must name an absolute folder"),
         ("OBJECT_STORE_URL", "s3:///prefix", "must name a bucket"),
         ("OBJECT_STORE_URL", "https://bucket", "must begin with file:// or s3://"),
@@ -134,6 +139,9 @@ def test_what_is_said_of_other_servers_is_dropped_for_the_embedded_postgres_alon
         ("CAIRN_PUBLIC_URL", "runs.example/hidden", "must be an address"),
         ("CAIRN_PUBLIC_URL", "https://[::1/hidden", "must be an address"),
         ("CAIRN_PUBLIC_URL", "https://runs.example/?hidden=1", "must be an address"),
+        ("CAIRN_PUBLIC_URL", "https://runs.example/hidden#", "must be an address"),
+        ("CAIRN_PUBLIC_URL", "https://runs.example/#hidden", "must be an address"),
+        ("CAIRN_PUBLIC_URL", "https://runs.example/hidden#/", "must be an address"),
         ("CAIRN_PUBLIC_URL", "https://user:hidden@runs.example", "must be an address"),
         ("CAIRN_LOG_LEVEL", "loud", "must be one of DEBUG, INFO, WARNING, ERROR"),
     ],
