@@ -69,9 +69,11 @@ def parse_json(data: bytes) -> Recording:
     if len({len(values) for values in document.points.values()}) > 1:
         raise UnreadableRecording("The columns in `points` must be of one length, with null where a value is missing.")
     columns = {name: _column(name, values) for name, values in document.points.items()}
-    if all(np.isnan(column).all() for column in columns.values()):
+    if _is_empty(columns):
         raise EmptyRecording("The JSON recording holds no value: put them in `points`, column by column.")
     warnings = _leave_out_impossible(columns)
+    if _is_empty(columns):
+        raise EmptyRecording(f"The JSON recording holds no value that can be: {'; '.join(warnings)}.")
     if document.started_at.year not in YEARS:
         raise UnreadableRecording(f"started_at must be a time from {YEARS.start} on, and before {YEARS.stop}.")
     session = Session(
@@ -84,6 +86,10 @@ def parse_json(data: bytes) -> Recording:
     return Recording(
         Format.JSON, (session,), device_name=_text(document.device), utc_offset_s=offset, warnings=tuple(warnings)
     )
+
+
+def _is_empty(columns: Mapping[Column, FloatColumn]) -> bool:
+    return all(np.isnan(column).all() for column in columns.values())
 
 
 def _leave_out_impossible(columns: Mapping[Column, FloatColumn]) -> list[str]:

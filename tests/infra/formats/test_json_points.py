@@ -94,3 +94,16 @@ def test_exchanged_positions_are_told_as_that() -> None:
 def test_no_points_are_empty(values: list[None]) -> None:
     with pytest.raises(EmptyRecording):
         parse(document({"t": values, "lat": values}))
+
+
+@pytest.mark.parametrize(
+    ("points", "told"),
+    [
+        ({"lat": [999, 999], "lon": [999, 999]}, "no value that can be: misplaced: 2 positions outside"),
+        ({"lat": [113.4], "lon": [52.5]}, "seem to be exchanged"),
+        ({"distance_m": [1e30, None]}, "no value that can be: out-of-range: 1 values of distance_m"),
+    ],
+)
+def test_points_of_which_none_can_be_are_empty(points: dict[str, list[Any]], told: str) -> None:
+    with pytest.raises(EmptyRecording, match=told):
+        parse(document(points))
