@@ -81,11 +81,13 @@ def port() -> int:
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path / "data"
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of so short a name that the sockets are in it."""
+    folder = tmp_path_factory.mktemp("up") / "data"
+    yield folder
     for process in Path("/proc").glob("[0-9]*"):  # whatever a failed test has left
         with suppress(OSError):
-            if os.fsencode(tmp_path / "data") in (process / "cmdline").read_bytes():
+            if os.fsencode(folder) in (process / "cmdline").read_bytes():
                 os.kill(int(process.name), signal.SIGKILL)
 
 
