@@ -13,16 +13,7 @@ import pytest
 from api.client import Client, Phone, send_waiting, sync
 from api.client.outbox import Outbox
 from tests.network import Answer, Request, network
-
-USER = uuid4()
-TOKENS = {"user_id": str(USER), "access_token": "access", "refresh_token": "refresh"}
-NEW = {**TOKENS, "access_token": "new", "refresh_token": "newer"}
-
-
-def signed_in(folder: Path | None = None) -> Phone:
-    phone = Phone(folder)
-    phone.keep_session(TOKENS)
-    return phone
+from tests.phones import RENEWED, TOKENS, USER, signed_in
 
 
 def full(file: sqlite3.Connection) -> None:
@@ -40,7 +31,7 @@ async def test_a_full_phone_reads_on_and_says_that_it_keeps_nothing() -> None:
 
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/v1/sessions/refresh":
-            return httpx.Response(201, json=NEW)
+            return httpx.Response(201, json=RENEWED)
         renewed = request.headers["authorization"] == "Bearer new"
         return httpx.Response(200 if renewed else 401, headers={"ETag": '"1"'}, json={"code": "token-refused"})
 
@@ -50,7 +41,7 @@ async def test_a_full_phone_reads_on_and_says_that_it_keeps_nothing() -> None:
         full(phone._cache)
         for _ in range(2):
             assert await client.me() == {"code": "token-refused"}
-        assert client.session == NEW
+        assert client.session == RENEWED
         with pytest.raises(sqlite3.OperationalError):
             phone.outbox.add_recording(USER, b"a run")
 

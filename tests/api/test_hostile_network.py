@@ -6,7 +6,6 @@ import asyncio
 import gzip
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from uuid import uuid4
 
 import httpx
 import pytest
@@ -14,11 +13,9 @@ import pytest
 from api.client import Client, Pacing, Phone, Refused, Unreachable, sync
 from api.client.wire import connect, fetch
 from tests.network import Answer, network
+from tests.phones import RENEWED, TOKENS, USER
 
 SOON = Pacing(first_seconds=0.01, longest_seconds=0.02)
-USER = uuid4()
-TOKENS = {"user_id": str(USER), "access_token": "access", "refresh_token": "refresh"}
-NEW = {**TOKENS, "access_token": "new", "refresh_token": "newer"}
 JSON = {"Content-Type": "application/json"}
 ENDED = httpx.Response(401, json={"code": "token-refused"})
 
@@ -123,7 +120,7 @@ async def test_the_servers_clock_is_believed_where_it_tells_a_time(date: str, po
         httpx.Response(401, headers={"Content-Type": "text/html"}, text="<html>blocked"),
         httpx.Response(204),
         httpx.Response(200, json={"error": "pay first"}),
-        httpx.Response(201, headers=JSON, content=json.dumps(NEW).encode()[:-9]),
+        httpx.Response(201, headers=JSON, content=json.dumps(RENEWED).encode()[:-9]),
     ],
     ids=["403 page", "401 page", "204", "another's JSON", "cut off"],
 )
@@ -132,7 +129,7 @@ async def test_a_session_ends_on_the_servers_word_only(page: httpx.Response) -> 
 
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/v1/sessions/refresh":
-            return page if blocks else httpx.Response(201, json=NEW)
+            return page if blocks else httpx.Response(201, json=RENEWED)
         return httpx.Response(200, json={"a": 1}) if request.headers["authorization"] == "Bearer new" else ENDED
 
     async with client_of(answer) as client:
@@ -141,7 +138,7 @@ async def test_a_session_ends_on_the_servers_word_only(page: httpx.Response) -> 
         assert client.session == client.phone.session() == TOKENS
         blocks = False
         assert await client.me() == {"a": 1}
-        assert client.phone.session() == NEW
+        assert client.phone.session() == RENEWED
 
 
 async def test_who_is_answered_without_tokens_is_not_signed_in() -> None:

@@ -14,11 +14,10 @@ import pytest
 
 from api.client import Client, Pacing, Phone, Refused, Unreachable, send_waiting, sync
 from tests.network import CUT_OFF, Answer, Request, network
+from tests.phones import TOKENS, USER
 from tests.recordings import gpx
 
 SOON = Pacing(first_seconds=0.05, longest_seconds=0.2)
-USER = uuid4()
-TOKENS = {"user_id": str(USER), "access_token": "access", "refresh_token": "refresh"}
 
 APP = """
 import asyncio, pathlib, sys

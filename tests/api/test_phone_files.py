@@ -17,16 +17,7 @@ import pytest
 from api.client import Client, Phone, Refused
 from api.client.answers import Answers
 from api.client.phone import _remove
-
-USER = uuid4()
-TOKENS = {"user_id": str(USER), "access_token": "access", "refresh_token": "refresh"}
-NEW = {**TOKENS, "access_token": "new", "refresh_token": "newer"}
-
-
-def signed_in(folder: Path | None = None) -> Phone:
-    phone = Phone(folder)
-    phone.keep_session(TOKENS)
-    return phone
+from tests.phones import RENEWED, TOKENS, USER, signed_in
 
 
 def test_answers_stay_within_their_limit_and_the_unused_ones_go() -> None:
@@ -187,7 +178,7 @@ async def test_two_processes_of_one_app_share_a_session(tmp_path: Path) -> None:
         nonlocal refreshes
         if request.url.path == "/v1/sessions/refresh":
             refreshes += 1
-            return httpx.Response(201, json=NEW)
+            return httpx.Response(201, json=RENEWED)
         renewed = request.headers["authorization"] == f"Bearer {valid}"
         return httpx.Response(200 if renewed else 401, json={"code": "token-refused"})
 
@@ -196,7 +187,7 @@ async def test_two_processes_of_one_app_share_a_session(tmp_path: Path) -> None:
     async with app, widget:
         await app.me()
         await widget.me()  # its refresh token is used up, and would end the session
-        assert (refreshes, widget.session) == (1, NEW)
+        assert (refreshes, widget.session) == (1, RENEWED)
         valid = "none"
         with pytest.raises(Refused):
             await widget.me()
@@ -205,8 +196,8 @@ async def test_two_processes_of_one_app_share_a_session(tmp_path: Path) -> None:
 
 async def test_tokens_of_another_process_that_have_expired_since_are_renewed_as_well(tmp_path: Path) -> None:
     signed_in(tmp_path)
-    newest = {**NEW, "access_token": "newest", "refresh_token": "newest too"}
-    renewals = {"refresh": NEW, "newer": newest}
+    newest = {**RENEWED, "access_token": "newest", "refresh_token": "newest too"}
+    renewals = {"refresh": RENEWED, "newer": newest}
     valid = "new"
 
     def answer(request: httpx.Request) -> httpx.Response:

@@ -15,11 +15,12 @@ from domain.accounts import SignedIn
 from domain.activity import Activity
 from domain.errors import StoreUnavailable
 from domain.measures import ActivityId, UserId
-from infra.bootstrap import Parts, now, open_parts
+from infra.bootstrap import Parts, open_parts
 from tests.api.conftest import Runner, World
 from tests.instance_settings import settings_of
 from tests.recordings import STARTED, fit
 from tests.uploads import ThreadReader
+from tests.workers.ingest.taking_in import ingest
 from workers.ingest.ingest import Ingest
 
 
@@ -240,24 +241,15 @@ async def test_a_profile_that_changes_while_runs_wait_counts_for_later_ones(
             assert (await cara("POST", f"/activities/{sliced}/finish", json=wish)).status_code == 202
             changed = await cara("PATCH", "/me", json={"time_zone": "Asia/Tokyo", "default_visibility": "public"})
             assert changed.status_code == 204
-        ingest = Ingest(
-            parts.inbox,
-            parts.streams,
-            ThreadReader(),
-            parts.tracks,
-            parts.claims,
-            parts.attempts,
-            parts.sessions,
-            clock=now,
-        )
-        assert [await became(parts, ingest, ActivityId(run)) for run in (whole, sliced)] == [
+        taking_in = ingest(parts, ThreadReader())
+        assert [await became(parts, taking_in, ActivityId(run)) for run in (whole, sliced)] == [
             ("private", STARTED.astimezone(ZoneInfo("Pacific/Pago_Pago")).date())
         ] * 2
 
 
-async def became(parts: Parts, ingest: Ingest, activity_id: ActivityId) -> tuple[str, date]:
+async def became(parts: Parts, taking_in: Ingest, activity_id: ActivityId) -> tuple[str, date]:
     """Who may see the run, and its day."""
-    await ingest.process(activity_id)
+    await taking_in.process(activity_id)
     activity = await parts.streams.load(Activity, activity_id)
     assert activity.tally is not None
     return activity.visibility, activity.tally.local_date

@@ -19,7 +19,8 @@ from tests.instance_settings import settings_of
 from tests.recordings import fit
 from tests.uploads import accept
 from tests.workers.cli.commands import Run, running
-from tests.workers.ingest.test_ingest import CrashingReader, ingest
+from tests.workers.ingest.taking_in import ingest
+from tests.workers.ingest.test_ingest import CrashingReader
 from workers.cli.queue import queue_command
 from workers.ingest.ingest import MAX_ATTEMPTS
 

@@ -14,13 +14,10 @@ from domain.measures import UserId
 from domain.uploads import Fault, Verdict
 from infra.bootstrap import Parts, now, open_parts
 from tests.instance_settings import settings_of
-from tests.recordings import fit
 from tests.uploads import ThreadReader, accept, waiting
+from tests.workers.ingest.taking_in import RUN, ingest
 from workers.ingest import loop
-from workers.ingest.ingest import Ingest
 from workers.ingest.loop import IngestLoop
-
-RUN = fit(1, kilometres=1)
 
 
 @pytest.fixture
@@ -32,8 +29,7 @@ async def parts(database_url: str, tmp_path: Path) -> AsyncIterator[Parts]:
 
 def looping(parts: Parts, later: timedelta = timedelta()) -> IngestLoop:
     """One upload at a time, in the order in which sweeps find them."""
-    served = parts.tracks, parts.claims, parts.attempts, parts.sessions
-    taking_in = Ingest(parts.inbox, parts.streams, ThreadReader(), *served, clock=now)
+    taking_in = ingest(parts, ThreadReader())
     return IngestLoop(taking_in, parts.inbox, parts.queue, clock=lambda: now() + later, at_once=1)
 
 

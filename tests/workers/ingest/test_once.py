@@ -24,6 +24,7 @@ from infra.tracks import ObjectTracks
 from tests.instance_settings import MASTER_KEY, settings_of
 from tests.recordings import fit
 from tests.uploads import ThreadReader, accept, waiting
+from tests.workers.ingest.taking_in import ingest
 from workers.ingest.ingest import MAX_ATTEMPTS, Ingest, UnderWay
 from workers.ingest.loop import IngestLoop
 
@@ -169,14 +170,4 @@ async def test_many_workers_at_one_upload_do_not_count_as_failed_tries(
 async def sweep(settings: Settings) -> None:
     """A worker with connections of its own."""
     async with open_parts(settings) as parts:
-        taking_in = Ingest(
-            parts.inbox,
-            parts.streams,
-            ThreadReader(),
-            parts.tracks,
-            parts.claims,
-            parts.attempts,
-            parts.sessions,
-            clock=now,
-        )
-        await IngestLoop(taking_in, parts.inbox, parts.queue, clock=now).run()
+        await IngestLoop(ingest(parts, ThreadReader()), parts.inbox, parts.queue, clock=now).run()
