@@ -19,6 +19,7 @@ from domain.measures import UserId
 from domain.streams import StreamContended, Streams
 from domain.user import User, user_stream_id
 from infra.passwords import Passwords
+from infra.timestamps import CLOCKS_DIFFER
 from infra.vault import Vault
 from infra.views import ReadModels
 
@@ -26,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 _REFRESH_LIFE: Final = timedelta(days=90)
 _GRACE: Final = timedelta(seconds=30)  # for a client that never saw the answer to its refresh
-_ACCESS_LIFE: Final = timedelta(minutes=20)  # an access token's 15 minutes and the clocks' difference
+_ACCESS_LIFE: Final = timedelta(minutes=15) + CLOCKS_DIFFER  # an access token's, by whichever clock
 _LOOK_SECONDS: Final = 1.0
 
 

@@ -20,10 +20,9 @@ from domain.recordings.similarity import Span
 from domain.uploads import Manifest, Verdict
 from infra.away import ANSWER_SECONDS, or_unavailable
 from infra.channels import Channels, number_of, value_of
-from infra.timestamps import EPOCH, MICROSECOND
+from infra.timestamps import CLOCKS_DIFFER, EPOCH, MICROSECOND
 
 _REASON_LENGTH: Final = 500
-_CLOCKS_DIFFER: Final = timedelta(minutes=5)  # an API's and Postgres's at most, as ended sessions are looked for
 _REAL: Final = struct.Struct("!f")
 
 
@@ -123,7 +122,7 @@ class PostgresSessions:
         """Whether the session was ended before this time, by whichever of two clocks: `at` is an API's, and the end is
         Postgres's. What was acked in good time must not fail; a few minutes too late do no harm.
         """
-        return (await _asked(self._channels, b"ended", session_id.bytes, _time(at - _CLOCKS_DIFFER))).ntuples > 0
+        return (await _asked(self._channels, b"ended", session_id.bytes, _time(at - CLOCKS_DIFFER))).ntuples > 0
 
 
 def bookkeeping(database_url: str) -> Channels:

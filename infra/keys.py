@@ -22,6 +22,7 @@ from domain.measures import UserId
 from domain.streams import OwnerErased, StreamUnreadable
 from domain.user import user_stream_id
 from infra.away import or_unavailable
+from infra.event_store.mapper import JSON_SEALED, SEALED
 from infra.views import ReadModels
 
 _log = logging.getLogger(__name__)
@@ -185,8 +186,8 @@ class UserKeys:
     async def _made(self, owner_id: UUID) -> UserCipher | None:
         new = self._master.wrap(owner_id, AESGCM.generate_key(_KEY_BYTES * 8))
         async with self._database.changing() as connection:
-            making = owner_id, new.master_id, new.wrapped, user_stream_id(UserId(owner_id))
-            found = await connection.execute(_MAKE, making)
+            account = user_stream_id(UserId(owner_id)), bytes((SEALED,)), JSON_SEALED
+            found = await connection.execute(_MAKE, (owner_id, new.master_id, new.wrapped, *account))
             row = await found.fetchone() or await (await connection.execute(_FIND, ([owner_id],))).fetchone()
         return self._held(owner_id, row)
 
@@ -276,12 +277,12 @@ def _missing(owner_id: UUID) -> KeyUnusable:
 
 _FIND: Final = "SELECT owner_id, master_id, wrapped FROM user_keys WHERE owner_id = ANY(%s)"
 # Only for an owner of whose account nothing was sealed yet: a key is made before the account's first event, of which
-# the name is sealed. The two ways in which a sealed state is known are the mapper's; accounts in the clear have no key.
-_MAKE: Final = r"""
+# the name is sealed. Accounts in the clear have no key.
+_MAKE: Final = """
     INSERT INTO user_keys (owner_id, master_id, wrapped) SELECT %s, %s, %s
     WHERE NOT EXISTS (
         SELECT FROM stored_events WHERE originator_id = %s
-            AND (substr(state, 1, 1) = '\x02' OR position(convert_to(',"sealed":"', 'UTF8') IN state) > 0)
+            AND (substr(state, 1, 1) = %s OR position(%s::bytea IN state) > 0) -- as `mapper.is_sealed` knows it
     )
     ON CONFLICT DO NOTHING RETURNING owner_id, master_id, wrapped
 """

@@ -23,7 +23,7 @@ from infra.event_store.rows import Row
 SEALED: Final = 2  # the first byte of a state with a sealed part
 HEAD: Final = 4  # bytes: that one, and the length of what is public
 _JSON: Final = 0x7B  # that of JSON, a brace
-_JSON_SEALED: Final = b',"sealed":"'  # the last field; quotes within strings are escaped, so it stands nowhere else
+JSON_SEALED: Final = b',"sealed":"'  # the last field; quotes within strings are escaped, so it stands nowhere else
 _MOST_FIELDS: Final = 15  # of a map whose head is one byte, 0x80 and the number of fields
 _BYTES: Final = tuple(bytes((value,)) for value in range(256))
 _ENCODER: Final = msgspec.msgpack.Encoder(uuid_format="bytes")
@@ -59,7 +59,7 @@ def associated(owner_id: UUID, stream_id: UUID, version: int) -> bytes:
 def is_sealed(state: bytes) -> bool:
     """Whether the state has a sealed part."""
     kind = state[0] if state else None
-    return kind == SEALED or (kind == _JSON and state.rfind(_JSON_SEALED) >= 0)
+    return kind == SEALED or (kind == _JSON and state.rfind(JSON_SEALED) >= 0)
 
 
 class Mapper:
@@ -171,8 +171,8 @@ def _opened(topic: str, state: bytes, cipher: Cipher, place: bytes) -> bytes:
     try:
         if state[0] == SEALED:
             return in_the_clear(state, cipher, place)
-        begin = state.rfind(_JSON_SEALED)
-        box = pybase64.b64decode(state[begin + len(_JSON_SEALED) : -2], validate=True)
+        begin = state.rfind(JSON_SEALED)
+        box = pybase64.b64decode(state[begin + len(JSON_SEALED) : -2], validate=True)
         return state[:begin] + b"," + cipher.open(box, place)[1:]
     except (InvalidTag, IndexError, ValueError):
         raise UndecodableEvent(

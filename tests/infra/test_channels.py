@@ -53,8 +53,11 @@ async def test_a_connection_that_was_lost_while_nobody_had_it_is_not_given_out(
     channels.close()
 
 
+SLEEP = {b"sleep": b"SELECT pg_sleep($1::float8)"}
+
+
 async def test_a_statement_that_takes_too_long_closes_the_channel(database_url: str) -> None:
-    channel = await Channel.open(database_url, {b"sleep": b"SELECT pg_sleep($1::float8)"}, 5.0)
+    channel = await Channel.open(database_url, SLEEP, 5.0)
     with pytest.raises(Exception, match="did not answer"):
         await channel.run(b"sleep", [struct.pack("!d", 5.0)], 0.1)
     assert channel.closed
@@ -78,7 +81,7 @@ async def test_what_was_hung_up_on_takes_four_sessions_of_the_server_until_they_
     database_url: str, database: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("infra.hung_up._LOOK_AGAIN_SECONDS", 0.0)
-    channels = Channels(database_url, {b"sleep": b"SELECT pg_sleep($1::float8)"})
+    channels = Channels(database_url, SLEEP)
     await hang_up(channels, 4)
     for _ in range(20):
         with pytest.raises(StoreUnavailable):
@@ -95,7 +98,7 @@ async def test_what_was_hung_up_on_takes_four_sessions_of_the_server_until_they_
 
 
 async def test_who_is_cut_off_in_the_middle_hangs_up_too(database_url: str, database: Connection) -> None:
-    channels = Channels(database_url, {b"sleep": b"SELECT pg_sleep($1::float8)"})
+    channels = Channels(database_url, SLEEP)
     for _ in range(4):
         async with channels.one() as channel:
             with pytest.raises(TimeoutError):
@@ -110,7 +113,7 @@ async def test_whether_sessions_that_were_hung_up_on_are_there_is_not_asked_all_
     database_url: str, database: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("infra.hung_up._LOOK_AGAIN_SECONDS", 600.0)
-    channels = Channels(database_url, {b"sleep": b"SELECT pg_sleep($1::float8)"})
+    channels = Channels(database_url, SLEEP)
     await hang_up(channels, 4)
     with pytest.raises(StoreUnavailable):
         await hang_up(channels, 1)
@@ -132,7 +135,7 @@ async def test_a_statement_that_waits_for_a_lock_is_refused_and_leaves_the_chann
 
 
 async def test_each_statement_has_its_own_time(database_url: str) -> None:
-    channel = await Channel.open(database_url, {b"sleep": b"SELECT pg_sleep($1::float8)"}, 5.0)
+    channel = await Channel.open(database_url, SLEEP, 5.0)
     await channel.run(b"sleep", [struct.pack("!d", 0.0)], 0.2)
     await asyncio.sleep(0.1)
     await channel.run(b"sleep", [struct.pack("!d", 0.3)], 5.0)  # beyond the time of the one before
@@ -184,7 +187,7 @@ def test_the_loop_stays_awake_for_an_answer_after_a_prompt_one(
         return looks.awake - before
 
     async def turns() -> list[int]:
-        channel = await Channel.open(database_url, {b"sleep": b"SELECT pg_sleep($1::float8)"}, 5.0)
+        channel = await Channel.open(database_url, SLEEP, 5.0)
         found = [await awake_during(channel) for _ in range(2)]
         before = looks.awake
         await asyncio.sleep(0.05)
